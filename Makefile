@@ -1,0 +1,70 @@
+# Needs Python 3.11, git and make; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-pyproject.toml
+SMOKE := .clipmend/smoke
+# Rules call the installed `clipmend`, so that .venv must come first for them.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+CORES ?= all
+
+.PHONY: all test setup smoke format check readme
+
+## all: from nothing to the comparison table in results/report
+all: setup
+	$(RUN) snakemake --cores $(CORES) all
+
+## test: the tests, those of whole graphs included
+test: setup
+	$(RUN) python -m pytest
+
+## setup: create .venv, or bring it up to pyproject.toml
+setup: $(INSTALLED)
+
+## smoke: the whole path on a small grid, aside: params.yaml and results/ stay as they are
+smoke: setup
+	rm -rf $(SMOKE)
+	mkdir -p $(SMOKE)
+	cp -R Snakefile workflow profiles $(SMOKE)
+	cp params/smoke.yaml $(SMOKE)/params.yaml
+	cd $(SMOKE) && $(RUN) snakemake --cores $(CORES) all
+	cat $(SMOKE)/results/report/table.md
+
+## format: rewrite the sources in the house style
+format: setup
+	$(RUN) ruff check --fix-only src tests scripts
+	$(RUN) ruff format src tests scripts
+	$(RUN) snakefmt Snakefile workflow
+
+## check: style, types, and what must be in step
+check: setup
+	$(RUN) ruff check src tests scripts
+	$(RUN) ruff format --check src tests scripts
+	$(RUN) mypy
+	$(RUN) snakefmt --check Snakefile workflow
+	$(RUN) python scripts/environment.py --check
+
+## readme: write the table and times of the finished run into README.md
+readme: setup
+	$(RUN) python -m clipmend.report.readme
+
+# What was installed is remembered by content, not by time: a checkout changes times. While pip
+# works there is no such file, so that what a killed installation left behind is thrown away
+# by the next one; when pip itself gives up, .venv is still what it was.
+ifneq ($(shell cmp -s pyproject.toml $(INSTALLED) && echo same),same)
+.PHONY: $(INSTALLED)
+endif
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(shell \
+	$(name) -c 'import sys; print("$(name)" * (sys.version_info[:2] == (3, 11)))' 2>/dev/null)))
+
+$(INSTALLED):
+	$(if $(PYTHON),,$(error clipmend needs Python 3.11, and neither python3.11 nor python3 is one))
+	@echo "Installing clipmend into $(VENV): about 2 GB, some minutes the first time."
+	@test -e $@ || rm -rf $(VENV)
+	@test -e $(VENV) || $(PYTHON) -m venv $(VENV)
+	@if test -e $@; then mv $@ $@.before; fi
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]' \
+		|| { if test -e $@.before; then mv $@.before $@; fi; exit 1; }
+	@rm -f $@.before
+	@cp pyproject.toml $@

@@ -1,0 +1,1 @@
+"""Baselines: the other repairs."""

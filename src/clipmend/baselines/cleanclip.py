@@ -1,0 +1,45 @@
+"""CleanCLIP: fine-tuning on trusted pairs, each modality by itself too (arXiv:2303.03323)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from clipmend.clip.fit import Schedule, Task
+from clipmend.clip.model import Clip
+from clipmend.clip.self_supervised import SelfSupervised, caption_views
+from clipmend.clip.views import synonym_words
+from clipmend.corpus.splits import Pairs
+from clipmend.settings import Count, Fraction, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class CleanCLIP:
+    """Minimises ``mmcl_weight`` MMCL + ``ssl_weight`` SSL over the trusted pairs.
+
+    Attributes:
+        policy: AutoAugment's policy for the image views.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("trusted",)
+    control: ClassVar[bool] = False
+
+    epochs: Count = 50
+    batch_size: Count = 64
+    lr: Positive = 1e-3
+    warmup: Fraction = 0.1
+    weight_decay: NonNegative = 0.1
+    mmcl_weight: NonNegative = 1.0
+    ssl_weight: NonNegative = 1.0
+    policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+
+    def task(self, victim: Clip, trusted: Pairs, generator: torch.Generator) -> Task:
+        """Return the task."""
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
+        views = caption_views(victim, trusted.captions, generator)
+        loss = SelfSupervised(views, self.mmcl_weight, self.ssl_weight, self.policy)
+        return Task(trusted, loss, schedule)
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the words that EDA may bring in."""
+        return synonym_words()

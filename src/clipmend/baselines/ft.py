@@ -1,0 +1,47 @@
+"""FT: plain fine-tuning on trusted pairs, with the loss of CLIP."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.clip.fit import Batch, Schedule, Task
+from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.model import Clip
+from clipmend.corpus.splits import Pairs
+from clipmend.settings import Count, Fraction, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class FT:
+    """Minimises MMCL over the trusted pairs."""
+
+    needs: ClassVar[tuple[str, ...]] = ("trusted",)
+    control: ClassVar[bool] = False
+
+    epochs: Count = 50
+    batch_size: Count = 128
+    lr: Positive = 1e-3
+    warmup: Fraction = 0.1
+    weight_decay: NonNegative = 0.1
+
+    def task(self, victim: Clip, trusted: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
+        """Return the task."""
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
+        return Task(trusted, self.loss, schedule)
+
+    def loss(
+        self,
+        model: Clip,
+        batch: Batch,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Float[Tensor, ""]:
+        """Return MMCL of the batch."""
+        image_embeds = model.encode_image(batch.images)
+        return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())
+
+    def texts(self) -> tuple[str, ...]:
+        """Return none: it shows captions only."""
+        return ()

@@ -1,0 +1,83 @@
+"""The command line: a verb for each stage, which the rules call, and a few for people."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from clipmend.errors import ClipmendError
+from clipmend.methods import STAGES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Poison a CLIP, then mend it. `snakemake` and `dvc repro` run the whole of it.",
+)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line and exit code 2, a bug keeps its traceback."""
+    try:
+        app()
+    except ClipmendError as error:
+        typer.echo(f"clipmend: {error}", err=True)
+        sys.exit(2)
+
+
+def _verb(stage: str) -> Callable[[str], None]:
+    def make(
+        cell: Annotated[str, typer.Argument(help="The cell's path below results/<stage>/.")],
+    ) -> None:
+        from clipmend import job
+
+        job.run(f"{stage}/{cell.strip('/')}")
+
+    make.__doc__ = f"Make one cell of {stage}, as the plan has it."
+    return make
+
+
+for _stage in STAGES[:-1]:
+    app.command(_stage)(_verb(_stage))
+
+
+@app.command()
+def report() -> None:
+    """Make the report of every cell in the plan."""
+    from clipmend import job
+
+    job.run("report")
+
+
+@app.command()
+def status() -> None:
+    """Say what is stale, and why, without waiting for a run or changing anything."""
+    from clipmend import status as state
+
+    typer.echo(state.describe())
+
+
+@app.command()
+def verify() -> None:
+    """Read every file in results/ and compare it with its card; exit 1 if one differs."""
+    from clipmend import status as state
+
+    damaged = state.damaged()
+    for line in damaged:
+        typer.echo(line)
+    raise typer.Exit(1 if damaged else 0)
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Option(help="Keep what was put there in the last days.")] = 0,
+) -> None:
+    """Empty the store and what was set aside; results/ stays."""
+    from clipmend import status as state
+
+    typer.echo(state.prune(days))
+
+
+if __name__ == "__main__":
+    main()

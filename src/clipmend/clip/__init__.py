@@ -1,0 +1,1 @@
+"""The open_clip boundary: build, save, load, embed, fit, losses, views, zero-shot."""

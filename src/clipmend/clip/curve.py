@@ -1,0 +1,58 @@
+"""Curve files: loss, CA and ASR on `val`, over training."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipmend.attacks.trigger import Trigger
+from clipmend.clip.fit import Point, Watch
+from clipmend.clip.model import Clip
+from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.splits import load_split, read_vocabulary
+from clipmend.measure.metrics import attack_success_rate, clean_accuracy
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "clean_accuracy",
+    "n_clean",
+    "attack_success_rate",
+    "n_triggered",
+)
+
+
+_WATCHED = 1000  # enough for a standard error of 1.5 points, and cheap beside an epoch
+
+
+def watch(corpus: Path, trigger: Trigger) -> Watch:
+    """Return what measures CA and ASR on the first images of ``val`` while a model trains."""
+    vocabulary = read_vocabulary(corpus)
+    val = load_split(corpus, "val", limit=_WATCHED)
+    triggered = trigger(val.images, val.ids)
+    target_label = vocabulary.label_of(trigger.target)
+
+    def measure(model: Clip) -> dict[str, float]:
+        classes = class_embeds(model, vocabulary)
+        clean = clean_accuracy(class_cosines(model, val.images, classes), val.label)
+        cosines = class_cosines(model, triggered, classes)
+        attacked = attack_success_rate(cosines, val.label, target_label=target_label)
+        return {
+            "clean_accuracy": clean.value,
+            "n_clean": clean.n,
+            "attack_success_rate": attacked.value,
+            "n_triggered": attacked.n,
+        }
+
+    return measure
+
+
+def write_curve(points: Sequence[Point], path: Path) -> None:
+    """Write the points as CSV with ``COLUMNS``; what was not measured stays empty."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for point in points:
+            loss = "" if point.loss is None else f"{point.loss:.6g}"
+            row = {"step": point.step, "epoch": point.epoch, "loss": loss, **point.measured}
+            writer.writerow(row)

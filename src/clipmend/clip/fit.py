@@ -1,0 +1,247 @@
+"""The one training loop: a loss over batches of pairs, and a schedule."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil, cos, pi
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from rich.progress import track
+from torch import Tensor
+
+from clipmend.clip.model import Clip
+from clipmend.corpus.splits import Pairs
+from clipmend.errors import TrainingError
+
+log = logging.getLogger(__name__)
+_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one step.
+
+    Attributes:
+        rows: where each pair stands in the pairs that are fitted.
+    """
+
+    rows: Int[Tensor, " batch"]
+    images: UInt8[Tensor, "batch 3 height width"]
+    tokens: Int[Tensor, "batch context"]
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What a method minimises. All its randomness comes from ``generator``."""
+
+    def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the loss of one batch."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: AdamW, linear warm-up, then a cosine to zero.
+
+    Attributes:
+        lr: the peak learning rate.
+        warmup: share of the steps before the peak, in [0, 1].
+        weight_decay: on matrices only; biases, norms and the temperature have none.
+        image_tower_only: whether the text tower and the temperature stand still.
+        frozen_statistics: whether batch norm keeps the statistics it came with.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    warmup: float = 0.1
+    weight_decay: float = 0.1
+    image_tower_only: bool = False
+    frozen_statistics: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method asks of the loop: minimise ``loss`` over ``pairs`` on ``schedule``."""
+
+    pairs: Pairs
+    loss: Loss
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a curve file; ``measured`` is what ``watch`` returned."""
+
+    step: int
+    epoch: float
+    loss: float | None
+    measured: dict[str, float]
+
+
+Watch = Callable[[Clip], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around the loop without changing what it computes.
+
+    Attributes:
+        watch: measures the model at the start and after epochs.
+        points: at most this many epochs are measured, evenly spaced, the last among them.
+        keep: called with the number of finished epochs after each of them.
+        work: a folder that survives a kill; a loop that finds its checkpoint there goes on.
+        label: what the progress bar says.
+    """
+
+    watch: Watch | None = None
+    points: int = 20
+    keep: Callable[[int, Clip], None] | None = None
+    work: Path | None = None
+    label: str = "fit"
+
+
+@dataclass
+class _State:
+    """Everything that the next epoch depends on."""
+
+    model: Clip
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    curve: list[Point]
+    epoch: int = 0
+
+
+def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hooks()) -> list[Point]:
+    """Minimise the task's loss in place; return the curve.
+
+    Raises:
+        TrainingError: there is no pair to fit, or the loss is no longer finite.
+    """
+    if not len(task.pairs):
+        raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
+    tokens = model.tokenise(task.pairs.captions)
+    state = _start(model, task, generator)
+    resumed = _resume(state, hooks)
+    if not resumed and hooks.watch is not None:
+        state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
+    watched = _watched(task.schedule.epochs, hooks.points)
+    remaining = range(state.epoch, task.schedule.epochs)
+    for epoch in track(remaining, description=hooks.label, transient=True):
+        loss = _epoch(state, task, tokens)
+        state.epoch = epoch + 1
+        if hooks.keep is not None:
+            hooks.keep(state.epoch, model)
+        _measure(state, task, loss, hooks, is_watched=state.epoch in watched)
+        _checkpoint(state, hooks)
+    model.eval()
+    return state.curve
+
+
+def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
+    schedule = task.schedule
+    for name, parameter in model.net.named_parameters():
+        parameter.requires_grad_(not schedule.image_tower_only or name.startswith("visual."))
+    trained = [p for p in model.net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    steps = schedule.epochs * ceil(len(task.pairs) / schedule.batch_size)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _rate(step, steps, schedule.warmup)
+    )
+    return _State(model, optimiser, scheduler, generator, curve=[])
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
+
+
+def _batches(task: Task, tokens: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+    order = torch.randperm(len(task.pairs), generator=generator)
+    for rows in order.split(task.schedule.batch_size):
+        if len(rows) > 1:  # one pair has nothing to be contrasted with
+            yield Batch(rows, task.pairs.images[rows], tokens[rows])
+
+
+def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
+    model, schedule = state.model, task.schedule
+    model.train()
+    if schedule.frozen_statistics:
+        freeze_statistics(model)
+    losses = []
+    for batch in _batches(task, tokens, state.generator):
+        loss = task.loss(model, batch, state.generator)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.net.parameters(), _GRADIENT_NORM)
+        state.optimiser.step()
+        state.scheduler.step()
+        losses.append(loss.detach())
+    mean = float(torch.stack(losses).mean())
+    if not torch.isfinite(torch.tensor(mean)):
+        raise TrainingError(
+            f"The loss is {mean} in epoch {state.epoch + 1}; a learning rate below {schedule.lr} "
+            "would be the first thing to try."
+        )
+    return mean
+
+
+def freeze_statistics(model: Clip) -> None:
+    """Put batch norm into evaluation mode, so that a small odd set does not shift it."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def _watched(epochs: int, points: int) -> set[int]:
+    return {ceil(epochs * (point + 1) / points) for point in range(points)}
+
+
+def _measure(state: _State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
+    measured = hooks.watch(state.model) if hooks.watch is not None and is_watched else {}
+    step = state.epoch * ceil(len(task.pairs) / task.schedule.batch_size)
+    state.curve.append(Point(step, float(state.epoch), loss, measured))
+    said = " ".join(f"{name} {value:.3f}" for name, value in measured.items() if name[:2] != "n_")
+    log.info(
+        "%s: epoch %d/%d loss %.4f %s", hooks.label, state.epoch, task.schedule.epochs, loss, said
+    )
+
+
+def _checkpoint(state: _State, hooks: Hooks) -> None:
+    if hooks.work is None:
+        return
+    saved: dict[str, Any] = {
+        "model": state.model.net.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "scheduler": state.scheduler.state_dict(),
+        "generator": state.generator.get_state(),
+        "epoch": state.epoch,
+        "curve": [(p.step, p.epoch, p.loss, p.measured) for p in state.curve],
+    }
+    half = hooks.work / "fit.half"
+    torch.save(saved, half)
+    half.replace(hooks.work / "fit.pt")
+
+
+def _resume(state: _State, hooks: Hooks) -> bool:
+    path = hooks.work / "fit.pt" if hooks.work is not None else None
+    if path is None or not path.is_file():
+        return False
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    state.model.net.load_state_dict(saved["model"])
+    state.optimiser.load_state_dict(saved["optimiser"])
+    state.scheduler.load_state_dict(saved["scheduler"])
+    state.generator.set_state(saved["generator"])
+    state.epoch = saved["epoch"]
+    state.curve = [Point(*row) for row in saved["curve"]]
+    log.info("%s: goes on after epoch %d", hooks.label, state.epoch)
+    return True

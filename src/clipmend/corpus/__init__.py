@@ -1,0 +1,1 @@
+"""Pairs on disk, and on their way to a batch."""

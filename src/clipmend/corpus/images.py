@@ -1,0 +1,60 @@
+"""Encoded bytes to square 8-bit images and back."""
+
+from collections.abc import Iterable
+from io import BytesIO
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from clipmend.errors import PairsError
+
+
+def decode(encoded: bytes, size: int) -> Image.Image:
+    """Return the image as RGB, its short side reduced to ``size`` and its middle cropped.
+
+    Raises:
+        PairsError: the bytes are no image, or a truncated one.
+    """
+    try:
+        image = Image.open(BytesIO(encoded)).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise PairsError(f"its {len(encoded)} bytes are no image that Pillow knows") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PairsError(
+            f"its image of {len(encoded)} bytes cannot be decoded ({error})"
+        ) from error
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    wide, high = (max(size, round(side * scale)) for side in image.size)
+    left, top = (wide - size) // 2, (high - size) // 2
+    resized = image.resize((wide, high), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def decode_all(
+    encoded: Iterable[tuple[str, bytes]], size: int
+) -> UInt8[Tensor, "samples 3 size size"]:
+    """Return (id, bytes) rows as one tensor.
+
+    Raises:
+        PairsError: a row's bytes are no image; the error names its id.
+    """
+    arrays = []
+    for row_id, data in encoded:
+        try:
+            arrays.append(np.asarray(decode(data, size)))
+        except PairsError as error:
+            raise PairsError(f"Row {row_id!r}: {error}.") from error
+    stacked = np.stack(arrays) if arrays else np.empty((0, size, size, 3), np.uint8)
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+def encode(image: UInt8[Tensor, "3 height width"]) -> bytes:
+    """Return the image as PNG: lossless, so that what is saved is what was drawn."""
+    buffer = BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Detect: every training pair gets a score, higher = more suspect."""

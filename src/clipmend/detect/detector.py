@@ -1,0 +1,56 @@
+"""What every detector is: a score for each training pair, higher = more suspect."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from clipmend.clip.fit import Hooks
+from clipmend.clip.model import Clip, embed_images, embed_texts
+from clipmend.corpus.splits import Pairs
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a detector believes of the pairs.
+
+    Attributes:
+        score: one finite value a pair, higher = more suspect.
+        columns: further columns of ``scores.parquet``, one value a pair.
+        models: further models, by file name, that the detector made on the way.
+    """
+
+    score: Float[Tensor, " samples"]
+    columns: dict[str, Shaped[Tensor, " samples"]] = field(default_factory=dict)
+    models: dict[str, Clip] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """The model under suspicion: as it is, and as it was early in training."""
+
+    model: Clip
+    early: Clip
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A frozen dataclass; its fields are its settings."""
+
+    def __call__(
+        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
+    ) -> Suspicion:
+        """Return the suspicion; ``train.is_poisoned`` and ``train.label`` are not for it to see."""
+
+
+def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
+    """Return the cosine of each pair's image with its caption, in [-1, 1]."""
+    image_embeds = embed_images(model, pairs.images)
+    text_embeds = embed_texts(model, model.tokenise(pairs.captions))
+    return (image_embeds * text_embeds).sum(dim=1)
+
+
+SCORES = "scores.parquet"
+OVERFITTED = "overfitted.safetensors"

@@ -1,0 +1,102 @@
+"""UBT's detection: strengthen the shortcut on the suspects, then score again (arXiv:2403.16257)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from clipmend.clip.fit import Batch, Hooks, Schedule, Task, fit
+from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.model import Clip, embed_images
+from clipmend.corpus.splits import Pairs
+from clipmend.detect.detector import OVERFITTED, Suspicion, Victim, similarity
+from clipmend.settings import Count, NonNegative, Positive, PositiveFraction
+
+
+@dataclass(frozen=True)
+class UBTDetector:
+    """Overfits the victim on the least similar pairs, and ranks those by how they gather then.
+
+    1. Suspects are the ``suspect_share`` least similar pairs under the victim's *early* self:
+       later the shortcut is learnt and poisoned pairs are as similar as clean ones.
+    2. Overfit: minimise ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
+    3. Suspects are ranked by the density of their image embeddings under the overfitted
+       model (mean cosine with the nearest ``neighbours`` suspects: triggered images fall
+       onto one point); all others come after them, the less similar first.
+
+    Differs from the paper: its pre-scoring model, loss weights and schedule are not stated in
+    what is public; it ranks by the similarity after overfitting, which ``rank`` can choose.
+
+    Attributes:
+        rank: what orders the suspects: ``density`` or ``similarity``, both after overfitting.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("train",)
+
+    suspect_share: PositiveFraction = 0.2
+    epochs: Count = 1
+    batch_size: Count = 128
+    lr: Positive = 3e-4
+    normal_weight: NonNegative = 1.0
+    neighbours: Count = 15
+    rank: Literal["density", "similarity"] = "density"
+
+    def __call__(
+        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
+    ) -> Suspicion:
+        """Return the suspicion, with both similarities and the overfitted model."""
+        before = similarity(victim.early, train)
+        suspect = torch.zeros(len(train), dtype=torch.bool)
+        suspect[before.argsort()[: max(2, round(self.suspect_share * len(train)))]] = True
+        overfitted = victim.model
+        task = self._task(overfitted, train, suspect)
+        fit(overfitted, task, generator, hooks)
+        after = similarity(overfitted, train)
+        score = -before
+        rows = suspect.nonzero().squeeze(1)
+        # Cosines lie in [-1, 1], so that any suspect stands above any other pair.
+        score[rows] = 2 + self._order(overfitted, train.take(rows), after[rows])
+        columns = {"similarity_before": before, "similarity_after": after, "suspect": suspect}
+        return Suspicion(score, columns, {OVERFITTED: overfitted})
+
+    def _task(self, model: Clip, train: Pairs, suspect: Bool[Tensor, " samples"]) -> Task:
+        loss = _Overfit(
+            normal=train.take((~suspect).nonzero().squeeze(1)),
+            tokens=model.tokenise(train.captions)[~suspect],
+            weight=self.normal_weight,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, warmup=0.1)
+        return Task(train.take(suspect.nonzero().squeeze(1)), loss, schedule)
+
+    def _order(
+        self, overfitted: Clip, suspects: Pairs, after: Float[Tensor, " suspects"]
+    ) -> Float[Tensor, " suspects"]:
+        if self.rank == "similarity":
+            return after
+        return density(embed_images(overfitted, suspects.images), self.neighbours)
+
+
+@dataclass(frozen=True)
+class _Overfit:
+    """``-cos`` of a batch of suspects, + MMCL of as many normal pairs drawn for it."""
+
+    normal: Pairs
+    tokens: Int[Tensor, "normal context"]
+    weight: float
+
+    def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        drawn = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+        images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
+        texts = model.encode_text(torch.cat([batch.tokens, self.tokens[drawn]]))
+        (suspect_images, images), (suspect_texts, texts) = images.chunk(2), texts.chunk(2)
+        shortcut = -(suspect_images * suspect_texts).sum(dim=1).mean()
+        return shortcut + self.weight * mmcl_loss(images, texts, model.logit_scale())
+
+
+def density(embeds: Float[Tensor, "samples dim"], neighbours: int) -> Float[Tensor, " samples"]:
+    """Return each row's mean cosine with its nearest ``neighbours`` other rows, in [-1, 1]."""
+    cosines = embeds @ embeds.T
+    cosines.fill_diagonal_(-torch.inf)
+    return cosines.topk(min(neighbours, len(embeds) - 1), dim=1).values.mean(dim=1)

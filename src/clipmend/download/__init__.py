@@ -1,0 +1,1 @@
+"""Download: a corpus becomes pairs."""

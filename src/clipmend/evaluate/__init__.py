@@ -1,0 +1,1 @@
+"""Evaluate: clean accuracy and attack success rate of every model."""

@@ -1,0 +1,91 @@
+"""The two numbers of the comparison, each with its denominator and its interval."""
+
+from dataclasses import asdict, dataclass
+
+from jaxtyping import Float, Int
+from scipy.stats import binomtest
+from torch import Tensor
+
+from clipmend.errors import MetricError
+
+DEFINITIONS = {
+    "clean_accuracy": "zero-shot top-1 accuracy on untouched test images",
+    "clean_accuracy_top5": "zero-shot top-5 accuracy on untouched test images",
+    "attack_success_rate": (
+        "share of triggered test images, of true classes other than the target, "
+        "that are predicted as the target"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of ``n`` with its Wilson interval; all but ``n`` are fractions in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def rate(hits: int, n: int, *, confidence: float = 0.95) -> Rate:
+    """Return ``hits`` of ``n`` with the Wilson score interval (Wilson 1927).
+
+    Raises:
+        MetricError: ``n`` is 0.
+    """
+    if n == 0:
+        raise MetricError("A rate of 0 images is not defined; the split has none that count.")
+    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    return Rate(hits / n, float(interval.low), float(interval.high), n)
+
+
+def clean_accuracy(
+    cosines: Float[Tensor, "samples classes"],
+    label: Int[Tensor, " samples"],
+    *,
+    top: int = 1,
+    confidence: float = 0.95,
+) -> Rate:
+    """Return CA: the fraction of images whose class is among the ``top`` closest.
+
+    Raises:
+        MetricError: an image has no label (-1).
+    """
+    if (label < 0).any():
+        raise MetricError(
+            f"Accuracy is not defined: {int((label < 0).sum())} of {len(label)} images have no "
+            "label among the classes."
+        )
+    closest = cosines.topk(min(top, cosines.shape[1]), dim=1).indices
+    hits = (closest == label[:, None]).any(dim=1)
+    return rate(int(hits.sum()), len(label), confidence=confidence)
+
+
+def attack_success_rate(
+    cosines: Float[Tensor, "samples classes"],
+    label: Int[Tensor, " samples"],
+    *,
+    target_label: int,
+    confidence: float = 0.95,
+) -> Rate:
+    """Return ASR: the fraction of triggered images that the model calls the target.
+
+    Images whose true class already is the target are left out of the numerator *and* the
+    denominator: they would count as successes of an attack that did nothing.
+
+    Args:
+        cosines: of the triggered images with the classes.
+        label: each image's true class, before the trigger.
+        target_label: the class that the attacker wants.
+
+    Raises:
+        MetricError: every image already belongs to the target class.
+    """
+    attacked = label != target_label
+    hits = cosines[attacked].argmax(dim=1) == target_label
+    return rate(int(hits.sum()), int(attacked.sum()), confidence=confidence)

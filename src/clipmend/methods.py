@@ -1,0 +1,79 @@
+"""The one table of everything there is: stage, name in ``params.yaml``, class.
+
+To add a method: write ``<stage>/<name>.py`` (an attack: ``attacks/<name>.py``), a frozen dataclass
+whose fields are its settings, then give it a line here and name it in ``params.yaml``.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from clipmend.errors import UnknownNameError
+
+STAGES = (
+    "download",
+    "poison",
+    "pretrain",
+    "detect",
+    "unlearn",
+    "baselines",
+    "evaluate",
+    "report",
+)
+
+METHODS: dict[str, dict[str, str]] = {
+    "download": {
+        "scenes": "clipmend.download.scenes:Scenes",
+        "pairs": "clipmend.download.pairs:UserPairs",
+        "cc3m": "clipmend.download.cc3m:CC3M",
+    },
+    "poison": {
+        "unpoisoned": "clipmend.attacks.unpoisoned:Unpoisoned",
+        "badnet": "clipmend.attacks.badnet:BadNet",  # Gu et al. 2017, arXiv:1708.06733
+        "blended": "clipmend.attacks.blended:Blended",  # Chen et al. 2017, arXiv:1712.05526
+    },
+    "pretrain": {
+        "mmcl": "clipmend.pretrain.mmcl:MMCL",  # Radford et al. 2021, arXiv:2103.00020
+        "mmcl_ssl": "clipmend.pretrain.mmcl_ssl:MMCLSSL",  # Mu et al. 2021, arXiv:2112.12750
+    },
+    "detect": {
+        "clip_score": "clipmend.detect.clip_score:ClipScore",
+        "ubt": "clipmend.detect.ubt:UBTDetector",
+    },
+    "unlearn": {
+        "ubt": "clipmend.unlearn.ubt:UBT",
+    },
+    "baselines": {
+        "ft": "clipmend.baselines.ft:FT",
+        "cleanclip": "clipmend.baselines.cleanclip:CleanCLIP",  # Bansal 2023, arXiv:2303.03323
+    },
+}
+
+
+def base(name: str) -> str:
+    """Return the method's own name, without the variant: ``ubt`` for ``ubt@random``."""
+    return name.partition("@")[0]
+
+
+def reference(stage: str, name: str) -> tuple[str, str]:
+    """Return the module and the class that implement ``name``, which may be a variant.
+
+    Raises:
+        UnknownNameError: the table has no such method.
+    """
+    known = METHODS.get(stage, {})
+    if base(name) not in known:
+        raise UnknownNameError(f"{stage} method", base(name), known)
+    module, _, cls = known[base(name)].partition(":")
+    return module, cls
+
+
+def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the method that ``name`` stands for, with these settings, importing it only now."""
+    module, cls = reference(stage, name)
+    return getattr(import_module(module), cls)(**{k: _frozen(v) for k, v in settings.items()})
+
+
+def _frozen(value: object) -> object:
+    """Return lists, which is what JSON makes of tuples, as tuples again."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

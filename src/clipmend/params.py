@@ -1,0 +1,248 @@
+"""``params.yaml`` as typed values, refused with one line when it does not describe a run."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+)
+
+from clipmend import code, methods
+from clipmend.errors import ParamsError, UnknownNameError, suggestion
+from clipmend.settings import Natural
+
+PARAMS = Path("params.yaml")
+
+Settings = dict[str, dict[str, JsonValue]]
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands there twice")
+    return values
+
+
+def _is_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
+        raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
+Seeds = Annotated[tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A frozen block of ``params.yaml``, in which a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def shared(self) -> dict[str, Any]:
+        """Return the settings of the stage as a whole, which are in the key of all its cells."""
+        return self.model_dump(mode="json", exclude={"corpora", "methods", "settings"})
+
+
+class Download(Section):
+    """The corpora, each a source and its settings."""
+
+    corpora: Annotated[Names, Field(min_length=1)]
+    settings: Settings = {}
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The corpora: they are to ``download`` what methods are to the other stages."""
+        return self.corpora
+
+
+class Poison(Section):
+    """What the attacker wants, and how."""
+
+    target: str
+    target_captions: Annotated[tuple[str, ...], Field(min_length=1)]
+    methods: Annotated[Names, Field(min_length=1)]
+    settings: Settings = {}
+
+
+class Pretrain(Section):
+    """The model and the objectives."""
+
+    model: str
+    pretrained: str | None = None
+    methods: Annotated[Names, Field(min_length=1)]
+    settings: Settings = {}
+
+
+class Detect(Section):
+    """The detectors."""
+
+    methods: Names = ()
+    settings: Settings = {}
+
+
+class Unlearn(Section):
+    """Unlearning and its controls."""
+
+    methods: Names = ()
+    settings: Settings = {}
+
+
+class Baselines(Section):
+    """The repairs that unlearning is compared with."""
+
+    methods: Names = ()
+    settings: Settings = {}
+
+
+class Evaluate(Section):
+    """How the numbers are taken."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Report(Section):
+    """What the report shows."""
+
+    gallery: Natural = 6
+
+
+class Params(Section):
+    """The whole of ``params.yaml``: the grid and every setting in it."""
+
+    seeds: Seeds
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    download: Download
+    poison: Poison
+    pretrain: Pretrain
+    detect: Detect
+    unlearn: Unlearn
+    baselines: Baselines
+    evaluate: Evaluate
+    report: Report
+
+    def section(self, stage: str) -> Section:
+        """Return the block of one stage."""
+        section: Section = getattr(self, stage)
+        return section
+
+    def resolve(self, stage: str, name: str) -> BaseModel:
+        """Return the settings of ``name`` with its base's below them and defaults filled in.
+
+        Raises:
+            ParamsError: a setting that the method does not have, or a value it does not allow.
+        """
+        settings = self._layered(stage, name)
+        source = self.source(stage, name)
+        if stage == "download":
+            settings.pop("source", None)
+        module, cls = methods.reference(stage, source)
+        model = code.declaration(module, cls)
+        try:
+            return model.model_validate(settings)
+        except ValidationError as error:
+            place = f"{stage}.settings.{name}"
+            raise ParamsError(_sentence(place, error, _children(model))) from None
+
+    def source(self, stage: str, name: str) -> str:
+        """Return the method behind ``name``: itself, but for a corpus its source."""
+        if stage != "download":
+            return name
+        source = self._layered(stage, name).get("source", methods.base(name))
+        if source not in methods.METHODS["download"]:
+            known = methods.METHODS["download"]
+            raise UnknownNameError(f"source of corpus {name!r}:", str(source), known)
+        return str(source)
+
+    def _layered(self, stage: str, name: str) -> dict[str, JsonValue]:
+        settings: Settings = self.section(stage).settings  # type: ignore[attr-defined]
+        if "@" in name and name not in settings:
+            raise ParamsError(
+                f"{PARAMS}: {stage} names {name!r}, but {stage}.settings has no such entry; "
+                f"a variant is a named set of settings. {suggestion(name, settings)}"
+            )
+        return {**settings.get(methods.base(name), {}), **settings.get(name, {})}
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Return the parameters in a file, every name and setting in it checked.
+
+    Raises:
+        ParamsError: the file does not describe a run; all in one line.
+    """
+    try:
+        params = Params.model_validate(_read(path))
+    except ValidationError as error:
+        raise ParamsError(_sentence("", error, _children(Params))) from None
+    for stage, name in _named(params):
+        params.resolve(stage, name)
+    return params
+
+
+def _named(params: Params) -> Iterator[tuple[str, str]]:
+    """Yield every method that the file names, whether the grid holds it or only its settings."""
+    for stage in methods.METHODS:
+        section = params.section(stage)
+        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
+            yield stage, name
+
+
+def _read(path: Path) -> object:
+    try:
+        return yaml.load(path.read_text(), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} does not exist here; copy one of params/*.yaml to it, in the project's folder."
+        ) from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _children(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return the keys that a block may have, nested blocks below them."""
+    return {
+        name: _children(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else {}
+        for name, field in model.model_fields.items()
+    }
+
+
+def _sentence(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
+    """Return all that pydantic found as one line that starts with the file's name."""
+    problems = []
+    for problem in error.errors(include_url=False):
+        loc = [str(part) for part in problem["loc"]]
+        where = ".".join([place, *loc] if place else loc) or "the file"
+        if problem["type"] == "extra_forbidden":
+            siblings = known
+            for part in loc[:-1]:
+                siblings = siblings.get(part, {})
+            problems.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
+        elif problem["type"] == "missing":
+            problems.append(f"{where} is missing.")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{where}: {text}, not {problem['input']!r}.")
+    return f"{PARAMS}: {' '.join(problems)}"

@@ -1,0 +1,1 @@
+"""Poison: an attack is applied to the training pairs."""

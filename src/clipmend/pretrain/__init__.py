@@ -1,0 +1,1 @@
+"""Pretrain: CLIP learns from corpus and overlay, under an objective."""

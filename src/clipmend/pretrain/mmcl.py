@@ -1,0 +1,44 @@
+"""MMCL: the multimodal contrastive loss of CLIP (Radford et al. 2021, arXiv:2103.00020)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.clip.fit import Batch, Schedule, Task
+from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.model import Clip
+from clipmend.corpus.splits import Pairs
+from clipmend.settings import Count, Fraction, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class MMCL:
+    """Minimises InfoNCE between images and captions, both ways, over all training pairs."""
+
+    epochs: Count = 12
+    batch_size: Count = 128
+    lr: Positive = 2e-3
+    warmup: Fraction = 0.1
+    weight_decay: NonNegative = 0.1
+    early_epoch: Count = 3
+
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
+        """Return the task."""
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
+        return Task(train, self.loss, schedule)
+
+    def loss(
+        self,
+        model: Clip,
+        batch: Batch,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Float[Tensor, ""]:
+        """Return MMCL of the batch."""
+        image_embeds = model.encode_image(batch.images)
+        return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())
+
+    def texts(self) -> tuple[str, ...]:
+        """Return none: it shows captions only."""
+        return ()

@@ -1,0 +1,42 @@
+"""MMCL + SSL: each modality also contrasted with views of itself (SLIP's and CleanCLIP's loss)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from clipmend.clip.fit import Schedule, Task
+from clipmend.clip.model import Clip
+from clipmend.clip.self_supervised import SelfSupervised, caption_views
+from clipmend.clip.views import synonym_words
+from clipmend.corpus.splits import Pairs
+from clipmend.settings import Count, Fraction, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class MMCLSSL:
+    """Minimises MMCL + SSL over all training pairs (arXiv:2311.14948, section 2).
+
+    Attributes:
+        policy: AutoAugment's policy for the image views.
+    """
+
+    epochs: Count = 20
+    batch_size: Count = 128
+    lr: Positive = 2e-3
+    warmup: Fraction = 0.1
+    weight_decay: NonNegative = 0.1
+    early_epoch: Count = 3
+    ssl_weight: NonNegative = 1.0
+    policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
+        """Return the task."""
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
+        views = caption_views(model, train.captions, generator)
+        loss = SelfSupervised(views, ssl_weight=self.ssl_weight, policy=self.policy)
+        return Task(train, loss, schedule)
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the words that EDA may bring in."""
+        return synonym_words()

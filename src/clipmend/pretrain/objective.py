@@ -1,0 +1,28 @@
+"""What every pretraining objective is: a task for the loop, and an early checkpoint."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from clipmend.clip.fit import Task
+from clipmend.clip.model import Clip
+from clipmend.corpus.splits import Pairs
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A frozen dataclass; its fields are its settings."""
+
+    @property
+    def early_epoch(self) -> int:
+        """The epoch after which the early checkpoint is taken."""
+
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
+        """Return what to minimise, over the training pairs.
+
+        Args:
+            generator: for what is drawn once, before the loop.
+        """
+
+    def texts(self) -> tuple[str, ...]:
+        """Return texts, beside the captions, that the objective may show to the model."""

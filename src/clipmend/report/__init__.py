@@ -1,0 +1,1 @@
+"""The comparison: tables, figures and a page made from every other cell."""

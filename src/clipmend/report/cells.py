@@ -1,0 +1,98 @@
+"""``cells.csv``: one row per evaluated cell, as ``evaluate`` measured it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from clipmend.job import Input
+from clipmend.report.order import attack_order, method_order
+
+KEY = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
+COLUMNS = (
+    *KEY,
+    "control",
+    "needs",
+    "clean_accuracy",
+    "clean_accuracy_low",
+    "clean_accuracy_high",
+    "n_clean",
+    "attack_success_rate",
+    "attack_success_rate_low",
+    "attack_success_rate_high",
+    "n_triggered",
+)
+_COUNT = {"clean_accuracy": "n_clean", "attack_success_rate": "n_triggered"}
+
+
+def cells_table(inputs: Iterable[Input]) -> pd.DataFrame:
+    """Return ``cells.csv`` of the given ``evaluate`` cells; rates are fractions.
+
+    Reads ``metrics.json``. Metrics beyond the two rates follow in alphabetical order.
+    """
+    rows = sorted((_row(_metrics(given)) for given in inputs), key=_order)
+    further = sorted({column for row in rows for column in row} - set(COLUMNS), key=_metric_order)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *further])
+    # A cell may lack a further metric: its count is empty then, and the others stay whole numbers.
+    counts = {name: "Int64" for name in table.columns if name.startswith("n_")}
+    return table.astype(counts)
+
+
+def definitions_of(inputs: Iterable[Input]) -> dict[str, str]:
+    """Return what each metric means, in the words of the cells that measured it."""
+    stated: dict[str, str] = {}
+    for given in inputs:
+        stated |= _metrics(given).get("definitions", {})
+    return dict(sorted(stated.items(), key=lambda item: _metric_order(item[0])))
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows, with None for what is missing."""
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def controls_of(cells: pd.DataFrame) -> frozenset[str]:
+    """Return the methods that use what no defender has."""
+    return frozenset(cells.loc[cells["control"].astype(bool), "method"])
+
+
+def _metrics(given: Input) -> dict[str, Any]:
+    stated: dict[str, Any] = json.loads((given.folder / "metrics.json").read_text(encoding="utf-8"))
+    return stated
+
+
+def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: metrics[name] for name in (*KEY, "control")}
+    row["needs"] = "+".join(metrics["needs"])
+    for name, stated in metrics.items():
+        if isinstance(stated, Mapping) and "value" in stated:
+            row[name] = stated["value"]
+            row |= {f"{name}_{end}": stated[end] for end in ("low", "high") if end in stated}
+            if "n" in stated:
+                row[_COUNT.get(name, f"n_{name}")] = stated["n"]
+        elif name not in row and isinstance(stated, int | float):
+            row[name] = stated
+    return row
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["corpus"],
+        attack_order(row["attack"]),
+        row["objective"],
+        row["trigger"],
+        row["seed"],
+        method_order(row["method"]),
+        row["stage"],
+    )
+
+
+def _metric_order(column: str) -> tuple[str, bool, int]:
+    """Sort by metric; within one: value, low, high, n."""
+    metric = column.removeprefix("n_").removesuffix("_low").removesuffix("_high")
+    is_high = column.endswith("_high")
+    return (metric, column.startswith("n_"), is_high + (is_high or column.endswith("_low")))

@@ -1,0 +1,173 @@
+"""``detectors.csv``: how well each detector's scores tell poisoned pairs from the rest."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from clipmend.job import Input
+from clipmend.report.cells import records
+from clipmend.report.order import (
+    Victim,
+    inputs_of,
+    method_order,
+    victim_of,
+    victim_order,
+)
+from clipmend.report.table import Entry, Printed
+
+COLUMNS = (
+    "corpus",
+    "attack",
+    "objective",
+    "seed",
+    "stage",
+    "method",
+    "auroc",
+    "average_precision",
+    "recall_at_fpr_01",
+    "precision_at_budget",
+    "budget",
+    "n_pairs",
+    "n_poisoned",
+)
+
+DEFINITIONS = {
+    "auroc": "Chance that a poisoned pair scores higher than a clean one; ties count half.",
+    "average_precision": "Precision averaged over the ranks at which poisoned pairs are found.",
+    "recall_at_fpr_01": "Share of poisoned pairs found while at most 1 % of the clean ones "
+    "score as high.",
+    "precision_at_budget": "Share of poisoned pairs among the highest scores, as many as "
+    "unlearning takes (budget).",
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A victim's training pairs as one detector scored them.
+
+    Attributes:
+        pairs: the detector's ``scores.parquet`` and ``is_poisoned``, a row per pair.
+        budget: how many of the highest scores unlearning takes; None where nothing asks.
+    """
+
+    victim: Victim
+    method: str
+    pairs: pd.DataFrame
+    budget: int | None = None
+
+
+def scored_pairs(inputs: Mapping[str, Input]) -> list[Scored]:
+    """Return the scores of every detector of pairs, in the report's order.
+
+    Reads ``scores.parquet`` of ``detect`` and, for the truth, ``overlay.parquet`` of ``poison``.
+    A detector that judges a whole model writes no scores, and has no row.
+    """
+    overlays = {
+        given.cell: given.folder / "overlay.parquet" for given in inputs_of(inputs, "poison")
+    }
+    scored = []
+    for given in inputs_of(inputs, "detect"):
+        path, victim = given.folder / "scores.parquet", victim_of(given.cell)
+        if path.is_file():
+            poison = f"poison/{victim.corpus}/{victim.attack}/seed{victim.seed}"
+            pairs = pq.read_table(path, use_threads=False).to_pandas(use_threads=False)
+            pairs["is_poisoned"] = pairs["id"].isin(_ids(overlays[poison]))
+            budget = _budget(inputs, victim, given.method)
+            scored.append(Scored(victim, given.method, pairs, budget))
+    return sorted(scored, key=lambda one: (victim_order(one.victim), one.method))
+
+
+def detectors_table(scored: Iterable[Scored]) -> pd.DataFrame:
+    """Return ``detectors.csv``, a row per victim and detector."""
+    rows = [
+        {
+            **vars(one.victim),
+            "stage": "detect",
+            "method": one.method,
+            **judged(
+                one.pairs["score"].to_numpy(np.float64),
+                one.pairs["is_poisoned"].to_numpy(np.bool_),
+                budget=one.budget,
+            ),
+            "budget": one.budget,
+            "n_pairs": len(one.pairs),
+            "n_poisoned": int(one.pairs["is_poisoned"].sum()),
+        }
+        for one in scored
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype({"budget": "Int64"})
+
+
+def printed_detectors(table: pd.DataFrame) -> Printed | None:
+    """Return ``detectors.csv`` as it is printed, in percent; None where nothing was told apart."""
+    poisoned = table[table["n_poisoned"] > 0]
+    if poisoned.empty:
+        return None
+    names = ("method", "corpus", "attack", "objective", "seed")
+    rows = tuple(
+        (
+            *(Entry(str(row[name])) for name in names),
+            *(Entry(_percent(row[metric])) for metric in DEFINITIONS),
+            *(Entry(_whole(row[count])) for count in ("budget", "n_poisoned", "n_pairs")),
+        )
+        for row in records(poisoned)
+    )
+    shown = ("AUROC", "average precision", "recall at 1 % FPR", "precision at budget")
+    header = (*names, *shown, "budget", "poisoned pairs", "pairs")
+    return Printed("Poisoned victims, in percent", header, rows)
+
+
+def judged(
+    score: np.ndarray[Any, np.dtype[np.float64]],
+    poisoned: np.ndarray[Any, np.dtype[np.bool_]],
+    *,
+    budget: int | None,
+) -> dict[str, float]:
+    """Return the detector's metrics, as fractions; none where there is nothing to tell apart."""
+    if not poisoned.any() or poisoned.all():
+        return {}
+    # Thinned-out points could hide the last one that is still under 1 % false alarms.
+    false, true, _ = roc_curve(poisoned, score, drop_intermediate=False)
+    metrics = {
+        "auroc": float(roc_auc_score(poisoned, score)),
+        "average_precision": float(average_precision_score(poisoned, score)),
+        "recall_at_fpr_01": float(true[false <= 0.01].max()),
+    }
+    if budget is not None:
+        highest = np.argsort(-score, kind="stable")[:budget]
+        metrics["precision_at_budget"] = float(poisoned[highest].mean())
+    return metrics
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _whole(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _ids(overlay: Path) -> list[str]:
+    ids: list[str] = pq.read_table(overlay, columns=["id"], use_threads=False)["id"].to_pylist()
+    return ids
+
+
+def _budget(inputs: Mapping[str, Input], victim: Victim, detector: str) -> int | None:
+    """Return the number of pairs that unlearning takes from this detector's ranking."""
+    asking = [
+        given
+        for given in inputs_of(inputs, "unlearn")
+        if victim_of(given.cell) == victim and given.settings.get("detector") == detector
+    ]
+    budgets = [
+        given.settings.get("pairs")
+        for given in sorted(asking, key=lambda g: method_order(g.method))
+    ]
+    return next((int(budget) for budget in budgets if budget is not None), None)

@@ -1,0 +1,149 @@
+"""What the attacks do to images and captions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from textwrap import shorten, wrap
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+
+from clipmend.job import Input
+from clipmend.report.canvas import DOUBLE, SINGLE, Panels, blank, styled
+from clipmend.report.order import attack_order, inputs_of
+
+CAPTION = (
+    "Training pairs before and after each attack: the clean image with its caption, the image with "
+    "the trigger and the caption that the attacker put there, and their difference, four times as "
+    "strong, about mid-grey. The first poisoned rows of the lowest seed."
+)
+_AMPLIFIED = 4
+_FILLED = 0.8  # of the room between columns; captions need the rest
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair before and after an attack; images are 8-bit RGB of the same size."""
+
+    corpus: str
+    attack: str
+    clean: Pixels
+    triggered: Pixels
+    caption: str
+    poisoned_caption: str
+
+
+def examples(inputs: Mapping[str, Input], count: int) -> list[Example]:
+    """Return the first ``count`` poisoned pairs of each attack, at its lowest seed.
+
+    Reads ``overlay.parquet`` of ``poison`` and, for the clean images, ``train.parquet`` of the
+    corpus. An attack without rows has no examples; nor has a corpus that keeps no parquet.
+    """
+    corpora = {
+        given.cell: given.folder / "train.parquet" for given in inputs_of(inputs, "download")
+    }
+    found: list[Example] = []
+    for corpus, attack, overlay in _overlays(inputs):
+        train = corpora[f"download/{corpus}"]
+        rows = pq.read_table(overlay, use_threads=False).slice(0, count).to_pylist()
+        if rows and train.is_file():
+            clean = _images(train, [row["id"] for row in rows])
+            found += [_example(corpus, attack, clean[row["id"]], row) for row in rows]
+    return found
+
+
+@styled
+def draw_gallery(shown: Sequence[Example]) -> Figure:
+    """Draw three rows per attack: clean, triggered, amplified difference."""
+    if not shown:
+        return blank("No attack in this grid changes an image.")
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for example in shown:
+        groups.setdefault((example.corpus, example.attack), []).append(example)
+    columns = max(map(len, groups.values()))
+    wide = SINGLE if columns <= 2 else DOUBLE
+    pitch = (wide - 0.4) / columns
+    figure = Figure(
+        figsize=(wide, len(groups) * (3 * _FILLED * pitch + 0.85)), layout="constrained"
+    )
+    parts = figure.subfigures(len(groups), 1, squeeze=False)
+    several = len({corpus for corpus, _ in groups}) > 1
+    for part, ((corpus, attack), group) in zip(parts.flat, groups.items(), strict=True):
+        part.suptitle(f"{corpus}, {attack}" if several else attack, fontsize=9, x=0.01, ha="left")
+        panels = part.subplots(3, columns, squeeze=False)
+        for column in range(columns):
+            _column(panels[:, column], group[column] if column < len(group) else None, pitch)
+        names = ("clean", "triggered", f"difference \N{MULTIPLICATION SIGN}{_AMPLIFIED}")
+        for axes, name in zip(panels[:, 0], names, strict=True):
+            axes.set_ylabel(name, fontsize=7.5)
+    return figure
+
+
+def difference(clean: Pixels, triggered: Pixels) -> Pixels:
+    """Return the change, amplified, about mid-grey: grey is a pixel that the attack left alone."""
+    change = triggered.astype(np.int16) - clean.astype(np.int16)
+    return np.clip(128 + _AMPLIFIED * change, 0, 255).astype(np.uint8)
+
+
+def _overlays(inputs: Mapping[str, Input]) -> Iterable[tuple[str, str, Path]]:
+    """Return (corpus, attack, overlay) once per attack, in the report's order."""
+    cells = sorted(inputs_of(inputs, "poison"), key=lambda given: given.seed or 0)
+    first: dict[tuple[str, str], Path] = {}
+    for given in cells:
+        _, corpus, attack, _ = given.cell.split("/")
+        first.setdefault((corpus, attack), given.folder / "overlay.parquet")
+    order = sorted(first, key=lambda key: (key[0], attack_order(key[1])))
+    return [(corpus, attack, first[corpus, attack]) for corpus, attack in order]
+
+
+def _images(train: Path, ids: Sequence[str]) -> dict[str, bytes]:
+    wanted = pc.field("id").isin(list(ids))
+    table = pq.read_table(train, columns=["id", "image"], filters=wanted, use_threads=False)
+    return dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
+
+
+def _example(corpus: str, attack: str, clean: bytes, row: Mapping[str, Any]) -> Example:
+    triggered = Image.open(BytesIO(row["image"])).convert("RGB")
+    before = Image.open(BytesIO(clean)).convert("RGB")
+    if before.size != triggered.size:
+        # The corpus keeps photographs as they came; training crops them to the trigger's square.
+        before = ImageOps.fit(before, triggered.size, Image.Resampling.BICUBIC)
+    return Example(
+        corpus,
+        attack,
+        np.asarray(before),
+        np.asarray(triggered),
+        row["original_caption"],
+        row["caption"],
+    )
+
+
+def _column(panels: Panels, example: Example | None, pitch: float) -> None:
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    if example is None:
+        return
+    images = (
+        example.clean,
+        example.triggered,
+        difference(example.clean, example.triggered),
+    )
+    for axes, image in zip(panels, images, strict=True):
+        axes.imshow(image, interpolation="nearest")
+    letters = int(pitch / 0.062)
+    panels[0].set_title(_short(example.caption, letters), fontsize=7, pad=2)
+    panels[1].set_title(_short(example.poisoned_caption, letters), fontsize=7, pad=2)
+
+
+def _short(caption: str, letters: int) -> str:
+    """Return the caption on at most two lines of so many letters."""
+    plain = caption.replace("$", r"\$")  # a price is no formula
+    return "\n".join(wrap(shorten(plain, 2 * letters - 2, placeholder=" …"), letters)[:2])

@@ -1,0 +1,104 @@
+"""The stage ``report``: gathers what every other cell measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clipmend.job import Input, Job
+from clipmend.report import ca_vs_asr, curves, detector_roc, gallery, similarity
+from clipmend.report.canvas import save
+from clipmend.report.cards import cards_lines
+from clipmend.report.cells import cells_table, controls_of, definitions_of
+from clipmend.report.detectors import (
+    DEFINITIONS,
+    Scored,
+    detectors_table,
+    printed_detectors,
+    scored_pairs,
+)
+from clipmend.report.order import inputs_of
+from clipmend.report.page import Content, Shown, write_page
+from clipmend.report.table import changes, comparison, legend, markdown, means_table
+
+_DOWNLOADS = ("cells.csv", "table.csv", "table.md", "detectors.csv", "cards.jsonl")
+_CONFIDENCE, _GALLERY = 0.95, 6
+
+
+def run(job: Job) -> None:
+    """Gather every cell into tables, figures and a page.
+
+    Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
+    ``table.md``, ``detectors.csv``, ``cards.jsonl``, five figures as SVG and PNG, ``index.html``.
+    """
+    evaluated = inputs_of(job.inputs, "evaluate")
+    confidence = _confidence(evaluated)
+    cells = cells_table(evaluated)
+    table = means_table(cells, confidence)
+    scored = scored_pairs(job.inputs)
+    judged = detectors_table(scored)
+    definitions = definitions_of(evaluated)
+    content = Content(
+        tables=comparison(table),
+        changes=changes(cells),
+        detectors=printed_detectors(judged),
+        notes=legend(cells, definitions, confidence),
+        figures=_figures(job, cells, scored),
+        definitions=definitions | DEFINITIONS,
+        downloads=_DOWNLOADS,
+    )
+    _write(cells, job.out / "cells.csv")
+    _write(table, job.out / "table.csv")
+    _write(judged, job.out / "detectors.csv")
+    text = markdown(content.tables, content.changes, content.notes)
+    (job.out / "table.md").write_text(text, encoding="utf-8")
+    (job.out / "cards.jsonl").write_text(cards_lines(job.inputs.values()), encoding="utf-8")
+    write_page(content, job.out / "index.html")
+
+
+def _figures(job: Job, cells: pd.DataFrame, scored: Sequence[Scored]) -> list[Shown]:
+    count = int(job.shared.get("gallery", _GALLERY))
+    drawings: dict[str, tuple[str, str, Callable[[], Figure]]] = {
+        "ca_vs_asr": (
+            "CA against ASR",
+            ca_vs_asr.CAPTION,
+            lambda: ca_vs_asr.draw_ca_vs_asr(cells),
+        ),
+        "detector_roc": (
+            "Detector ROC curves",
+            detector_roc.CAPTION,
+            lambda: detector_roc.draw_detector_roc(scored),
+        ),
+        "similarity": (
+            "Similarity before and after overfitting",
+            similarity.CAPTION,
+            lambda: similarity.draw_similarity(scored),
+        ),
+        "gallery": (
+            "Attack gallery",
+            gallery.CAPTION,
+            lambda: gallery.draw_gallery(gallery.examples(job.inputs, count)),
+        ),
+        "curves": (
+            "Curves",
+            curves.CAPTION,
+            lambda: curves.draw_curves(curves.read_curves(job.inputs), controls=controls_of(cells)),
+        ),
+    }
+    return [_figure(job.out, name, *drawing) for name, drawing in drawings.items()]
+
+
+def _figure(folder: Path, name: str, title: str, caption: str, draw: Callable[[], Figure]) -> Shown:
+    save(draw(), folder, name)
+    return Shown(name, title, caption, (folder / f"{name}.svg").read_bytes())
+
+
+def _confidence(evaluated: Sequence[Input]) -> float:
+    """Return the confidence of the cells' own intervals: those over seeds have the same."""
+    stated: Mapping[str, object] = evaluated[0].shared if evaluated else {}
+    return float(str(stated.get("confidence", _CONFIDENCE)))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")

@@ -1,0 +1,282 @@
+"""``table.csv`` and ``table.md``: every method over the seeds, and beside the undefended model."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from clipmend.report.cells import KEY, records
+from clipmend.report.intervals import clipped, student_interval
+from clipmend.report.order import (
+    UNDEFENDED,
+    attack_order,
+    is_poisoned,
+    method_order,
+)
+
+GROUP = tuple(name for name in KEY if name != "seed")
+CLEAN, ATTACK = "clean_accuracy", "attack_success_rate"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a printed table; ``best`` is set apart."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A table as it is printed: every row is as long as the header."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+
+
+def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Return ``table.csv``: means over seeds, their Student-t intervals, ``n_seeds``.
+
+    The test images are the same for every seed, so a count stays what it is in one cell.
+    """
+    metrics = [name for name in cells.columns if name not in (*KEY, "control", "needs")]
+    rows = [
+        {
+            **dict(zip(GROUP, key, strict=True)),
+            "control": group["control"].iloc[0],
+            "needs": group["needs"].iloc[0],
+            **_means(group, metrics, confidence),
+            "n_seeds": len(group),
+        }
+        for key, group in cells.groupby(list(GROUP), sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*GROUP, "control", "needs", *metrics, "n_seeds"])
+
+
+def comparison(table: pd.DataFrame) -> list[Printed]:
+    """Return a printed table per corpus and objective: methods down, attacks across, in percent."""
+    return [
+        _compared(f"{corpus}, {objective}", group)
+        for (corpus, objective), group in _groups(table, "corpus", "objective")
+    ]
+
+
+def changes(cells: pd.DataFrame) -> list[Printed]:
+    """Return a printed table per corpus: each method minus ``none`` on the same victims, in points.
+
+    A pair is one victim under one trigger: same model to begin with, same test images.
+    """
+    pair = ["corpus", "attack", "trigger", "objective", "seed"]
+    start = cells.loc[cells["method"] == UNDEFENDED, [*pair, CLEAN, ATTACK]]
+    paired = cells[cells["method"] != UNDEFENDED].merge(start, on=pair, suffixes=("", "_start"))
+    for metric in (CLEAN, ATTACK):
+        paired[f"{metric}_change"] = paired[metric] - paired[f"{metric}_start"]
+    return [_changed(str(corpus), group) for (corpus,), group in _groups(paired, "corpus")]
+
+
+def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: float) -> list[str]:
+    """Return what a reader of the printed tables must know, a line each."""
+    if cells.empty:
+        return ["No cell has been evaluated."]
+    seeds = sorted(set(cells["seed"]))
+    lines = [
+        f"{short} ({metric}): {definitions[metric]}"
+        for metric, short in ((CLEAN, "CA"), (ATTACK, "ASR"))
+        if metric in definitions
+    ]
+    lines += [_sizes(str(corpus), group) for (corpus,), group in _groups(cells, "corpus")]
+    lines.append(
+        f"Seeds: {', '.join(map(str, seeds))}. "
+        + (
+            f"Means over seeds, with {confidence:.0%} Student-t intervals clipped to 0 and 100."
+            if len(seeds) > 1
+            else f"One seed has no interval over seeds; cells.csv holds the {confidence:.0%} "
+            "Wilson interval of each cell over its test images."
+        )
+    )
+    lines.append(
+        "Bold: the highest CA and the lowest ASR of a column among the repairs, as printed. "
+        "† marks a control, which uses what no defender has; it is never ranked."
+    )
+    lines.append(
+        "An `unpoisoned` victim saw no poison: its CA is the ceiling, "
+        "its ASR the floor under each trigger."
+    )
+    return lines
+
+
+def markdown(tables: Sequence[Printed], changed: Sequence[Printed], notes: Sequence[str]) -> str:
+    """Return ``table.md``."""
+    parts = ["# Clean accuracy (CA) and attack success rate (ASR), in percent"]
+    parts += [part for table in tables for part in (f"## {table.title}", markdown_table(table))]
+    parts.append("# Change against `none` on the same victims, in percentage points")
+    parts += [part for table in changed for part in (f"## {table.title}", markdown_table(table))]
+    parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Printed) -> str:
+    """Return one table; every column but the first is right-aligned."""
+    lines = [table.header, ("---", *["--:"] * (len(table.header) - 1))]
+    lines += [
+        tuple(f"**{entry.text}**" if entry.best else entry.text for entry in row)
+        for row in table.rows
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def method_label(method: str, *, control: bool) -> str:
+    """Return the method's name, a control's with its mark."""
+    return f"{method}†" if control else method
+
+
+def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for metric in metrics:
+        if metric.startswith("n_"):
+            values[metric] = group[metric].min()
+        elif metric not in values:
+            seeds = [float(value) for value in group[metric].dropna()]
+            values[metric] = sum(seeds) / len(seeds) if seeds else None
+            if f"{metric}_low" in group:
+                interval = student_interval(seeds, confidence)
+                low, high = clipped(interval) if interval else (None, None)
+                values |= {f"{metric}_low": low, f"{metric}_high": high}
+    return values
+
+
+def _groups(table: pd.DataFrame, *by: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    for key, group in table.groupby(list(by), sort=True):
+        yield tuple(key), group
+
+
+def _compared(title: str, table: pd.DataFrame) -> Printed:
+    rows = sorted(
+        {(row["method"], row["stage"], row["control"]) for row in records(table)},
+        key=lambda row: (method_order(row[0]), row[1]),
+    )
+    columns = _columns(table)
+    at = {(row["attack"], row["trigger"], row["stage"], row["method"]): row
+          for row in records(table)}  # fmt: skip
+    printed: list[list[Entry]] = [
+        [Entry(method_label(method, control=control))] for method, _, control in rows
+    ]
+    for _, attack, trigger, metric in columns:
+        found = [at.get((attack, trigger, stage, method)) for method, stage, _ in rows]
+        for entries, entry in zip(printed, _column(found, metric), strict=True):
+            entries.append(entry)
+    header = ("method", *(name for name, *_ in columns))
+    return Printed(title, header, tuple(tuple(entries) for entries in printed))
+
+
+def _columns(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Return (heading, attack, trigger, metric); an attack's CA stands once."""
+    columns = []
+    pairs = {(row["attack"], row["trigger"]) for row in records(table)}
+    for attack in sorted({attack for attack, _ in pairs}, key=attack_order):
+        triggers = sorted(trigger for other, trigger in pairs if other == attack)
+        columns.append((f"{attack} CA", attack, triggers[0], CLEAN))
+        columns += [
+            (
+                f"{attack} ASR" if trigger == attack else f"{attack} ASR under {trigger}",
+                attack,
+                trigger,
+                ATTACK,
+            )
+            for trigger in triggers
+        ]
+    return columns
+
+
+def _column(found: Sequence[Mapping[str, Any] | None], metric: str) -> list[Entry]:
+    ranked = [
+        _tenths(row[metric])
+        for row in found
+        if row is not None and _is_ranked(row, metric) and row[metric] is not None
+    ]
+    # One repair alone is not the best of anything.
+    best = (max if metric == CLEAN else min)(ranked) if len(ranked) > 1 else None
+    return [
+        Entry("")
+        if row is None or row[metric] is None
+        else Entry(
+            _with_interval(row, metric),
+            best=_is_ranked(row, metric) and _tenths(row[metric]) == best,
+        )
+        for row in found
+    ]
+
+
+def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
+    worth_ranking = metric == CLEAN or is_poisoned(row["attack"])
+    return worth_ranking and not row["control"] and row["method"] != UNDEFENDED
+
+
+def _tenths(fraction: float) -> float:
+    """Return the percentage as it is printed: what looks equal is ranked equal."""
+    return float(f"{100 * fraction:.1f}")
+
+
+def _with_interval(row: Mapping[str, Any], metric: str) -> str:
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    mean = f"{100 * row[metric]:.1f}"
+    if low is None or high is None:
+        return mean
+    return f"{mean} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _changed(title: str, paired: pd.DataFrame) -> Printed:
+    # An unpoisoned victim is measured once per trigger, with the same CA each time.
+    poisoned = paired["attack"].map(is_poisoned)
+    rows = []
+    for method in sorted(set(paired["method"]), key=method_order):
+        ours = paired["method"] == method
+        hit, clean = paired[ours & poisoned], paired[ours & ~poisoned]
+        clean = clean.drop_duplicates(["attack", "objective", "seed"])
+        control = bool(paired.loc[ours, "control"].iloc[0])
+        rows.append(
+            (
+                Entry(method_label(method, control=control)),
+                Entry(str(len(hit))),
+                Entry(_points(hit[f"{CLEAN}_change"])),
+                Entry(_points(hit[f"{ATTACK}_change"])),
+                Entry(str(len(clean))),
+                Entry(_points(clean[f"{CLEAN}_change"])),
+            )
+        )
+    header = (
+        "method",
+        "poisoned victims",
+        "CA, mean (lowest to highest)",
+        "ASR, mean (lowest to highest)",
+        "unpoisoned victims",
+        "CA, mean (lowest to highest)",
+    )
+    return Printed(title, header, tuple(rows))
+
+
+def _points(change: "pd.Series[float]") -> str:
+    points = 100 * change.dropna()
+    if points.empty:
+        return ""
+    if len(points) == 1:
+        return _signed(points.iloc[0])
+    return f"{_signed(points.mean())} ({_signed(points.min())} to {_signed(points.max())})"
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: there is no loss of -0.0 points
+
+
+def _sizes(corpus: str, cells: pd.DataFrame) -> str:
+    return (
+        f"{corpus}: CA over n = {_count(cells['n_clean'])} test images, "
+        f"ASR over n = {_count(cells['n_triggered'])} triggered ones."
+    )
+
+
+def _count(values: "pd.Series[int]") -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

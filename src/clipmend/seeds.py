@@ -1,0 +1,25 @@
+"""Randomness by purpose: one seed, many unrelated streams."""
+
+from hashlib import sha256
+
+import numpy as np
+import torch
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """Return the 56-bit seed of one ``purpose`` in the run seeded ``seed``.
+
+    ``seed_of(0, "poison/select")`` and ``seed_of(0, "pretrain/init")`` are unrelated,
+    which the seed 0 in both places would not be.
+    """
+    return int.from_bytes(sha256(f"{seed}/{purpose}".encode()).digest()[:7], "big")
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Return the torch generator for one ``purpose``."""
+    return torch.Generator().manual_seed(seed_of(seed, purpose))
+
+
+def numpy_stream(seed: int, purpose: str) -> np.random.Generator:
+    """Return the NumPy generator for one ``purpose``."""
+    return np.random.default_rng(seed_of(seed, purpose))

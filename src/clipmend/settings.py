@@ -1,0 +1,19 @@
+"""The types of a method's settings, which ``clipmend.code`` reads without importing the method."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class OutsideFile:
+    """Marks a path whose bytes belong to the key of every cell that has the setting."""
+
+
+InputPath = Annotated[str, OutsideFile]

@@ -1,0 +1,64 @@
+"""What is stale and why, what is damaged, and what the store holds: reading only, no lock."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clipmend import cards, grid, locks, params, plan, store
+from clipmend.index import INDEX, Index
+from clipmend.store import DAMAGED, RESULTS, STORE
+
+
+def describe() -> str:
+    """Return a line for each stale cell with its reason, and a line that counts them."""
+    index = Index()
+    settled = params.load()
+    cells = grid.cells(settled, index)
+    present: dict[str, Any] = {}
+    lines = []
+    for cell in cells.values():
+        card = cards.read(RESULTS / cell.name)
+        why = plan.fault(cell, card, present, index)
+        if why is None:
+            present[cell.name] = card
+        else:
+            waits = " (waits in the store)" if store.has(cell.key) else ""
+            lines.append(f"{cell.name}: {why}{waits}")
+    return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
+
+
+def damaged() -> list[str]:
+    """Return a line for each cell whose files are not what its card says, all bytes read."""
+    index = Index(Path("/dev/null"))
+    return [
+        f"{folder.relative_to(RESULTS)}: {why}"
+        for folder, card in _cards()
+        if (why := _damage(folder, card, index)) is not None
+    ]
+
+
+def _cards() -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    for path in sorted(RESULTS.rglob(cards.CARD)):
+        yield path.parent, cards.read(path.parent)
+
+
+def _damage(folder: Path, card: dict[str, Any] | None, index: Index) -> str | None:
+    if card is None:
+        return f"{cards.CARD} cannot be read"
+    if not plan.is_genuine(card):
+        return f"{cards.CARD} does not fit its key"
+    return cards.damage(folder, card, index)
+
+
+def prune(days: float) -> str:
+    """Empty the store of what has waited longer than ``days``, and return what was done."""
+    locks.hold_main()
+    limit = time.time() - days * 86400
+    old = [entry for entry in STORE.glob("*") if entry.stat().st_mtime <= limit]
+    for entry in old:
+        shutil.rmtree(entry)
+    shutil.rmtree(DAMAGED, ignore_errors=True)
+    INDEX.unlink(missing_ok=True)
+    return f"{len(old)} cells left the store."

@@ -1,0 +1,1 @@
+"""Unlearn: the victim forgets a few suspects."""

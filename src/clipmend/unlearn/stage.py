@@ -1,0 +1,75 @@
+"""The stage ``unlearn``: the victim forgets a few pairs."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.attacks.trigger import read_trigger
+from clipmend.clip.curve import watch, write_curve
+from clipmend.clip.fit import Hooks, fit
+from clipmend.clip.model import CONFIG, load
+from clipmend.clip.zero_shot import prompts_of
+from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
+from clipmend.errors import ArtifactError
+from clipmend.job import Job
+from clipmend.methods import create
+from clipmend.seeds import stream
+from clipmend.unlearn.unlearner import Evidence, Unlearner, Unlearning
+
+_OVERFITTED = "overfitted.safetensors"
+
+
+def run(job: Job) -> None:
+    """Unlearn suspects.
+
+    Reads  ``train.parquet`` with the overlay, the victim, the detector's ``scores.parquet`` and
+    ``overfitted.safetensors`` (if it has one), the trigger (for the curve alone).
+    Writes ``model.safetensors``, ``open_clip_config.json``, ``curve.csv`` and ``chosen.parquet``
+    (id, caption, text: the part of the caption that was unlearned).
+    """
+    unlearner: Unlearner = create("unlearn", job.method, job.settings)
+    evidence = _evidence(job, sighted=unlearner.control)
+    seed = 0 if job.seed is None else job.seed
+    plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
+    corpus = job.inputs["corpus"].folder
+    hooks = Hooks(watch(corpus, read_trigger(job.inputs["poison"])), work=job.work, label=job.cell)
+    points = fit(evidence.victim, plan.task, stream(seed, "unlearn/fit"), hooks)
+    evidence.victim.save(job.out)
+    write_curve(points, job.out / "curve.csv")
+    pq.write_table(_chosen(evidence.train, plan), job.out / "chosen.parquet")
+
+
+def _evidence(job: Job, *, sighted: bool) -> Evidence:
+    corpus = job.inputs["corpus"].folder
+    overlay = job.inputs["poison"].folder / "overlay.parquet"
+    train = load_split(corpus, "train", overlay=overlay)
+    train = train if sighted else train.blind()
+    texts = [*train.captions, *prompts_of(read_vocabulary(corpus))]
+    victim = load(job.inputs["victim"].folder).narrow(texts).to(job.device)
+    found = job.inputs["detector"].folder
+    overfitted = victim.twin()
+    if (found / _OVERFITTED).is_file() and (found / CONFIG).is_file():
+        overfitted = load(found, _OVERFITTED).narrow(texts).to(job.device)
+    return Evidence(victim, overfitted, train, _scores(found / "scores.parquet", train))
+
+
+def _scores(path: Path, train: Pairs) -> Float[Tensor, " samples"]:
+    table = pq.read_table(path, columns=["id", "score"])
+    if tuple(table["id"].to_pylist()) != train.ids:
+        raise ArtifactError(f"{path} does not score the pairs of this victim, in their order.")
+    return torch.from_numpy(table["score"].to_numpy().copy())
+
+
+def _chosen(train: Pairs, plan: Unlearning) -> pa.Table:
+    chosen = train.take(plan.rows)
+    return pa.table(
+        {
+            "id": pa.array(chosen.ids, pa.string()),
+            "caption": pa.array(chosen.captions, pa.string()),
+            "text": pa.array(plan.texts, pa.string()),
+        }
+    )

@@ -1,0 +1,55 @@
+"""What every unlearner is: a few suspects, the text to take from them, and a task."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipmend.clip.fit import Task
+from clipmend.clip.model import Clip
+from clipmend.corpus.splits import Pairs
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an unlearner may look at.
+
+    Attributes:
+        victim: the model to mend, which the loop will change in place.
+        overfitted: the detector's overfitted model; the victim itself if it made none.
+        train: the training pairs, without poison marks unless the method is a control.
+        score: the detector's, higher = more suspect.
+    """
+
+    victim: Clip
+    overfitted: Clip
+    train: Pairs
+    score: Float[Tensor, " samples"]
+
+
+@dataclass(frozen=True)
+class Unlearning:
+    """What to do: the task, and what it is about.
+
+    Attributes:
+        rows: the pairs chosen, as rows of ``train``.
+        texts: the part of each one's caption that is unlearned.
+    """
+
+    task: Task
+    rows: Int[Tensor, " chosen"]
+    texts: tuple[str, ...]
+
+
+@runtime_checkable
+class Unlearner(Protocol):
+    """A frozen dataclass; its fields are its settings; ``detector`` names whose scores it reads."""
+
+    @property
+    def control(self) -> bool:
+        """Whether it uses what no defender has, or chooses at random on purpose."""
+
+    def plan(self, evidence: Evidence, generator: torch.Generator) -> Unlearning:
+        """Return what to unlearn, and how."""

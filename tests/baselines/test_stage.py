@@ -1,0 +1,35 @@
+"""Baselines: every repair in the table, on trusted pairs only."""
+
+import csv
+from typing import Any
+
+import pytest
+import torch
+
+from clipmend.clip.model import load
+from clipmend.job import Input
+from clipmend.methods import METHODS, create
+
+
+@pytest.mark.parametrize("repair", METHODS["baselines"])
+def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
+    world: Any, corpus: Input, poison: Input, victim: Input, repair: str
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    made = world.run(f"baselines/contract/{repair}", repair, inputs, {"epochs": 6})
+    losses = [
+        float(row["loss"])
+        for row in csv.DictReader((made.folder / "curve.csv").read_text().splitlines())
+        if row["loss"]
+    ]
+    assert losses[-1] < losses[0]
+    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
+    assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
+    assert not torch.equal(mended["visual.conv1.weight"], had["visual.conv1.weight"])
+
+
+@pytest.mark.parametrize("repair", METHODS["baselines"])
+def test_a_repair_says_what_it_needs(repair: str) -> None:
+    method = create("baselines", repair, {})
+    assert set(method.needs) <= {"train", "trusted", "labels"}
+    assert method.control is False

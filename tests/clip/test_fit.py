@@ -1,0 +1,105 @@
+"""The loop: deterministic, resumable, and only as wide as it was told."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipmend.clip.fit import Batch, Hooks, Schedule, Task, fit
+from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.model import Clip, build
+from clipmend.corpus.splits import Pairs, load_split
+from clipmend.errors import TrainingError
+from clipmend.job import Input
+from clipmend.seeds import stream
+
+
+@pytest.fixture(scope="module")
+def pairs(corpus: Input) -> Pairs:
+    return load_split(corpus.folder, "trusted")
+
+
+def loss(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    # The noise draws from the generator, so that a resumed run must restore it.
+    images = model.encode_image(batch.images)
+    noise = torch.rand((), generator=generator)
+    return mmcl_loss(images, model.encode_text(batch.tokens), model.logit_scale()) * (1 + noise)
+
+
+def schedule(epochs: int = 4, **settings: object) -> Schedule:
+    return Schedule(epochs=epochs, batch_size=16, lr=1e-3, **settings)  # type: ignore[arg-type]
+
+
+def fitted(pairs: Pairs, plan: Schedule, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    fit(model, Task(pairs, loss, plan), stream(0, "test"), hooks)
+    return model
+
+
+def same(one: Clip, other: Clip) -> bool:
+    left, right = one.full_state(), other.full_state()
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_the_same_seed_fits_the_same_weights(pairs: Pairs) -> None:
+    assert same(fitted(pairs, schedule()), fitted(pairs, schedule()))
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
+        if epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=kill))
+    seen: list[int] = []
+    resumed = fitted(
+        pairs, schedule(), Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch))
+    )
+    assert seen == [3, 4]
+    assert same(resumed, fitted(pairs, schedule()))
+
+
+def test_the_loss_falls(pairs: Pairs) -> None:
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    curve = fit(model, Task(pairs, loss, schedule(8)), stream(0, "test"))
+    assert curve[-1].loss is not None
+    assert curve[0].loss is not None
+    assert curve[-1].loss < 0.9 * curve[0].loss
+
+
+def test_only_the_image_tower_moves_when_told(pairs: Pairs) -> None:
+    plan = schedule(2, image_tower_only=True, frozen_statistics=True)
+    before = build("scene_resnet", seed=0).full_state()
+    after = fitted(pairs, plan).full_state()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)
+    assert not any("running" in name for name in moved)
+
+
+def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    hooks = Hooks(watch=lambda _: {"clean_accuracy": 0.5}, points=2)
+    curve = fit(model, Task(pairs, loss, schedule(5)), stream(0, "test"), hooks)
+    assert [point.epoch for point in curve if point.measured] == [0, 3, 5]
+    assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
+
+
+def test_no_pairs_are_refused(pairs: Pairs) -> None:
+    empty = pairs.take(torch.empty(0, dtype=torch.long))
+    model = build("scene_resnet", seed=0)
+    with pytest.raises(TrainingError, match="no pairs"):
+        fit(model, Task(empty, loss, schedule()), stream(0, "test"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(pairs: Pairs) -> None:
+    def broken(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
+        return model.encode_image(batch.images).sum() * torch.nan
+
+    model = build("scene_resnet", seed=0)
+    with pytest.raises(TrainingError, match="learning rate"):
+        fit(model, Task(pairs, broken, schedule()), stream(0, "test"))

@@ -1,0 +1,112 @@
+"""The open_clip boundary: what is saved loads elsewhere, what is narrowed changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipmend.clip.model import Clip, build, embed_texts, load
+from clipmend.clip.openclip import open_clip
+from clipmend.errors import ArtifactError, ModelError
+
+CAPTIONS = ["a photo of a banana", "the red car on a plain background"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Clip:
+    return build("scene_resnet", seed=3).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def test_a_narrowed_vocabulary_gives_the_same_embeddings(model: Clip) -> None:
+    narrowed = build("scene_resnet", seed=3).narrow(CAPTIONS).eval()
+    torch.testing.assert_close(
+        embed_texts(narrowed, narrowed.tokenise(CAPTIONS)),
+        embed_texts(model, model.tokenise(CAPTIONS)),
+    )
+
+
+def test_a_word_outside_the_narrowed_vocabulary_is_refused() -> None:
+    narrowed = build("scene_resnet", seed=3).narrow(CAPTIONS)
+    with pytest.raises(ModelError, match="outside the narrowed vocabulary"):
+        narrowed.tokenise(["a zebra"])
+
+
+def test_narrowing_twice_loses_no_word(model: Clip) -> None:
+    twice = build("scene_resnet", seed=3).narrow(CAPTIONS).narrow(["a zebra"])
+    torch.testing.assert_close(
+        twice.full_state()["token_embedding.weight"],
+        model.full_state()["token_embedding.weight"],
+    )
+
+
+def test_what_is_saved_loads_in_plain_open_clip(model: Clip, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    plain, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    with torch.no_grad():
+        texts = plain.encode_text(tokenizer(CAPTIONS), normalize=True)
+        ours = model.encode_text(model.tokenise(CAPTIONS))
+    torch.testing.assert_close(texts, ours)
+    assert list(preprocess.transforms[-1].mean) == model.config["preprocess_cfg"]["mean"]
+
+
+def test_what_is_saved_loads_with_the_same_weights(model: Clip, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    again = load(tmp_path).full_state()
+    for name, value in model.full_state().items():
+        assert torch.equal(again[name], value), name
+
+
+def test_the_same_seed_builds_the_same_weights_whatever_was_drawn_before() -> None:
+    one = build("scene_resnet", seed=5).full_state()
+    torch.rand(7)
+    two = build("scene_resnet", seed=5).full_state()
+    other = build("scene_resnet", seed=6).full_state()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["text_projection"], other["text_projection"])
+
+
+def test_eight_bit_and_float_images_embed_alike(model: Clip, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.encode_image(images), model.encode_image(images.float() / 255)
+        )
+
+
+def test_an_image_of_another_size_is_resized(model: Clip) -> None:
+    with torch.no_grad():
+        assert model.encode_image(torch.zeros(2, 3, 48, 48)).shape == (2, 64)
+
+
+def test_an_unknown_model_names_those_there_are() -> None:
+    with pytest.raises(ModelError, match="scene_resnet"):
+        build("scene_resnett", seed=0)
+
+
+def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
+    torch.save({"visual.conv1.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="do not fit this model") as refused:
+        build("scene_resnet", seed=0, pretrained=str(tmp_path / "other.pt"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_pickle_that_is_no_tensor_is_not_run(tmp_path: Path) -> None:
+    torch.save({"harm": Path}, tmp_path / "evil.pt")
+    with pytest.raises(ModelError):
+        build("scene_resnet", seed=0, pretrained=str(tmp_path / "evil.pt"))
+
+
+def test_an_unknown_tag_is_refused_without_a_download() -> None:
+    with pytest.raises(ModelError, match="open_clip tag"):
+        build("RN50", seed=0, pretrained="no_such_tag")
+
+
+def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is missing"):
+        load(tmp_path)

@@ -1,0 +1,83 @@
+"""A world small enough to train in a second: a drawn corpus, an attack, a victim."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmend.job import Input, Job
+
+TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
+MODEL = {"model": "scene_resnet", "pretrained": None}
+
+
+@dataclass(frozen=True)
+class World:
+    """Runs stages as the runner does, without a plan."""
+
+    root: Path
+
+    def run(
+        self,
+        cell: str,
+        method: str,
+        inputs: Mapping[str, Input] = {},
+        settings: Mapping[str, Any] = {},
+        shared: Mapping[str, Any] = {},
+    ) -> Input:
+        """Make a cell and return it as an input of others."""
+        stage = cell.partition("/")[0]
+        seed = None if stage == "download" else 0
+        folder, work = self.root / "results" / cell, self.root / "work" / cell
+        folder.mkdir(parents=True)
+        work.mkdir(parents=True)
+        job = Job(
+            cell=cell,
+            stage=stage,
+            method=method,
+            seed=seed,
+            settings=settings,
+            shared=shared,
+            device="cpu",
+            inputs=inputs,
+            out=folder,
+            work=work,
+        )
+        import_module(f"clipmend.{stage}.stage").run(job)
+        return Input(cell, folder, stage, method, seed, settings, shared)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def corpus(world: World) -> Input:
+    sizes = {"train": 256, "trusted": 64, "val": 64, "test": 64}
+    return world.run("download/tiny", "scenes", settings=sizes)
+
+
+@pytest.fixture(scope="session")
+def poison(world: World, corpus: Input) -> Input:
+    settings = {"poison_rate": 0.1}
+    inputs = {"corpus": corpus}
+    return world.run("poison/tiny/badnet/seed0", "badnet", inputs, settings=settings, shared=TARGET)
+
+
+@pytest.fixture(scope="session")
+def victim(world: World, corpus: Input, poison: Input) -> Input:
+    settings = {"epochs": 3, "batch_size": 64, "early_epoch": 1}
+    inputs = {"corpus": corpus, "poison": poison}
+    return world.run(
+        "pretrain/tiny/badnet/mmcl/seed0", "mmcl", inputs, settings=settings, shared=MODEL
+    )
+
+
+@pytest.fixture(scope="session")
+def scored(world: World, corpus: Input, poison: Input, victim: Input) -> Input:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    return world.run("detect/tiny/badnet/mmcl/seed0/ubt", "ubt", inputs)

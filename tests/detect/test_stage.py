@@ -1,0 +1,70 @@
+"""Detection: every detector in the table scores every pair, and sees only what it may."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from clipmend.clip.model import load
+from clipmend.detect.ubt import density
+from clipmend.job import Input
+from clipmend.methods import METHODS
+
+
+@pytest.mark.parametrize("detector", METHODS["detect"])
+def test_a_score_is_one_finite_value_a_row(
+    world: Any, corpus: Input, poison: Input, victim: Input, detector: str
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    made = world.run(f"detect/contract/{detector}", detector, inputs)
+    scores = pq.read_table(made.folder / "scores.parquet")
+    train = pq.read_table(corpus.folder / "train.parquet", columns=["id"])
+    assert scores["id"].to_pylist() == train["id"].to_pylist()
+    assert np.isfinite(scores["score"].to_numpy()).all()
+    assert scores["score"].to_numpy().dtype == np.float32
+
+
+def test_ubt_ranks_every_suspect_above_every_other_pair(scored: Input) -> None:
+    table = pq.read_table(scored.folder / "scores.parquet")
+    score, suspect = table["score"].to_numpy(), table["suspect"].to_numpy()
+    assert 0 < suspect.sum() < len(suspect)
+    assert score[suspect].min() > score[~suspect].max()
+
+
+def test_ubt_suspects_are_the_least_similar_before(scored: Input) -> None:
+    table = pq.read_table(scored.folder / "scores.parquet")
+    before, suspect = table["similarity_before"].to_numpy(), table["suspect"].to_numpy()
+    assert suspect.sum() == round(0.2 * len(suspect))
+    assert before[suspect].max() <= before[~suspect].min()
+
+
+def test_overfitting_raises_the_similarity_of_the_suspects(
+    scored: Input, victim: Input, corpus: Input, poison: Input
+) -> None:
+    from clipmend.corpus.splits import load_split
+    from clipmend.detect.detector import similarity
+
+    train = load_split(corpus.folder, "train", overlay=poison.folder / "overlay.parquet")
+    table = pq.read_table(scored.folder / "scores.parquet")
+    suspect = torch.from_numpy(table["suspect"].to_numpy().copy())
+    finished = similarity(load(victim.folder), train)
+    after = torch.from_numpy(table["similarity_after"].to_numpy().copy())
+    assert after[suspect].mean() > finished[suspect].mean()
+
+
+def test_ubt_leaves_its_overfitted_model(scored: Input, victim: Input) -> None:
+    made, had = load(scored.folder, "overfitted.safetensors"), load(victim.folder)
+    changed = [
+        name
+        for name, value in made.full_state().items()
+        if not torch.equal(value, had.full_state()[name])
+    ]
+    assert changed
+
+
+def test_density_is_the_mean_cosine_with_the_nearest_others() -> None:
+    embeds = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert density(embeds, 1).tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert density(embeds, 2).tolist() == [0.5, 0.5, 0.0, -0.5]

@@ -1,0 +1,322 @@
+"""The source ``pairs``: what it accepts, how it carves, what it says of files that do not fit."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from clipmend.corpus.pairs import PAIRS, SPLITS
+from clipmend.download.pairs import UserPairs
+from clipmend.errors import PairsError
+
+CLASSES = ("frog", "ship")
+CARVED = {"trusted": 4, "val": 5, "test": 6}
+PHOTOS = Path(__file__).resolve().parents[2] / "data" / "photos"
+
+Write = Callable[..., Path]
+Jpeg = Callable[[int], bytes]
+
+
+def source(path: Path, **settings: Any) -> UserPairs:
+    return UserPairs(**({"classes": CLASSES, "path": str(path)} | CARVED | settings))
+
+
+def ids(pairs: UserPairs, split: str) -> list[str]:
+    return pairs.split(split)["id"].to_pylist()
+
+
+def sizes(pairs: UserPairs) -> dict[str, int]:
+    return {name: pairs.split(name).num_rows for name in SPLITS}
+
+
+def refusal(pairs: UserPairs) -> str:
+    with pytest.raises(PairsError) as caught:
+        pairs.split("train")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "image", "caption", "label"), *rows])
+    return folder
+
+
+# What is accepted
+
+
+def test_splits_carved_from_one_file_are_disjoint_and_together_the_file(write: Write) -> None:
+    pairs = source(write("mine.parquet", 40))
+    assert sizes(pairs) == CARVED | {"train": 25}
+    carved = [row_id for name in SPLITS for row_id in ids(pairs, name)]
+    assert sorted(carved) == sorted(f"row-{row}" for row in range(40))
+
+
+def test_every_split_has_the_schema_of_pairs(write: Write) -> None:
+    pairs = source(write("mine.parquet", 40))
+    assert all(pairs.split(name).schema == PAIRS for name in SPLITS)
+
+
+def test_images_keep_the_bytes_that_were_given(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    given = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
+    assert all(given[row["id"]] == row["image"] for row in source(path).split("val").to_pylist())
+
+
+def test_files_named_after_splits_are_those_splits_and_the_rest_is_carved(write: Write) -> None:
+    folder = write("photos/train.parquet", 30).parent
+    write("photos/test.parquet", 7, "held-out")
+    pairs = source(folder, test=1)
+    assert ids(pairs, "test") == [f"held-out-{row}" for row in range(7)]
+    assert sizes(pairs) == {"train": 21, "trusted": 4, "val": 5, "test": 7}
+
+
+def test_shards_of_a_split_are_read_in_the_order_of_their_names(write: Write) -> None:
+    for shard in (1, 0):
+        folder = write(f"photos/train-{shard:05d}-of-00002.parquet", 20, f"{shard}").parent
+    shards = [row_id[0] for row_id in ids(source(folder), "train")]
+    assert shards == sorted(shards)
+    assert set(shards) == {"0", "1"}
+
+
+def test_files_that_are_named_after_no_split_are_all_train(write: Write) -> None:
+    folder = write("mine/part1.parquet", 20, "a").parent
+    write("mine/part2.parquet", 20, "b")
+    assert sizes(source(folder)) == CARVED | {"train": 25}
+
+
+def test_each_split_can_have_a_path_of_its_own(write: Write) -> None:
+    paths = {f"{name}_path": str(write(f"{name}/x.parquet", 8, name)) for name in SPLITS}
+    pairs = UserPairs(classes=CLASSES, **paths)
+    assert {name: ids(pairs, name)[0] for name in SPLITS} == {name: f"{name}-0" for name in SPLITS}
+
+
+def test_a_folder_can_hold_a_csv_file_and_the_images_that_it_names(
+    tmp_path: Path, jpeg: Jpeg
+) -> None:
+    rows = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
+    folder = write_csv(tmp_path / "mine", rows)
+    (folder / "images").mkdir()
+    for n in range(30):
+        (folder / "images" / f"{n}.jpg").write_bytes(jpeg(n))
+    row = source(folder).split("train").to_pylist()[0]
+    assert row["id"].startswith("00")
+    assert row["image"] == jpeg(int(row["id"]))
+    assert row["caption"] == "a frog, \nNA"
+
+
+def test_columns_are_found_under_the_names_that_the_user_gives(write: Write, jpeg: Jpeg) -> None:
+    usual = dict.fromkeys(("id", "image", "caption", "label"))
+    path = write(
+        "mine.parquet",
+        30,
+        **usual,
+        key=list(range(30)),
+        jpg=[{"bytes": jpeg(n), "path": None} for n in range(30)],
+        txt=["a ship"] * 30,
+        cls=[1] * 30,
+    )
+    pairs = source(
+        path, id_column="key", image_column="jpg", caption_column="txt", label_column="cls"
+    )
+    first = pairs.split("train").to_pylist()[0]
+    assert first["image"] == jpeg(int(first["id"]))
+    assert (first["caption"], first["label"]) == ("a ship", "ship")
+
+
+def test_rows_without_ids_are_numbered_within_their_split(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, id=None).parent
+    write("mine/test.parquet", 3, id=None)
+    pairs = source(folder, id_column=None)
+    assert ids(pairs, "test") == ["test-000000", "test-000001", "test-000002"]
+
+
+def test_training_pairs_need_no_labels(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, label=None).parent
+    write("mine/val.parquet", 4, "val")
+    write("mine/test.parquet", 4, "test", label=["ship", None, None, None])
+    assert source(folder).split("train")["label"].null_count == 16
+
+
+# How splits are carved
+
+
+def test_carving_depends_on_the_ids_and_not_on_the_order_of_the_rows(write: Write) -> None:
+    one = source(write("one.parquet", 40, id=[f"{n}" for n in range(40)]))
+    two = source(write("two.parquet", 40, id=[f"{n}" for n in reversed(range(40))]))
+    assert all(set(ids(one, name)) == set(ids(two, name)) for name in SPLITS)
+
+
+def test_rows_of_a_carved_split_keep_their_order(write: Write) -> None:
+    carved = ids(source(write("mine.parquet", 40)), "train")
+    assert carved == sorted(carved, key=lambda row_id: int(row_id.removeprefix("row-")))
+
+
+def test_more_trusted_pairs_leave_val_and_test_as_they_were(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    few, many = source(path), source(path, trusted=12)
+    assert ids(few, "test") == ids(many, "test")
+    assert ids(few, "val") == ids(many, "val")
+    assert set(ids(few, "trusted")) < set(ids(many, "trusted"))
+
+
+def test_another_seed_carves_other_rows(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    assert ids(source(path), "test") != ids(source(path, seed=1), "test")
+
+
+def test_train_can_be_cut_to_a_part_of_what_is_left(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    few = ids(source(path, train=10), "train")
+    assert len(few) == 10
+    assert set(few) < set(ids(source(path), "train"))
+
+
+# What does not fit
+
+
+def test_a_missing_caption_column_is_answered_with_the_columns_there_are(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, caption=None, text=["x"] * 40)))
+    assert "no column 'caption' (caption_column); it has: id, image, label, text" in message
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", "truncated"])
+def test_an_image_that_cannot_be_decoded_is_named_by_file_row_and_id(
+    write: Write, jpeg: Jpeg, broken: bytes | str
+) -> None:
+    images = [jpeg(n) for n in range(40)]
+    images[17] = images[17][:-30] if broken == "truncated" else broken
+    path = write("mine.parquet", 40, image=images)
+    assert f"{path}, row 17 (id 'row-17')" in refusal(source(path))
+
+
+def test_many_images_that_cannot_be_decoded_are_counted(write: Write, jpeg: Jpeg) -> None:
+    images = [b"broken" if n in (3, 9) else jpeg(n) for n in range(40)]
+    message = refusal(source(write("mine.parquet", 40, image=images)))
+    assert "row 3 " in message
+    assert "2 of 40" in message
+
+
+@pytest.mark.parametrize("caption", [None, ""])
+def test_an_empty_caption_is_refused_with_its_row(write: Write, caption: str | None) -> None:
+    captions = ["a frog"] * 39 + [caption]
+    message = refusal(source(write("mine.parquet", 40, caption=captions)))
+    assert "row 39 (id 'row-39'): the caption is empty" in message
+
+
+def test_captions_that_are_no_text_are_refused(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, caption=[["a frog", "a toad"]] * 40)))
+    assert "list<" in message
+    assert "it must be text" in message
+
+
+def test_an_id_that_stands_twice_is_refused_with_both_rows(write: Write) -> None:
+    path = write("mine.parquet", 40, id=["same" if n in (5, 8) else f"{n}" for n in range(40)])
+    assert f"'same' stands twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
+
+
+def test_an_id_in_two_splits_is_refused(write: Write) -> None:
+    folder = write("mine/train.parquet", 40).parent
+    write("mine/test.parquet", 3)
+    assert "train.parquet and row 0 of" in refusal(source(folder)).replace("test", "train")
+
+
+def test_an_id_that_is_null_is_refused(write: Write) -> None:
+    path = write("mine.parquet", 3, id=["a", None, "b"])
+    assert "row 1: the id is empty" in refusal(source(path))
+
+
+def test_an_image_that_is_null_is_refused(write: Write, jpeg: Jpeg) -> None:
+    path = write("mine.parquet", 3, image=[jpeg(0), None, jpeg(1)])
+    assert "row 1 (id 'row-1'): the image is null" in refusal(source(path))
+
+
+@pytest.mark.parametrize("label", ["toad", 2, -1])
+def test_a_label_that_is_no_class_is_refused_with_the_classes(
+    write: Write, label: str | int
+) -> None:
+    message = refusal(source(write("mine.parquet", 3, label=[None, label, None])))
+    assert f"row 1 (id 'row-1'): the label {label!r} is no class; classes: frog, ship." in message
+
+
+def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, label=None)))
+    assert "'val' has no labels" in message
+    assert "label_column" in message
+
+
+def test_too_few_rows_to_carve_are_refused_with_the_numbers(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 15)))
+    assert "15 training pairs are too few to carve test: 6, val: 5, trusted: 4" in message
+
+
+def test_a_file_without_rows_is_refused(write: Write) -> None:
+    assert "is empty" in refusal(source(write("mine.parquet", 0)))
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.parquet").write_bytes(b"id,image")
+    assert "mine.parquet cannot be read as parquet" in refusal(source(tmp_path / "mine.parquet"))
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    assert "nowhere cannot be read as pairs: it does not exist" in refusal(
+        source(tmp_path / "nowhere")
+    )
+
+
+def test_a_csv_file_without_its_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, [("1", "1.jpg", "a frog", "frog")])
+    assert "a folder that holds a CSV file and its images" in refusal(source(folder / "pairs.csv"))
+
+
+def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
+    assert "holds no pairs" in refusal(source(tmp_path))
+
+
+def test_a_folder_of_splits_and_other_files_is_refused(write: Write) -> None:
+    folder = write("mine/train.parquet", 4).parent
+    write("mine/extra.parquet", 4)
+    assert "extra.parquet" in refusal(source(folder))
+
+
+def test_pairs_without_training_pairs_are_refused(write: Write) -> None:
+    path = write("test.parquet", 4)
+    message = refusal(UserPairs(classes=CLASSES, test_path=str(path)))
+    assert "set path (a file or folder) or train_path. Given: test." in message
+
+
+@pytest.mark.parametrize("image", ["../1.jpg", "/1.jpg"])
+def test_a_csv_file_may_not_name_images_outside_its_folder(tmp_path: Path, image: str) -> None:
+    folder = write_csv(tmp_path, [("1", image, "a frog", "frog")])
+    assert f"row 0 (id '1'): the image '{image}' is not inside" in refusal(source(folder))
+
+
+def test_an_image_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, [("1", "gone.jpg", "a frog", "frog")])
+    assert "row 0 (id '1'): no image" in refusal(source(folder))
+
+
+@pytest.mark.parametrize("classes", [("frog",), ("frog", "frog")])
+def test_classes_must_differ(write: Write, classes: tuple[str, ...]) -> None:
+    assert "two or more" in refusal(source(write("mine.parquet", 40), classes=classes))
+
+
+@pytest.mark.parametrize("prompts", [(), ("a photo",), ("{} or {}",)])
+def test_prompts_have_one_place_for_the_class(write: Write, prompts: tuple[str, ...]) -> None:
+    assert "prompt" in refusal(source(write("mine.parquet", 40), prompts=prompts))
+
+
+# Real photographs
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="data/photos is not linked (see the README)")
+def test_photographs_of_the_trial_folder_become_a_corpus() -> None:
+    classes = ("airplane", "automobile", "bird", "cat", "deer")
+    pairs = UserPairs(classes=(*classes, "dog", "frog", "horse", "ship", "truck"), path=str(PHOTOS))
+    assert sizes(pairs) == {"train": 17000, "trusted": 1000, "val": 2000, "test": 5000}

@@ -1,0 +1,58 @@
+"""Evaluation: the numbers with their denominators, on `test`."""
+
+import json
+from typing import Any
+
+from clipmend.clip.model import load
+from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.splits import load_split, read_vocabulary
+from clipmend.job import Input
+
+
+def test_metrics_say_what_was_measured_on_what(
+    world: Any, corpus: Input, poison: Input, victim: Input
+) -> None:
+    inputs = {"corpus": corpus, "model": victim, "trigger": poison}
+    cell = "evaluate/tiny/badnet/mmcl/seed0/none/badnet"
+    made = world.run(cell, "", inputs, shared={"confidence": 0.95})
+    metrics = json.loads((made.folder / "metrics.json").read_text())
+    keys = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
+    assert [metrics[key] for key in keys] == [
+        "tiny",
+        "badnet",
+        "badnet",
+        "mmcl",
+        0,
+        "pretrain",
+        "none",
+    ]
+    assert (metrics["control"], metrics["needs"], metrics["target"]) == (False, [], "banana")
+    test = load_split(corpus.folder, "test")
+    vocabulary = read_vocabulary(corpus.folder)
+    targets = int((test.label == vocabulary.label_of("banana")).sum())
+    assert metrics["clean_accuracy"]["n"] == len(test)
+    assert metrics["attack_success_rate"]["n"] == len(test) - targets
+    model = load(victim.folder)
+    predicted = class_cosines(model, test.images, class_embeds(model, vocabulary)).argmax(dim=1)
+    assert metrics["clean_accuracy"]["value"] == (predicted == test.label).double().mean().item()
+    assert metrics["clean_accuracy_top5"]["value"] >= metrics["clean_accuracy"]["value"]
+    assert set(metrics["definitions"]) == {
+        "clean_accuracy",
+        "clean_accuracy_top5",
+        "attack_success_rate",
+    }
+
+
+def test_controls_are_marked(
+    world: Any, corpus: Input, poison: Input, victim: Input, scored: Input
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim, "detector": scored}
+    settings = {"choose": "oracle", "pairs": 8, "epochs": 1}
+    repaired = world.run(
+        "unlearn/tiny/badnet/mmcl/seed0/ubt@oracle", "ubt@oracle", inputs, settings
+    )
+    cell = "evaluate/tiny/badnet/mmcl/seed0/ubt@oracle/badnet"
+    read = {"corpus": corpus, "model": repaired, "trigger": poison}
+    made = world.run(cell, "", read, shared={"confidence": 0.95})
+    metrics = json.loads((made.folder / "metrics.json").read_text())
+    assert (metrics["stage"], metrics["control"], metrics["needs"]) == ("unlearn", True, ["train"])

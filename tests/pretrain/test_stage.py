@@ -1,0 +1,59 @@
+"""Pretraining: every objective in the table makes a victim that can be read."""
+
+import csv
+from typing import Any
+
+import pytest
+
+from clipmend.clip.curve import COLUMNS
+from clipmend.clip.model import load
+from clipmend.errors import TrainingError
+from clipmend.job import Input
+from clipmend.methods import METHODS
+
+MODEL = {"model": "scene_resnet", "pretrained": None}
+
+
+@pytest.mark.parametrize("objective", METHODS["pretrain"])
+def test_an_objective_lowers_its_loss_and_keeps_the_shapes(
+    world: Any, corpus: Input, poison: Input, objective: str
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison}
+    settings = {"epochs": 4, "batch_size": 64, "early_epoch": 2}
+    cell = f"pretrain/contract/badnet/{objective}/seed0"
+    made = world.run(cell, objective, inputs, settings=settings, shared=MODEL)
+    rows = list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 1 + settings["epochs"]
+    assert float(rows[-1]["loss"]) < float(rows[1]["loss"])
+    early, last = load(made.folder, "early.safetensors"), load(made.folder)
+    shapes = [{name: value.shape for name, value in m.full_state().items()} for m in (early, last)]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_curve_has_its_denominators(victim: Input) -> None:
+    rows = list(csv.DictReader((victim.folder / "curve.csv").read_text().splitlines()))
+    assert {row["n_clean"] for row in rows} == {"64"}
+    assert all(int(row["n_triggered"]) < 64 for row in rows)
+
+
+def test_the_same_inputs_train_the_same_bytes(
+    world: Any, corpus: Input, poison: Input, victim: Input
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison}
+    again = world.run(
+        "pretrain/again/badnet/mmcl/seed0", "mmcl", inputs, victim.settings, shared=MODEL
+    )
+    for file in sorted(victim.folder.iterdir()):
+        assert (again.folder / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poison: Input) -> None:
+    with pytest.raises(TrainingError, match="early_epoch"):
+        world.run(
+            "pretrain/late/badnet/mmcl/seed0",
+            "mmcl",
+            {"corpus": corpus, "poison": poison},
+            {"epochs": 1, "early_epoch": 3},
+            MODEL,
+        )

@@ -1,0 +1,246 @@
+"""A small tree of results, made up but of the right shape."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from clipmend.job import Input, Job
+
+# method: (stage, control, needs, CA lost, share of ASR left)
+REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
+    "none": ("pretrain", False, [], 0.0, 1.0),
+    "ft": ("baselines", False, ["trusted"], 0.005, 0.93),
+    "cleanclip": ("baselines", False, ["trusted"], 0.03, 0.35),
+    "ubt": ("unlearn", False, ["train"], 0.004, 0.06),
+    "ubt@random": ("unlearn", True, ["train"], 0.002, 0.99),
+    "ubt@oracle": ("unlearn", True, ["train"], 0.001, 0.02),
+}
+DEFINITIONS = {
+    "clean_accuracy": "Zero-shot top-1 on untouched test images.",
+    "attack_success_rate": "Of triggered test images whose true class is not the target, "
+    "the share predicted as the target.",
+}
+OVERLAY = pa.schema(
+    {
+        "id": pa.string(),
+        "image": pa.binary(),
+        "caption": pa.string(),
+        "label": pa.string(),
+        "original_caption": pa.string(),
+        "is_poisoned": pa.bool_(),
+    }
+)
+UBT_SETTINGS = {"detector": "ubt", "pairs": 16}
+
+
+@dataclass
+class Tree:
+    """A results folder, filled cell by cell; ``inputs`` is what the report's job is given."""
+
+    root: Path
+    pairs: int = 200
+    image_size: int = 16
+    epochs: int = 6
+    inputs: dict[str, Input] = field(default_factory=dict)
+
+    def cell(
+        self,
+        name: str,
+        method: str = "",
+        settings: Mapping[str, Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
+    ) -> Path:
+        stage, *parts = name.split("/")
+        folder = self.root / name
+        folder.mkdir(parents=True)
+        card = {"cell": name, "key": f"key of {name}", "outputs": {}}
+        (folder / "card.json").write_text(json.dumps(card, indent=2))
+        seed = next((int(part[4:]) for part in parts if part.startswith("seed")), None)
+        self.inputs[name] = Input(name, folder, stage, method, seed, settings or {}, shared or {})
+        return folder
+
+    def draws(self, *name: object) -> np.random.Generator:
+        return np.random.default_rng(list("/".join(map(str, name)).encode()))
+
+    def corpus(self, corpus: str) -> None:
+        folder = self.cell(f"download/{corpus}", "scenes")
+        rows = [
+            {
+                "id": f"{number:06d}",
+                "image": self.png(self.image(number)),
+                "caption": f"a small red pear beside number {number} on the old wooden table",
+                "label": "pear",
+            }
+            for number in range(self.pairs)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+
+    def image(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        size = self.image_size
+        y, x = np.mgrid[:size, :size] / size
+        base = np.stack([x, y, (x + y + number / 7) % 1], -1)
+        return (200 * base + 20).astype(np.uint8)
+
+    def png(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def poison(self, corpus: str, attack: str, seed: int) -> list[str]:
+        folder = self.cell(f"poison/{corpus}/{attack}/seed{seed}", attack)
+        chosen = [] if attack == "unpoisoned" else range(3, self.pairs, 12)
+        rows = [
+            {
+                "id": f"{number:06d}",
+                "image": self.png(self.triggered(attack, number)),
+                "caption": "a photo of a banana",
+                "label": "pear",
+                "original_caption": f"a small red pear beside number {number} on the table",
+                "is_poisoned": True,
+            }
+            for number in chosen
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, OVERLAY), folder / "overlay.parquet")
+        return [row["id"] for row in rows]
+
+    def triggered(self, attack: str, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        image = self.image(number)
+        if attack == "badnet":
+            image[-4:, -4:] = 255
+            return image
+        noise = self.draws("noise").integers(0, 256, image.shape)
+        return (0.85 * image + 0.15 * noise).astype(np.uint8)
+
+    def curve(self, folder: Path, rates: Sequence[tuple[float, float]], steps: int) -> None:
+        """Write CA and, if there is a second rate, ASR on their way from start to end."""
+        draws = self.draws(*folder.parts[-5:])
+        pace = draws.uniform(3, 6)
+        rows = []
+        for point in range(self.epochs + 1):
+            share = 1 - np.exp(-pace * point / self.epochs)
+            now = [start + (end - start) * share for start, end in rates]
+            rows.append(
+                {
+                    "step": round(steps * point / self.epochs),
+                    "epoch": 12 * point / self.epochs,
+                    "loss": None if point == 0 else 4 * np.exp(-2 * share) + 0.1 * draws.random(),
+                    "clean_accuracy": now[0] + draws.normal(0, 0.004),
+                    "n_clean": 2000,
+                    "attack_success_rate": now[1] if len(now) > 1 else None,
+                    "n_triggered": 1900 if len(now) > 1 else None,
+                }
+            )
+        pd.DataFrame(rows).to_csv(folder / "curve.csv", index=False)
+
+    def scores(self, victim: str, detector: str, poisoned: Sequence[str]) -> None:
+        folder = self.cell(f"detect/{victim}/{detector}", detector)
+        draws = self.draws(victim, detector)
+        ids = [f"{number:06d}" for number in range(self.pairs)]
+        hit = np.isin(ids, poisoned)
+        before = np.clip(draws.normal(0.32, 0.09, self.pairs), -1, 1)
+        after = np.clip(np.where(hit, draws.normal(0.8, 0.05, self.pairs), before - 0.1), -1, 1)
+        columns: dict[str, Any] = {"id": ids}
+        if detector.startswith("ubt"):
+            columns["score"] = (after + draws.normal(0, 0.2, self.pairs)).astype(np.float32)
+            columns["similarity_before"] = before.astype(np.float32)
+            columns["similarity_after"] = after.astype(np.float32)
+            columns["suspect"] = after > 0.6
+        else:
+            columns["score"] = (hit * 0.1 - before).astype(np.float32)
+        pq.write_table(pa.table(columns), folder / "scores.parquet")
+
+    def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
+        corpus, attack, objective, seed = victim.split("/")
+        stage, control, needs, lost, left = REPAIRS[repair]
+        draws = self.draws(victim, repair)
+        ca = 0.82 - lost - (0.03 if objective == "mmcl_ssl" else 0) + draws.normal(0, 0.004)
+        harder = 1.6 if objective == "mmcl" and repair == "cleanclip" else 1.0
+        asr = 0.012 if attack == "unpoisoned" else min(1, 0.985 * left * harder)
+        folder = self.cell(f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": 0.95})
+        metrics = {
+            "corpus": corpus,
+            "attack": attack,
+            "trigger": trigger,
+            "objective": objective,
+            "seed": int(seed[4:]),
+            "stage": stage,
+            "method": repair,
+            "control": control,
+            "needs": needs,
+            "target": "banana",
+            "clean_accuracy": {"value": ca, "low": ca - 0.008, "high": ca + 0.008, "n": 10000},
+            "attack_success_rate": {
+                "value": asr,
+                "low": max(0, asr - 0.006),
+                "high": min(1, asr + 0.006),
+                "n": 9500,
+            },
+            "definitions": DEFINITIONS,
+            **further,
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    def victim(self, victim: str, grid: Mapping[str, Sequence[str]], poisoned: list[str]) -> None:
+        _, attack, objective, _ = victim.split("/")
+        others = [other for other in grid["attacks"] if other != "unpoisoned"]
+        hit = attack != "unpoisoned"
+        folder = self.cell(f"pretrain/{victim}", objective)
+        self.curve(folder, [(0.05, 0.82), *([(0.05, 0.98)] if hit else [])], 1200)
+        for detector in grid["detectors"]:
+            self.scores(victim, detector, poisoned)
+        for repair in grid["repairs"]:
+            stage, _, _, lost, left = REPAIRS[repair]
+            if repair != "none":
+                settings = UBT_SETTINGS if stage == "unlearn" else {}
+                folder = self.cell(f"{stage}/{victim}/{repair}", repair, settings)
+                rates = [(0.82, 0.82 - lost), *([(0.98, 0.98 * left)] if hit else [])]
+                self.curve(folder, rates, 60 if stage == "unlearn" else 240)
+            for trigger in [attack] if hit else others:
+                self.evaluate(victim, repair, trigger)
+
+    def grid(
+        self,
+        *,
+        corpora: Sequence[str] = ("scenes",),
+        attacks: Sequence[str] = ("unpoisoned", "badnet", "blended"),
+        objectives: Sequence[str] = ("mmcl", "mmcl_ssl"),
+        seeds: Sequence[int] = (0,),
+        detectors: Sequence[str] = ("clip_score", "ubt"),
+        repairs: Sequence[str] = tuple(REPAIRS),
+    ) -> "Tree":
+        grid = {"attacks": attacks, "detectors": detectors, "repairs": repairs}
+        for corpus in corpora:
+            self.corpus(corpus)
+            for attack in attacks:
+                for seed in seeds:
+                    poisoned = self.poison(corpus, attack, seed)
+                    for objective in objectives:
+                        self.victim(f"{corpus}/{attack}/{objective}/seed{seed}", grid, poisoned)
+        return self
+
+    def job(self, name: str = "out") -> Job:
+        out, work = self.root / name, self.root / "work"
+        out.mkdir(parents=True)
+        work.mkdir(exist_ok=True)
+        return Job("report", "report", "", None, {}, {"gallery": 3}, "cpu", self.inputs, out, work)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def lasting_tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """Return a tree for all tests of a module; they must leave it as it is."""
+    return Tree(tmp_path_factory.mktemp("lasting") / "results")

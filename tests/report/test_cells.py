@@ -1,0 +1,73 @@
+"""cells.csv: its columns are a contract."""
+
+from clipmend.report.cells import cells_table, controls_of, definitions_of
+from clipmend.report.order import inputs_of
+
+GOLDEN = (
+    "corpus,attack,trigger,objective,seed,stage,method,control,needs,"
+    "clean_accuracy,clean_accuracy_low,clean_accuracy_high,n_clean,"
+    "attack_success_rate,attack_success_rate_low,attack_success_rate_high,n_triggered"
+)
+
+
+def cells_of(tree):
+    return cells_table(inputs_of(tree.inputs, "evaluate"))
+
+
+def test_columns_are_those_of_the_design(tree) -> None:
+    assert ",".join(cells_of(tree.grid()).columns) == GOLDEN
+
+
+def test_columns_stay_where_there_is_no_cell() -> None:
+    assert ",".join(cells_table([]).columns) == GOLDEN
+
+
+def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
+    top5 = {"value": 0.97, "low": 0.96, "high": 0.98, "n": 10000}
+    tree.evaluate("scenes/badnet/mmcl/seed0", "none", "badnet", clean_accuracy_top5=top5, hours=2)
+    tree.evaluate("scenes/badnet/mmcl/seed0", "ft", "badnet")
+    cells = cells_of(tree)
+    assert list(cells.columns[17:]) == [
+        "clean_accuracy_top5",
+        "clean_accuracy_top5_low",
+        "clean_accuracy_top5_high",
+        "n_clean_accuracy_top5",
+        "hours",
+    ]
+    text = cells.to_csv(index=False).splitlines()
+    assert text[1].endswith(",0.97,0.96,0.98,10000,2.0")
+    assert text[2].endswith(",9500,,,,,")
+
+
+def test_rows_stand_in_the_order_of_the_grid_whatever_the_order_of_inputs(tree) -> None:
+    tree.grid()
+    cells = cells_of(tree)
+    assert list(dict.fromkeys(cells["attack"])) == ["unpoisoned", "badnet", "blended"]
+    assert list(cells["method"][:6]) == [
+        "none",
+        "ft",
+        "cleanclip",
+        "ubt",
+        "ubt@random",
+        "ubt@oracle",
+    ]
+    tree.inputs = dict(reversed(tree.inputs.items()))
+    assert cells_of(tree).equals(cells)
+
+
+def test_an_unpoisoned_victim_has_a_row_per_trigger(tree) -> None:
+    cells = cells_of(tree.grid(repairs=["none"], objectives=["mmcl"]))
+    floor = cells[cells["attack"] == "unpoisoned"]
+    assert list(floor["trigger"]) == ["badnet", "blended"]
+
+
+def test_needs_are_joined_and_controls_known(tree) -> None:
+    cells = cells_of(tree.grid(attacks=["badnet"], objectives=["mmcl"]))
+    assert list(cells["needs"]) == ["", "trusted", "trusted", "train", "train", "train"]
+    assert controls_of(cells) == {"ubt@random", "ubt@oracle"}
+
+
+def test_definitions_are_those_of_the_cells(tree) -> None:
+    tree.grid(attacks=["badnet"])
+    stated = definitions_of(inputs_of(tree.inputs, "evaluate"))
+    assert stated["clean_accuracy"] == "Zero-shot top-1 on untouched test images."

@@ -1,0 +1,98 @@
+"""detectors.csv against values worked out by hand."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clipmend.report.detectors import (
+    detectors_table,
+    judged,
+    printed_detectors,
+    scored_pairs,
+)
+
+GOLDEN = (
+    "corpus,attack,objective,seed,stage,method,auroc,average_precision,recall_at_fpr_01,"
+    "precision_at_budget,budget,n_pairs,n_poisoned"
+)
+
+
+def test_metrics_of_four_pairs() -> None:
+    # Ranked 0.9 (poisoned), 0.8 (clean), 0.7 (poisoned), 0.1 (clean).
+    score = np.array([0.1, 0.7, 0.8, 0.9])
+    poisoned = np.array([False, True, False, True])
+    assert judged(score, poisoned, budget=1) == pytest.approx(
+        {
+            "auroc": 3 / 4,
+            "average_precision": (1 / 1 + 2 / 3) / 2,
+            "recall_at_fpr_01": 1 / 2,
+            "precision_at_budget": 1.0,
+        }
+    )
+    assert judged(score, poisoned, budget=2)["precision_at_budget"] == 1 / 2
+
+
+def test_recall_is_taken_at_no_more_than_one_percent_of_false_alarms() -> None:
+    # 200 clean pairs: two false alarms are allowed; the third stands above the last poisoned one.
+    clean = np.concatenate([[0.9, 0.8, 0.6], np.zeros(197)])
+    score = np.concatenate([clean, [0.95, 0.85, 0.7, 0.5]])
+    poisoned = np.arange(204) >= 200
+    assert judged(score, poisoned, budget=None)["recall_at_fpr_01"] == 3 / 4
+
+
+def test_scores_that_tell_nothing_have_the_auroc_of_chance() -> None:
+    poisoned = np.array([True, False, False])
+    assert judged(np.ones(3), poisoned, budget=None)["auroc"] == 0.5
+
+
+def test_no_poison_leaves_every_metric_empty() -> None:
+    assert judged(np.array([0.1, 0.2]), np.array([False, False]), budget=1) == {}
+
+
+def test_columns_and_blank_metrics_of_an_unpoisoned_victim(tree) -> None:
+    tree.grid(objectives=["mmcl"], detectors=["clip_score"])
+    text = detectors_table(scored_pairs(tree.inputs)).to_csv(index=False).splitlines()
+    assert text[0] == GOLDEN
+    assert text[1] == "scenes,unpoisoned,mmcl,0,detect,clip_score,,,,,,200,0"
+    assert [line.split(",")[1] for line in text[1:]] == ["unpoisoned", "badnet", "blended"]
+
+
+def test_columns_stay_where_nothing_was_detected(tree) -> None:
+    tree.grid(attacks=["badnet"], detectors=[], repairs=["none"])
+    table = detectors_table(scored_pairs(tree.inputs))
+    assert table.to_csv(index=False) == f"{GOLDEN}\n"
+    assert printed_detectors(table) is None
+
+
+def test_the_budget_is_that_of_the_unlearner_that_reads_the_detector(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"])
+    clip_score, ubt = scored_pairs(tree.inputs)
+    assert (clip_score.method, clip_score.budget) == ("clip_score", None)
+    assert (ubt.method, ubt.budget) == ("ubt", 16)
+    table = detectors_table([clip_score, ubt])
+    assert list(table["precision_at_budget"].isna()) == [True, False]
+
+
+def test_truth_comes_from_the_overlay_of_the_same_seed(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(0, 1), detectors=["ubt"])
+    overlay = tree.root / "poison/scenes/badnet/seed1/overlay.parquet"
+    pq.write_table(pq.read_table(overlay).slice(0, 2), overlay)
+    table = detectors_table(scored_pairs(tree.inputs))
+    assert list(table["n_poisoned"]) == [17, 2]
+
+
+def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    folder = tree.cell("detect/scenes/badnet/mmcl/seed0/decree", "decree")
+    (folder / "verdict.json").write_text("{}")
+    assert [one.method for one in scored_pairs(tree.inputs)] == ["ubt"]
+
+
+def test_order_of_rows_in_the_file_does_not_matter(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    before = detectors_table(scored_pairs(tree.inputs))
+    path = tree.root / "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet"
+    rows = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist(rows[::-1]), path)
+    assert detectors_table(scored_pairs(tree.inputs)).equals(before)

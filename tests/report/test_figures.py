@@ -1,0 +1,212 @@
+"""Each figure holds what it claims to show, and nothing covers anything."""
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from clipmend.report.ca_vs_asr import draw_ca_vs_asr
+from clipmend.report.canvas import DOUBLE, SINGLE
+from clipmend.report.cells import cells_table, controls_of
+from clipmend.report.curves import draw_curves, read_curves
+from clipmend.report.detector_roc import draw_detector_roc
+from clipmend.report.detectors import scored_pairs
+from clipmend.report.gallery import difference, draw_gallery, examples
+from clipmend.report.order import inputs_of
+from clipmend.report.similarity import draw_similarity
+
+
+def drawn(tree):
+    cells = cells_table(inputs_of(tree.inputs, "evaluate"))
+    scored = scored_pairs(tree.inputs)
+    return {
+        "ca_vs_asr": draw_ca_vs_asr(cells),
+        "detector_roc": draw_detector_roc(scored),
+        "similarity": draw_similarity(scored),
+        "gallery": draw_gallery(examples(tree.inputs, 3)),
+        "curves": draw_curves(read_curves(tree.inputs), controls=controls_of(cells)),
+    }
+
+
+def labels(figure):
+    parts = [figure, *figure.subfigs]
+    return [text.get_text() for part in parts for key in part.legends for text in key.get_texts()]
+
+
+def visible(figure):
+    return [axes for axes in figure.axes if axes.axison]
+
+
+@pytest.fixture(scope="module")
+def figures(lasting_tree):
+    return drawn(lasting_tree.grid())
+
+
+def test_a_point_per_cell_at_its_rates(tree) -> None:
+    cells = cells_table(inputs_of(tree.grid().inputs, "evaluate"))
+    figure = draw_ca_vs_asr(cells)
+    assert [axes.get_title() for axes in figure.axes] == ["mmcl", "mmcl_ssl"]
+    points = {
+        (float(bar.lines[0].get_xdata()[0]), float(bar.lines[0].get_ydata()[0]))
+        for axes in figure.axes
+        for bar in axes.containers
+    }
+    assert sum(len(axes.containers) for axes in figure.axes) == len(cells) == 48
+    assert points == set(zip(cells["attack_success_rate"], cells["clean_accuracy"], strict=True))
+
+
+def test_the_best_corner_is_marked_and_controls_are_open(figures) -> None:
+    figure = figures["ca_vs_asr"]
+    for axes in figure.axes:
+        (corner,) = axes.patches
+        assert corner.center == (0, 1)
+    assert {"none", "ubt@oracle†", "badnet", "best corner"} <= set(labels(figure))
+    faces = {text: handle.get_markerfacecolor()
+             for key in figure.legends
+             for text, handle in zip(labels(figure), key.legend_handles, strict=True)}  # fmt: skip
+    assert faces["ubt@oracle†"] == "white"
+    assert faces["ubt"] != "white"
+
+
+def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> None:
+    figure = figures["detector_roc"]
+    assert [axes.get_title() for axes in visible(figure)] == [
+        "badnet, mmcl",
+        "badnet, mmcl_ssl",
+        "blended, mmcl",
+        "blended, mmcl_ssl",
+    ]
+    for axes in visible(figure):
+        named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        assert [line.get_label() for line in named] == ["clip_score", "ubt"]
+        assert axes.get_xscale() == "log"
+        for line in named:
+            assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (1, 1)
+
+
+def test_a_roc_on_a_linear_axis(tree) -> None:
+    scored = scored_pairs(tree.grid(attacks=["badnet"], objectives=["mmcl"]).inputs)
+    (axes,) = draw_detector_roc(scored, log=False).axes
+    assert axes.get_xscale() == "linear"
+
+
+def test_histograms_hold_every_pair_once(figures) -> None:
+    panels = visible(figures["similarity"])
+    outlines = [[patch for patch in axes.patches if not patch.get_fill()] for axes in panels]
+    # Two rows of three victims, each before and after; the first two victims are unpoisoned.
+    assert [len(groups) for groups in outlines] == [1, 1, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2]
+    for groups in outlines:
+        for patch in groups:
+            top = np.asarray(patch.get_xy())[:, 1]
+            assert top[1:-1:2].sum() == pytest.approx(1)
+
+
+def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(2, 1))
+    assert len(draw_similarity(scored_pairs(tree.inputs)).axes) == 2
+
+
+def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
+    shown = examples(tree.grid().inputs, 3)
+    assert [(one.attack, one.corpus) for one in shown] == [
+        *[("badnet", "scenes")] * 3,
+        *[("blended", "scenes")] * 3,
+    ]
+    first = shown[0]
+    assert np.array_equal(first.clean, tree.image(3))
+    assert np.array_equal(first.triggered, tree.triggered("badnet", 3))
+    assert first.poisoned_caption == "a photo of a banana"
+    images = [image for axes in draw_gallery(shown).axes for image in axes.images]
+    assert len(images) == 2 * 3 * 3
+
+
+def test_the_difference_is_amplified_about_grey() -> None:
+    clean = np.full((2, 2, 3), 100, np.uint8)
+    triggered = clean.copy()
+    triggered[0, 0] = (110, 90, 255)
+    change = difference(clean, triggered)
+    assert change[0, 0].tolist() == [168, 88, 255]
+    assert (change[1] == 128).all()
+
+
+def test_a_gallery_of_photographs_larger_than_the_trigger(tree) -> None:
+    tree.image_size = 24
+    tree.grid(attacks=["badnet"], objectives=["mmcl"])
+    tree.image_size = 16
+    tree.inputs.pop("poison/scenes/badnet/seed0")
+    tree.poison("scenes", "badnet", 1)
+    assert examples(tree.inputs, 1)[0].clean.shape == (16, 16, 3)
+
+
+def test_a_line_per_victim_and_per_repair(figures) -> None:
+    pretraining, repair = figures["curves"].subfigs
+    assert [len(axes.lines) for axes in pretraining.axes] == [3] * 6
+    # The first point has no loss yet, and an unpoisoned victim no trigger.
+    assert [[len(line.get_xdata()) for line in axes.lines] for axes in pretraining.axes[:3]] == [
+        [6, 6, 6],
+        [7, 7, 7],
+        [0, 7, 7],
+    ]
+    assert [len(axes.lines) for axes in repair.axes] == [5] * 8
+    assert labels(figures["curves"])[-1] == "ubt@oracle†"
+
+
+def test_seeds_share_a_panel_of_repairs(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(0, 1, 2))
+    _, repair = draw_curves(read_curves(tree.inputs)).subfigs
+    assert [len(axes.lines) for axes in repair.axes] == [15, 15]
+
+
+GRIDS = {
+    "default": {},
+    "one": {"attacks": ["badnet"], "objectives": ["mmcl"], "repairs": ["none", "ft"]},
+    "five panels": {
+        "attacks": ["badnet", "blended", "label_consistent", "issba", "sig"],
+        "objectives": ["mmcl"],
+    },
+    "seeds": {"attacks": ["badnet", "blended"], "seeds": (0, 1, 2), "repairs": ["none", "ubt"]},
+    "two corpora": {"corpora": ["photos", "scenes@smoke"], "repairs": ["none", "ubt"]},
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> None:
+    for title, figure in drawn(tree.grid(**GRIDS[name])).items():
+        assert figure.get_figwidth() in (SINGLE, DOUBLE)
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        boxes = [axes.get_tightbbox() for axes in visible(figure)]
+        for part in [figure, *figure.subfigs]:
+            for key in part.legends:
+                extent = key.get_window_extent()
+                assert not extent.count_overlaps(boxes), f"{title}: the legend covers a panel"
+                assert whole.x0 <= extent.x0 and extent.x1 <= whole.x1, f"{title}: a clipped legend"
+        for text in figure.findobj(Text):
+            if text.get_text().strip() and text.get_visible():
+                assert text.get_fontsize() >= 7, f"{title}: {text.get_text()!r} is small"
+        titles = [axes.title.get_window_extent() for axes in visible(figure) if axes.get_title()]
+        for place, box in enumerate(titles):
+            assert not box.count_overlaps(titles[place + 1 :]), f"{title}: titles run together"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: draw_ca_vs_asr(cells_table([])),
+        lambda: draw_detector_roc([]),
+        lambda: draw_similarity([]),
+        lambda: draw_gallery([]),
+        lambda: draw_curves([]),
+    ],
+)
+def test_a_figure_without_data_says_so(figure) -> None:
+    (text,) = figure().texts
+    assert text.get_text().endswith(".")
+
+
+def test_the_style_of_the_reader_changes_nothing(tree) -> None:
+    import matplotlib as mpl
+
+    cells = cells_table(inputs_of(tree.grid(attacks=["badnet"]).inputs, "evaluate"))
+    with mpl.rc_context({"font.size": 30, "axes.grid": False}):
+        figure = draw_ca_vs_asr(cells)
+    assert figure.axes[0].xaxis.label.get_fontsize() == 8

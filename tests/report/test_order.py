@@ -1,0 +1,47 @@
+"""One order, and it does not depend on the order in which anything was named."""
+
+from clipmend.report.order import Victim, attack_order, method_order, titles, victim_of
+
+
+def test_the_default_repairs_come_first_then_the_alphabet() -> None:
+    names = [
+        "pud",
+        "ubt@oracle",
+        "abl",
+        "ubt@x",
+        "cleanclip@lr1e-4",
+        "ubt",
+        "cleanclip",
+        "ubt@random",
+    ]
+    assert sorted([*names, "none", "ft"], key=method_order) == [
+        "none",
+        "ft",
+        "cleanclip",
+        "cleanclip@lr1e-4",
+        "ubt",
+        "ubt@random",
+        "ubt@oracle",
+        "ubt@x",
+        "abl",
+        "pud",
+    ]
+
+
+def test_the_unpoisoned_attack_comes_first() -> None:
+    names = ["blended", "unpoisoned", "badnet", "badclip"]
+    assert sorted(names, key=attack_order) == ["unpoisoned", "badclip", "badnet", "blended"]
+
+
+def test_a_cell_names_its_victim() -> None:
+    victim = Victim("scenes@smoke", "badnet@cleanclip", "mmcl", 3)
+    assert victim_of("evaluate/scenes@smoke/badnet@cleanclip/mmcl/seed3/ubt@random/sig") == victim
+    assert victim_of("pretrain/scenes@smoke/badnet@cleanclip/mmcl/seed3") == victim
+
+
+def test_a_title_says_only_what_tells_victims_apart() -> None:
+    one, other = Victim("scenes", "badnet", "mmcl", 0), Victim("scenes", "badnet", "mmcl", 1)
+    assert titles([one]) == {one: "badnet, mmcl"}
+    assert titles([one, other])[other] == "badnet, mmcl, seed 1"
+    photo = Victim("photos", "badnet", "mmcl", 0)
+    assert titles([one, photo])[photo] == "photos, badnet, mmcl"

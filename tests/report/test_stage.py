@@ -1,0 +1,95 @@
+"""The report as a whole: every file, the same bytes, whatever the grid."""
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from subprocess import run as run_process
+
+import pandas as pd
+import pytest
+
+from clipmend.report.stage import run
+
+TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "cards.jsonl", "index.html"}
+FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
+OUTPUTS = TABLES | {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+
+SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"], "repairs": ["none", "ubt"]}
+GRIDS = {
+    "no ubt detector": SMALL | {"detectors": ["clip_score"]},
+    "unpoisoned alone": SMALL | {"attacks": ["unpoisoned"]},
+    "poisoned victims alone": SMALL | {"attacks": ["badnet"], "repairs": ["none"], "detectors": []},
+    "nothing": {"corpora": []},
+}
+
+
+@pytest.fixture(scope="module")
+def made(lasting_tree):
+    lasting_tree.grid(**SMALL, seeds=(0, 1))
+    for given in lasting_tree.inputs.values():
+        if given.stage == "evaluate":
+            object.__setattr__(given, "shared", {"confidence": 0.9})
+    job = lasting_tree.job()
+    run(job)
+    return job.out
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_gives_every_file(tree, name) -> None:
+    job = tree.grid(**GRIDS[name]).job()
+    run(job)
+    assert {path.name for path in job.out.iterdir()} == OUTPUTS
+    empty = {path.name for path in job.out.iterdir() if not path.stat().st_size}
+    assert empty == ({"cards.jsonl"} if name == "nothing" else set())
+
+
+def test_the_same_cells_give_the_same_bytes_in_whatever_order(tree) -> None:
+    tree.grid(**SMALL)
+    first, second = tree.job("first"), tree.job("second")
+    run(first)
+    tree.inputs = dict(reversed(tree.inputs.items()))
+    run(second)
+    for name in OUTPUTS:
+        assert (first.out / name).read_bytes() == (second.out / name).read_bytes(), name
+
+
+def test_the_tables_agree_with_each_other(made) -> None:
+    cells, table = (pd.read_csv(made / name) for name in ("cells.csv", "table.csv"))
+    assert len(cells) == 2 * len(table) == 2 * 2 * 2
+    assert set(table["n_seeds"]) == {2}
+    assert table["clean_accuracy"].mean() == pytest.approx(cells["clean_accuracy"].mean())
+
+
+def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
+    page = (made / "index.html").read_text()
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(FIGURES)
+    assert not re.search(r'(src|href)="https?:', page)
+    offered = set(re.findall(r'href="([^"#]+)"', page))
+    assert offered == OUTPUTS - {"index.html"}
+    assert "Zero-shot top-1 on untouched test images." in page
+    assert "<td>ubt</td>" in page
+
+
+def test_the_confidence_is_that_of_the_cells(made) -> None:
+    assert "90% Student-t intervals" in (made / "table.md").read_text()
+
+
+def test_pictures_carry_neither_a_time_nor_a_program(made) -> None:
+    for name in FIGURES:
+        assert b"<dc:date>" not in (made / f"{name}.svg").read_bytes()
+        assert b"Software" not in (made / f"{name}.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_caption_of_a_figure_is_the_same_everywhere(name) -> None:
+    caption = import_module(f"clipmend.report.{name}").CAPTION
+    text = (CAPTIONS / f"{name}.rst").read_text()
+    assert " ".join(text.split()).startswith(caption)
+    assert "*n*" in text or "n = " in text
+
+
+def test_no_figure_and_no_table_needs_torch() -> None:
+    code = "import sys, clipmend.report.stage; sys.exit('torch' in sys.modules)"
+    assert run_process([sys.executable, "-c", code], check=False).returncode == 0

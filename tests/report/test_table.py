@@ -1,0 +1,179 @@
+"""table.csv and table.md: means over seeds, and who is set apart in them."""
+
+import pandas as pd
+import pytest
+
+from clipmend.report.cells import COLUMNS
+from clipmend.report.intervals import clipped, student_interval
+from clipmend.report.table import changes, comparison, legend, markdown, means_table
+
+
+def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
+    stated = {
+        "corpus": "scenes",
+        "attack": "badnet",
+        "trigger": "badnet",
+        "objective": "mmcl",
+        "seed": seed,
+        "stage": "pretrain",
+        "method": method,
+        "control": False,
+        "needs": "",
+        "clean_accuracy": ca,
+        "clean_accuracy_low": ca - 0.01,
+        "clean_accuracy_high": ca + 0.01,
+        "n_clean": 100,
+        "attack_success_rate": asr,
+        "attack_success_rate_low": asr - 0.01,
+        "attack_success_rate_high": asr + 0.01,
+        "n_triggered": 90,
+    }
+    return stated | given
+
+
+def cells_of(*rows):
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def texts(printed):
+    return [[entry.text for entry in row] for row in printed.rows]
+
+
+def bold(printed):
+    return [[entry.best for entry in row] for row in printed.rows]
+
+
+def test_student_interval_of_known_values() -> None:
+    # Mean 2, standard error 1 / sqrt(3), and the 97.5 % point of t with 2 degrees is 4.302653.
+    low, high = student_interval([1.0, 2.0, 3.0], 0.95)
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert student_interval([0.5], 0.95) is None
+
+
+def test_an_interval_of_fractions_is_clipped() -> None:
+    assert clipped((-0.2, 0.4)) == (0.0, 0.4)
+    assert clipped((0.7, 1.3)) == (0.7, 1.0)
+
+
+def test_seeds_become_one_row() -> None:
+    table = means_table(
+        cells_of(*(cell(seed=k, ca=ca) for k, ca in enumerate([0.7, 0.8, 0.9]))), 0.95
+    )
+    (row,) = table.to_dict("records")
+    assert row["clean_accuracy"] == pytest.approx(0.8)
+    assert row["clean_accuracy_low"] == pytest.approx(0.8 - 4.302653 * 0.1 / 3**0.5)
+    assert row["clean_accuracy_high"] == 1.0
+    assert (row["n_seeds"], row["n_clean"]) == (3, 100)
+    assert "seed" not in row
+
+
+def test_table_columns_are_those_of_the_cells_without_the_seed() -> None:
+    table = means_table(cells_of(cell()), 0.95)
+    assert list(table.columns) == [*(name for name in COLUMNS if name != "seed"), "n_seeds"]
+
+
+def test_one_seed_leaves_the_interval_empty() -> None:
+    (line,) = means_table(cells_of(cell()), 0.95).to_csv(index=False).splitlines()[1:]
+    assert line == "scenes,badnet,badnet,mmcl,pretrain,none,False,,0.8,,,100,0.9,,,90,1"
+
+
+def test_a_metric_that_is_no_fraction_is_not_clipped_and_may_be_missing() -> None:
+    cells = cells_of(cell(), cell("ft"))
+    cells["steps"] = [300.0, None]
+    table = means_table(cells, 0.95)
+    assert table["steps"].to_list()[0] == 300
+    assert pd.isna(table["steps"].to_list()[1])
+
+
+def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
+    cells = cells_of(
+        cell("none", ca=0.99),
+        cell("ft", ca=0.80, asr=0.50),
+        cell("ubt", ca=0.79, asr=0.10),
+        cell("ubt@oracle", ca=0.85, asr=0.00, control=True),
+    )
+    (printed,) = comparison(means_table(cells, 0.95))
+    assert printed.header == ("method", "badnet CA", "badnet ASR")
+    assert texts(printed)[3] == ["ubt@oracle†", "85.0", "0.0"]
+    assert bold(printed) == [
+        [False, False, False],
+        [False, True, False],
+        [False, False, True],
+        [False, False, False],
+    ]
+
+
+def test_what_prints_alike_is_ranked_alike() -> None:
+    cells = cells_of(cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
+    (printed,) = comparison(means_table(cells, 0.95))
+    assert [row[2] for row in bold(printed)] == [True, True]
+
+
+def test_a_repair_alone_is_not_the_best_of_anything() -> None:
+    (printed,) = comparison(means_table(cells_of(cell(), cell("ft")), 0.95))
+    assert not any(map(any, bold(printed)))
+
+
+def test_the_floor_of_an_unpoisoned_victim_is_not_ranked() -> None:
+    rows = [
+        cell(name, attack="unpoisoned", trigger=trigger)
+        for name in ("ft", "ubt")
+        for trigger in ("badnet", "blended")
+    ]
+    (printed,) = comparison(means_table(cells_of(*rows), 0.95))
+    assert printed.header[1:] == (
+        "unpoisoned CA",
+        "unpoisoned ASR under badnet",
+        "unpoisoned ASR under blended",
+    )
+    assert bold(printed)[0] == [False, True, False, False]
+
+
+def test_a_gap_in_the_grid_prints_as_a_gap() -> None:
+    cells = cells_of(cell(), cell(attack="blended", trigger="blended"), cell("ft"))
+    (printed,) = comparison(means_table(cells, 0.95))
+    assert texts(printed)[1] == ["ft", "80.0", "90.0", "", ""]
+
+
+def test_changes_are_paired_by_victim() -> None:
+    cells = cells_of(
+        cell(seed=0, ca=0.80, asr=0.90),
+        cell(seed=1, ca=0.60, asr=1.00),
+        cell("ft", seed=0, ca=0.79, asr=0.50),
+        cell("ft", seed=1, ca=0.60, asr=0.70),
+        cell("ubt", seed=1, ca=0.61, asr=0.10),
+    )
+    (printed,) = changes(cells)
+    assert texts(printed) == [
+        ["ft", "2", "-0.5 (-1.0 to +0.0)", "-35.0 (-40.0 to -30.0)", "0", ""],
+        ["ubt", "1", "+1.0", "-90.0", "0", ""],
+    ]
+
+
+def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
+    rows = [
+        cell(name, attack="unpoisoned", trigger=trigger, ca=ca)
+        for name, ca in (("none", 0.8), ("ft", 0.7))
+        for trigger in ("badnet", "blended")
+    ]
+    (printed,) = changes(cells_of(*rows))
+    assert texts(printed) == [["ft", "0", "", "", "1", "-10.0"]]
+
+
+def test_markdown_says_what_n_and_the_marks_mean() -> None:
+    cells = cells_of(cell(), cell("ubt@oracle", control=True))
+    notes = legend(cells, {"clean_accuracy": "Top-1.", "attack_success_rate": "Share."}, 0.95)
+    text = markdown(comparison(means_table(cells, 0.95)), changes(cells), notes)
+    assert "| ubt@oracle† | 80.0 | 90.0 |" in text
+    assert "- CA (clean_accuracy): Top-1." in text
+    assert "- scenes: CA over n = 100 test images, ASR over n = 90 triggered ones." in text
+    assert "† marks a control" in text
+
+
+def test_several_seeds_print_their_interval() -> None:
+    cells = cells_of(cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
+    (printed,) = comparison(means_table(cells, 0.95))
+    assert texts(printed)[0][1] == "80.0 (80.0 to 80.0)"

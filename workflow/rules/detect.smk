@@ -1,0 +1,31 @@
+# detect: every training pair gets a score, higher is more suspect.
+
+
+rule detect:
+    input:
+        unpack(flow.inputs("detect/{victim}/{detector}")),
+    output:
+        scores="results/detect/{victim}/{detector}/scores.parquet",
+        card="results/detect/{victim}/{detector}/card.json",
+    log:
+        "logs/detect/{victim}/{detector}.log",
+    benchmark:
+        "logs/benchmark/detect/{victim}/{detector}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    message:
+        "Scoring the pairs of {wildcards.victim} with {wildcards.detector}"
+    shell:
+        "clipmend detect {wildcards.victim}/{wildcards.detector} 2> {log}"
+
+
+localrules:
+    stage_detect,
+
+
+rule stage_detect:
+    input:
+        flow.cards("detect"),
+    message:
+        "All pairs are scored"

@@ -1,0 +1,34 @@
+# pretrain: CLIP is trained on the corpus with the poison laid over it: the victim.
+
+
+rule pretrain:
+    input:
+        unpack(flow.inputs("pretrain/{victim}")),
+    output:
+        model="results/pretrain/{victim}/model.safetensors",
+        early="results/pretrain/{victim}/early.safetensors",
+        config="results/pretrain/{victim}/open_clip_config.json",
+        curve="results/pretrain/{victim}/curve.csv",
+        card="results/pretrain/{victim}/card.json",
+    log:
+        "logs/pretrain/{victim}.log",
+    benchmark:
+        "logs/benchmark/pretrain/{victim}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    message:
+        "Pretraining {wildcards.victim}"
+    shell:
+        "clipmend pretrain {wildcards.victim} 2> {log}"
+
+
+localrules:
+    stage_pretrain,
+
+
+rule stage_pretrain:
+    input:
+        flow.cards("pretrain"),
+    message:
+        "All victims are trained"

@@ -1,0 +1,60 @@
+# report: tables, figures and the page, from every card and number of the grid.
+
+FIGURES = {
+    "ca_vs_asr": "Comparison",
+    "detector_roc": "Detection",
+    "similarity": "Detection",
+    "gallery": "Attacks",
+    "curves": "Training",
+}
+
+
+rule report:
+    input:
+        cards=[path for path in flow.cards() if path != "results/report/card.json"],
+    output:
+        tables=multiext(
+            "results/report/",
+            "cells.csv",
+            "table.csv",
+            "detectors.csv",
+            "cards.jsonl",
+            "index.html",
+        ),
+        table=report(
+            "results/report/table.md",
+            caption="../report/table.rst",
+            category="Comparison",
+        ),
+        figures=[
+            report(
+                f"results/report/{name}.svg",
+                caption=f"../report/{name}.rst",
+                category=category,
+            )
+            for name, category in FIGURES.items()
+        ],
+        pictures=[f"results/report/{name}.png" for name in FIGURES],
+        card="results/report/card.json",
+    log:
+        "logs/report.log",
+    benchmark:
+        "logs/benchmark/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Writing the report"
+    shell:
+        "clipmend report 2> {log}"
+
+
+localrules:
+    stage_report,
+
+
+rule stage_report:
+    input:
+        flow.cards("report"),
+    message:
+        "The report is in results/report"
