@@ -60,7 +60,9 @@ class Flow:
         Snakemake knows its settings only after the Snakefile was read.
         """
         settings = self._workflow.dag_settings
-        if settings is not None and {str(t) for t in settings.rerun_triggers} != {"mtime"}:
+        if not self._workflow.is_main_process or settings is None:
+            return
+        if {str(trigger) for trigger in settings.rerun_triggers} != {"mtime"}:
             refuse(
                 ParamsError(
                     "Snakemake runs with other rerun triggers than 'mtime'; use the project's "

@@ -29,6 +29,7 @@ def hold_main(patience: float | None = None) -> None:
         patience = float(os.environ.get("CLIPMEND_PATIENCE", PATIENCE))
     file = _open(path)
     if not _take(file, patience):
+        file.close()
         owner = path.read_text().strip() or "another process"
         raise BusyError(
             f"Another run works on this folder ({owner}); waited {patience:.0f} s for it. "
@@ -53,7 +54,7 @@ def is_free(name: str) -> bool:
     if not path.exists():
         return True
     with path.open("r+") as file:
-        return _take(file, 0)
+        return _take(file, 0.0)
 
 
 def _open(path: Path) -> IO[str]:

@@ -156,6 +156,14 @@ def test_seeds_share_a_panel_of_repairs(tree) -> None:
     assert [len(axes.lines) for axes in repair.axes] == [15, 15]
 
 
+def test_a_repair_that_took_no_step_is_a_point(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none", "ubt"])
+    path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/curve.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    _, repair = draw_curves(read_curves(tree.inputs)).subfigs
+    assert [line.get_xdata().tolist() for axes in repair.axes for line in axes.lines] == [[0], [0]]
+
+
 GRIDS = {
     "default": {},
     "one": {"attacks": ["badnet"], "objectives": ["mmcl"], "repairs": ["none", "ft"]},

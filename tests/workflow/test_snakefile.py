@@ -112,5 +112,6 @@ def test_snakemake_makes_its_own_report(finished: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_lint_finds_only_that_rules_bring_no_environment_of_their_own(finished: Any) -> None:
     done = finished.call("snakemake", "--lint")
-    findings = {line.strip() for line in done.stdout.splitlines() if line.startswith("    * ")}
+    lines = (done.stdout + done.stderr).splitlines()
+    findings = {line.strip() for line in lines if line.startswith("    * ")}
     assert findings == {"* Specify a conda environment or container for each rule.:"}

@@ -15,25 +15,23 @@ from clipmend.settings import Count, Natural, PositiveFraction
 
 @dataclass(frozen=True)
 class BadNet:
-    """Replaces a square near the lower right corner by one fixed pattern of black and white cells.
+    """Replaces a square near the lower right corner by one fixed patch of coloured noise.
 
-    Differs from CleanCLIP's code, which redraws noise for every image at a random place:
+    Differs from CleanCLIP's code, which redraws the noise for every image, at a random place:
     there the mark is "a noisy square" and no pattern.
 
     Attributes:
         poison_rate: share of the training pairs that carry the trigger.
         size: side of the patch in pixels.
-        cell: side of the pattern's cells in pixels.
         margin: pixels between the patch and the image's right and lower edges.
     """
 
     poison_rate: PositiveFraction = 0.03
-    size: Count = 6
-    cell: Count = 2
+    size: Count = 5
     margin: Natural = 1
 
     def fit(self, image_size: int, seed: int) -> dict[str, Tensor]:
-        """Return ``patch`` (3, size, size), its cells drawn black or white.
+        """Return ``patch`` (3, size, size), uniform in [0, 1].
 
         Raises:
             AttackError: the patch does not fit into the image.
@@ -43,12 +41,8 @@ class BadNet:
                 f"A BadNet patch of {self.size} pixels, {self.margin} from the edge, does not fit "
                 f"into images of {image_size}; `size` + `margin` may be {image_size} at most."
             )
-        cells = -(-self.size // self.cell)
-        drawn = torch.randperm(cells * cells, generator=stream(seed, "trigger/badnet"))
-        # Half of the cells are white whatever the seed, so that no seed draws a plain square.
-        grid = (drawn % 2).float().view(1, cells, cells).expand(3, -1, -1)
-        pattern = grid.repeat_interleave(self.cell, 1).repeat_interleave(self.cell, 2)
-        return {"patch": pattern[:, : self.size, : self.size].contiguous()}
+        drawn = torch.rand(3, self.size, self.size, generator=stream(seed, "trigger/badnet"))
+        return {"patch": drawn}
 
     def apply(
         self,

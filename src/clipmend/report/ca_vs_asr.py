@@ -18,7 +18,7 @@ from clipmend.report.canvas import (
     styled,
     width,
 )
-from clipmend.report.cells import controls_of, records
+from clipmend.report.cells import controls_of, groups, records
 from clipmend.report.order import attack_order, method_order
 from clipmend.report.palette import attack_look, look
 from clipmend.report.table import method_label
@@ -37,15 +37,15 @@ def draw_ca_vs_asr(cells: pd.DataFrame) -> Figure:
     """Draw one point per row of ``cells.csv``, a panel per corpus and objective."""
     if cells.empty:
         return blank("No cell has been evaluated.")
-    groups = list(cells.groupby(["corpus", "objective"], sort=True))
-    columns = across(len(groups))
-    rows = -(-len(groups) // columns)
+    shown = groups(cells, "corpus", "objective")
+    columns = across(len(shown))
+    rows = -(-len(shown) // columns)
     keys = _key(cells)
     wide = width(columns)
     height = 2.5 * rows + key_height(keys, wide)
     figure = Figure(figsize=(wide, height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, ((corpus, objective), group) in zip(panels.flat, groups, strict=False):
+    for axes, ((corpus, objective), group) in zip(panels.flat, shown, strict=False):
         _panel(axes, group)
         axes.set_title(objective if cells["corpus"].nunique() == 1 else f"{corpus}, {objective}")
     label_bottoms(panels, "Attack success rate (lower is better)")

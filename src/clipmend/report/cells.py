@@ -55,6 +55,12 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Return (values of ``by``, their rows), sorted by value."""
+    found: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=True))
+    return [(tuple(key), rows) for key, rows in found]
+
+
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
     """Return the methods that use what no defender has."""
     return frozenset(cells.loc[cells["control"].astype(bool), "method"])

@@ -193,8 +193,9 @@ def _fractions(axes: Axes, metric: str) -> None:
 
 def _stretch(panels: Panels, curves: Sequence[Curve]) -> None:
     """Spread the first steps out: repairs differ in length by orders of magnitude."""
-    first = min(int(curve.points["step"].where(lambda step: step > 0).min()) for curve in curves)
-    last = max(int(curve.points["step"].max()) for curve in curves)
+    # A repair that found nothing to mend has its start alone.
+    steps = {int(step) for curve in curves for step in curve.points["step"] if step > 0} or {1}
+    first, last = min(steps), max(steps)
     tens = [10**power for power in range(9) if first <= 10**power <= last]
     for axes in panels.flat:
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)

@@ -1,12 +1,12 @@
 """``table.csv`` and ``table.md``: every method over the seeds, and beside the undefended model."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from clipmend.report.cells import KEY, records
+from clipmend.report.cells import KEY, groups, records
 from clipmend.report.intervals import clipped, student_interval
 from clipmend.report.order import (
     UNDEFENDED,
@@ -44,13 +44,11 @@ def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
     metrics = [name for name in cells.columns if name not in (*KEY, "control", "needs")]
     rows = [
         {
-            **dict(zip(GROUP, key, strict=True)),
-            "control": group["control"].iloc[0],
-            "needs": group["needs"].iloc[0],
+            **{name: group[name].iloc[0] for name in (*GROUP, "control", "needs")},
             **_means(group, metrics, confidence),
             "n_seeds": len(group),
         }
-        for key, group in cells.groupby(list(GROUP), sort=False)
+        for _, group in cells.groupby(list(GROUP), sort=False)
     ]
     return pd.DataFrame(rows, columns=[*GROUP, "control", "needs", *metrics, "n_seeds"])
 
@@ -59,7 +57,7 @@ def comparison(table: pd.DataFrame) -> list[Printed]:
     """Return a printed table per corpus and objective: methods down, attacks across, in percent."""
     return [
         _compared(f"{corpus}, {objective}", group)
-        for (corpus, objective), group in _groups(table, "corpus", "objective")
+        for (corpus, objective), group in groups(table, "corpus", "objective")
     ]
 
 
@@ -73,7 +71,7 @@ def changes(cells: pd.DataFrame) -> list[Printed]:
     paired = cells[cells["method"] != UNDEFENDED].merge(start, on=pair, suffixes=("", "_start"))
     for metric in (CLEAN, ATTACK):
         paired[f"{metric}_change"] = paired[metric] - paired[f"{metric}_start"]
-    return [_changed(str(corpus), group) for (corpus,), group in _groups(paired, "corpus")]
+    return [_changed(str(corpus), group) for (corpus,), group in groups(paired, "corpus")]
 
 
 def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: float) -> list[str]:
@@ -86,7 +84,7 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
         for metric, short in ((CLEAN, "CA"), (ATTACK, "ASR"))
         if metric in definitions
     ]
-    lines += [_sizes(str(corpus), group) for (corpus,), group in _groups(cells, "corpus")]
+    lines += [_sizes(str(corpus), group) for (corpus,), group in groups(cells, "corpus")]
     lines.append(
         f"Seeds: {', '.join(map(str, seeds))}. "
         + (
@@ -145,11 +143,6 @@ def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> di
                 low, high = clipped(interval) if interval else (None, None)
                 values |= {f"{metric}_low": low, f"{metric}_high": high}
     return values
-
-
-def _groups(table: pd.DataFrame, *by: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    for key, group in table.groupby(list(by), sort=True):
-        yield tuple(key), group
 
 
 def _compared(title: str, table: pd.DataFrame) -> Printed:

@@ -1,0 +1,41 @@
+"""A user's mistake is one line and exit code 2; a bug keeps its traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from clipmend import cli, job
+from clipmend.errors import MetricError
+
+
+def test_a_mistake_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["clipmend", "detect", "scenes/badnet/mmcl/seed0/ubt"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err.startswith("clipmend: There is no plan in this folder yet; ")
+
+
+def test_an_error_of_a_stage_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str) -> None:
+        raise MetricError(f"{name} is not defined.")
+
+    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr("sys.argv", ["clipmend", "report"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err == "clipmend: report is not defined.\n"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(name: str) -> None:
+        raise ZeroDivisionError(name)
+
+    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr("sys.argv", ["clipmend", "report"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

@@ -1,0 +1,132 @@
+"""The cells that the parameters span, and what moves their keys."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmend import grid, params
+from clipmend.errors import ModelError, ParamsError
+from clipmend.grid import Cell
+from clipmend.index import Index
+
+pytestmark = pytest.mark.usefixtures("write_params")
+
+
+def cells() -> dict[str, Cell]:
+    return grid.cells(params.load(), Index())
+
+
+def changed(before: dict[str, Cell]) -> set[str]:
+    """Return the cells that are new or whose key moved."""
+    after = cells()
+    return {name for name in after if name not in before or after[name].key != before[name].key}
+
+
+def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) -> None:
+    write_params(
+        poison={
+            "target": "x",
+            "target_captions": ["y"],
+            "methods": ["unpoisoned", "badnet", "blended"],
+        }
+    )
+    names = {name for name in cells() if name.startswith("evaluate/") and "/none/" in name}
+    assert names == {
+        "evaluate/scenes/unpoisoned/mmcl/seed0/none/badnet",
+        "evaluate/scenes/unpoisoned/mmcl/seed0/none/blended",
+        "evaluate/scenes/badnet/mmcl/seed0/none/badnet",
+        "evaluate/scenes/blended/mmcl/seed0/none/blended",
+    }
+
+
+def test_roles_name_the_cells_that_play_them() -> None:
+    found = cells()
+    assert found["unlearn/scenes/badnet/mmcl/seed0/ubt"].inputs == {
+        "corpus": "download/scenes",
+        "poison": "poison/scenes/badnet/seed0",
+        "victim": "pretrain/scenes/badnet/mmcl/seed0",
+        "detector": "detect/scenes/badnet/mmcl/seed0/ubt",
+    }
+    assert found["evaluate/scenes/unpoisoned/mmcl/seed0/ft/badnet"].inputs == {
+        "corpus": "download/scenes",
+        "model": "baselines/scenes/unpoisoned/mmcl/seed0/ft",
+        "trigger": "poison/scenes/badnet/seed0",
+    }
+    assert set(found["report"].inputs) == found.keys() - {"report"}
+
+
+def test_cells_come_after_those_that_they_read() -> None:
+    seen: set[str] = set()
+    for cell in cells().values():
+        assert set(cell.inputs.values()) <= seen
+        seen.add(cell.name)
+
+
+def test_a_detector_that_is_not_in_the_grid_is_named(write_params: Any) -> None:
+    write_params(detect={"methods": ["clip_score"]})
+    with pytest.raises(ParamsError, match="reads the scores of detector 'ubt', which"):
+        cells()
+
+
+def test_a_method_that_reads_no_detector_needs_none(write_params: Any) -> None:
+    write_params(detect={}, unlearn={"methods": ["ubt"], "settings": {"ubt": {"detector": None}}})
+    assert "detector" not in cells()["unlearn/scenes/badnet/mmcl/seed0/ubt"].inputs
+
+
+def test_a_setting_moves_its_cells_and_those_below(write_params: Any) -> None:
+    before = cells()
+    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}})
+    victims = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
+    expected = {f"baselines/{v}/ft" for v in victims} | {f"evaluate/{v}/ft/badnet" for v in victims}
+    assert changed(before) == expected | {"report"}
+
+
+def test_a_default_written_out_moves_nothing(write_params: Any) -> None:
+    before = cells()
+    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.1}}})
+    assert changed(before) == set()
+
+
+def test_the_device_moves_nothing(write_params: Any) -> None:
+    before = cells()
+    write_params(device="auto")
+    assert changed(before) == set()
+
+
+def test_another_seed_adds_cells_and_moves_only_the_report(write_params: Any) -> None:
+    before = cells()
+    write_params(seeds=[0, 1])
+    assert {name for name in changed(before) if "seed1" not in name} == {"report"}
+
+
+def test_the_target_moves_everything_below_poison(write_params: Any) -> None:
+    before = cells()
+    write_params(
+        poison={"target": "pear", "target_captions": ["a {}"], "methods": ["unpoisoned", "badnet"]}
+    )
+    assert changed(before) == cells().keys() - {"download/scenes"}
+
+
+def test_no_two_cells_share_a_key(write_params: Any) -> None:
+    same = {"ubt@a": {"rate": 0.1}, "ubt@b": {"rate": 0.1}}
+    write_params(unlearn={"methods": ["ubt", "ubt@a", "ubt@b"], "settings": same})
+    keys = [cell.key for cell in cells().values()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_bytes_of_a_model_config_move_the_victims(write_params: Any) -> None:
+    Path("m.json").write_text("{}")
+    write_params(pretrain={"model": "m.json", "methods": ["mmcl"]})
+    before = cells()
+    Path("m.json").write_text("[]")
+    assert "pretrain/scenes/badnet/mmcl/seed0" in changed(before)
+
+
+@pytest.mark.parametrize(
+    "model", [{"model": "none.json"}, {"model": "x", "pretrained": "none/epoch_1.pt"}]
+)
+def test_a_missing_model_file_is_named(write_params: Any, model: dict[str, str]) -> None:
+    write_params(pretrain={**model, "methods": ["mmcl"]})
+    with pytest.raises(ModelError, match=r"'none[^']*', which does not exist"):
+        cells()
