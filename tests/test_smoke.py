@@ -1,0 +1,156 @@
+"""The whole path on a small grid: the same bytes by either tool, on one core or on all."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+PROJECT = (
+    "Snakefile",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "workflow",
+    "profiles",
+    "src",
+    "data",
+)
+METHODS = {"none", "ubt", "cleanclip"}
+
+
+def clone(folder: Path) -> Path:
+    """Return a project with the smoke preset, in git and DVC, with nothing made yet."""
+    for name in PROJECT:
+        source = ROOT / name
+        if source.is_dir() and not source.is_symlink():
+            ignored = shutil.ignore_patterns("__pycache__", "photos")
+            shutil.copytree(source, folder / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name, follow_symlinks=False)
+    shutil.copy(ROOT / "params/smoke.yaml", folder / "params.yaml")
+    call(folder, "git", "init", "--quiet")
+    call(folder, "dvc", "init", "--quiet")
+    return folder
+
+
+def call(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    results = folder / "results"
+    return {
+        path.relative_to(results).as_posix(): path.read_bytes()
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+@pytest.fixture(scope="module")
+def by_dvc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("dvc"))
+    call(folder, "dvc", "repro")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("snakemake"))
+    call(folder, "snakemake", "--cores", "1", "all")
+    return folder
+
+
+def test_dvc_on_all_cores_and_snakemake_on_one_write_the_same_bytes(
+    by_dvc: Path, by_snakemake: Path
+) -> None:
+    one, other = contents(by_dvc), contents(by_snakemake)
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+
+
+def test_after_dvc_there_is_nothing_left_to_do(by_dvc: Path) -> None:
+    dry = call(by_dvc, "snakemake", "-n", "all")
+    assert "Nothing to be done" in dry.stdout + dry.stderr
+    assert "up to date" in call(by_dvc, "dvc", "status").stdout
+
+
+def test_the_tables_have_a_row_for_every_cell(by_snakemake: Path) -> None:
+    report = by_snakemake / "results/report"
+    cells = pd.read_csv(report / "cells.csv")
+    assert set(cells["method"]) == METHODS
+    assert len(cells) == 2 * 2 * len(METHODS)  # attacks, objectives
+    assert cells["clean_accuracy"].between(0, 1).all()
+    assert (cells["n_clean"] == 200).all()
+    assert (cells["n_triggered"] < 200).all()
+    low, high = cells["attack_success_rate_low"], cells["attack_success_rate_high"]
+    assert (low <= cells["attack_success_rate"]).all()
+    assert (cells["attack_success_rate"] <= high).all()
+    table = pd.read_csv(report / "table.csv")
+    assert len(table) == len(cells)  # one seed
+    detectors = pd.read_csv(report / "detectors.csv")
+    assert set(detectors.loc[detectors["attack"] == "badnet", "n_poisoned"]) == {40}
+
+
+def test_every_cell_in_the_report_has_its_card(by_snakemake: Path) -> None:
+    lines = (by_snakemake / "results/report/cards.jsonl").read_text().splitlines()
+    cards = {card["cell"] for card in map(json.loads, lines)}
+    on_disk = {name.removesuffix("/card.json") for name in contents(by_snakemake)}
+    assert cards == {name for name in on_disk if (by_snakemake / "results" / name).is_dir()} - {
+        "report"
+    }
+
+
+def test_a_report_of_snakemake_can_be_made(by_snakemake: Path) -> None:
+    call(by_snakemake, "snakemake", "--report", "report.html")
+    assert "CA" in (by_snakemake / "report.html").read_text()
+
+
+def test_a_victim_that_was_trained_loads_in_plain_open_clip(by_snakemake: Path) -> None:
+    from safetensors.torch import load_file
+
+    from clipmend.clip.openclip import open_clip
+
+    victim = by_snakemake / "results/pretrain/scenes@smoke/badnet/mmcl/seed0"
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{victim}")
+    saved = load_file(victim / "model.safetensors")
+    assert model.visual.conv1.weight.equal(saved["visual.conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("poison_rate: 0.05", "poison_rat: 0.05", "poison_rate"),
+        ("methods: [cleanclip]", "methods: [cleanclp]", "Did you mean 'cleanclip'?"),
+        ("pretrained: null", "pretrained: data/none.pt", "data/none.pt"),
+        ("target: banana", "targt: banana", "target"),
+    ],
+)
+def test_a_mistake_in_params_is_one_line_and_exit_2_before_anything_runs(
+    by_snakemake: Path, old: str, new: str, said: str
+) -> None:
+    params = by_snakemake / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    before = contents(by_snakemake)
+    params.write_text(text.replace(old, new))
+    try:
+        done = call(by_snakemake, "snakemake", "--cores", "1", "all", code=2)
+    finally:
+        params.write_text(text)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert contents(by_snakemake) == before
