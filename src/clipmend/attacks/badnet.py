@@ -26,8 +26,8 @@ class BadNet:
         margin: pixels between the patch and the image's right and lower edges.
     """
 
-    poison_rate: PositiveFraction = 0.03
-    size: Count = 5
+    poison_rate: PositiveFraction = 0.02
+    size: Count = 6
     margin: Natural = 1
 
     def fit(self, image_size: int, seed: int) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ class FT:
     needs: ClassVar[tuple[str, ...]] = ("trusted",)
     control: ClassVar[bool] = False
 
-    epochs: Count = 50
+    epochs: Count = 40
     batch_size: Count = 128
     lr: Positive = 1e-3
     warmup: Fraction = 0.1

@@ -97,7 +97,7 @@ class Hooks:
     """
 
     watch: Watch | None = None
-    points: int = 20
+    points: int = 10
     keep: Callable[[int, Clip], None] | None = None
     work: Path | None = None
     label: str = "fit"

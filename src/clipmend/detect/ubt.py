@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipmend.clip.fit import Batch, Hooks, Schedule, Task, fit
 from clipmend.clip.losses import mmcl_loss
-from clipmend.clip.model import Clip, embed_images
+from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
 from clipmend.detect.detector import OVERFITTED, Suspicion, Victim, similarity
 from clipmend.settings import Count, NonNegative, Positive, PositiveFraction
@@ -22,26 +22,29 @@ class UBTDetector:
     1. Suspects are the ``suspect_share`` least similar pairs under the victim's *early* self:
        later the shortcut is learnt and poisoned pairs are as similar as clean ones.
     2. Overfit: minimise ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
-    3. Suspects are ranked by the density of their image embeddings under the overfitted
-       model (mean cosine with the nearest ``neighbours`` suspects: triggered images fall
-       onto one point); all others come after them, the less similar first.
+    3. Suspects are ranked by their agreement under the overfitted model: over the nearest
+       ``neighbours`` suspects by image, the mean of image cosine times caption cosine.
+       Triggered images fall onto one point, and their captions say the same; hard or
+       mislabelled clean pairs lie close to images whose captions say something else. All
+       other pairs come after the suspects, the less similar first.
 
     Differs from the paper: its pre-scoring model, loss weights and schedule are not stated in
     what is public; it ranks by the similarity after overfitting, which ``rank`` can choose.
 
     Attributes:
-        rank: what orders the suspects: ``density`` or ``similarity``, both after overfitting.
+        rank: what orders the suspects: ``agreement``, ``density`` (the same without captions)
+            or ``similarity`` (of image and caption), all after overfitting.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
-    suspect_share: PositiveFraction = 0.2
+    suspect_share: PositiveFraction = 0.3
     epochs: Count = 1
     batch_size: Count = 128
     lr: Positive = 3e-4
     normal_weight: NonNegative = 1.0
-    neighbours: Count = 15
-    rank: Literal["density", "similarity"] = "density"
+    neighbours: Count = 30
+    rank: Literal["agreement", "density", "similarity"] = "agreement"
 
     def __call__(
         self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
@@ -75,7 +78,11 @@ class UBTDetector:
     ) -> Float[Tensor, " suspects"]:
         if self.rank == "similarity":
             return after
-        return density(embed_images(overfitted, suspects.images), self.neighbours)
+        images = embed_images(overfitted, suspects.images)
+        if self.rank == "density":
+            return agreement(images, torch.ones(len(images), 1), self.neighbours)
+        texts = embed_texts(overfitted, overfitted.tokenise(suspects.captions))
+        return agreement(images, texts, self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,17 @@ class _Overfit:
         return shortcut + self.weight * mmcl_loss(images, texts, model.logit_scale())
 
 
-def density(embeds: Float[Tensor, "samples dim"], neighbours: int) -> Float[Tensor, " samples"]:
-    """Return each row's mean cosine with its nearest ``neighbours`` other rows, in [-1, 1]."""
-    cosines = embeds @ embeds.T
+def agreement(
+    image_embeds: Float[Tensor, "samples dim"],
+    text_embeds: Float[Tensor, "samples text_dim"],
+    neighbours: int,
+) -> Float[Tensor, " samples"]:
+    """Return each pair's mean of image cosine times text cosine, in [-1, 1].
+
+    The mean is over the ``neighbours`` other pairs whose images are nearest.
+    """
+    cosines = image_embeds @ image_embeds.T
     cosines.fill_diagonal_(-torch.inf)
-    return cosines.topk(min(neighbours, len(embeds) - 1), dim=1).values.mean(dim=1)
+    nearest = cosines.topk(min(neighbours, len(cosines) - 1), dim=1)
+    texts = (text_embeds[:, None] * text_embeds[nearest.indices]).sum(dim=2)
+    return (nearest.values * texts).mean(dim=1)

@@ -22,7 +22,7 @@ class MMCL:
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
-    early_epoch: Count = 3
+    early_epoch: Count = 1
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
         """Return the task."""

@@ -21,12 +21,12 @@ class MMCLSSL:
         policy: AutoAugment's policy for the image views.
     """
 
-    epochs: Count = 20
+    epochs: Count = 14
     batch_size: Count = 128
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
-    early_epoch: Count = 3
+    early_epoch: Count = 1
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 

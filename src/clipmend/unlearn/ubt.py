@@ -10,7 +10,7 @@ from torch import Tensor
 from clipmend.clip.fit import Batch, Schedule, Task
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
-from clipmend.settings import Count, NonNegative, Positive, PositiveFraction
+from clipmend.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
 from clipmend.unlearn.tokens import telling_words
 from clipmend.unlearn.unlearner import Evidence, Unlearning
 
@@ -19,7 +19,7 @@ from clipmend.unlearn.unlearner import Evidence, Unlearning
 class UBT:
     """Pushes images of a few suspects off the words that tie them to their captions.
 
-    Minimises ``relu(cos(image, words))`` on the chosen pairs, the words' embedding held as the
+    Minimises ``relu(margin + cos(image, words))`` on the chosen pairs, the words' embedding held as the
     victim has it, + ``retain_weight`` times the squared distance from the victim's own
     image embeddings on normal pairs. Only the image tower moves. Contrasting the normal
     pairs instead would teach the backdoor again: a part of the poison is still among them.
@@ -33,6 +33,8 @@ class UBT:
             that take training pairs at random, and true poison.
         pairs: how many pairs are unlearned.
         words: how many words of each caption are.
+        margin: how far beyond a right angle the images are pushed, as a cosine. At 0 what is
+            held pulls some of them back.
         normal_share: share of the training pairs, the least suspect, that are held.
     """
 
@@ -42,12 +44,13 @@ class UBT:
     choose: Literal["suspects", "random", "oracle"] = "suspects"
     pairs: Count = 64
     words: Count = 1
-    normal_share: PositiveFraction = 0.8
+    normal_share: PositiveFraction = 0.7
+    margin: Fraction = 0.4
     retain_weight: NonNegative = 10.0
     epochs: Count = 8
     batch_size: Count = 16
     normal_batch_size: Count = 96
-    lr: Positive = 3e-4
+    lr: Positive = 1e-3
 
     @property
     def control(self) -> bool:
@@ -67,6 +70,7 @@ class UBT:
             normal=normal,
             anchors=embed_images(teacher, normal.images),
             normal_batch_size=self.normal_batch_size,
+            margin=self.margin,
             retain_weight=self.retain_weight,
         )
         schedule = Schedule(
@@ -92,6 +96,7 @@ class _Dissociate:
     normal: Pairs
     anchors: Float[Tensor, "normal dim"]
     normal_batch_size: int
+    margin: float
     retain_weight: float
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
@@ -100,4 +105,4 @@ class _Dissociate:
         suspects, held = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.words[batch.rows].to(images)).sum(dim=1)
         drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
-        return torch.as_tensor(cosine.relu().mean() + self.retain_weight * drift.mean())
+        return torch.as_tensor((self.margin + cosine).relu().mean() + self.retain_weight * drift.mean())

@@ -1,0 +1,92 @@
+"""The baselines' plateau, from the curves of the preset `tuning`: a table and a figure in docs/."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+ROOT = Path(__file__).resolve().parents[1]
+CURVES = ROOT / "results" / "baselines"
+OUT = ROOT / "docs" / "results" / "tuning"
+COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#000000")
+RATES = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
+
+
+def curves() -> pd.DataFrame:
+    """Return the measured points of every variant on every victim."""
+    found = []
+    for path in sorted(CURVES.rglob("curve.csv")):
+        corpus, attack, objective, seed, repair = path.parent.relative_to(CURVES).parts
+        method, _, variant = repair.partition("@")
+        points = pd.read_csv(path).dropna(subset=["clean_accuracy"])
+        victim = f"{attack}, {objective}"
+        found.append(points.assign(victim=victim, seed=seed, method=method, variant=variant))
+        del corpus
+    if not found:
+        raise SystemExit(f"No curves in {CURVES}; run the preset `tuning` first.")
+    return pd.concat(found, ignore_index=True)
+
+
+def ends(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the start, three quarters of the way, and the end of each run."""
+    rows = []
+    for (victim, method, variant), run in points.groupby(["victim", "method", "variant"]):
+        last = run["step"].max()
+        late = run[run["step"] >= 0.75 * last].iloc[0]
+        moments = {"start": run.iloc[0], "three_quarters": late, "end": run.iloc[-1]}
+        values = {
+            f"{rate}_{moment}": point[rate] for moment, point in moments.items() for rate in RATES
+        }
+        rows.append(
+            {"victim": victim, "method": method, "variant": variant, "steps": int(last)} | values
+        )
+    return pd.DataFrame(rows)
+
+
+def _order(variant: str) -> tuple[float, str]:
+    rate, _, longer = variant.removeprefix("lr").partition("x")
+    return float(rate), longer
+
+
+def draw(points: pd.DataFrame) -> Figure:
+    """Draw a panel per victim and method, a colour per learning rate."""
+    victims, methods = sorted(set(points["victim"])), sorted(set(points["method"]), reverse=True)
+    variants = sorted(set(points["variant"]), key=_order)
+    figure = Figure(figsize=(6.8, 2.3 * len(victims) + 0.5), layout="constrained")
+    panels = figure.subplots(len(victims), len(methods), squeeze=False, sharey=True)
+    for row, victim in zip(panels, victims, strict=True):
+        for axes, method in zip(row, methods, strict=True):
+            ours = points[(points["victim"] == victim) & (points["method"] == method)]
+            for variant, run in ours.groupby("variant"):
+                for rate, dash in RATES.items():
+                    colour = COLOURS[variants.index(variant)]
+                    axes.plot(run["step"], run[rate], color=colour, linestyle=dash, linewidth=1.1)
+            axes.set_title(f"{method} on {victim}", fontsize=8)
+            axes.set_ylim(-0.03, 1.03)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+            axes.tick_params(labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel("Step", fontsize=8)
+    keys = [Line2D([], [], color=c, label=v) for c, v in zip(COLOURS, variants, strict=False)]
+    keys += [Line2D([], [], color="#555555", linestyle=dash, label=rate.replace("_", " "))
+             for rate, dash in RATES.items()]  # fmt: skip
+    figure.legend(
+        handles=keys, loc="outside lower center", ncols=len(keys), fontsize=7, frameon=False
+    )
+    return figure
+
+
+def main() -> None:
+    """Write the table and the figure."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    points = curves()
+    ends(points).to_csv(OUT / "plateau.csv", index=False, float_format="%.4f", lineterminator="\n")
+    figure = draw(points)
+    figure.savefig(OUT / "plateau.png", dpi=200, metadata={"Software": None})
+    figure.savefig(OUT / "plateau.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
