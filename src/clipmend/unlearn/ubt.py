@@ -19,9 +19,9 @@ from clipmend.unlearn.unlearner import Evidence, Unlearning
 class UBT:
     """Pushes images of a few suspects off the words that tie them to their captions.
 
-    Minimises ``relu(margin + cos(image, words))`` on the chosen pairs, the words' embedding held as the
-    victim has it, + ``retain_weight`` times the squared distance from the victim's own
-    image embeddings on normal pairs. Only the image tower moves. Contrasting the normal
+    Minimises ``relu(margin + cos(image, words))`` on the chosen pairs, the words' embedding
+    held as the victim has it, + ``retain_weight`` times the squared distance from the victim's
+    own image embeddings on normal pairs. Only the image tower moves. Contrasting the normal
     pairs instead would teach the backdoor again: a part of the poison is still among them.
 
     Differs from the paper: its loss, its tokens and its number of pairs are not stated in
@@ -105,4 +105,5 @@ class _Dissociate:
         suspects, held = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.words[batch.rows].to(images)).sum(dim=1)
         drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
-        return torch.as_tensor((self.margin + cosine).relu().mean() + self.retain_weight * drift.mean())
+        pushed = (self.margin + cosine).relu().mean()
+        return torch.as_tensor(pushed + self.retain_weight * drift.mean())
