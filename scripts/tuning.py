@@ -1,6 +1,7 @@
 """The baselines' plateau, from the curves of the preset `tuning`: a table and a figure in docs/."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CURVES = ROOT / "results" / "baselines"
 OUT = ROOT / "docs" / "results" / "tuning"
 COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#000000")
-RATES = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
+RATES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
 
 
 def curves() -> pd.DataFrame:
