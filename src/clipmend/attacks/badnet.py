@@ -26,7 +26,7 @@ class BadNet:
         margin: pixels between the patch and the image's right and lower edges.
     """
 
-    poison_rate: PositiveFraction = 0.02
+    poison_rate: PositiveFraction = 0.03
     size: Count = 6
     margin: Natural = 1
 

@@ -25,7 +25,7 @@ class Blended:
         blocks: blocks along each side of the pattern.
     """
 
-    poison_rate: PositiveFraction = 0.03
+    poison_rate: PositiveFraction = 0.035
     alpha: PositiveFraction = 0.2
     blocks: Count = 8
 

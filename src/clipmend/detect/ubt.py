@@ -38,7 +38,7 @@ class UBTDetector:
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
-    suspect_share: PositiveFraction = 0.3
+    suspect_share: PositiveFraction = 0.5
     epochs: Count = 1
     batch_size: Count = 128
     lr: Positive = 3e-4

@@ -44,7 +44,7 @@ class UBT:
     choose: Literal["suspects", "random", "oracle"] = "suspects"
     pairs: Count = 64
     words: Count = 1
-    normal_share: PositiveFraction = 0.7
+    normal_share: PositiveFraction = 0.5
     margin: Fraction = 0.4
     retain_weight: NonNegative = 10.0
     epochs: Count = 8
