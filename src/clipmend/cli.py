@@ -1,5 +1,6 @@
 """The command line: a verb for each stage, which the rules call, and a few for people."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -19,6 +20,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2, a bug keeps its traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("clipmend").setLevel(logging.INFO)  # plain lines: what a log is to hold
     try:
         app()
     except ClipmendError as error:

@@ -19,7 +19,7 @@ rule baselines:
     message:
         "Mending {wildcards.victim} with {wildcards.repair}"
     shell:
-        "clipmend baselines {wildcards.victim}/{wildcards.repair} 2> {log}"
+        "clipmend baselines {wildcards.victim}/{wildcards.repair} > {log} 2>&1"
 
 
 localrules:

@@ -17,7 +17,7 @@ rule detect:
     message:
         "Scoring the pairs of {wildcards.victim} with {wildcards.detector}"
     shell:
-        "clipmend detect {wildcards.victim}/{wildcards.detector} 2> {log}"
+        "clipmend detect {wildcards.victim}/{wildcards.detector} > {log} 2>&1"
 
 
 localrules:

@@ -21,7 +21,7 @@ rule download:
     message:
         "Drawing or reading the pairs of {wildcards.corpus}"
     shell:
-        "clipmend download {wildcards.corpus} 2> {log}"
+        "clipmend download {wildcards.corpus} > {log} 2>&1"
 
 
 localrules:

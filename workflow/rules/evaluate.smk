@@ -17,7 +17,7 @@ rule evaluate:
     message:
         "Measuring {wildcards.repair} on {wildcards.victim} under {wildcards.trigger}"
     shell:
-        "clipmend evaluate {wildcards.victim}/{wildcards.repair}/{wildcards.trigger} 2> {log}"
+        "clipmend evaluate {wildcards.victim}/{wildcards.repair}/{wildcards.trigger} > {log} 2>&1"
 
 
 localrules:

@@ -19,7 +19,7 @@ rule poison:
     message:
         "Poisoning {wildcards.corpus} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
-        "clipmend poison {wildcards.corpus}/{wildcards.attack}/seed{wildcards.seed} 2> {log}"
+        "clipmend poison {wildcards.corpus}/{wildcards.attack}/seed{wildcards.seed} > {log} 2>&1"
 
 
 localrules:

@@ -20,7 +20,7 @@ rule pretrain:
     message:
         "Pretraining {wildcards.victim}"
     shell:
-        "clipmend pretrain {wildcards.victim} 2> {log}"
+        "clipmend pretrain {wildcards.victim} > {log} 2>&1"
 
 
 localrules:

@@ -46,7 +46,7 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "clipmend report 2> {log}"
+        "clipmend report > {log} 2>&1"
 
 
 localrules:

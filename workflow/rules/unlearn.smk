@@ -20,7 +20,7 @@ rule unlearn:
     message:
         "Mending {wildcards.victim} with {wildcards.repair}"
     shell:
-        "clipmend unlearn {wildcards.victim}/{wildcards.repair} 2> {log}"
+        "clipmend unlearn {wildcards.victim}/{wildcards.repair} > {log} 2>&1"
 
 
 localrules:
