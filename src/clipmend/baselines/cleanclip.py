@@ -24,7 +24,7 @@ class CleanCLIP:
     needs: ClassVar[tuple[str, ...]] = ("trusted",)
     control: ClassVar[bool] = False
 
-    epochs: Count = 40
+    epochs: Count = 25
     batch_size: Count = 64
     lr: Positive = 1e-3
     warmup: Fraction = 0.1

@@ -21,7 +21,7 @@ class FT:
     needs: ClassVar[tuple[str, ...]] = ("trusted",)
     control: ClassVar[bool] = False
 
-    epochs: Count = 40
+    epochs: Count = 25
     batch_size: Count = 128
     lr: Positive = 1e-3
     warmup: Fraction = 0.1
