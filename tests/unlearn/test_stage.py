@@ -13,7 +13,7 @@ from clipmend.job import Input
 from clipmend.methods import METHODS, create
 from clipmend.unlearn.tokens import telling_words
 
-FEW = {"pairs": 16, "epochs": 4}
+FEW = {"pairs": 16, "epochs": 16, "batch_size": 8, "lr": 1e-4}
 
 
 @pytest.fixture(scope="module")
