@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = ROOT / "results" / "baselines"
 OUT = ROOT / "docs" / "results" / "tuning"
-COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#000000")
+COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#000000", "#009E73")
 RATES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
 
 
@@ -18,12 +18,11 @@ def curves() -> pd.DataFrame:
     """Return the measured points of every variant on every victim."""
     found = []
     for path in sorted(CURVES.rglob("curve.csv")):
-        corpus, attack, objective, seed, repair = path.parent.relative_to(CURVES).parts
+        _, attack, objective, seed, repair = path.parent.relative_to(CURVES).parts
         method, _, variant = repair.partition("@")
         points = pd.read_csv(path).dropna(subset=["clean_accuracy"])
         victim = f"{attack}, {objective}"
         found.append(points.assign(victim=victim, seed=seed, method=method, variant=variant))
-        del corpus
     if not found:
         raise SystemExit(f"No curves in {CURVES}; run the preset `tuning` first.")
     return pd.concat(found, ignore_index=True)
