@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from clipmend.clip.fit import Batch, Schedule, Task
-from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.fit import Schedule, Task
 from clipmend.clip.model import Clip
+from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
@@ -30,17 +28,7 @@ class FT:
     def task(self, victim: Clip, trusted: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
         """Return the task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
-        return Task(trusted, self.loss, schedule)
-
-    def loss(
-        self,
-        model: Clip,
-        batch: Batch,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Float[Tensor, ""]:
-        """Return MMCL of the batch."""
-        image_embeds = model.encode_image(batch.images)
-        return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())
+        return Task(trusted, multimodal, schedule)
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""

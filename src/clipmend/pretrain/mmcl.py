@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from clipmend.clip.fit import Batch, Schedule, Task
-from clipmend.clip.losses import mmcl_loss
+from clipmend.clip.fit import Schedule, Task
 from clipmend.clip.model import Clip
+from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
@@ -27,17 +25,7 @@ class MMCL:
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
         """Return the task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
-        return Task(train, self.loss, schedule)
-
-    def loss(
-        self,
-        model: Clip,
-        batch: Batch,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Float[Tensor, ""]:
-        """Return MMCL of the batch."""
-        image_embeds = model.encode_image(batch.images)
-        return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())
+        return Task(train, multimodal, schedule)
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""
