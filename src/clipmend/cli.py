@@ -1,8 +1,10 @@
 """The command line: a verb for each stage, which the rules call, and a few for people."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,6 +82,30 @@ def prune(
     from clipmend import status as state
 
     typer.echo(state.prune(days))
+
+
+@app.command()
+def audit(
+    a: Annotated[str, typer.Argument(help="A git revision, or a folder of results.")],
+    b: Annotated[str, typer.Argument(help="Another, or the results of this folder.")] = "workspace",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with nothing folded.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the graph.")] = None,
+) -> None:
+    """Say which artifacts changed between two runs, and because of what; exit 1 if unexplained."""
+    from rich.console import Console
+
+    from clipmend.audit import comparison, document, page, sides, terminal
+
+    found = comparison.compare(sides.side(a), sides.side(b))
+    if as_json:
+        typer.echo(json.dumps(document.document(found), indent=1))
+    else:
+        terminal.show(found, Console())
+    if html is not None:
+        page.write_page(found, html)
+    raise typer.Exit(1 if found.unexplained else 0)
 
 
 if __name__ == "__main__":

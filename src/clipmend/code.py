@@ -20,6 +20,7 @@ from clipmend import settings
 from clipmend.errors import PlanError
 
 PACKAGE = Path(clipmend.__file__).parent
+_SHORT = 12  # hex digits of a part's digest: enough to tell two versions of one function apart
 
 EXCLUDED = frozenset(
     f"clipmend.{name}"
@@ -69,6 +70,39 @@ def digests(*modules: str) -> dict[str, str]:
         found[name] = _digest(name)
         todo.extend(_imports(name))
     return dict(sorted(found.items()))
+
+
+def parts(module: str) -> dict[str, str]:
+    """Return a short digest of each function, method and class of a module, and of the rest.
+
+    An audit names by them what was edited in a file; no key has them.
+    """
+    tree = _tree(module)
+    found = dict(_named_parts(tree.body, ""))
+    found["module level"] = _short([node for node in tree.body if not _is_part(node)])
+    for name in _package_data(tree):
+        data = (_path(module).parent / name).read_bytes()
+        found[name] = hashlib.sha256(data).hexdigest()[:_SHORT]
+    return found
+
+
+def _named_parts(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            own = [item for item in node.body if not _is_part(item)]
+            head = [*node.bases, *node.keywords, *node.decorator_list, *own]
+            yield f"{prefix}{node.name}", _short(head)
+            yield from _named_parts(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{prefix}{node.name}", _short([node])
+
+
+def _is_part(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _short(nodes: list[Any]) -> str:
+    return hashlib.sha256(repr(_meaning(nodes)).encode()).hexdigest()[:_SHORT]
 
 
 def forget() -> None:

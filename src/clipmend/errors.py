@@ -11,6 +11,7 @@ ClipmendError
 ├── MetricError         a number that is not defined for these inputs
 ├── ArtifactError       a file under results/ is missing or not what its card says
 ├── PlanError           a cell is not in the plan, or the plan is no longer true
+├── AuditError          what is to be compared or exported is not there
 └── BusyError           another run holds the lock
 """
 
@@ -63,6 +64,10 @@ class ArtifactError(ClipmendError):
 
 class PlanError(ClipmendError):
     """A cell that is not in the plan, or a plan that is no longer true."""
+
+
+class AuditError(ClipmendError):
+    """A run that is to be compared or exported, and is not there."""
 
 
 class BusyError(ClipmendError):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from clipmend import code
 from clipmend.job import Input, Job
 
 # method: (stage, control, needs, CA lost, share of ASR left)
@@ -63,7 +64,8 @@ class Tree:
         stage, *parts = name.split("/")
         folder = self.root / name
         folder.mkdir(parents=True)
-        card = {"cell": name, "key": f"key of {name}", "outputs": {}}
+        used = code.digests("clipmend.seeds")
+        card = {"cell": name, "key": f"key of {name}", "code": used, "outputs": {}}
         (folder / "card.json").write_text(json.dumps(card, indent=2))
         seed = next((int(part[4:]) for part in parts if part.startswith("seed")), None)
         self.inputs[name] = Input(name, folder, stage, method, seed, settings or {}, shared or {})

@@ -3,7 +3,8 @@
 import hashlib
 import json
 
-from clipmend.report.cards import cards_lines
+from clipmend import code
+from clipmend.report.cards import cards_lines, code_parts
 
 
 def test_a_line_per_cell_sorted_with_the_md5_of_every_file(tree) -> None:
@@ -27,3 +28,17 @@ def test_the_text_is_canonical(tree) -> None:
     for line in text.splitlines():
         card = json.loads(line)
         assert line == json.dumps(card, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_the_functions_of_all_code_in_the_cards_have_digests_but_not_of_code_edited_since(
+    tree, monkeypatch
+) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
+    known = json.loads(code_parts(tree.inputs.values()))
+    assert known["clipmend.seeds"]["digest"] == code.digests("clipmend.seeds")["clipmend.seeds"]
+    assert known["clipmend.seeds"]["parts"].keys() > {"seed_of", "stream"}
+    present = code.digests
+    monkeypatch.setattr(
+        code, "digests", lambda *modules: present(*modules) | {"clipmend.seeds": "edited"}
+    )
+    assert "clipmend.seeds" not in json.loads(code_parts(tree.inputs.values()))

@@ -11,9 +11,10 @@ import pytest
 
 from clipmend.report.stage import run
 
-TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "cards.jsonl", "index.html"}
+TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "metrics.json"}
+PROOFS = {"cards.jsonl", "code.json", "index.html"}
 FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
-OUTPUTS = TABLES | {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+OUTPUTS = TABLES | PROOFS | {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"], "repairs": ["none", "ubt"]}

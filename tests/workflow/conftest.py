@@ -25,7 +25,8 @@ FILES = {
     "unlearn": ["model.safetensors", "open_clip_config.json", "curve.csv", "chosen.parquet"],
     "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
     "evaluate": ["metrics.json"],
-    "report": ["cells.csv", "table.csv", "detectors.csv", "cards.jsonl", "index.html", "table.md"]
+    "report": ["cells.csv", "table.csv", "table.md", "detectors.csv", "metrics.json"]
+    + ["cards.jsonl", "code.json", "index.html"]
     + [
         f"{name}.{kind}"
         for name in ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")

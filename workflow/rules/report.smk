@@ -18,7 +18,9 @@ rule report:
             "cells.csv",
             "table.csv",
             "detectors.csv",
+            "metrics.json",
             "cards.jsonl",
+            "code.json",
             "index.html",
         ),
         table=report(

@@ -26,7 +26,7 @@ class CleanCLIP:
 
     epochs: Count = 25
     batch_size: Count = 64
-    lr: Positive = 1e-2
+    lr: Positive = 3e-2
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     mmcl_weight: NonNegative = 1.0

@@ -21,7 +21,7 @@ class FT:
 
     epochs: Count = 25
     batch_size: Count = 128
-    lr: Positive = 1e-2
+    lr: Positive = 3e-2
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
 

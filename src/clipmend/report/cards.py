@@ -1,12 +1,16 @@
-"""``cards.jsonl``: the proof of every cell, gathered in one small file that git keeps."""
+"""``cards.jsonl`` and ``code.json``: the proof of every cell, in small files that git keeps."""
 
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from clipmend import code
 from clipmend.cards import CARD, canonical, names
 from clipmend.job import Input
+
+_REPORT = "clipmend.report.stage"
 
 
 def cards_lines(inputs: Iterable[Input]) -> str:
@@ -17,13 +21,36 @@ def cards_lines(inputs: Iterable[Input]) -> str:
     lines = [
         canonical(
             {
-                **json.loads((given.folder / CARD).read_text(encoding="utf-8")),
+                **_card(given),
                 "md5": _md5s(given.folder),
             }
         )
         for given in sorted(inputs, key=lambda given: given.cell)
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def code_parts(inputs: Iterable[Input]) -> str:
+    """Return ``code.json``: module -> its digest, and a digest of each function in it.
+
+    Of every module in the cells' cards and of the report's own. One that was edited since is left
+    out: what its functions were is no longer known.
+    """
+    known = dict(code.digests(_REPORT))
+    for given in inputs:
+        known |= _card(given)["code"]
+    present = code.digests(*known)
+    found = {
+        module: {"digest": digest, "parts": code.parts(module)}
+        for module, digest in known.items()
+        if present[module] == digest
+    }
+    return canonical(found, indent=0) + "\n"
+
+
+def _card(given: Input) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((given.folder / CARD).read_text(encoding="utf-8"))
+    return card
 
 
 def _md5s(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from clipmend.job import Input, Job
 from clipmend.report import ca_vs_asr, curves, detector_roc, gallery, similarity
 from clipmend.report.canvas import save
-from clipmend.report.cards import cards_lines
+from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
 from clipmend.report.detectors import (
     DEFINITIONS,
@@ -20,9 +20,18 @@ from clipmend.report.detectors import (
 )
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
+from clipmend.report.summary import metrics_text
 from clipmend.report.table import changes, comparison, legend, markdown, means_table
 
-_DOWNLOADS = ("cells.csv", "table.csv", "table.md", "detectors.csv", "cards.jsonl")
+_DOWNLOADS = (
+    "cells.csv",
+    "table.csv",
+    "table.md",
+    "detectors.csv",
+    "metrics.json",
+    "cards.jsonl",
+    "code.json",
+)
 _CONFIDENCE, _GALLERY = 0.95, 6
 
 
@@ -30,7 +39,8 @@ def run(job: Job) -> None:
     """Gather every cell into tables, figures and a page.
 
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
-    ``table.md``, ``detectors.csv``, ``cards.jsonl``, five figures as SVG and PNG, ``index.html``.
+    ``table.md``, ``detectors.csv``, ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures
+    as SVG and PNG, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -53,7 +63,9 @@ def run(job: Job) -> None:
     _write(judged, job.out / "detectors.csv")
     text = markdown(content.tables, content.changes, content.notes)
     (job.out / "table.md").write_text(text, encoding="utf-8")
+    (job.out / "metrics.json").write_text(metrics_text(table, judged), encoding="utf-8")
     (job.out / "cards.jsonl").write_text(cards_lines(job.inputs.values()), encoding="utf-8")
+    (job.out / "code.json").write_text(code_parts(job.inputs.values()), encoding="utf-8")
     write_page(content, job.out / "index.html")
 
 

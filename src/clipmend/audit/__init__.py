@@ -1,0 +1,1 @@
+"""Audit: what changed between two runs, and because of what."""

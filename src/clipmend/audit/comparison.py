@@ -1,0 +1,175 @@
+"""Two runs compared: every changed cell with its causes, and what each cause did to the numbers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from clipmend.audit.causes import KINDS, Cause, direct, environment, stage_order
+from clipmend.audit.sides import REPORT, Side
+
+How = Literal["changed", "added", "removed", "remade"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A cell that is not what it was.
+
+    Attributes:
+        how: ``remade`` if its card is another and every byte the same.
+        files: file -> (old sha256, new sha256), of those that differ; empty where there was none.
+        causes: its own; none where an input brought the change.
+        inputs: the changed cells that it reads.
+        numbers: metric -> (old, new), None where it was not measured.
+    """
+
+    cell: str
+    how: How
+    files: Mapping[str, tuple[str, str]]
+    causes: tuple[Cause, ...]
+    inputs: tuple[str, ...]
+    numbers: Mapping[str, tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A cause with all that it reached.
+
+    Attributes:
+        number: from 1, as shown.
+        cells: the cells that it touched itself.
+        below: the cells that it reached through others' bytes.
+    """
+
+    number: int
+    cause: Cause
+    cells: tuple[Change, ...]
+    below: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``clipmend audit`` has to say.
+
+    Attributes:
+        changes: in the order of the stages.
+        same: how many cells are what they were, byte for byte and by key.
+    """
+
+    a: str
+    b: str
+    changes: tuple[Change, ...]
+    same: int
+
+    @cached_property
+    def roots(self) -> tuple[Root, ...]:
+        """The causes, unexplained ones first, then as the data flows."""
+        reached = self._reached()
+        found: dict[Cause, list[Change]] = {}
+        for change in self.changes:
+            for cause in change.causes:
+                found.setdefault(cause, []).append(change)
+        ordered = sorted(found, key=lambda cause: KINDS.index(cause.kind))
+        return tuple(
+            Root(
+                number,
+                cause,
+                tuple(found[cause]),
+                tuple(c for c in self.changes if not c.causes and cause in reached[c.cell]),
+            )
+            for number, cause in enumerate(ordered, 1)
+        )
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether a change has no explanation."""
+        return any(root.cause.kind == "unexplained" for root in self.roots)
+
+    def count(self, how: How) -> int:
+        """Return how many cells changed in this way."""
+        return sum(change.how == how for change in self.changes)
+
+    def _reached(self) -> dict[str, frozenset[Cause]]:
+        """Return, for each changed cell, every cause above it and its own."""
+        reached: dict[str, frozenset[Cause]] = {}
+        for change in self.changes:  # a cell comes after those that it reads
+            above = (reached.get(cell, frozenset()) for cell in change.inputs)
+            reached[change.cell] = frozenset(change.causes).union(*above)
+        return reached
+
+
+def compare(a: Side, b: Side) -> Comparison:
+    """Return what changed from side ``a`` to side ``b``."""
+    cells = sorted(a.cards.keys() | b.cards.keys(), key=stage_order)
+    changes: dict[str, Change] = {}
+    for cell in cells:
+        change = _change(cell, a, b, changes)
+        if change is not None:
+            changes[cell] = change
+    stages = _stages(a, b)
+    found = [*stages, *changes.values()]
+    return Comparison(a.name, b.name, tuple(found), len(cells) - len(changes))
+
+
+def _stages(a: Side, b: Side) -> list[Change]:
+    """Return an unexplained change for each whole stage that is not what its cards say."""
+    return [
+        Change(stage, "changed", {}, (_edited(stage, side.edited[stage], side),), (), {})
+        for side in (a, b)
+        for stage in side.edited.keys() - side.cards.keys()
+    ]
+
+
+def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change | None:
+    old, new = a.cards.get(cell), b.cards.get(cell)
+    edited = [_edited(cell, side.edited[cell], side) for side in (a, b) if cell in side.edited]
+    if not edited and _told(old) == _told(new):
+        return None
+    causes, inputs, files = [*edited, *direct(cell, a, b)], _inputs(old, new, before), {}
+    how: How = "added" if old is None else "removed"
+    if old is not None and new is not None:
+        files = _files(old, new)
+        causes += environment(cell, a, b)
+        how = "changed" if files or edited else "remade"
+        if files and not causes and not _bring(cell, inputs, before):
+            causes.append(Cause("unexplained", f"{cell}: other bytes from the same parts"))
+    return Change(cell, how, files, tuple(causes), inputs, _numbers(cell, a, b))
+
+
+def _told(card: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a card without what the report noted beside it."""
+    return {} if card is None else {name: card[name] for name in card if name != "md5"}
+
+
+def _bring(cell: str, inputs: Iterable[str], before: Mapping[str, Change]) -> bool:
+    """Say whether a cell's inputs explain that its bytes are others; the report reads all cards."""
+    return any(cell == REPORT or before[name].how != "remade" for name in inputs)
+
+
+def _edited(cell: str, why: str, side: Side) -> Cause:
+    return Cause("unexplained", f"{cell}: {why}, in {side.name}")
+
+
+def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    was = {name: str(written["sha256"]) for name, written in old["outputs"].items()}
+    now = {name: str(written["sha256"]) for name, written in new["outputs"].items()}
+    names = sorted(was.keys() | now.keys())
+    return {n: (was.get(n, ""), now.get(n, "")) for n in names if was.get(n) != now.get(n)}
+
+
+def _inputs(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, before: Mapping[str, Change]
+) -> tuple[str, ...]:
+    """Return the changed cells that a cell read, on either side."""
+    cards = (card for card in (old, new) if card is not None)
+    cells = {read["cell"] for card in cards for read in card["inputs"].values()}
+    return tuple(sorted(cells & before.keys()))
+
+
+def _numbers(cell: str, a: Side, b: Side) -> dict[str, tuple[float | None, float | None]]:
+    old, new = a.numbers.get(cell, {}), b.numbers.get(cell, {})
+    return {
+        metric: (old.get(metric), new.get(metric))
+        for metric in dict.fromkeys((*old, *new))
+        if old.get(metric) != new.get(metric)
+    }
