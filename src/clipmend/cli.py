@@ -108,5 +108,16 @@ def audit(
     raise typer.Exit(1 if found.unexplained else 0)
 
 
+@app.command("export-crate")
+def export_crate(
+    folder: Annotated[Path, typer.Argument(help="The crate: a folder that is empty, or new.")],
+    artifacts: Annotated[bool, typer.Option(help="Copy all files, not the report's alone.")] = True,
+) -> None:
+    """Write the finished run as a Workflow Run RO-Crate."""
+    from clipmend import crate
+
+    typer.echo(crate.export(folder, artifacts=artifacts))
+
+
 if __name__ == "__main__":
     main()
