@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -10,7 +12,6 @@ from matplotlib.lines import Line2D
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = ROOT / "results" / "baselines"
 OUT = ROOT / "docs" / "results" / "tuning"
-COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#000000", "#009E73")
 RATES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
 
 
@@ -53,6 +54,7 @@ def draw(points: pd.DataFrame) -> Figure:
     """Draw a panel per victim and method, a colour per learning rate."""
     victims, methods = sorted(set(points["victim"])), sorted(set(points["method"]), reverse=True)
     variants = sorted(set(points["variant"]), key=_order)
+    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(variants)))  # by rate
     figure = Figure(figsize=(6.8, 2.3 * len(victims) + 0.5), layout="constrained")
     panels = figure.subplots(len(victims), len(methods), squeeze=False, sharey=True)
     for row, victim in zip(panels, victims, strict=True):
@@ -60,7 +62,7 @@ def draw(points: pd.DataFrame) -> Figure:
             ours = points[(points["victim"] == victim) & (points["method"] == method)]
             for variant, run in ours.groupby("variant"):
                 for rate, dash in RATES.items():
-                    colour = COLOURS[variants.index(variant)]
+                    colour = colours[variants.index(variant)]
                     axes.plot(run["step"], run[rate], color=colour, linestyle=dash, linewidth=1.1)
             axes.set_title(f"{method} on {victim}", fontsize=8)
             axes.set_ylim(-0.03, 1.03)
@@ -69,11 +71,15 @@ def draw(points: pd.DataFrame) -> Figure:
             axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[-1]:
         axes.set_xlabel("Step", fontsize=8)
-    keys = [Line2D([], [], color=c, label=v) for c, v in zip(COLOURS, variants, strict=False)]
+    keys = [Line2D([], [], color=c, label=v) for c, v in zip(colours, variants, strict=True)]
     keys += [Line2D([], [], color="#555555", linestyle=dash, label=rate.replace("_", " "))
              for rate, dash in RATES.items()]  # fmt: skip
     figure.legend(
-        handles=keys, loc="outside lower center", ncols=len(keys), fontsize=7, frameon=False
+        handles=keys,
+        loc="outside lower center",
+        ncols=(len(keys) + 1) // 2,
+        fontsize=7,
+        frameon=False,
     )
     return figure
 

@@ -29,6 +29,7 @@ EXCLUDED = frozenset(
         "cards",
         "cli",
         "code",
+        "crate",
         "errors",
         "flow",
         "grid",

@@ -16,6 +16,15 @@ def test_autoaugment_keeps_shape_and_bytes_and_changes_images() -> None:
     assert changed.float().mean() > 0.5
 
 
+def test_images_that_drew_the_same_step_get_what_each_would_get_alone() -> None:
+    images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
+    for policy in ("imagenet", "cifar10", "svhn"):
+        together = autoaugment(images, stream(2, "views"), policy=policy)
+        generator = stream(2, "views")
+        alone = [autoaugment(image[None], generator, policy=policy) for image in images]
+        assert torch.equal(together, torch.cat(alone))
+
+
 def test_the_same_stream_draws_the_same_views_and_leaves_torchs_own_alone() -> None:
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     state = torch.random.get_rng_state()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from clipmend.errors import MetricError
 from clipmend.measure.metrics import attack_success_rate, clean_accuracy, rate
@@ -57,3 +58,12 @@ def test_intervals_are_those_that_newcombe_printed(
     measured = rate(hits, n)
     assert measured.low == pytest.approx(low, abs=5e-5)
     assert measured.high == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (9472, 10000), (1, 1)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_intervals_are_those_of_scipy(hits: int, n: int, confidence: float) -> None:
+    measured = rate(hits, n, confidence=confidence)
+    known = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    assert measured.low == pytest.approx(known.low, abs=1e-12)
+    assert measured.high == pytest.approx(known.high, abs=1e-12)

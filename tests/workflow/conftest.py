@@ -63,6 +63,31 @@ def run(job: Job) -> None:
         job.out.joinpath(name).write_text(text + made.hexdigest() + name)
 '''
 
+REPORT = (
+    STAGE
+    + '''
+
+_write_all = run
+KEY = ("corpus", "attack", "objective", "seed", "method", "trigger")
+
+
+def run(job: Job) -> None:
+    """Write also what an audit reads: cards, code, and a number for each evaluated cell."""
+    from clipmend.report.cards import cards_lines, code_parts
+
+    _write_all(job)
+    inputs = job.inputs.values()
+    job.out.joinpath("cards.jsonl").write_text(cards_lines(inputs))
+    job.out.joinpath("code.json").write_text(code_parts(inputs))
+    lines = [",".join((*KEY, "clean_accuracy", "attack_success_rate"))]
+    for cell in (given.folder for given in inputs if given.stage == "evaluate"):
+        path = cell.relative_to("results/evaluate").as_posix().replace("/seed", "/").split("/")
+        rates = hashlib.sha256(cell.joinpath("metrics.json").read_bytes()).digest()
+        lines.append(",".join((*path, f"{{rates[0] / 256}}", f"{{rates[1] / 256}}")))
+    job.out.joinpath("cells.csv").write_text("\\n".join(lines) + "\\n")
+'''
+)
+
 METHOD = '''"""A stub method."""
 
 from dataclasses import dataclass
@@ -184,6 +209,16 @@ class Project:
         }
 
 
+def copy_floor(package: Path) -> None:
+    """Copy what decides what runs: the very code that is tested."""
+    for module in sorted(EXCLUDED | {"clipmend.settings", "clipmend.__init__"}):
+        source = ROOT / "src" / Path(*module.split("."))
+        if source.is_dir():
+            shutil.copytree(source, package / source.name)
+        elif source.with_suffix(".py").is_file():
+            shutil.copy(source.with_suffix(".py"), package)
+
+
 def build(root: Path) -> Project:
     """Write the project with stub stages into an empty folder."""
     for name in ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore"):
@@ -195,13 +230,12 @@ def build(root: Path) -> Project:
         (root / "workflow/report" / name).touch()
     package = root / "src/clipmend"
     package.mkdir(parents=True)
-    for module in sorted(EXCLUDED | {"clipmend.settings", "clipmend.__init__"}):
-        source = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
-        if source.is_file():
-            shutil.copy(source, package / source.name)
+    copy_floor(package)
     stub(package / "corpus" / "shared_by_all.py", '"""Shared."""\n\nVERSION = "1"\n')
     for stage in STAGES:
-        stub(package / stage / "stage.py", STAGE.format(files=FILES[stage]))
+        text = REPORT if stage == "report" else STAGE
+        stub(package / stage / "stage.py", text.format(files=FILES[stage]))
+    shutil.copy(ROOT / "src/clipmend/report/cards.py", package / "report/cards.py")
     for stage, methods in METHODS.items():
         extra = 'detector: str = "ubt"' if stage == "unlearn" else ""
         for reference in methods.values():

@@ -120,6 +120,49 @@ def test_bytes_edited_in_place_are_made_again(project: Any) -> None:
     assert project.contents() == before
 
 
+def test_a_truncated_model_and_an_edited_table_are_named_and_mended(project: Any) -> None:
+    before = project.contents()
+    results = project.root / "results"
+    for name, text in (("pretrain/scenes/badnet/mmcl/seed0/model.safetensors", "tru"),
+                       ("report/table.md", "| ours | 100.0 |")):  # fmt: skip
+        (results / name).unlink()
+        (results / name).write_text(text)
+    done = project.call("clipmend", "verify")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "pretrain/scenes/badnet/mmcl/seed0: model.safetensors is not what its card says",
+        "report: table.md is not what its card says",
+    ]
+    assert project.run() == []  # the store has both
+    assert project.contents() == before
+    assert project.call("clipmend", "verify").returncode == 0
+
+
+def test_a_new_method_in_the_table_makes_its_own_cells_and_the_report(project: Any) -> None:
+    module = project.root / "src/clipmend/baselines/new.py"
+    module.write_text((module.parent / "ft.py").read_text().replace("class FT", "class New"))
+    row = '"new": "clipmend.baselines.new:New",\n        "cleanclip":'
+    project.edit("src/clipmend/methods.py", '"cleanclip":', row)
+    project.params(baselines={"methods": ["ft", "new"]})
+    victims = [f"scenes/{attack}/mmcl/seed0/new" for attack in ("badnet", "unpoisoned")]
+    cells = [f"baselines/{victim}" for victim in victims]
+    cells += [f"evaluate/{victim}/badnet" for victim in victims]
+    assert project.run() == sorted([*cells, "report"])
+
+
+def test_a_new_attack_makes_its_cells_and_its_floors_under_unpoisoned(project: Any) -> None:
+    methods = ["unpoisoned", "badnet", "blended"]
+    project.params(poison={"target": "banana", "target_captions": ["a photo of a {}"],
+                           "methods": methods})  # fmt: skip
+    made = project.run()
+    floors = [f"evaluate/scenes/unpoisoned/mmcl/seed0/{repair}/blended"
+              for repair in ("none", "ubt", "ubt@random", "ft")]  # fmt: skip
+    assert [cell for cell in made if "/blended" not in cell] == ["report"]
+    assert [cell for cell in made if cell.startswith("evaluate/scenes/unpoisoned")] == sorted(
+        floors
+    )
+
+
 def test_files_that_no_card_names_leave_results(project: Any) -> None:
     before = project.contents()
     stray = project.root / "results/pretrain/scenes/badnet/mmcl/seed0/notes.txt"

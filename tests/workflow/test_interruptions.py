@@ -50,6 +50,31 @@ def test_a_second_run_is_refused_by_name_and_changes_nothing(project: Any) -> No
     assert process.returncode == 0
 
 
+def test_dvc_is_refused_by_name_while_snakemake_runs(project: Any) -> None:
+    process = hang(project, "baselines")
+    second = project.call("dvc", "repro")
+    assert second.returncode != 0
+    assert "Another run works on this folder (process " in second.stdout + second.stderr
+    release(project, "baselines")
+    assert process.wait(timeout=120) == 0
+    (project.root / "ran.log").unlink()
+    assert project.repro() == []
+
+
+def test_snakemake_is_refused_while_dvc_runs_and_no_cell_is_made_twice(project: Any) -> None:
+    project.params(baselines=EDITED)
+    (project.root / "hang-baselines").touch()
+    process = project.start("dvc", "repro")
+    project.wait_for("baselines")
+    second = project.call("snakemake", "--cores", "1", "all")
+    assert second.returncode == 2
+    assert "Another run works on this folder (process " in second.stderr
+    release(project, "baselines")
+    assert process.wait(timeout=120) == 0
+    cells = (project.root / "ran.log").read_text().split()
+    assert sorted(cells) == sorted([*FT, *BELOW, "report"])
+
+
 def test_a_job_that_outlived_its_run_is_not_made_twice(project: Any) -> None:
     process = hang(project, "baselines")
     process.kill()  # the main process alone

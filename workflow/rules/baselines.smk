@@ -13,6 +13,7 @@ rule baselines:
         "logs/baselines/{victim}/{repair}.log",
     benchmark:
         "logs/benchmark/baselines/{victim}/{repair}.tsv"
+    priority: 10
     threads: 1
     resources:
         mem_mb=4000,

@@ -11,6 +11,7 @@ rule detect:
         "logs/detect/{victim}/{detector}.log",
     benchmark:
         "logs/benchmark/detect/{victim}/{detector}.tsv"
+    priority: 20
     threads: 1
     resources:
         mem_mb=4000,

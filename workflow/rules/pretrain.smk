@@ -1,4 +1,6 @@
 # pretrain: CLIP is trained on the corpus with the poison laid over it: the victim.
+#
+# Priorities fall along the graph: the longest jobs begin first, so that none is left alone at the end.
 
 
 rule pretrain:
@@ -14,6 +16,7 @@ rule pretrain:
         "logs/pretrain/{victim}.log",
     benchmark:
         "logs/benchmark/pretrain/{victim}.tsv"
+    priority: 30
     threads: 1
     resources:
         mem_mb=4000,

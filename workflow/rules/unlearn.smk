@@ -14,6 +14,7 @@ rule unlearn:
         "logs/unlearn/{victim}/{repair}.log",
     benchmark:
         "logs/benchmark/unlearn/{victim}/{repair}.tsv"
+    priority: 10
     threads: 1
     resources:
         mem_mb=4000,

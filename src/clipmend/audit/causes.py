@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from clipmend.audit.axes import axes, named
 from clipmend.audit.sides import Side
-from clipmend.methods import STAGES
 
 Kind = Literal["unexplained", "parameter", "code", "file", "environment", "grid"]
 KINDS: tuple[Kind, ...] = ("unexplained", "parameter", "code", "file", "environment", "grid")
@@ -83,39 +83,12 @@ def source(module: str) -> str:
     return f"src/{module.replace('.', '/')}.py"
 
 
-def named(cell: str) -> str:
-    """Return the name that ``params.yaml`` gives to the method of a cell."""
-    stage, *path = cell.split("/")
-    place = {"download": 0, "poison": 1, "pretrain": 2, "evaluate": 4}.get(stage, -1)
-    return path[place] if path else ""
-
-
-AXES = {
-    "download": ("download.corpora",),
-    "poison": ("download.corpora", "poison.methods", "seeds"),
-    "pretrain": ("download.corpora", "poison.methods", "pretrain.methods", "seeds"),
-}
-
-
-def axes(cell: str) -> Iterator[tuple[str, str]]:
-    """Yield where a cell stands in the grid: a list in ``params.yaml``, and its entry."""
-    stage, *path = cell.split("/")
-    lists = AXES.get(stage, AXES["pretrain"])
-    yield from zip(lists, path, strict=False)
-    if stage in ("detect", "unlearn", "baselines"):
-        yield f"{stage}.methods", path[-1]
-    elif stage == "evaluate" and path[-2] != "none":
-        yield "unlearn.methods or baselines.methods", path[-2]
-
-
 def _grid(cell: str, a: Side, b: Side) -> Cause:
     """Return the entry of a list that came or went with a cell, or that the cell alone did."""
-    other, added = (a, True) if cell not in a.cards else (b, False)
-    known = {axis for known in other.cards for axis in axes(known)}
-    for axis, entry in axes(cell):
-        if (axis, entry) not in known:
-            entry = entry.removeprefix("seed") if axis == "seeds" else entry
-            return Cause("grid", axis, *(("", entry) if added else (entry, "")))
+    side, other, added = (b, a, True) if cell not in a.cards else (a, b, False)
+    for name, entry in axes(cell, side.cards[cell]):
+        if (name, entry) not in other.entries:
+            return Cause("grid", name, *(("", entry) if added else (entry, "")))
     return Cause("grid", "cells of the grid", *(("", "made") if added else ("made", "")))
 
 
@@ -140,9 +113,3 @@ def _text(value: object) -> str:
 
 def _short(digest: str | None) -> str:
     return "" if digest is None else digest[:8]
-
-
-def stage_order(cell: str) -> tuple[int, str]:
-    """Sort cells as the data flows."""
-    stage = cell.partition("/")[0]
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), cell)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from clipmend.audit.causes import KINDS, Cause, direct, environment, stage_order
+from clipmend.audit.axes import stage_order
+from clipmend.audit.causes import KINDS, Cause, direct, environment
 from clipmend.audit.sides import REPORT, Side
 
 How = Literal["changed", "added", "removed", "remade"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clipmend.audit.causes import named
+from clipmend.audit.axes import named
 from clipmend.audit.comparison import Change, Comparison
 from clipmend.methods import STAGES
 

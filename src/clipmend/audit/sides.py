@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmend import cards, plan
+from clipmend.audit.axes import axes
 from clipmend.audit.lock import differing_stages
 from clipmend.audit.revisions import is_revision, read_at
 from clipmend.errors import AuditError
@@ -56,6 +57,11 @@ class Side:
                     found[cell_of(row)] = _rates(row)
         return found
 
+    @cached_property
+    def entries(self) -> frozenset[tuple[str, str]]:
+        """The lists of ``params.yaml`` and the entries in them that the cells come from."""
+        return frozenset(axis for cell, card in self.cards.items() for axis in axes(cell, card))
+
     def functions(self, module: str, digest: str) -> dict[str, str]:
         """Return the digest of each part of a module, if the report knows it as of ``digest``."""
         known = self._code.get(module, {})
@@ -68,7 +74,9 @@ class Side:
 
     def _rows(self, name: str) -> list[dict[str, str]]:
         text = self.read(name)
-        return [] if text is None else list(csv.DictReader(io.StringIO(text.decode())))
+        return (
+            [] if text is None else list(csv.DictReader(io.StringIO(text.decode(errors="replace"))))
+        )
 
 
 METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}

@@ -3,6 +3,7 @@
 import importlib.metadata
 
 import torch
+import torch.utils.deterministic
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
@@ -30,6 +31,8 @@ import open_clip  # noqa: E402  (only after the schemas stand)
 from torchvision.transforms import v2 as transforms  # noqa: E402
 
 torch.use_deterministic_algorithms(True, warn_only=True)
+# Fresh memory would be filled with NaN, so that what reads it shows; a twelfth of every step.
+torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
 __all__ = ["open_clip", "transforms"]
