@@ -16,7 +16,7 @@ all: setup
 
 ## test: the tests, those of whole graphs included
 test: setup
-	$(RUN) python -m pytest
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 ## setup: create .venv, or bring it up to pyproject.toml
 setup: $(INSTALLED)

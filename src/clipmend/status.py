@@ -8,6 +8,8 @@ from typing import Any
 
 from clipmend import cards, grid, locks, params, plan, store
 from clipmend.index import INDEX, Index
+from clipmend.job import WORK
+from clipmend.plan import PLAN
 from clipmend.store import DAMAGED, RESULTS, STORE
 
 
@@ -53,12 +55,23 @@ def _damage(folder: Path, card: dict[str, Any] | None, index: Index) -> str | No
 
 
 def prune(days: float) -> str:
-    """Empty the store of what has waited longer than ``days``, and return what was done."""
+    """Remove what has waited longer than ``days``: stored cells, and work on cells of no plan.
+
+    What was set aside as damaged goes too. Return what was done.
+    """
     locks.hold_main()
     limit = time.time() - days * 86400
-    old = [entry for entry in STORE.glob("*") if entry.stat().st_mtime <= limit]
-    for entry in old:
-        shutil.rmtree(entry)
+    wanted = {cell.key for cell in plan.load().cells.values()} if PLAN.is_file() else set()
+    stored = _remove(path for path in STORE.glob("*") if path.stat().st_mtime <= limit)
+    begun = (path for path in WORK.glob("*") if path.name not in wanted)
+    left = _remove(path for path in begun if path.stat().st_mtime <= limit)
     shutil.rmtree(DAMAGED, ignore_errors=True)
     INDEX.unlink(missing_ok=True)
-    return f"{len(old)} cells left the store."
+    return f"{stored} cells left the store; {left} begun and no longer wanted were removed."
+
+
+def _remove(folders: Iterator[Path]) -> int:
+    found = list(folders)
+    for folder in found:
+        shutil.rmtree(folder)
+    return len(found)

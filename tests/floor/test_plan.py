@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clipmend import cards, locks, plan, status, store
+from clipmend import cards, job, locks, plan, status, store
 from clipmend.index import Index
 from clipmend.plan import Plan
 from clipmend.store import RESULTS
@@ -165,7 +165,15 @@ def test_verify_names_what_differs_from_its_card() -> None:
     assert status.damaged() == [f"{FT}: made.txt is not what its card says"]
 
 
-def test_prune_empties_the_store_and_leaves_results(made: dict[str, bytes]) -> None:
-    assert status.prune(days=1.0) == "0 cells left the store."
-    assert not status.prune(days=0.0).startswith("0 ")
+def test_prune_empties_the_store_and_leaves_results_and_wanted_work(
+    made: dict[str, bytes],
+) -> None:
+    kept = next(iter(plan.load().cells.values())).key
+    for key in (kept, "abandoned"):
+        (job.WORK / key / "progress").mkdir(parents=True)
+    assert status.prune(days=1.0).startswith("0 cells left the store; 0 begun")
+    told = status.prune(days=0.0)
+    assert not told.startswith("0 cells")
+    assert "; 1 begun and no longer wanted" in told
+    assert [path.name for path in job.WORK.iterdir()] == [kept]
     assert contents() == made

@@ -219,6 +219,16 @@ def copy_floor(package: Path) -> None:
             shutil.copy(source.with_suffix(".py"), package)
 
 
+def stage_text(stage: str) -> str:
+    """Return a stage's runner; two of them import what the others do not."""
+    text = REPORT if stage == "report" else STAGE
+    if stage in ("detect", "baselines"):
+        imported = "from clipmend.corpus import shared_by_all"
+        text = text.replace(imported, f"from clipmend.clip import shared_by_two\n{imported}")
+        text = text.replace("shared_by_all.VERSION.", "shared_by_two.VERSION.")
+    return text.format(files=FILES[stage])
+
+
 def build(root: Path) -> Project:
     """Write the project with stub stages into an empty folder."""
     for name in ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore"):
@@ -232,9 +242,9 @@ def build(root: Path) -> Project:
     package.mkdir(parents=True)
     copy_floor(package)
     stub(package / "corpus" / "shared_by_all.py", '"""Shared."""\n\nVERSION = "1"\n')
+    stub(package / "clip" / "shared_by_two.py", '"""Shared."""\n\nVERSION = "1"\n')
     for stage in STAGES:
-        text = REPORT if stage == "report" else STAGE
-        stub(package / stage / "stage.py", text.format(files=FILES[stage]))
+        stub(package / stage / "stage.py", stage_text(stage))
     shutil.copy(ROOT / "src/clipmend/report/cards.py", package / "report/cards.py")
     for stage, methods in METHODS.items():
         extra = 'detector: str = "ubt"' if stage == "unlearn" else ""

@@ -78,6 +78,18 @@ def test_code_shared_by_all_stages_runs_everything(project: Any) -> None:
     assert project.run("stage_poison") == ["download/scenes", *poisons]
 
 
+def test_code_shared_by_two_stages_runs_these_and_what_is_below(project: Any) -> None:
+    project.edit("src/clipmend/clip/shared_by_two.py", '"1"', '"2"')
+    told = project.call("clipmend", "status").stdout
+    own = {line.partition(":")[0] for line in told.splitlines() if "shared_by_two" in line}
+    assert {cell.split("/")[0] for cell in own} == {"detect", "baselines"}
+    made = project.run()
+    stages = {"detect", "unlearn", "baselines", "evaluate", "report"}
+    assert {cell.split("/")[0] for cell in made} == stages
+    assert not [cell for cell in made if "/none/" in cell]
+    assert own < set(made)
+
+
 def harm(project: Any) -> list[str]:
     """Replace, delete and falsify: three cells that nothing above or below is to pay for."""
     results = project.root / "results"

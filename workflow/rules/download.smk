@@ -15,6 +15,7 @@ rule download:
         "logs/download/{corpus}.log",
     benchmark:
         "logs/benchmark/download/{corpus}.tsv"
+    priority: 50
     threads: 1
     resources:
         mem_mb=4000,

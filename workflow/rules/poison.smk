@@ -13,6 +13,7 @@ rule poison:
         "logs/poison/{corpus}/{attack}/seed{seed}.log",
     benchmark:
         "logs/benchmark/poison/{corpus}/{attack}/seed{seed}.tsv"
+    priority: 40
     threads: 1
     resources:
         mem_mb=2000,

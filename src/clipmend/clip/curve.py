@@ -22,7 +22,7 @@ COLUMNS = (
 )
 
 
-_WATCHED = 1000  # enough for a standard error of 1.5 points, and cheap beside an epoch
+_WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
 def watch(corpus: Path, trigger: Trigger) -> Watch:

@@ -129,7 +129,8 @@ class Clip(nn.Module):
 
     def twin(self) -> "Clip":
         """Return a frozen copy in evaluation mode."""
-        return copy.deepcopy(self).eval().requires_grad_(False)
+        shared = {id(self.tokenizer): self.tokenizer}  # 49,408 words, and never written to
+        return copy.deepcopy(self, shared).eval().requires_grad_(False)
 
 
 def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 1"]:

@@ -51,9 +51,10 @@ def _evidence(job: Job, *, sighted: bool) -> Evidence:
     texts = [*train.captions, *prompts_of(read_vocabulary(corpus))]
     victim = load(job.inputs["victim"].folder).narrow(texts).to(job.device)
     found = job.inputs["detector"].folder
-    overfitted = victim.twin()
     if (found / _OVERFITTED).is_file() and (found / CONFIG).is_file():
         overfitted = load(found, _OVERFITTED).narrow(texts).to(job.device)
+    else:
+        overfitted = victim.twin()
     return Evidence(victim, overfitted, train, _scores(found / "scores.parquet", train))
 
 
