@@ -9,7 +9,7 @@ from clipmend.audit.comparison import Comparison
 from clipmend.audit.graph import HEIGHT, WIDTH, graph
 from clipmend.audit.terminal import describe, summary
 
-_TEMPLATE = "page.html.j2"
+PACKAGE_DATA = ("page.html.j2",)
 
 
 def render(comparison: Comparison) -> str:
@@ -17,7 +17,7 @@ def render(comparison: Comparison) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = files("clipmend.audit").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    template = files("clipmend.audit").joinpath(*PACKAGE_DATA).read_text(encoding="utf-8")
     page = environment.from_string(template).render(
         comparison=comparison,
         summary=summary(comparison),
