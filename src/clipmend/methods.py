@@ -39,6 +39,11 @@ METHODS: dict[str, dict[str, str]] = {
     "detect": {
         "clip_score": "clipmend.detect.clip_score:ClipScore",
         "ubt": "clipmend.detect.ubt:UBTDetector",
+        "k_distance": "clipmend.detect.k_distance:KDistance",  # Huang 2025, arXiv:2502.01385
+        "slof": "clipmend.detect.slof:SLOF",  # Schubert et al. 2014
+        "lid": "clipmend.detect.lid:LID",  # Ma et al. 2018, arXiv:1801.02613
+        "dao": "clipmend.detect.dao:DAO",  # Anderberg et al. 2024, arXiv:2401.05453
+        "isolation_forest": "clipmend.detect.isolation_forest:IsolationForest",  # Liu 2008
     },
     "unlearn": {
         "ubt": "clipmend.unlearn.ubt:UBT",

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_every_reference_leads_somewhere_and_every_file_is_there(
     files = [e for e in of_type(entities, "File") if "sha256" in e]
     assert files
     for entity in files:
-        text = (crate / entity["@id"]).read_bytes()
+        text = (crate / unquote(entity["@id"])).read_bytes()
         assert hashlib.sha256(text).hexdigest() == entity["sha256"]
 
 
