@@ -54,7 +54,7 @@ def test_a_score_is_its_definition(
     found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
     slow = Slow(embed_images(model, train.images))
     expected = torch.tensor([definition(slow, row) for row in range(100)])
-    assert torch.allclose(found.score, expected.float(), rtol=2e-3, atol=2e-3)
+    assert torch.allclose(found.score, expected.float(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "dao"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.neighbors import NearestNeighbors
 
 from clipmend.measure import neighbours
 from clipmend.measure.neighbours import Reference, intrinsic_dimension, nearest, reference_of
@@ -53,6 +53,12 @@ def test_there_are_never_more_neighbours_than_others(embeds: torch.Tensor) -> No
     assert nearest(embeds, torch.arange(N), everything(embeds), 500).index.shape == (N, N - 1)
 
 
+def test_distances_of_near_duplicates_are_exact() -> None:
+    close = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1e-4], [1.0, 3e-4]]))
+    found = nearest(close, torch.arange(3), everything(close), 2)
+    assert found.distance[0].tolist() == pytest.approx([1e-4, 3e-4], rel=1e-3)
+
+
 def test_duplicates_have_a_finite_dimension() -> None:
     same = torch.nn.functional.normalize(torch.ones(6, 3), dim=1)
     found = nearest(same, torch.arange(6), everything(same), 3)
@@ -72,12 +78,3 @@ def test_a_plane_has_two_dimensions() -> None:
     patch = torch.nn.functional.normalize(torch.cat([torch.ones(4000, 1), angles], dim=1), dim=1)
     found = nearest(patch, torch.arange(4000), everything(patch), 100)
     assert intrinsic_dimension(found.distance).median() == pytest.approx(2, abs=0.2)
-
-
-def test_scikit_learn_s_outlier_factor_orders_outliers_alike(embeds: torch.Tensor) -> None:
-    """SLOF is LOF without reachability: the order of the extremes is the same."""
-    reference = everything(embeds)
-    found = nearest(embeds, torch.arange(N), reference, K)
-    slof = (found.distance[:, -1:] / found.distance[:, -1][found.index]).mean(dim=1)
-    lof = -LocalOutlierFactor(n_neighbors=K).fit(embeds.numpy()).negative_outlier_factor_
-    assert np.corrcoef(slof.numpy(), lof)[0, 1] > 0.9
