@@ -20,12 +20,15 @@ from clipmend.audit.axes import axes
 from clipmend.audit.lock import differing_stages
 from clipmend.audit.revisions import is_revision, read_at
 from clipmend.errors import AuditError
+from clipmend.grid import INGREDIENTS
 from clipmend.index import Index
 from clipmend.store import RESULTS
 
 WORKSPACE = "workspace"
 REPORT = "report"
 _REPORT_FOLDERS = ("report", "results/report", ".")
+
+_PARTS = {*INGREDIENTS, "key", "inputs", "outputs", "environment"}
 
 Read = Callable[[str], bytes | None]
 """Returns a file of the report by its name, or None where there is none."""
@@ -137,6 +140,7 @@ def _folder(name: str, folder: Path) -> Side:
 
     index = Index()
     present = {cell: card for cell, card in _present(report.parent) if cell != REPORT}
+    _check(name, present)
     if not present:
         gathered = _gathered(name, read)
         edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
@@ -173,7 +177,15 @@ def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:
             gathered[REPORT] = json.loads(own)
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
+    _check(name, gathered)
     return gathered
+
+
+def _check(name: str, gathered: Mapping[str, Mapping[str, Any]]) -> None:
+    for cell, card in gathered.items():
+        missing = _PARTS - card.keys()
+        if missing:
+            raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
 
 
 def _falsified(gathered: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
