@@ -3,6 +3,7 @@
 from typing import Any
 
 from clipmend.audit.comparison import Comparison, compare
+from clipmend.audit.terminal import describe
 
 FT = "baselines/scenes/badnet/mmcl/seed0/ft"
 NUMBER = "evaluate/scenes/badnet/mmcl/seed0/ft/badnet"
@@ -140,6 +141,22 @@ def test_the_numbers_that_a_cause_moved_stand_with_it(a: Any, b: Any, table: Any
     (moved,) = [change for change in found.changes if change.numbers]
     assert moved.cell == NUMBER
     assert moved.numbers == {"ASR": (0.5, 0.25)}
+
+
+def test_a_cell_is_told_once_under_the_cause_of_the_fewest_cells(a: Any, b: Any) -> None:
+    for cell in (VICTIM, FT, NUMBER):
+        code = {"clipmend.shared": "s2", f"clipmend.{cell.partition('/')[0]}.stage": "x"}
+        a.parts[cell] = {"code": code | {"clipmend.shared": "s1"}}
+        b.parts[cell] = {"code": code}
+    b.parts[FT]["settings"] = {"lr": 0.2}
+    found = compare(a.side(), b.side())
+    told = {root.cause.kind: [c.cell for c in root.told] for root in found.roots}
+    assert told == {"parameter": [FT], "code": [VICTIM, NUMBER]}
+    assert [len(root.cells) for root in found.roots] == [1, 3]
+    assert [[c.cell for c in root.told_below] for root in found.roots] == [["report"], []]
+    number = next(change for change in found.changes if change.cell == NUMBER)
+    assert number.fed  # its code changed as well, but that alone did not move it
+    assert describe(number, found.roots[1]).endswith("(and what it reads)")
 
 
 def test_a_table_that_cannot_be_read_moves_no_number(a: Any, b: Any) -> None:

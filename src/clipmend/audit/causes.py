@@ -72,8 +72,8 @@ def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
         if was is None or now is None:
             yield Cause("code", module, *(("", "imported") if was is None else ("imported", "")))
             continue
-        parts = _changed(a.functions(module, was), b.functions(module, now))
-        names = [name for name, _, _ in parts]
+        parts_a, parts_b = a.functions(module, was), b.functions(module, now)
+        names = [n for n, _, _ in _changed(parts_a, parts_b)] if parts_a and parts_b else []
         where = f" ({', '.join(names)})" if names else ""
         yield Cause("code", f"{source(module)}{where}", _short(was), _short(now))
 

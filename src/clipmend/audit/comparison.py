@@ -1,6 +1,6 @@
 """Two runs compared: every changed cell with its causes, and what each cause did to the numbers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -21,6 +21,7 @@ class Change:
         files: file -> (old sha256, new sha256), of those that differ; empty where there was none.
         causes: its own; none where an input brought the change.
         inputs: the changed cells that it reads.
+        fed: whether one of them has other bytes (for the report: another card).
         numbers: metric -> (old, new), None where it was not measured.
     """
 
@@ -29,6 +30,7 @@ class Change:
     files: Mapping[str, tuple[str, str]]
     causes: tuple[Cause, ...]
     inputs: tuple[str, ...]
+    fed: bool
     numbers: Mapping[str, tuple[float | None, float | None]]
 
 
@@ -40,12 +42,17 @@ class Root:
         number: from 1, as shown.
         cells: the cells that it touched itself.
         below: the cells that it reached through others' bytes.
+        told: of ``cells``, those that no cause of fewer cells touched: where a reader is told of
+            them, once.
+        told_below: the same of ``below``.
     """
 
     number: int
     cause: Cause
     cells: tuple[Change, ...]
     below: tuple[Change, ...]
+    told: tuple[Change, ...]
+    told_below: tuple[Change, ...]
 
 
 @dataclass(frozen=True)
@@ -64,22 +71,30 @@ class Comparison:
 
     @cached_property
     def roots(self) -> tuple[Root, ...]:
-        """The causes, unexplained ones first, then as the data flows."""
+        """The causes: unexplained ones first, of one kind those of few cells first."""
         reached = self._reached()
         found: dict[Cause, list[Change]] = {}
         for change in self.changes:
             for cause in change.causes:
                 found.setdefault(cause, []).append(change)
-        ordered = sorted(found, key=lambda cause: KINDS.index(cause.kind))
-        return tuple(
-            Root(
-                number,
-                cause,
-                tuple(found[cause]),
-                tuple(c for c in self.changes if not c.causes and cause in reached[c.cell]),
+        ordered = sorted(found, key=lambda cause: (KINDS.index(cause.kind), len(found[cause])))
+        rank = {cause: (len(found[cause]), place) for place, cause in enumerate(ordered)}
+        home = {
+            change.cell: min(change.causes or reached[change.cell], key=rank.__getitem__)
+            for change in self.changes
+            if reached[change.cell]
+        }
+        handed_down = [change for change in self.changes if not change.causes]
+        roots = []
+        for number, cause in enumerate(ordered, 1):
+            cells = found[cause]
+            below = [change for change in handed_down if cause in reached[change.cell]]
+            told, told_below = (
+                tuple(change for change in changes if home[change.cell] == cause)
+                for changes in (cells, below)
             )
-            for number, cause in enumerate(ordered, 1)
-        )
+            roots.append(Root(number, cause, tuple(cells), tuple(below), told, told_below))
+        return tuple(roots)
 
     @property
     def unexplained(self) -> bool:
@@ -115,7 +130,7 @@ def compare(a: Side, b: Side) -> Comparison:
 def _stages(a: Side, b: Side) -> list[Change]:
     """Return an unexplained change for each whole stage that is not what its cards say."""
     return [
-        Change(stage, "changed", {}, (_edited(stage, side.edited[stage], side),), (), {})
+        Change(stage, "changed", {}, (_edited(stage, side.edited[stage], side),), (), False, {})
         for side in (a, b)
         for stage in side.edited.keys() - side.cards.keys()
     ]
@@ -127,24 +142,20 @@ def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change
     if not edited and _told(old) == _told(new):
         return None
     causes, inputs, files = [*edited, *direct(cell, a, b)], _inputs(old, new, before), {}
+    fed = any(cell == REPORT or before[name].how != "remade" for name in inputs)
     how: How = "added" if old is None else "removed"
     if old is not None and new is not None:
         files = _files(old, new)
         causes += environment(cell, a, b)
         how = "changed" if files or edited else "remade"
-        if files and not causes and not _bring(cell, inputs, before):
+        if files and not causes and not fed:
             causes.append(Cause("unexplained", f"{cell}: other bytes from the same parts"))
-    return Change(cell, how, files, tuple(causes), inputs, _numbers(cell, a, b))
+    return Change(cell, how, files, tuple(causes), inputs, fed, _numbers(cell, a, b))
 
 
 def _told(card: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a card without what the report noted beside it."""
     return {} if card is None else {name: card[name] for name in card if name != "md5"}
-
-
-def _bring(cell: str, inputs: Iterable[str], before: Mapping[str, Change]) -> bool:
-    """Say whether a cell's inputs explain that its bytes are others; the report reads all cards."""
-    return any(cell == REPORT or before[name].how != "remade" for name in inputs)
 
 
 def _edited(cell: str, why: str, side: Side) -> Cause:

@@ -48,17 +48,20 @@ def summary(comparison: Comparison) -> str:
 
 
 def _add_cells(branch: Tree, root: Root) -> None:
-    for change in _most(root.cells, branch):
+    for change in _most(root.told, branch):
         branch.add(Text(describe(change, root)))
+    if elsewhere := len(root.cells) - len(root.told):
+        branch.add(Text(f"{elsewhere} more, told under a cause of fewer cells", style="dim"))
 
 
 def _add_below(branch: Tree, root: Root) -> None:
     """Add what the cause reached through others: cells with numbers by name, the rest counted."""
-    if not root.below:
+    if not root.told_below:
         return
-    told = [f"{len(list(cells))} {stage}" for stage, cells in groupby(root.below, key=_stage)]
+    counted = groupby(root.told_below, key=_stage)
+    told = [f"{len(list(cells))} {stage}" for stage, cells in counted]
     below = branch.add(Text(f"and below: {', '.join(told)}", style="dim"))
-    for change in _most([change for change in root.below if change.numbers], below):
+    for change in _most([change for change in root.told_below if change.numbers], below):
         below.add(Text(describe(change, root), style="dim"))
 
 
@@ -83,9 +86,10 @@ def describe(change: Change, root: Root | None = None) -> str:
         told.append(", ".join(change.files))
     told += [f"{metric} {_percent(a)} → {_percent(b)}" for metric, (a, b) in change.numbers.items()]
     others = len(change.causes) - 1 if root is not None and root.cause in change.causes else 0
-    if others:
-        told.append(f"(and {others} other cause{'s' if others > 1 else ''})")
-    return "  ".join(told)
+    further = [f"{others} other cause{'s' if others > 1 else ''}"] if others else []
+    if change.causes and change.fed and change.how == "changed":
+        further.append("what it reads")
+    return "  ".join([*told, *([f"(and {', and '.join(further)})"] if further else [])])
 
 
 def _percent(value: float | None) -> str:
