@@ -66,7 +66,7 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     gathered[:, 0] += 1
     gathered[7] = -gathered[7]
     embeds = torch.nn.functional.normalize(gathered, dim=1)
-    module = f"clipmend.detect.{detector}.embed_images"
+    module = "clipmend.detect.local.embed_images"
     monkeypatch.setattr(module, lambda *_: embeds)
     model = load(victim.folder)
     method = create("detect", detector, {"neighbours": K})
