@@ -7,8 +7,9 @@ from clipmend.audit.axes import named
 from clipmend.audit.comparison import Change, Comparison
 from clipmend.methods import STAGES
 
-WIDTH, HEIGHT = 168, 46  # of a box, in pixels
-_COLUMN, _ROW = 224, 62
+WIDTH, HEIGHT = 160, 46  # of a box, in pixels
+_COLUMN, _ROW = 202, 60
+_NUMBERS = 3  # of causes in a box; its title has the cells, the list below has all causes
 _MARGIN = 28  # room for the stages' names above
 
 
@@ -31,10 +32,12 @@ class Box:
     y: int
 
     @property
-    def counted(self) -> str:
-        """How many cells it stands for, and their causes."""
-        told = f"{len(self.cells)} cell{'s' if len(self.cells) > 1 else ''}, {self.how}"
-        return f"{told} [{', '.join(map(str, self.roots))}]" if self.roots else told
+    def reasons(self) -> str:
+        """How its cells changed, and the first of their causes."""
+        if not self.roots:
+            return self.how
+        more = ", …" if len(self.roots) > _NUMBERS else ""
+        return f"{self.how} [{', '.join(map(str, self.roots[:_NUMBERS]))}{more}]"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def graph(comparison: Comparison) -> Graph:
     numbers = {root.cause: root.number for root in comparison.roots}
     groups: dict[tuple[str, str, str, tuple[int, ...]], list[Change]] = {}
     for change in comparison.changes:
-        roots = tuple(numbers[cause] for cause in change.causes)
+        roots = tuple(sorted(numbers[cause] for cause in change.causes))
         stage = change.cell.partition("/")[0]
         groups.setdefault((stage, named(change.cell), change.how, roots), []).append(change)
     stages = [stage for stage in STAGES if any(stage == key[0] for key in groups)]
