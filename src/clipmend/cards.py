@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,12 @@ def outputs(folder: Path, index: Index) -> dict[str, dict[str, Any]]:
         for name in names(folder)
         if name != CARD
     }
+
+
+def below(results: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield every cell that has a card below a folder, sorted, None for one that is not whole."""
+    for path in sorted(results.rglob(CARD)):
+        yield path.parent.relative_to(results).as_posix(), read(path.parent)
 
 
 def names(folder: Path) -> list[str]:

@@ -27,6 +27,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
 }
 CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
+COMPLETED = "http://schema.org/CompletedActionStatus"
 WORKFLOW = "Snakefile"
 SOURCES = ("params.yaml", "dvc.yaml", "dvc.lock", "environment.yml", "pyproject.toml", "README.md")
 
@@ -131,7 +132,7 @@ class _Writer:
                 self._file(f"{cell}/{name}", written["sha256"], written["size"])
                 for name, written in card["outputs"].items()
             ],
-            actionStatus=_reference("http://schema.org/CompletedActionStatus"),
+            actionStatus=_reference(COMPLETED),
         )
         self.actions.append(action)
         self.controls.append(
@@ -154,7 +155,7 @@ class _Writer:
             instrument=_reference(WORKFLOW),
             object=[_reference("params.yaml")],
             result=[self._file(f"{REPORT}/{name}", report[name]["sha256"]) for name in report],
-            actionStatus=_reference("http://schema.org/CompletedActionStatus"),
+            actionStatus=_reference(COMPLETED),
         )
         self._context(
             "#engine",

@@ -35,15 +35,10 @@ def damaged() -> list[str]:
     """Return a line for each cell whose files are not what its card says, all bytes read."""
     index = Index(Path("/dev/null"))
     return [
-        f"{folder.relative_to(RESULTS)}: {why}"
-        for folder, card in _cards()
-        if (why := _damage(folder, card, index)) is not None
+        f"{cell}: {why}"
+        for cell, card in cards.below(RESULTS)
+        if (why := _damage(RESULTS / cell, card, index)) is not None
     ]
-
-
-def _cards() -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    for path in sorted(RESULTS.rglob(cards.CARD)):
-        yield path.parent, cards.read(path.parent)
 
 
 def _damage(folder: Path, card: dict[str, Any] | None, index: Index) -> str | None:

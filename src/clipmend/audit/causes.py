@@ -27,9 +27,14 @@ class Cause:
     old: str = ""
     new: str = ""
 
+    @property
+    def change(self) -> str:
+        """What is another, and from what to what."""
+        values = f": {self.old or '(none)'} → {self.new or '(none)'}"
+        return f"{self.what}{values if self.old or self.new else ''}"
+
     def __str__(self) -> str:
-        change = f": {self.old or '(none)'} → {self.new or '(none)'}"
-        return f"{self.kind} {self.what}{change if self.old or self.new else ''}"
+        return f"{self.kind} {self.change}"
 
 
 def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
@@ -40,11 +45,11 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
         return
     yield from _parameters(cell, old, new)
     yield from _code(old, new, a, b)
-    for path, was, now in _changed(old["files"], new["files"]):
+    for path, was, now in differences(old["files"], new["files"]):
         yield Cause("file", path, _short(was), _short(now))
     read_a = {role: read["cell"] for role, read in old["inputs"].items()}
     read_b = {role: read["cell"] for role, read in new["inputs"].items()}
-    for role, was, now in _changed(read_a, read_b):
+    for role, was, now in differences(read_a, read_b):
         if {was, now} <= a.cards.keys() & b.cards.keys():  # else it is told where it came or went
             yield Cause("grid", f"{cell} reads another {role}", was, now)
 
@@ -52,7 +57,7 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
 def environment(cell: str, a: Side, b: Side) -> Iterator[Cause]:
     """Yield what is another about the machine and the packages that a cell was made with."""
     old, new = a.cards[cell]["environment"], b.cards[cell]["environment"]
-    for name, was, now in _changed(_flat(old), _flat(new)):
+    for name, was, now in differences(_flat(old), _flat(new)):
         yield Cause("environment", name, _text(was), _text(now))
 
 
@@ -60,7 +65,7 @@ def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
     stage = cell.partition("/")[0]
     own = f"{stage}.settings.{named(cell)}."
     for part, prefix in (("settings", own), ("shared", f"{stage}.")):
-        for name, was, now in _changed(_flat(old[part]), _flat(new[part])):
+        for name, was, now in differences(_flat(old[part]), _flat(new[part])):
             yield Cause("parameter", f"{prefix}{name}", _text(was), _text(now))
     for part in ("method", "seed"):
         if old[part] != new[part]:
@@ -68,12 +73,12 @@ def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
 
 
 def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
-    for module, was, now in _changed(old["code"], new["code"]):
+    for module, was, now in differences(old["code"], new["code"]):
         if was is None or now is None:
             yield Cause("code", module, *(("", "imported") if was is None else ("imported", "")))
             continue
         parts_a, parts_b = a.functions(module, was), b.functions(module, now)
-        names = [n for n, _, _ in _changed(parts_a, parts_b)] if parts_a and parts_b else []
+        names = [n for n, _, _ in differences(parts_a, parts_b)] if parts_a and parts_b else []
         where = f" ({', '.join(names)})" if names else ""
         yield Cause("code", f"{source(module)}{where}", _short(was), _short(now))
 
@@ -102,7 +107,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, old, new) of what differs, sorted, None where it was not."""
     names = sorted(old.keys() | new.keys())
     return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
 

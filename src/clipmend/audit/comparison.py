@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from clipmend.audit.axes import stage_order
-from clipmend.audit.causes import KINDS, Cause, direct, environment
+from clipmend.audit.causes import KINDS, Cause, differences, direct, environment
 from clipmend.audit.sides import REPORT, Side
 
 How = Literal["changed", "added", "removed", "remade"]
@@ -32,6 +32,11 @@ class Change:
     inputs: tuple[str, ...]
     fed: bool
     numbers: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def stage(self) -> str:
+        """The stage that it is a cell of."""
+        return self.cell.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class Comparison:
             )
             roots.append(Root(number, cause, tuple(cells), tuple(below), told, told_below))
         return tuple(roots)
+
+    @cached_property
+    def numbers(self) -> dict[Cause, int]:
+        """The number of each cause, as shown."""
+        return {root.cause: root.number for root in self.roots}
 
     @property
     def unexplained(self) -> bool:
@@ -163,10 +173,9 @@ def _edited(cell: str, why: str, side: Side) -> Cause:
 
 
 def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    was = {name: str(written["sha256"]) for name, written in old["outputs"].items()}
-    now = {name: str(written["sha256"]) for name, written in new["outputs"].items()}
-    names = sorted(was.keys() | now.keys())
-    return {n: (was.get(n, ""), now.get(n, "")) for n in names if was.get(n) != now.get(n)}
+    was = {name: written["sha256"] for name, written in old["outputs"].items()}
+    now = {name: written["sha256"] for name, written in new["outputs"].items()}
+    return {name: (a or "", b or "") for name, a, b in differences(was, now)}
 
 
 def _inputs(

@@ -7,7 +7,6 @@ from clipmend.audit.comparison import Change, Comparison
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison as plain values; rates are fractions, hashes whole."""
-    numbers = {root.cause: root.number for root in comparison.roots}
     return {
         "a": comparison.a,
         "b": comparison.b,
@@ -25,7 +24,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for root in comparison.roots
         ],
         "changes": [
-            {**_change(change), "causes": [numbers[cause] for cause in change.causes]}
+            {**_change(change), "causes": [comparison.numbers[cause] for cause in change.causes]}
             for change in comparison.changes
         ],
     }

@@ -53,12 +53,10 @@ class Graph:
 
 def graph(comparison: Comparison) -> Graph:
     """Return the layout of all changed cells."""
-    numbers = {root.cause: root.number for root in comparison.roots}
     groups: dict[tuple[str, str, str, tuple[int, ...]], list[Change]] = {}
     for change in comparison.changes:
-        roots = tuple(sorted(numbers[cause] for cause in change.causes))
-        stage = change.cell.partition("/")[0]
-        groups.setdefault((stage, named(change.cell), change.how, roots), []).append(change)
+        roots = tuple(sorted(comparison.numbers[cause] for cause in change.causes))
+        groups.setdefault((change.stage, named(change.cell), change.how, roots), []).append(change)
     stages = [stage for stage in STAGES if any(stage == key[0] for key in groups)]
     filled = dict.fromkeys(stages, 0)
     boxes = []

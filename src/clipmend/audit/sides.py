@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Side:
 
     name: str
     cards: Mapping[str, Mapping[str, Any]]
-    edited: Mapping[str, str]
+    edited: dict[str, str]
     read: Read = field(repr=False)
 
     @cached_property
@@ -76,10 +76,8 @@ class Side:
         return {} if text is None else dict(json.loads(text))
 
     def _rows(self, name: str) -> list[dict[str, str]]:
-        text = self.read(name)
-        return (
-            [] if text is None else list(csv.DictReader(io.StringIO(text.decode(errors="replace"))))
-        )
+        text = (self.read(name) or b"").decode(errors="replace")
+        return list(csv.DictReader(io.StringIO(text)))
 
 
 METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}
@@ -123,10 +121,9 @@ def _revision(name: str) -> Side:
     def read(file: str) -> bytes | None:
         return read_at(name, f"{RESULTS}/{REPORT}/{file}")
 
-    gathered = _gathered(name, read)
-    edited = differing_stages(gathered, read_at(name, "dvc.lock"))
-    edited |= _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
-    return Side(name, gathered, edited, read)
+    told = _told_by_report(name, read)
+    differing = differing_stages(told.cards, read_at(name, "dvc.lock"))
+    return replace(told, edited=differing | told.edited)
 
 
 def _folder(name: str, folder: Path) -> Side:
@@ -139,12 +136,11 @@ def _folder(name: str, folder: Path) -> Side:
         return path.read_bytes() if path.is_file() else None
 
     index = Index()
-    present = {cell: card for cell, card in _present(report.parent) if cell != REPORT}
+    found = cards.below(report.parent)
+    present = {cell: card for cell, card in found if card is not None and cell != REPORT}
     _check(name, present)
     if not present:
-        gathered = _gathered(name, read)
-        edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
-        return Side(name, gathered, edited, read)
+        return _told_by_report(name, read)
     own = cards.read(report)
     present |= {} if own is None else {REPORT: own}
     damaged = {
@@ -155,13 +151,10 @@ def _folder(name: str, folder: Path) -> Side:
     return Side(name, present, _falsified(present) | damaged, read)
 
 
-def _present(results: Path) -> list[tuple[str, dict[str, Any]]]:
-    found = ((path, cards.read(path.parent)) for path in results.rglob(cards.CARD))
-    return sorted(
-        (path.parent.relative_to(results).as_posix(), card)
-        for path, card in found
-        if card is not None
-    )
+def _told_by_report(name: str, read: Read) -> Side:
+    gathered = _gathered(name, read)
+    edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
+    return Side(name, gathered, edited, read)
 
 
 def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:

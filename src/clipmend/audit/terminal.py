@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from rich.console import Console
 from rich.text import Text
@@ -58,7 +59,7 @@ def _add_below(branch: Tree, root: Root) -> None:
     """Add what the cause reached through others: cells with numbers by name, the rest counted."""
     if not root.told_below:
         return
-    counted = groupby(root.told_below, key=_stage)
+    counted = groupby(root.told_below, key=attrgetter("stage"))
     told = [f"{len(list(cells))} {stage}" for stage, cells in counted]
     below = branch.add(Text(f"and below: {', '.join(told)}", style="dim"))
     for change in _most([change for change in root.told_below if change.numbers], below):
@@ -71,11 +72,7 @@ def _most(changes: Sequence[Change], branch: Tree) -> Iterable[Change]:
         branch.add(Text(f"... and {len(changes) - _SHOWN} more", style="dim"))
 
 
-def _stage(change: Change) -> str:
-    return change.cell.partition("/")[0]
-
-
-def describe(change: Change, root: Root | None = None) -> str:
+def describe(change: Change, root: Root) -> str:
     """Return a cell, what of it changed, and what that did to its numbers, in one line."""
     told = [change.cell]
     if change.how in ("added", "removed"):
@@ -85,7 +82,7 @@ def describe(change: Change, root: Root | None = None) -> str:
     elif change.files:
         told.append(", ".join(change.files))
     told += [f"{metric} {_percent(a)} → {_percent(b)}" for metric, (a, b) in change.numbers.items()]
-    others = len(change.causes) - 1 if root is not None and root.cause in change.causes else 0
+    others = len(change.causes) - 1 if root.cause in change.causes else 0
     further = [f"{others} other cause{'s' if others > 1 else ''}"] if others else []
     if change.causes and change.fed and change.how == "changed":
         further.append("what it reads")
