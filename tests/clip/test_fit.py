@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipmend.clip.fit import Batch, Hooks, Schedule, Task, fit
+from clipmend.clip.fit import Batch, Hooks, Point, Schedule, Task, fit
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, build
 from clipmend.corpus.splits import Pairs, load_split
@@ -72,13 +72,53 @@ def test_the_loss_falls(pairs: Pairs) -> None:
 
 
 def test_only_the_image_tower_moves_when_told(pairs: Pairs) -> None:
-    plan = schedule(2, image_tower_only=True, frozen_statistics=True)
+    plan = schedule(2, moves=("visual.",), frozen_statistics=True)
     before = build("scene_resnet", seed=0).full_state()
     after = fitted(pairs, plan).full_state()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all(name.startswith("visual.") for name in moved)
     assert not any("running" in name for name in moved)
+
+
+def settling(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]]:  # noqa: B008
+    """Fit a task that settles after its third epoch."""
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    asked: list[Clip] = []
+
+    def settled(model: Clip) -> bool:
+        asked.append(model)
+        return len(asked) >= 3
+
+    plan = schedule(20, cooldown=2, warmup=0.0)
+    curve = fit(model, Task(pairs, loss, plan, settled), stream(0, "test"), hooks)
+    return model, curve
+
+
+def test_a_settled_task_cools_down_and_ends(pairs: Pairs) -> None:
+    _, curve = settling(pairs, Hooks(watch=lambda _: {"clean_accuracy": 0.5}))
+    assert curve[-1].epoch == 5
+    assert curve[-1].measured
+
+
+def test_a_task_that_never_settles_cools_down_at_the_end(pairs: Pairs) -> None:
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    plan = schedule(4, cooldown=2)
+    curve = fit(model, Task(pairs, loss, plan, lambda _: False), stream(0, "test"))
+    assert curve[-1].epoch == 4
+
+
+def test_a_killed_cooldown_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
+        if epoch == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        settling(pairs, Hooks(work=tmp_path, keep=kill))
+    assert same(settling(pairs, Hooks(work=tmp_path))[0], settling(pairs)[0])
 
 
 def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:

@@ -45,12 +45,17 @@ class Loss(Protocol):
 class Schedule:
     """How long and how fast: AdamW, linear warm-up, then a cosine to zero.
 
+    A task that can tell when it is settled has another course: the peak is held until then, and
+    falls to zero over ``cooldown`` more epochs.
+
     Attributes:
+        epochs: how many; of a task that can settle, at most how many.
         lr: the peak learning rate.
         warmup: share of the steps before the peak, in [0, 1].
         weight_decay: on matrices only; biases, norms and the temperature have none.
-        image_tower_only: whether the text tower and the temperature stand still.
+        moves: prefixes of the names of the parameters that move; all move where it is empty.
         frozen_statistics: whether batch norm keeps the statistics it came with.
+        cooldown: epochs between the settling of a task and its end.
     """
 
     epochs: int
@@ -58,17 +63,23 @@ class Schedule:
     lr: float
     warmup: float = 0.1
     weight_decay: float = 0.1
-    image_tower_only: bool = False
+    moves: tuple[str, ...] = ()
     frozen_statistics: bool = False
+    cooldown: int = 0
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method asks of the loop: minimise ``loss`` over ``pairs`` on ``schedule``."""
+    """What a method asks of the loop: minimise ``loss`` over ``pairs`` on ``schedule``.
+
+    Attributes:
+        settled: asked after an epoch whether the loss has done its work.
+    """
 
     pairs: Pairs
     loss: Loss
     schedule: Schedule
+    settled: Callable[[Clip], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +120,15 @@ class _State:
 
     model: Clip
     optimiser: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
     curve: list[Point]
     epoch: int = 0
+    settled: int | None = None  # the epoch after which the rate falls
+
+    def is_over(self, schedule: Schedule) -> bool:
+        """Return whether the schedule has no further epoch, or the task needs none."""
+        last = schedule.epochs if self.settled is None else self.settled + schedule.cooldown
+        return self.epoch >= min(last, schedule.epochs)
 
 
 def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hooks()) -> list[Point]:
@@ -131,11 +147,15 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     watched = _watched(task.schedule.epochs, hooks.points)
     remaining = range(state.epoch, task.schedule.epochs)
     for epoch in track(remaining, description=hooks.label, transient=True):
+        if state.is_over(task.schedule):
+            break
         loss = _epoch(state, task, tokens)
         state.epoch = epoch + 1
+        _settle(state, task)
         if hooks.keep is not None:
             hooks.keep(state.epoch, model)
-        _measure(state, task, loss, hooks, is_watched=state.epoch in watched)
+        is_watched = state.epoch in watched or state.is_over(task.schedule)
+        _measure(state, task, loss, hooks, is_watched=is_watched)
         _checkpoint(state, hooks)
     model.eval()
     return state.curve
@@ -144,25 +164,32 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
 def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
     schedule = task.schedule
     for name, parameter in model.net.named_parameters():
-        parameter.requires_grad_(not schedule.image_tower_only or name.startswith("visual."))
+        parameter.requires_grad_(not schedule.moves or name.startswith(schedule.moves))
     trained = [p for p in model.net.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    steps = schedule.epochs * ceil(len(task.pairs) / schedule.batch_size)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rate(step, steps, schedule.warmup)
-    )
-    return _State(model, optimiser, scheduler, generator, curve=[])
+    return _State(model, optimiser, generator, curve=[])
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
-    rising = max(1, round(warmup * steps))
+def _per_epoch(task: Task) -> int:
+    return ceil(len(task.pairs) / task.schedule.batch_size)
+
+
+def _rate(state: _State, task: Task, place: int) -> float:
+    """Return the learning rate of the present epoch's step at ``place``, as a share of the peak."""
+    schedule, per_epoch = task.schedule, _per_epoch(task)
+    step, steps = state.epoch * per_epoch + place, schedule.epochs * per_epoch
+    rising = max(1, round(schedule.warmup * steps))
     if step < rising:
         return (step + 1) / rising
-    return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
+    if task.settled is None:
+        return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
+    if state.settled is None:
+        return 1.0
+    return 1 - (step - state.settled * per_epoch) / max(1, schedule.cooldown * per_epoch)
 
 
 def _batches(task: Task, tokens: Tensor, generator: torch.Generator) -> Iterator[Batch]:
@@ -178,13 +205,14 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
     if schedule.frozen_statistics:
         freeze_statistics(model)
     losses = []
-    for batch in _batches(task, tokens, state.generator):
+    for place, batch in enumerate(_batches(task, tokens, state.generator)):
+        for group in state.optimiser.param_groups:
+            group["lr"] = schedule.lr * _rate(state, task, place)
         loss = task.loss(model, batch, state.generator)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.net.parameters(), _GRADIENT_NORM)
         state.optimiser.step()
-        state.scheduler.step()
         losses.append(loss.detach())
     mean = float(torch.stack(losses).mean())
     if not torch.isfinite(torch.tensor(mean)):
@@ -193,6 +221,14 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
             "would be the first thing to try."
         )
     return mean
+
+
+def _settle(state: _State, task: Task) -> None:
+    if task.settled is not None and state.settled is None:
+        state.model.eval()
+        latest = task.schedule.epochs - task.schedule.cooldown
+        if state.epoch >= latest or task.settled(state.model):
+            state.settled = state.epoch
 
 
 def freeze_statistics(model: Clip) -> None:
@@ -208,7 +244,7 @@ def _watched(epochs: int, points: int) -> set[int]:
 
 def _measure(state: _State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
     measured = hooks.watch(state.model) if hooks.watch is not None and is_watched else {}
-    step = state.epoch * ceil(len(task.pairs) / task.schedule.batch_size)
+    step = state.epoch * _per_epoch(task)
     state.curve.append(Point(step, float(state.epoch), loss, measured))
     said = " ".join(f"{name} {value:.3f}" for name, value in measured.items() if name[:2] != "n_")
     log.info(
@@ -222,9 +258,9 @@ def _checkpoint(state: _State, hooks: Hooks) -> None:
     saved: dict[str, Any] = {
         "model": state.model.net.state_dict(),
         "optimiser": state.optimiser.state_dict(),
-        "scheduler": state.scheduler.state_dict(),
         "generator": state.generator.get_state(),
         "epoch": state.epoch,
+        "settled": state.settled,
         "curve": [(p.step, p.epoch, p.loss, p.measured) for p in state.curve],
     }
     half = hooks.work / "fit.half"
@@ -239,9 +275,8 @@ def _resume(state: _State, hooks: Hooks) -> bool:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state.model.net.load_state_dict(saved["model"])
     state.optimiser.load_state_dict(saved["optimiser"])
-    state.scheduler.load_state_dict(saved["scheduler"])
     state.generator.set_state(saved["generator"])
-    state.epoch = saved["epoch"]
+    state.epoch, state.settled = saved["epoch"], saved["settled"]
     state.curve = [Point(*row) for row in saved["curve"]]
     log.info("%s: goes on after epoch %d", hooks.label, state.epoch)
     return True

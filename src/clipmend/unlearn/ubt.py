@@ -74,7 +74,7 @@ class UBT:
             retain_weight=self.retain_weight,
         )
         schedule = Schedule(
-            self.epochs, self.batch_size, self.lr, image_tower_only=True, frozen_statistics=True
+            self.epochs, self.batch_size, self.lr, moves=("visual.",), frozen_statistics=True
         )
         return Unlearning(Task(chosen, loss, schedule), rows, texts)
 
