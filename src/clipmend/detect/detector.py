@@ -1,5 +1,6 @@
 """What every detector is: a score for each training pair, higher = more suspect."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -29,10 +30,19 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Victim:
-    """The model under suspicion: as it is, and as it was early in training."""
+    """The model under suspicion, and what else its owner may have.
+
+    Attributes:
+        model: as it is.
+        early: as it was early in training; None where only the finished model is left.
+        trusted: reads the defender's small clean set; None where there is none.
+        fresh: makes an untrained model of the same kind from a seed.
+    """
 
     model: Clip
-    early: Clip
+    early: Clip | None = None
+    trusted: Callable[[], Pairs] | None = None
+    fresh: Callable[[int], Clip] | None = None
 
 
 @runtime_checkable

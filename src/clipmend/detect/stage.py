@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import torch
 
 from clipmend.clip.fit import Hooks
-from clipmend.clip.model import load
+from clipmend.clip.model import CONFIG, build, load
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.detect.detector import Detector, Suspicion, Victim
 from clipmend.errors import MetricError
@@ -25,8 +25,10 @@ def run(job: Job) -> None:
     victim_folder = job.inputs["victim"].folder
     train = load_split(corpus, "train", overlay=poison / "overlay.parquet").blind()
     victim = Victim(
-        load(victim_folder).narrow(train.captions).to(job.device),
-        load(victim_folder, "early.safetensors").narrow(train.captions).to(job.device),
+        model=load(victim_folder).narrow(train.captions).to(job.device),
+        early=load(victim_folder, "early.safetensors").narrow(train.captions).to(job.device),
+        trusted=lambda: load_split(corpus, "trusted").blind(),
+        fresh=lambda seed: build(str(victim_folder / CONFIG), seed=seed).to(job.device),
     )
     detector: Detector = create("detect", job.method, job.settings)
     generator = stream(0 if job.seed is None else job.seed, f"detect/{job.method}")

@@ -50,7 +50,7 @@ class UBTDetector:
         self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
     ) -> Suspicion:
         """Return the suspicion, with both similarities and the overfitted model."""
-        before = similarity(victim.early, train)
+        before = similarity(victim.early or victim.model, train)
         suspect = torch.zeros(len(train), dtype=torch.bool)
         suspect[before.argsort()[: max(2, round(self.suspect_share * len(train)))]] = True
         overfitted = victim.model
