@@ -1,7 +1,7 @@
 """UBT's detection: strengthen the shortcut on the suspects, then score again (arXiv:2403.16257)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,57 +12,76 @@ from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
 from clipmend.detect.detector import OVERFITTED, Suspicion, Victim, similarity
-from clipmend.settings import Count, NonNegative, Positive, PositiveFraction
+from clipmend.detect.first_look import FirstLook
+from clipmend.settings import Count, Natural, NonNegative, Positive, PositiveFraction
+
+_BLOCK = 1024  # suspects compared with all others at once
 
 
 @dataclass(frozen=True)
 class UBTDetector:
-    """Overfits the victim on the least similar pairs, and ranks those by how they gather then.
+    """Overfits the victim on the pairs that fit least, and ranks those by how they gather then.
 
-    1. Suspects are the ``suspect_share`` least similar pairs under the victim's *early* self:
-       later the shortcut is learnt and poisoned pairs are as similar as clean ones.
+    1. Suspects are the ``suspect_share`` of the pairs that fit least under the reference: by
+       default the victim itself, looking at zoomed views, which a trigger does not survive.
     2. Overfit: minimise ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
     3. Suspects are ranked by their agreement under the overfitted model: over the nearest
        ``neighbours`` suspects by image, the mean of image cosine times caption cosine.
        Triggered images fall onto one point, and their captions say the same; hard or
        mislabelled clean pairs lie close to images whose captions say something else. All
-       other pairs come after the suspects, the less similar first.
+       other pairs come after the suspects, those that fit less first.
 
     Differs from the paper: its pre-scoring model, loss weights and schedule are not stated in
     what is public; it ranks by the similarity after overfitting, which ``rank`` can choose.
 
     Attributes:
-        rank: what orders the suspects: ``agreement``, ``density`` (the same without captions)
-            or ``similarity`` (of image and caption), all after overfitting.
+        reference: the model of the first look: the finished ``victim``, its ``early`` checkpoint,
+            or one trained briefly from ``scratch`` on the same pairs or on the ``trusted`` ones.
+        reference_epochs: how long such a one is trained.
+        views: zoomed views per image at the first look; 0: the image as it is.
+        scale: bounds of a view's area, as shares of the image's.
+        epochs: of overfitting; 0: none, the victim's own embeddings rank.
+        rank: what orders the suspects: ``agreement``, ``density`` (the same without captions),
+            ``similarity`` (of image and caption) or ``gain`` (what similarity has over the
+            first look), all after overfitting.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
-    suspect_share: PositiveFraction = 0.5
-    epochs: Count = 1
+    reference: Literal["victim", "early", "scratch", "trusted"] = "victim"
+    reference_epochs: Count = 3
+    views: Natural = 4
+    scale: tuple[PositiveFraction, PositiveFraction] = (0.5, 0.8)
+    suspect_share: PositiveFraction = 0.1
+    epochs: Natural = 1
     batch_size: Count = 128
     lr: Positive = 3e-4
     normal_weight: NonNegative = 1.0
     neighbours: Count = 30
-    rank: Literal["agreement", "density", "similarity"] = "agreement"
+    rank: Literal["agreement", "density", "similarity", "gain"] = "agreement"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it reads beside the victim."""
+        return ("train", "trusted") if self.reference == "trusted" else ("train",)
 
     def __call__(
         self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
     ) -> Suspicion:
         """Return the suspicion, with both similarities and the overfitted model."""
-        before = similarity(victim.early or victim.model, train)
+        look = FirstLook(self.reference, self.reference_epochs, self.views, self.scale)
+        before = look(victim, train, generator)
         suspect = torch.zeros(len(train), dtype=torch.bool)
-        suspect[before.argsort()[: max(2, round(self.suspect_share * len(train)))]] = True
+        count = min(len(train), max(2, round(self.suspect_share * len(train))))
+        suspect[before.argsort(stable=True)[:count]] = True
         overfitted = victim.model
-        task = self._task(overfitted, train, suspect)
-        fit(overfitted, task, generator, hooks)
+        if self.epochs and not suspect.all():
+            fit(overfitted, self._task(overfitted, train, suspect), generator, hooks)
         after = similarity(overfitted, train)
         score = -before
         rows = suspect.nonzero().squeeze(1)
-        # Cosines lie in [-1, 1], so that any suspect stands above any other pair.
-        score[rows] = 2 + self._order(overfitted, train.take(rows), after[rows])
+        # Cosines lie in [-1, 1] and a gain in [-2, 2]: any suspect stands above any other pair.
+        score[rows] = 4 + self._order(overfitted, train.take(rows), after[rows], before[rows])
         columns = {"similarity_before": before, "similarity_after": after, "suspect": suspect}
-        return Suspicion(score, columns, {OVERFITTED: overfitted})
+        return Suspicion(score, columns, {OVERFITTED: overfitted} if self.epochs else {})
 
     def _task(self, model: Clip, train: Pairs, suspect: Bool[Tensor, " samples"]) -> Task:
         loss = _Overfit(
@@ -74,10 +93,16 @@ class UBTDetector:
         return Task(train.take(suspect.nonzero().squeeze(1)), loss, schedule)
 
     def _order(
-        self, overfitted: Clip, suspects: Pairs, after: Float[Tensor, " suspects"]
+        self,
+        overfitted: Clip,
+        suspects: Pairs,
+        after: Float[Tensor, " suspects"],
+        before: Float[Tensor, " suspects"],
     ) -> Float[Tensor, " suspects"]:
         if self.rank == "similarity":
             return after
+        if self.rank == "gain":
+            return after - before
         images = embed_images(overfitted, suspects.images)
         if self.rank == "density":
             return agreement(images, torch.ones(len(images), 1), self.neighbours)
@@ -111,8 +136,12 @@ def agreement(
 
     The mean is over the ``neighbours`` other pairs whose images are nearest.
     """
-    cosines = image_embeds @ image_embeds.T
-    cosines.fill_diagonal_(-torch.inf)
-    nearest = cosines.topk(min(neighbours, len(cosines) - 1), dim=1)
-    texts = (text_embeds[:, None] * text_embeds[nearest.indices]).sum(dim=2)
-    return (nearest.values * texts).mean(dim=1)
+    count = min(neighbours, len(image_embeds) - 1)
+    agreed = []
+    for rows in torch.arange(len(image_embeds)).split(_BLOCK):
+        cosines = image_embeds[rows] @ image_embeds.T
+        cosines[torch.arange(len(rows)), rows] = -torch.inf
+        nearest = cosines.topk(count, dim=1)
+        texts = (text_embeds[rows][:, None] * text_embeds[nearest.indices]).sum(dim=2)
+        agreed.append((nearest.values * texts).mean(dim=1))
+    return torch.cat(agreed)

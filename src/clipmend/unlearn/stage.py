@@ -1,23 +1,24 @@
 """The stage ``unlearn``: the victim forgets a few pairs."""
 
+import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipmend.attacks.trigger import read_trigger
 from clipmend.clip.curve import watch, write_curve
-from clipmend.clip.fit import Hooks, fit
-from clipmend.clip.model import CONFIG, load
+from clipmend.clip.fit import Hooks, Point, fit
+from clipmend.clip.model import CONFIG, Clip, load
 from clipmend.clip.zero_shot import prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.errors import ArtifactError
 from clipmend.job import Job
 from clipmend.methods import create
 from clipmend.seeds import stream
+from clipmend.unlearn.belief import associations, belief_of, chosen_table
 from clipmend.unlearn.unlearner import Evidence, Unlearner, Unlearning
 
 _OVERFITTED = "overfitted.safetensors"
@@ -28,8 +29,9 @@ def run(job: Job) -> None:
 
     Reads  ``train.parquet`` with the overlay, the victim, the detector's ``scores.parquet`` and
     ``overfitted.safetensors`` (if it has one), the trigger (for the curve alone).
-    Writes ``model.safetensors``, ``open_clip_config.json``, ``curve.csv`` and ``chosen.parquet``
-    (id, caption, text: the part of the caption that was unlearned).
+    Writes ``model.safetensors``, ``open_clip_config.json``, ``curve.csv``, ``chosen.parquet``
+    (id, caption, text: the part of the caption that was unlearned, score, and the cosine of the
+    image with what that part stands for, before and after) and ``belief.json``.
     """
     unlearner: Unlearner = create("unlearn", job.method, job.settings)
     evidence = _evidence(job, sighted=unlearner.control)
@@ -37,10 +39,24 @@ def run(job: Job) -> None:
     plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
     corpus = job.inputs["corpus"].folder
     hooks = Hooks(watch(corpus, read_trigger(job.inputs["poison"])), work=job.work, label=job.cell)
-    points = fit(evidence.victim, plan.task, stream(seed, "unlearn/fit"), hooks)
+    before = associations(evidence.victim, evidence.train, plan)
+    points = _carry_out(plan, evidence.victim, stream(seed, "unlearn/fit"), hooks)
+    after = associations(evidence.victim, evidence.train, plan)
     evidence.victim.save(job.out)
     write_curve(points, job.out / "curve.csv")
-    pq.write_table(_chosen(evidence.train, plan), job.out / "chosen.parquet")
+    chosen = chosen_table(evidence, plan, before, after)
+    pq.write_table(chosen, job.out / "chosen.parquet")
+    belief = belief_of(evidence, plan, before, after) | {"epochs": points[-1].epoch}
+    (job.out / "belief.json").write_text(json.dumps(belief, indent=1) + "\n")
+
+
+def _carry_out(
+    plan: Unlearning, victim: Clip, generator: torch.Generator, hooks: Hooks
+) -> list[Point]:
+    if plan.task is not None:
+        return fit(victim, plan.task, generator, hooks)
+    measured = hooks.watch(victim) if hooks.watch is not None else {}
+    return [Point(0, 0.0, None, measured)]
 
 
 def _evidence(job: Job, *, sighted: bool) -> Evidence:
@@ -55,22 +71,15 @@ def _evidence(job: Job, *, sighted: bool) -> Evidence:
         overfitted = load(found, _OVERFITTED).narrow(texts).to(job.device)
     else:
         overfitted = victim.twin()
-    return Evidence(victim, overfitted, train, _scores(found / "scores.parquet", train))
+    score, suspects = _scores(found / "scores.parquet", train)
+    return Evidence(victim, overfitted, train, score, suspects)
 
 
-def _scores(path: Path, train: Pairs) -> Float[Tensor, " samples"]:
-    table = pq.read_table(path, columns=["id", "score"])
+def _scores(path: Path, train: Pairs) -> tuple[Float[Tensor, " samples"], Int[Tensor, " suspects"]]:
+    table = pq.read_table(path)
     if tuple(table["id"].to_pylist()) != train.ids:
         raise ArtifactError(f"{path} does not score the pairs of this victim, in their order.")
-    return torch.from_numpy(table["score"].to_numpy().copy())
-
-
-def _chosen(train: Pairs, plan: Unlearning) -> pa.Table:
-    chosen = train.take(plan.rows)
-    return pa.table(
-        {
-            "id": pa.array(chosen.ids, pa.string()),
-            "caption": pa.array(chosen.captions, pa.string()),
-            "text": pa.array(plan.texts, pa.string()),
-        }
-    )
+    score = torch.from_numpy(table["score"].to_numpy().copy())
+    if "suspect" not in table.column_names:
+        return score, torch.arange(len(score))
+    return score, torch.from_numpy(table["suspect"].to_numpy().nonzero()[0])

@@ -1,11 +1,14 @@
-"""Which words of a caption carry its tie to the image: leave one out, and see what is lost."""
+"""Which words of a caption carry the backdoor's tie, and what they put into its embedding."""
 
 from collections.abc import Sequence
 
-from jaxtyping import UInt8
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from clipmend.clip.model import Clip, embed_images, embed_texts
+from clipmend.unlearn.subset import bare
 
 
 def telling_words(
@@ -36,3 +39,46 @@ def telling_words(
         kept = sorted(without.argsort(stable=True)[:keep].tolist())
         chosen.append(" ".join(words[place] for place in kept))
     return tuple(chosen)
+
+
+def shared_word(captions: Sequence[str], word: str) -> tuple[str, ...]:
+    """Return the word as each caption writes it; the caption itself where it has it not."""
+    return tuple(
+        next((written for written in caption.split() if bare(written) == word), caption)
+        for caption in captions
+    )
+
+
+def random_words(
+    captions: Sequence[str], generator: torch.Generator, *, keep: int
+) -> tuple[str, ...]:
+    """Return ``keep`` words of each caption at random, in their order."""
+    chosen = []
+    for caption in captions:
+        words = caption.split()
+        places = torch.randperm(len(words), generator=generator)[:keep].sort().values.tolist()
+        chosen.append(" ".join(words[place] for place in places))
+    return tuple(chosen)
+
+
+def contributions(
+    model: Clip, captions: Sequence[str], texts: Sequence[str]
+) -> Float[Tensor, "captions dim"]:
+    """Return what ``texts`` put into the embeddings of their captions, L2-normalised.
+
+    The embedding of the caption less that of the caption without these words. Of a text that is the
+    whole caption, or puts nothing in, it is the caption's embedding itself.
+    """
+    whole = embed_texts(model, model.tokenise(captions))
+    rest = [_without(caption, text) for caption, text in zip(captions, texts, strict=True)]
+    difference = whole - embed_texts(model, model.tokenise(rest))
+    is_all = torch.tensor([not left for left in rest]) | (difference.norm(dim=1) < 1e-6)
+    return F.normalize(torch.where(is_all[:, None], whole, difference), dim=1)
+
+
+def _without(caption: str, text: str) -> str:
+    """Return the caption less the words of the text, each taken away once."""
+    left = caption.split()
+    for word in text.split():
+        left.remove(word)
+    return " ".join(left)

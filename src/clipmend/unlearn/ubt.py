@@ -4,38 +4,57 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.clip.fit import Batch, Schedule, Task
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
-from clipmend.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
-from clipmend.unlearn.tokens import telling_words
+from clipmend.settings import Count, Fraction, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.unlearn.subset import Subset, few_shot, finding
+from clipmend.unlearn.tokens import contributions, random_words, shared_word, telling_words
 from clipmend.unlearn.unlearner import Evidence, Unlearning
+
+_MOVES = {
+    "image_tower": ("visual.",),
+    "image_head": ("visual.attnpool.", "visual.proj", "visual.ln_post.", "visual.head."),
+}
 
 
 @dataclass(frozen=True)
 class UBT:
-    """Pushes images of a few suspects off the words that tie them to their captions.
+    """Pushes images of a few suspects off what one word puts into their captions.
 
-    Minimises ``relu(margin + cos(image, words))`` on the chosen pairs, the words' embedding
-    held as the victim has it, + ``retain_weight`` times the squared distance from the victim's
-    own image embeddings on normal pairs. Only the image tower moves. Contrasting the normal
-    pairs instead would teach the backdoor again: a part of the poison is still among them.
+    Minimises ``relu(margin + cos(image, contribution))`` on the chosen pairs, the contribution of
+    the word to the caption's embedding held as the victim has it, + ``retain_weight`` times the
+    squared distance from the victim's own image embeddings on normal pairs. Contrasting the
+    normal pairs instead would teach the backdoor again: a part of the poison may be among them.
 
-    Differs from the paper: its loss, its tokens and its number of pairs are not stated in
-    what is public.
+    The rate is held until the first term is at most ``tolerance`` on the chosen pairs, then
+    falls to zero over ``cooldown`` epochs, in which the second mends what the push has bent.
+
+    If the most suspect pairs have no word in common, nothing is found and nothing is changed.
+
+    Differs from the paper: its loss, its tokens, its number of pairs and when it stops are not
+    stated in what is public.
 
     Attributes:
         detector: whose scores choose the pairs.
         choose: ``suspects`` takes the highest scores; ``random`` and ``oracle`` are controls
-            that take training pairs at random, and true poison.
-        pairs: how many pairs are unlearned.
+            that take training pairs at random, and true poison (none where there is none).
+        pairs: how many pairs are unlearned, at most.
+        least_excess: how much more often the most suspect pairs must have a word than pairs have.
+        tokens: the words unlearned of each caption: those whose absence lowers its cosine the most
+            (``leave_one_out``), the one that the suspects share (``over_represented``), some at
+            ``random``, or the whole ``caption``.
         words: how many words of each caption are.
+        direction: what images are pushed off: the words' ``contribution`` to the caption's
+            embedding, or the embedding of the ``words`` alone.
+        moves: the parameters that move; ``image_head`` is what pools and projects the image.
         margin: how far beyond a right angle the images are pushed, as a cosine. At 0 what is
             held pulls some of them back.
         normal_share: share of the training pairs, the least suspect, that are held.
+        epochs: at most, over the chosen pairs.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -43,11 +62,17 @@ class UBT:
     detector: str = "ubt"
     choose: Literal["suspects", "random", "oracle"] = "suspects"
     pairs: Count = 64
+    least_excess: Fraction = 0.65
+    tokens: Literal["leave_one_out", "over_represented", "random", "caption"] = "leave_one_out"
     words: Count = 1
+    direction: Literal["contribution", "words"] = "contribution"
+    moves: Literal["image_tower", "image_head"] = "image_tower"
     normal_share: PositiveFraction = 0.5
     margin: Fraction = 0.4
+    tolerance: NonNegative = 0.05
     retain_weight: NonNegative = 10.0
-    epochs: Count = 8
+    epochs: Count = 24
+    cooldown: Natural = 6
     batch_size: Count = 16
     normal_batch_size: Count = 96
     lr: Positive = 1e-3
@@ -59,14 +84,50 @@ class UBT:
 
     def plan(self, evidence: Evidence, generator: torch.Generator) -> Unlearning:
         """Return what to unlearn, and how."""
-        rows = self._rows(evidence, generator)
-        chosen = evidence.train.take(rows)
-        texts = telling_words(evidence.overfitted, chosen.images, chosen.captions, keep=self.words)
+        subset = self._subset(evidence, generator)
+        chosen = evidence.train.take(subset.rows)
+        teacher = evidence.victim.twin()
+        if not len(chosen):
+            return Unlearning(subset, (), torch.zeros(0, 1), task=None)
+        texts = self._texts(evidence, chosen, subset, generator)
+        if self.direction == "contribution":
+            directions = contributions(teacher, chosen.captions, texts)
+        else:
+            directions = embed_texts(teacher, teacher.tokenise(texts))
+        task = self._task(evidence, chosen, directions, teacher)
+        return Unlearning(subset, texts, directions, task)
+
+    def _subset(self, evidence: Evidence, generator: torch.Generator) -> Subset:
+        if self.choose == "suspects":
+            return few_shot(
+                evidence.score,
+                evidence.suspects,
+                evidence.train.captions,
+                most=self.pairs,
+                least_excess=self.least_excess,
+            )
+        among = torch.arange(len(evidence.train))
+        if self.choose == "oracle":
+            among = evidence.train.is_poisoned.nonzero().squeeze(1)
+        rows = among[torch.randperm(len(among), generator=generator)[: self.pairs]]
+        return finding(rows, evidence.train.captions)
+
+    def _texts(
+        self, evidence: Evidence, chosen: Pairs, subset: Subset, generator: torch.Generator
+    ) -> tuple[str, ...]:
+        if self.tokens == "caption":
+            return chosen.captions
+        if self.tokens == "over_represented":
+            return shared_word(chosen.captions, subset.word)
+        if self.tokens == "random":
+            return random_words(chosen.captions, generator, keep=self.words)
+        return telling_words(evidence.overfitted, chosen.images, chosen.captions, keep=self.words)
+
+    def _task(self, evidence: Evidence, chosen: Pairs, directions: Tensor, teacher: Clip) -> Task:
         ranked = evidence.score.argsort()
         normal = evidence.train.take(ranked[: round(self.normal_share * len(ranked))])
-        teacher = evidence.victim.twin()
         loss = _Dissociate(
-            words=embed_texts(teacher, teacher.tokenise(texts)),
+            directions=directions,
             normal=normal,
             anchors=embed_images(teacher, normal.images),
             normal_batch_size=self.normal_batch_size,
@@ -74,25 +135,27 @@ class UBT:
             retain_weight=self.retain_weight,
         )
         schedule = Schedule(
-            self.epochs, self.batch_size, self.lr, moves=("visual.",), frozen_statistics=True
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            warmup=1 / self.epochs,
+            moves=_MOVES[self.moves],
+            frozen_statistics=True,
+            cooldown=min(self.cooldown, self.epochs - 1),
         )
-        return Unlearning(Task(chosen, loss, schedule), rows, texts)
 
-    def _rows(self, evidence: Evidence, generator: torch.Generator) -> Int[Tensor, " chosen"]:
-        if self.choose == "suspects":
-            return evidence.score.argsort(descending=True, stable=True)[: self.pairs]
-        if self.choose == "oracle" and evidence.train.is_poisoned.any():
-            among = evidence.train.is_poisoned.nonzero().squeeze(1)
-        else:  # an unpoisoned victim has no true poison to choose
-            among = torch.arange(len(evidence.train))
-        return among[torch.randperm(len(among), generator=generator)[: self.pairs]]
+        def settled(model: Clip) -> bool:
+            cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
+            return float((self.margin + cosine).relu().mean()) <= self.tolerance
+
+        return Task(chosen, loss, schedule, settled)
 
 
 @dataclass(frozen=True)
 class _Dissociate:
     """The loss of ``UBT``; embeddings named here are the victim's and stay as they are."""
 
-    words: Float[Tensor, "chosen dim"]
+    directions: Float[Tensor, "chosen dim"]
     normal: Pairs
     anchors: Float[Tensor, "normal dim"]
     normal_batch_size: int
@@ -103,7 +166,7 @@ class _Dissociate:
         drawn = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
         images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
         suspects, held = images.split([len(batch.rows), self.normal_batch_size])
-        cosine = (suspects * self.words[batch.rows].to(images)).sum(dim=1)
+        cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
         drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
         pushed = (self.margin + cosine).relu().mean()
         return torch.as_tensor(pushed + self.retain_weight * drift.mean())

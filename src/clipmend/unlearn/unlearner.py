@@ -10,6 +10,7 @@ from torch import Tensor
 from clipmend.clip.fit import Task
 from clipmend.clip.model import Clip
 from clipmend.corpus.splits import Pairs
+from clipmend.unlearn.subset import Subset
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Evidence:
         overfitted: the detector's overfitted model; the victim itself if it made none.
         train: the training pairs, without poison marks unless the method is a control.
         score: the detector's, higher = more suspect.
+        suspects: rows of the pairs that the detector took for suspects; all if it does not say.
     """
 
     victim: Clip
     overfitted: Clip
     train: Pairs
     score: Float[Tensor, " samples"]
+    suspects: Int[Tensor, " suspects"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class Unlearning:
     """What to do: the task, and what it is about.
 
     Attributes:
-        rows: the pairs chosen, as rows of ``train``.
+        subset: the pairs chosen, and why.
         texts: the part of each one's caption that is unlearned.
+        directions: what these parts put into the captions' embeddings, as the victim has it.
+        task: None where nothing was found, and the model stays as it is.
     """
 
-    task: Task
-    rows: Int[Tensor, " chosen"]
+    subset: Subset
     texts: tuple[str, ...]
+    directions: Float[Tensor, "chosen dim"]
+    task: Task | None
 
 
 @runtime_checkable
