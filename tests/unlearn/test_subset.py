@@ -30,12 +30,12 @@ def test_a_word_that_all_captions_have_is_no_finding() -> None:
 
 
 def test_the_size_comes_from_the_scores_and_is_bounded() -> None:
-    assert len(few_shot(SCORE, ALL, ["a banana"] * 8, most=3, least_excess=-1).rows) == 3
-    assert len(few_shot(SCORE, ALL, ["a banana"] * 8, most=64, least_excess=-1).rows) == 5
+    assert len(few_shot(SCORE, ALL, ["a banana"] * 8, most=3, least_excess=-1.0).rows) == 3
+    assert len(few_shot(SCORE, ALL, ["a banana"] * 8, most=64, least_excess=-1.0).rows) == 5
 
 
 def test_only_suspects_are_taken() -> None:
-    subset = few_shot(SCORE, torch.tensor([5, 6, 7]), FRUIT, most=64, least_excess=-1)
+    subset = few_shot(SCORE, torch.tensor([5, 6, 7]), FRUIT, most=64, least_excess=-1.0)
     assert set(subset.rows.tolist()) <= {5, 6, 7}
 
 
