@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from clipmend.clip.fit import Batch, Schedule, Task
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
+from clipmend.errors import ModelError
 from clipmend.settings import Count, Fraction, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.unlearn.patches import telling_patches
 from clipmend.unlearn.subset import Subset, few_shot, finding
 from clipmend.unlearn.tokens import contributions, random_words, shared_word, telling_words
 from clipmend.unlearn.unlearner import Evidence, Unlearning
@@ -50,6 +52,8 @@ class UBT:
         words: how many words of each caption are.
         direction: what images are pushed off: the words' ``contribution`` to the caption's
             embedding, or the embedding of the ``words`` alone.
+        patches: of a ViT's image, only so many patches are pushed, pasted on normal images: those
+            whose masking lowers the cosine the most; 0: the image as it is.
         moves: the parameters that move; ``image_head`` is what pools and projects the image.
         margin: how far beyond a right angle the images are pushed, as a cosine. At 0 what is
             held pulls some of them back.
@@ -66,6 +70,7 @@ class UBT:
     tokens: Literal["leave_one_out", "over_represented", "random", "caption"] = "leave_one_out"
     words: Count = 1
     direction: Literal["contribution", "words"] = "contribution"
+    patches: Natural = 0
     moves: Literal["image_tower", "image_head"] = "image_tower"
     normal_share: PositiveFraction = 0.5
     margin: Fraction = 0.4
@@ -133,27 +138,45 @@ class UBT:
             normal_batch_size=self.normal_batch_size,
             margin=self.margin,
             retain_weight=self.retain_weight,
-        )
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            warmup=1 / self.epochs,
-            moves=_MOVES[self.moves],
-            frozen_statistics=True,
-            cooldown=min(self.cooldown, self.epochs - 1),
+            masks=self._masks(evidence.overfitted, chosen, directions),
         )
 
         def settled(model: Clip) -> bool:
             cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
             return float((self.margin + cosine).relu().mean()) <= self.tolerance
 
-        return Task(chosen, loss, schedule, settled)
+        return Task(chosen, loss, self._schedule(teacher), settled)
+
+    def _schedule(self, model: Clip) -> Schedule:
+        moves = _MOVES[self.moves]
+        if not any(name.startswith(moves) for name, _ in model.net.named_parameters()):
+            raise ModelError(
+                f"`moves: {self.moves}` names no parameter of this model; allowed are "
+                f"{', '.join(_MOVES)}, where the image tower has such a part."
+            )
+        return Schedule(
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            warmup=1 / self.epochs,
+            moves=moves,
+            frozen_statistics=True,
+            cooldown=min(self.cooldown, self.epochs - 1),
+        )
+
+    def _masks(self, model: Clip, chosen: Pairs, directions: Tensor) -> Tensor | None:
+        if not self.patches:
+            return None
+        return telling_patches(model, chosen.images, directions, keep=self.patches)
 
 
 @dataclass(frozen=True)
 class _Dissociate:
-    """The loss of ``UBT``; embeddings named here are the victim's and stay as they are."""
+    """The loss of ``UBT``; embeddings named here are the victim's and stay as they are.
+
+    Attributes:
+        masks: which pixels of a chosen image are pushed; None: all of them.
+    """
 
     directions: Float[Tensor, "chosen dim"]
     normal: Pairs
@@ -161,12 +184,22 @@ class _Dissociate:
     normal_batch_size: int
     margin: float
     retain_weight: float
+    masks: Bool[Tensor, "chosen 1 height width"] | None = None
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         drawn = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
-        images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
+        pushed_off = self._pushed_off(batch, generator)
+        images = model.encode_image(torch.cat([pushed_off, self.normal.images[drawn]]))
         suspects, held = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
         drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
         pushed = (self.margin + cosine).relu().mean()
         return torch.as_tensor(pushed + self.retain_weight * drift.mean())
+
+    def _pushed_off(
+        self, batch: Batch, generator: torch.Generator
+    ) -> UInt8[Tensor, "batch 3 height width"]:
+        if self.masks is None:
+            return batch.images
+        under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+        return torch.where(self.masks[batch.rows], batch.images, self.normal.images[under])
