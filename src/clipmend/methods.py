@@ -37,13 +37,16 @@ METHODS: dict[str, dict[str, str]] = {
         "mmcl_ssl": "clipmend.pretrain.mmcl_ssl:MMCLSSL",  # Mu et al. 2021, arXiv:2112.12750
     },
     "detect": {
-        "clip_score": "clipmend.detect.clip_score:ClipScore",
+        "clip_score": "clipmend.detect.clip_score:ClipScore",  # Hessel 2021, arXiv:2104.08718
         "ubt": "clipmend.detect.ubt:UBTDetector",
         "k_distance": "clipmend.detect.k_distance:KDistance",  # Huang 2025, arXiv:2502.01385
         "slof": "clipmend.detect.slof:SLOF",  # Schubert et al. 2014
         "lid": "clipmend.detect.lid:LID",  # Ma et al. 2018, arXiv:1801.02613
         "dao": "clipmend.detect.dao:DAO",  # Anderberg et al. 2024, arXiv:2401.05453
         "isolation_forest": "clipmend.detect.isolation_forest:IsolationForest",  # Liu 2008
+        "abl": "clipmend.detect.abl:ABL",  # Li et al. 2021, arXiv:2110.11571
+        # Huang et al. 2023, arXiv:2301.10908
+        "cognitive_distillation": "clipmend.detect.cognitive_distillation:CognitiveDistillation",
     },
     "unlearn": {
         "ubt": "clipmend.unlearn.ubt:UBT",

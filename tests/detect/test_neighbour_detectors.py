@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from clipmend.clip.fit import Hooks
-from clipmend.clip.model import embed_images, load
+from clipmend.clip.model import embed_images, embed_texts, load
 from clipmend.corpus.splits import load_split
+from clipmend.detect.dao_published import as_published
 from clipmend.detect.detector import Victim
+from clipmend.errors import MetricError
 from clipmend.job import Input
 from clipmend.methods import create
 from clipmend.seeds import stream
@@ -72,3 +74,56 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     method = create("detect", detector, {"neighbours": K})
     found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
     assert int(found.score.argmax()) == 7
+
+
+def published_slowly(images: torch.Tensor, texts: torch.Tensor, k: int) -> torch.Tensor:
+    """Return what the published code does, a pair at a time: leave out, number, look up."""
+    points = torch.cat([images, texts]).double()
+    full = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    ranked = full.sort(dim=1).values  # the distance of 0 to itself comes first, and stays
+    radius = ranked[:, k]
+    dimension = -k / (ranked[:, :k] / ranked[:, k : k + 1] + 1e-4).log().sum(dim=1)
+    factors = []
+    for row in range(len(images)):
+        kept = [float(d) for i, d in enumerate(full[row]) if i not in (row, row + len(images))]
+        order = sorted(range(len(kept)), key=kept.__getitem__)
+        ratios = torch.tensor([kept[order[k]] / float(radius[i]) for i in order[:k]])
+        factors.append(float((dimension[order[:k]] * ratios.log()).mean()))
+    return torch.tensor(factors)
+
+
+@pytest.mark.parametrize("n_texts", [0, 40])
+def test_the_published_dao_is_what_the_published_code_does(
+    n_texts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmend.detect.dao_published._BLOCK", 7)
+    drawn = torch.randn(40 + n_texts, 6, generator=stream(2, "test"))
+    images, texts = torch.nn.functional.normalize(drawn, dim=1).split([40, n_texts])
+    expected = published_slowly(images, texts, K)
+    assert torch.allclose(as_published(images, texts, K), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_published_dao_gives_duplicates_a_thousand() -> None:
+    assert as_published(torch.ones(12, 3), torch.ones(0, 3), K).tolist() == [1000.0] * 12
+
+
+def test_the_published_dao_says_when_there_are_too_few_pairs() -> None:
+    with pytest.raises(MetricError, match="cannot score a batch of 2"):
+        as_published(torch.eye(2), torch.empty(0, 2), K)
+
+
+@pytest.mark.parametrize("form", ["published", "published_pairs"])
+def test_published_batches_are_shuffled_and_hold_no_more_than_the_reference(
+    corpus: Input, victim: Input, form: str
+) -> None:
+    model = load(victim.folder)
+    train = load_split(corpus.folder, "train").take(torch.arange(90))
+    method = create("detect", "dao", {"neighbours": K, "reference": 30, "form": form})
+    found = method(Victim(model), train, stream(0, "detect"), Hooks())
+    images, texts = embed_images(model, train.images), torch.empty(90, 0)
+    if form == "published_pairs":
+        texts = embed_texts(model, model.tokenise(train.captions))
+    for rows in torch.randperm(90, generator=stream(0, "detect")).split(30):
+        batch_texts = texts[rows] if texts.numel() else images[:0]
+        expected = published_slowly(images[rows], batch_texts, K)
+        assert torch.allclose(found.score[rows], expected, rtol=1e-2, atol=1e-3)

@@ -1,10 +1,18 @@
 """DAO: an outlier factor that knows the local dimension (Anderberg et al., arXiv:2401.05453)."""
 
 from dataclasses import dataclass
+from math import ceil
+from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipmend.clip.fit import Hooks
+from clipmend.clip.model import embed_images, embed_texts
+from clipmend.corpus.splits import Pairs
+from clipmend.detect.dao_published import as_published
+from clipmend.detect.detector import Suspicion, Victim
 from clipmend.detect.local import LocalDetector
 from clipmend.measure.neighbours import Neighbourhood, intrinsic_dimension
 
@@ -17,8 +25,36 @@ class DAO(LocalDetector):
 
     Differs from the paper: neighbours are looked up by their own index, where the published
     code of arXiv:2502.01385 takes a point's place after the query was removed for its place
-    before.
+    before; it also counts a neighbour as the first of its own neighbours. ``form`` has both.
+
+    Attributes:
+        form: ``published`` scores as that code does from images, with shuffled batches of
+            ``reference`` pairs at most; ``published_pairs`` has the captions of a batch among the
+            neighbours too, as the script behind that paper's tables.
     """
+
+    form: Literal["corrected", "published", "published_pairs"] = "corrected"
+
+    def __call__(
+        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
+    ) -> Suspicion:
+        """Return the suspicion.
+
+        Raises:
+            MetricError: a published batch has too few pairs for any neighbour's distance.
+        """
+        if self.form == "corrected":
+            return super().__call__(victim, train, generator, hooks)
+        images = embed_images(victim.model, train.images)
+        texts = images[:0]
+        if self.form == "published_pairs":
+            texts = embed_texts(victim.model, victim.model.tokenise(train.captions))
+        score = torch.empty(len(images))
+        shuffled = torch.randperm(len(images), generator=generator)
+        for rows in shuffled.tensor_split(ceil(len(images) / self.reference)):
+            batch_texts = texts[rows] if len(texts) else texts
+            score[rows] = as_published(images[rows], batch_texts, self.neighbours)
+        return Suspicion(score)
 
     def score(self, near: Neighbourhood) -> Float[Tensor, " samples"]:
         """Return the factor: outliers, by the measure of their surroundings, are suspect."""

@@ -21,8 +21,8 @@ class LocalDetector(ABC):
     """Scores a pair by the neighbourhood of its image under the finished victim.
 
     Differs from the paper (Huang et al. 2025, arXiv:2502.01385): neighbours are looked for in
-    a reference set drawn once, not in the shuffled batch that a pair happens to be in;
-    embeddings are normalised.
+    a reference set drawn once, not in the shuffled batch that a pair happens to be in, nor
+    among captions; embeddings are normalised.
 
     Attributes:
         neighbours: k, how many of the nearest are looked at.
