@@ -65,12 +65,9 @@ def printed_claims(found: Sequence[Verdict]) -> Printed | None:
     """Return the verdicts as they are printed; None where there is none."""
     if not found:
         return None
-    rows = tuple(
-        (Entry(one.claim), Entry(one.source), Entry(one.corpus), Entry(one.verdict))
-        + (Entry(one.because),)
-        for one in found
-    )
-    return Printed("Verdicts", ("claim", "source", "corpus", "verdict", "because"), rows)
+    header = ("claim", "source", "corpus", "verdict", "because")
+    rows = tuple(tuple(Entry(getattr(one, name)) for name in header) for one in found)
+    return Printed("Verdicts", header, rows)
 
 
 def _lowest_asr(corpus: str, cells: pd.DataFrame, confidence: float) -> Verdict:
