@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from clipmend.clip.fit import Hooks
@@ -26,6 +26,34 @@ class Suspicion:
     score: Float[Tensor, " samples"]
     columns: dict[str, Shaped[Tensor, " samples"]] = field(default_factory=dict)
     models: dict[str, Clip] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a detector believes of the model as a whole.
+
+    Attributes:
+        is_backdoored: whether the model counts as backdoored.
+        found: whether the detector reached what it searched for; "not backdoored" without it is
+            the absence of evidence.
+        statistic: which of ``numbers`` decides.
+        threshold: what it is compared with.
+        numbers: what was measured, by name; finite.
+        definitions: what each number means.
+        n_images: how many images the numbers are taken over.
+        evidence: what shows it, by name.
+        picture: the same, to look at.
+    """
+
+    is_backdoored: bool
+    found: bool
+    statistic: str
+    threshold: float
+    numbers: dict[str, float]
+    definitions: dict[str, str]
+    n_images: int
+    evidence: dict[str, Shaped[Tensor, "..."]] = field(default_factory=dict)
+    picture: UInt8[Tensor, "3 height width"] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,16 @@ class Detector(Protocol):
         """Return the suspicion; ``train.is_poisoned`` and ``train.label`` are not for it to see."""
 
 
+@runtime_checkable
+class Judge(Protocol):
+    """A detector of the whole model: what its ``__call__`` returns tells it from the others."""
+
+    def __call__(
+        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
+    ) -> Verdict:
+        """Return the verdict; ``train.is_poisoned`` and ``train.label`` are not for it to see."""
+
+
 def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
     """Return the cosine of each pair's image with its caption, in [-1, 1]."""
     image_embeds = embed_images(model, pairs.images)
@@ -63,4 +101,5 @@ def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
 
 
 SCORES = "scores.parquet"
+VERDICT = "verdict.json"
 OVERFITTED = "overfitted.safetensors"

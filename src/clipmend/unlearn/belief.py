@@ -47,14 +47,18 @@ def belief_of(
     evidence: Evidence,
     plan: Unlearning,
     before: Float[Tensor, " chosen"],
-    after: Float[Tensor, " chosen"],
+    after: Float[Tensor, " chosen"] | None,
 ) -> dict[str, Any]:
-    """Return in words and numbers what was found and what was done about it."""
+    """Return in words and numbers what was found and what was done about it.
+
+    Args:
+        after: None where the plan was not carried out.
+    """
     subset = plan.subset
     texts = Counter(plan.texts).most_common(_TOLD)
     return {
         "found": plan.task is not None,
-        "says": _says(plan),
+        "says": _says(plan, is_done=after is not None),
         "word": subset.word,
         "word_share": round(subset.share, 6),
         "word_base": round(subset.base, 6),
@@ -63,7 +67,7 @@ def belief_of(
         "n_chosen": len(subset.rows),
         "texts": dict(texts),
         "association_before": _mean(before),
-        "association_after": _mean(after),
+        "association_after": None if after is None else _mean(after),
         "definitions": {
             "word": "The word that the most suspect captions have in common beyond its use.",
             "word_share": "Share of the most suspect captions that have the word.",
@@ -74,18 +78,20 @@ def belief_of(
     }
 
 
-def _says(plan: Unlearning) -> str:
+def _says(plan: Unlearning, *, is_done: bool) -> str:
     subset = plan.subset
     shares = f"{100 * subset.share:.0f} % of the most suspect captions"
     against = f"{100 * subset.base:.0f} % of all"
-    if plan.task is None:
-        if not subset.word:
-            return "Nothing to unlearn: there are no such pairs. The model is unchanged."
-        return (
-            f"Nothing suspicious was found: {shares} have {subset.word!r} in common, against "
-            f"{against}. The model is unchanged."
-        )
-    return f"{subset.word!r} is in {shares}, against {against}; {len(subset.rows)} unlearned."
+    if plan.task is not None:
+        done = "unlearned" if is_done else "to unlearn"
+        return f"{subset.word!r} is in {shares}, against {against}; {len(subset.rows)} {done}."
+    unchanged = " The model is unchanged." if is_done else ""
+    if not subset.word:
+        return f"Nothing to unlearn: there are no such pairs.{unchanged}"
+    return (
+        f"Nothing suspicious was found: {shares} have {subset.word!r} in common, against "
+        f"{against}.{unchanged}"
+    )
 
 
 def _mean(values: Float[Tensor, " chosen"]) -> float | None:

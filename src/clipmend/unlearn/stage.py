@@ -1,6 +1,5 @@
 """The stage ``unlearn``: the victim forgets a few pairs."""
 
-import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,17 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipmend.attacks.trigger import read_trigger
-from clipmend.clip.curve import watch, write_curve
-from clipmend.clip.fit import Hooks, Point, fit
-from clipmend.clip.model import CONFIG, Clip, load
+from clipmend.clip.curve import watch
+from clipmend.clip.fit import Hooks
+from clipmend.clip.model import CONFIG, load
 from clipmend.clip.zero_shot import prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.errors import ArtifactError
 from clipmend.job import Job
 from clipmend.methods import create
 from clipmend.seeds import stream
-from clipmend.unlearn.belief import associations, belief_of, chosen_table
-from clipmend.unlearn.unlearner import Evidence, Unlearner, Unlearning
+from clipmend.unlearn.mending import carry_out
+from clipmend.unlearn.unlearner import Evidence, Unlearner
 
 _OVERFITTED = "overfitted.safetensors"
 
@@ -39,24 +38,9 @@ def run(job: Job) -> None:
     plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
     corpus = job.inputs["corpus"].folder
     hooks = Hooks(watch(corpus, read_trigger(job.inputs["poison"])), work=job.work, label=job.cell)
-    before = associations(evidence.victim, evidence.train, plan)
-    points = _carry_out(plan, evidence.victim, stream(seed, "unlearn/fit"), hooks)
-    after = associations(evidence.victim, evidence.train, plan)
+    mended = carry_out(plan, evidence, stream(seed, "unlearn/fit"), hooks)
     evidence.victim.save(job.out)
-    write_curve(points, job.out / "curve.csv")
-    chosen = chosen_table(evidence, plan, before, after)
-    pq.write_table(chosen, job.out / "chosen.parquet")
-    belief = belief_of(evidence, plan, before, after) | {"epochs": points[-1].epoch}
-    (job.out / "belief.json").write_text(json.dumps(belief, indent=1) + "\n")
-
-
-def _carry_out(
-    plan: Unlearning, victim: Clip, generator: torch.Generator, hooks: Hooks
-) -> list[Point]:
-    if plan.task is not None:
-        return fit(victim, plan.task, generator, hooks)
-    measured = hooks.watch(victim) if hooks.watch is not None else {}
-    return [Point(0, 0.0, None, measured)]
+    mended.write(job.out)
 
 
 def _evidence(job: Job, *, sighted: bool) -> Evidence:
