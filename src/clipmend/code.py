@@ -124,6 +124,20 @@ def declaration(module: str, cls: str) -> type[BaseModel]:
     return create_model(cls, __config__=config, **fields)
 
 
+def returned(module: str, cls: str) -> str | None:
+    """Return the name of the type that calling a method gives, or None where it states none.
+
+    Raises:
+        PlanError: the source has no such class.
+    """
+    node = _known_class(module, cls)
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__call__":
+            return None if item.returns is None else ast.unparse(item.returns).strip("'\"")
+    homes = (_home(module, ast.unparse(parent)) for parent in node.bases)
+    return next((stated for home in homes if home and (stated := returned(*home))), None)
+
+
 def outside_files(model: BaseModel) -> dict[str, str]:
     """Return the settings that name a file or folder of the user's own, and are set."""
     marked = {
@@ -221,9 +235,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield name, annotation and default of a dataclass's fields, inherited ones first."""
-    node = _class(module, cls)
-    if node is None:
-        raise PlanError(f"Module {module} has no class {cls}; methods.py names it.")
+    node = _known_class(module, cls)
     for parent in node.bases:
         home = _home(module, ast.unparse(parent))
         if home is not None:
@@ -238,6 +250,13 @@ def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
 def _class(module: str, name: str) -> ast.ClassDef | None:
     classes = (node for node in _tree(module).body if isinstance(node, ast.ClassDef))
     return next((node for node in classes if node.name == name), None)
+
+
+def _known_class(module: str, name: str) -> ast.ClassDef:
+    node = _class(module, name)
+    if node is None:
+        raise PlanError(f"Module {module} has no class {name}; methods.py names it.")
+    return node
 
 
 def _home(module: str, name: str) -> tuple[str, str] | None:

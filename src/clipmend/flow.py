@@ -1,14 +1,16 @@
 """What the Snakefile asks of the plan: targets, and the cards that a rule's job reads."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clipmend import plan
+from clipmend import grid, plan
 from clipmend.cards import CARD
 from clipmend.errors import ClipmendError, ParamsError
+from clipmend.methods import METHODS
 from clipmend.plan import Plan
 from clipmend.store import RESULTS
 
@@ -53,6 +55,11 @@ class Flow:
             return {role: card(name) for role, name in cell.inputs.items()}
 
         return of
+
+    def detectors(self, *, judge: bool) -> str:
+        """Return a pattern of the detectors that judge the model, or of those that score pairs."""
+        names = [re.escape(name) for name in METHODS["detect"] if grid.is_judge(name) == judge]
+        return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
     def _check_triggers(self) -> None:
         """Refuse a run without the project's profile: other triggers would rerun proven cells.

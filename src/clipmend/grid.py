@@ -79,6 +79,14 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
     return replace(cell, key=key(cell.ingredients(), keys))
 
 
+def is_judge(detector: str) -> bool:
+    """Return whether a detector gives a verdict on the model, instead of a score to each pair.
+
+    Its class says so: by what ``__call__`` returns, which is read without importing it.
+    """
+    return code.returned(*methods.reference("detect", detector)) == "Verdict"
+
+
 def outside(name: str) -> Path:
     """Return where a file lies that a cell reads outside ``results/``."""
     if name.startswith(PACKAGED):
@@ -172,6 +180,12 @@ class _Grid:
             raise ParamsError(
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
+            )
+        if is_judge(detector):
+            scoring = ", ".join(other for other in known if not is_judge(other))
+            raise ParamsError(
+                f"{stage} method {name!r} reads the scores of detector {detector!r}, which gives a "
+                f"verdict on the whole model instead; with scores: {scoring or 'none'}."
             )
         return {"detector": f"detect/{victim.path}/{detector}"}
 

@@ -47,6 +47,7 @@ METHODS: dict[str, dict[str, str]] = {
         "abl": "clipmend.detect.abl:ABL",  # Li et al. 2021, arXiv:2110.11571
         # Huang et al. 2023, arXiv:2301.10908
         "cognitive_distillation": "clipmend.detect.cognitive_distillation:CognitiveDistillation",
+        "decree": "clipmend.detect.decree:DECREE",  # Feng et al. 2023, arXiv:2303.15180
     },
     "unlearn": {
         "ubt": "clipmend.unlearn.ubt:UBT",

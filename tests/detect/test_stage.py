@@ -1,5 +1,6 @@
-"""Detection: every detector in the table scores every pair, and sees only what it may."""
+"""Detection: every detector in the table scores every pair, or judges the model."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from clipmend import code
 from clipmend.clip.model import load
+from clipmend.detect.detector import Suspicion, Verdict
 from clipmend.detect.ubt import agreement
+from clipmend.errors import MetricError
+from clipmend.grid import is_judge
 from clipmend.job import Input
-from clipmend.methods import METHODS
+from clipmend.methods import METHODS, reference
+
+JUDGES = [name for name in METHODS["detect"] if is_judge(name)]
+SCORING = [name for name in METHODS["detect"] if not is_judge(name)]
+FEW: dict[str, dict[str, int]] = {"decree": {"images": 32, "starts": 1, "epochs": 2}}
 
 # What makes the costly ones cheap; all others are called with their defaults.
 CHEAP: dict[str, dict[str, Any]] = {"cognitive_distillation": {"steps": 3}}
 
 
-@pytest.mark.parametrize("detector", METHODS["detect"])
+@pytest.mark.parametrize("detector", SCORING)
 def test_a_score_is_one_finite_value_a_row(
     world: Any, corpus: Input, poison: Input, victim: Input, detector: str
 ) -> None:
@@ -28,6 +37,53 @@ def test_a_score_is_one_finite_value_a_row(
     assert scores["id"].to_pylist() == train["id"].to_pylist()
     assert np.isfinite(scores["score"].to_numpy()).all()
     assert scores["score"].to_numpy().dtype == np.float32
+
+
+@pytest.mark.parametrize("detector", JUDGES)
+def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
+    world: Any, corpus: Input, poison: Input, victim: Input, detector: str
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    few = FEW.get(detector, {})
+    made = world.run(f"detect/contract/{detector}", detector, inputs, few)
+    text = (made.folder / "verdict.json").read_text()
+    stated = json.loads(text)
+    assert not (made.folder / "scores.parquet").exists()
+    assert isinstance(stated["is_backdoored"], bool)
+    assert stated["statistic"] in stated["numbers"]
+    assert stated["numbers"].keys() == stated["definitions"].keys()
+    assert all(np.isfinite(value) for value in stated["numbers"].values())
+    assert stated["n_images"] > 0
+    again = world.run(f"detect/contract/again/{detector}", detector, inputs, few)
+    second = (again.folder / "verdict.json").read_text()
+    assert second.replace("contract/again/", "contract/") == text
+    for name in ("evidence.safetensors", "evidence.png"):
+        assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_a_number_that_is_not_finite_is_no_verdict(
+    world: Any, corpus: Input, poison: Input, victim: Input, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Verdict(
+        is_backdoored=False,
+        found=False,
+        statistic="share",
+        threshold=0.1,
+        numbers={"share": float("nan")},
+        definitions={"share": "Of nothing."},
+        n_images=1,
+    )
+    monkeypatch.setattr("clipmend.detect.stage.create", lambda *_: lambda *_: lost)
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    with pytest.raises(MetricError, match="share is not finite"):
+        world.run("detect/contract/lost", "decree", inputs)
+    assert not (world.root / "results/detect/contract/lost/verdict.json").exists()
+
+
+@pytest.mark.parametrize("detector", METHODS["detect"])
+def test_what_a_detector_is_said_to_return_is_one_of_the_two_kinds(detector: str) -> None:
+    module, cls = reference("detect", detector)
+    assert code.returned(module, cls) in {Suspicion.__name__, Verdict.__name__}
 
 
 def test_ubt_ranks_every_suspect_above_every_other_pair(scored: Input) -> None:

@@ -10,6 +10,22 @@ from clipmend.errors import ModelError, ParamsError
 from clipmend.grid import Cell
 from clipmend.index import Index
 
+# What a method returns may be said by the class that it inherits from.
+LOCAL = """
+class Local:
+    def __call__(self) -> Verdict: ...
+"""
+JUDGE = """
+from dataclasses import dataclass
+
+from clipmend.detect.local import Local
+
+
+@dataclass(frozen=True)
+class DECREE(Local):
+    rate: float = 0.1
+"""
+
 pytestmark = pytest.mark.usefixtures("write_params")
 
 
@@ -66,6 +82,23 @@ def test_cells_come_after_those_that_they_read() -> None:
 def test_a_detector_that_is_not_in_the_grid_is_named(write_params: Any) -> None:
     write_params(detect={"methods": ["clip_score"]})
     with pytest.raises(ParamsError, match="reads the scores of detector 'ubt', which"):
+        cells()
+
+
+def test_a_detector_that_judges_the_model_has_no_scores_to_be_read(
+    write: Any, write_params: Any
+) -> None:
+    write("detect/local.py", LOCAL)
+    write("detect/decree.py", JUDGE)
+    write_params(
+        detect={"methods": ["ubt", "decree"]},
+        unlearn={"methods": ["ubt"], "settings": {"ubt": {"detector": "decree"}}},
+    )
+    with pytest.raises(
+        ParamsError,
+        match=r"'ubt' reads the scores of detector 'decree', which gives a verdict on the whole "
+        r"model instead; with scores: ubt\.$",
+    ):
         cells()
 
 

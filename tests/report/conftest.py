@@ -161,6 +161,19 @@ class Tree:
             columns["score"] = (hit * 0.1 - before).astype(np.float32)
         pq.write_table(pa.table(columns), folder / "scores.parquet")
 
+    def verdict(self, victim: str, detector: str, share: float, **further: Any) -> None:
+        folder = self.cell(f"detect/{victim}/{detector}", detector)
+        stated = {
+            "is_backdoored": share < 0.1,
+            "found": True,
+            "statistic": "pl1_norm",
+            "threshold": 0.1,
+            "numbers": {"pl1_norm": share, "cosine": 0.99},
+            "definitions": {"pl1_norm": "Share of the largest norm.", "cosine": "Of all pairs."},
+            "n_images": 256,
+        }
+        (folder / "verdict.json").write_text(json.dumps(stated | further))
+
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
         corpus, attack, objective, seed = victim.split("/")
         stage, control, needs, lost, left = REPAIRS[repair]

@@ -11,7 +11,7 @@ import pytest
 
 from clipmend.report.stage import run
 
-TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "metrics.json"}
+TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv", "metrics.json"}
 PROOFS = {"cards.jsonl", "code.json", "index.html"}
 FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
 OUTPUTS = TABLES | PROOFS | {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}

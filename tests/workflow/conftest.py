@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from clipmend.code import EXCLUDED
+from clipmend.grid import is_judge
 from clipmend.methods import METHODS, STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,8 @@ FILES = {
     "unlearn": ["model.safetensors", "open_clip_config.json", "curve.csv", "chosen.parquet"],
     "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
     "evaluate": ["metrics.json"],
-    "report": ["cells.csv", "table.csv", "table.md", "detectors.csv", "metrics.json"]
-    + ["cards.jsonl", "code.json", "index.html"]
+    "report": ["cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv"]
+    + ["metrics.json", "cards.jsonl", "code.json", "index.html"]
     + [
         f"{name}.{kind}"
         for name in ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
@@ -228,6 +229,11 @@ def stage_text(stage: str) -> str:
         imported = "from clipmend.corpus import shared_by_all"
         text = text.replace(imported, f"from clipmend.clip import shared_by_two\n{imported}")
         text = text.replace("shared_by_all.VERSION.", "shared_by_two.VERSION.")
+    if stage == "detect":
+        text = text.replace("in FILES:", "in VERDICT if job.method in JUDGES else FILES:")
+        judges = tuple(name for name in METHODS["detect"] if is_judge(name))
+        constants = f'JUDGES = {judges!r}\nVERDICT = ["verdict.json"]'
+        text = text.replace("FILES = {files!r}", f"FILES = {{files!r}}\n{constants}")
     return text.format(files=FILES[stage])
 
 
@@ -249,14 +255,21 @@ def build(root: Path) -> Project:
         stub(package / stage / "stage.py", stage_text(stage))
     shutil.copy(ROOT / "src/clipmend/report/cards.py", package / "report/cards.py")
     for stage, methods in METHODS.items():
-        extra = 'detector: str = "ubt"' if stage == "unlearn" else ""
-        for reference in methods.values():
+        for name, reference in methods.items():
             module, _, cls = reference.partition(":")
             path = root / "src" / Path(*module.split(".")).with_suffix(".py")
-            stub(path, METHOD.format(cls=cls, extra=extra))
+            stub(path, METHOD.format(cls=cls, extra=extra(stage, name)))
     project = Project(root)
     project.params()
     return project
+
+
+def extra(stage: str, name: str) -> str:
+    """Return what a method's stub has besides its setting."""
+    if stage == "unlearn":
+        return 'detector: str = "ubt"'
+    is_model_level = stage == "detect" and is_judge(name)
+    return 'def __call__(self) -> "Verdict": ...' if is_model_level else ""
 
 
 def workflow_captions(root: Path) -> list[str]:

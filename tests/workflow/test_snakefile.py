@@ -68,6 +68,35 @@ def test_a_mistake_in_params_is_one_line_and_exit_2(
 
 
 @pytest.mark.slow
+def test_a_detector_of_the_model_leaves_a_verdict_where_others_leave_scores(project: Any) -> None:
+    project.params(detect={"methods": ["ubt", "decree"]})
+    target = "results/detect/scenes/badnet/mmcl/seed0/{}"
+    made = project.run(target.format("decree/verdict.json"))
+    assert made == ["detect/scenes/badnet/mmcl/seed0/decree"]
+    assert "detect/scenes/badnet/mmcl/seed0/decree/scores.parquet" not in project.contents()
+    assert "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet" in project.contents()
+    for name in ("decree/scores.parquet", "ubt/verdict.json"):
+        done = project.call("snakemake", "-n", target.format(name))
+        assert done.returncode != 0
+        assert "MissingRuleException" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_unlearning_by_a_verdict_is_refused_before_any_run(finished: Any) -> None:
+    settings = {"ubt": {"detector": "decree"}}
+    finished.params(
+        detect={"methods": ["ubt", "decree"]}, unlearn={"methods": ["ubt"], "settings": settings}
+    )
+    try:
+        done = finished.call("snakemake", "-n", "all")
+    finally:
+        finished.params()
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    assert line.startswith("clipmend: unlearn method 'ubt' reads the scores of detector 'decree'")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

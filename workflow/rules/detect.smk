@@ -1,4 +1,4 @@
-# detect: every training pair gets a score, higher is more suspect.
+# detect: every training pair gets a score, higher is more suspect; some detectors judge the model.
 
 
 rule detect:
@@ -7,6 +7,8 @@ rule detect:
     output:
         scores="results/detect/{victim}/{detector}/scores.parquet",
         card="results/detect/{victim}/{detector}/card.json",
+    wildcard_constraints:
+        detector=flow.detectors(judge=False),
     log:
         "logs/detect/{victim}/{detector}.log",
     benchmark:
@@ -21,6 +23,28 @@ rule detect:
         "clipmend detect {wildcards.victim}/{wildcards.detector} > {log} 2>&1"
 
 
+rule judge:
+    input:
+        unpack(flow.inputs("detect/{victim}/{detector}")),
+    output:
+        verdict="results/detect/{victim}/{detector}/verdict.json",
+        card="results/detect/{victim}/{detector}/card.json",
+    wildcard_constraints:
+        detector=flow.detectors(judge=True),
+    log:
+        "logs/detect/{victim}/{detector}.log",
+    benchmark:
+        "logs/benchmark/detect/{victim}/{detector}.tsv"
+    priority: 20
+    threads: 1
+    resources:
+        mem_mb=4000,
+    message:
+        "Judging {wildcards.victim} with {wildcards.detector}"
+    shell:
+        "clipmend detect {wildcards.victim}/{wildcards.detector} > {log} 2>&1"
+
+
 localrules:
     stage_detect,
 
@@ -29,4 +53,4 @@ rule stage_detect:
     input:
         flow.cards("detect"),
     message:
-        "All pairs are scored"
+        "All pairs are scored, and all models judged"

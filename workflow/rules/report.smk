@@ -18,6 +18,7 @@ rule report:
             "cells.csv",
             "table.csv",
             "detectors.csv",
+            "verdicts.csv",
             "metrics.json",
             "cards.jsonl",
             "code.json",

@@ -1,4 +1,4 @@
-"""What every detector is: a score for each training pair, higher = more suspect."""
+"""What every detector is: a score for each training pair, or a verdict on the whole model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -42,6 +42,7 @@ class Content:
     tables: Sequence[Printed]
     changes: Sequence[Printed]
     detectors: Printed | None
+    verdicts: Printed | None
     notes: Sequence[str]
     figures: Sequence[Shown]
     definitions: Mapping[str, str]

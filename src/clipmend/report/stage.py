@@ -22,12 +22,19 @@ from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
 from clipmend.report.summary import metrics_text
 from clipmend.report.table import changes, comparison, legend, markdown, means_table
+from clipmend.report.verdicts import (
+    judged_victims,
+    printed_verdicts,
+    verdict_definitions,
+    verdicts_table,
+)
 
 _DOWNLOADS = (
     "cells.csv",
     "table.csv",
     "table.md",
     "detectors.csv",
+    "verdicts.csv",
     "metrics.json",
     "cards.jsonl",
     "code.json",
@@ -39,8 +46,8 @@ def run(job: Job) -> None:
     """Gather every cell into tables, figures and a page.
 
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
-    ``table.md``, ``detectors.csv``, ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures
-    as SVG and PNG, and ``index.html``.
+    ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``metrics.json``, ``cards.jsonl``,
+    ``code.json``, five figures as SVG and PNG, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -48,19 +55,23 @@ def run(job: Job) -> None:
     table = means_table(cells, confidence)
     scored = scored_pairs(job.inputs)
     judged = detectors_table(scored)
+    verdicts = judged_victims(job.inputs)
+    verdicted = verdicts_table(verdicts)
     definitions = definitions_of(evaluated)
     content = Content(
         tables=comparison(table),
         changes=changes(cells),
         detectors=printed_detectors(judged),
+        verdicts=printed_verdicts(verdicted),
         notes=legend(cells, definitions, confidence),
         figures=_figures(job, cells, scored),
-        definitions=definitions | DEFINITIONS,
+        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
         downloads=_DOWNLOADS,
     )
     _write(cells, job.out / "cells.csv")
     _write(table, job.out / "table.csv")
     _write(judged, job.out / "detectors.csv")
+    _write(verdicted, job.out / "verdicts.csv")
     text = markdown(content.tables, content.changes, content.notes)
     (job.out / "table.md").write_text(text, encoding="utf-8")
     (job.out / "metrics.json").write_text(metrics_text(table, judged), encoding="utf-8")
