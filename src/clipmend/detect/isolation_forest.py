@@ -1,15 +1,19 @@
 """Isolation forest: how few cuts set an image apart (Liu et al. 2008)."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from sklearn.ensemble import IsolationForest as Forest
+from torch import Tensor
 
 from clipmend.clip.fit import Hooks
-from clipmend.clip.model import embed_images
 from clipmend.corpus.splits import Pairs
 from clipmend.detect.detector import Suspicion, Victim
+from clipmend.detect.local import embedded
+from clipmend.measure.neighbours import Reference
 from clipmend.settings import Count
 
 
@@ -19,11 +23,15 @@ class IsolationForest:
 
     As in arXiv:2502.01385. scikit-learn's score is higher for what is normal, so that its
     sign is turned.
+
+    Attributes:
+        reference: how many training pairs the trees' samples are drawn from.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
     trees: Count = 100
+    reference: Count = 32768
 
     def __call__(
         self,
@@ -33,7 +41,14 @@ class IsolationForest:
         hooks: Hooks,  # noqa: ARG002
     ) -> Suspicion:
         """Return the suspicion: images that are easily set apart are suspect."""
-        embeds = embed_images(victim.model, train.images).numpy()
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        forest = Forest(n_estimators=self.trees, random_state=seed).fit(embeds)
-        return Suspicion(torch.from_numpy(-forest.score_samples(embeds)))
+        reference, blocks = embedded(victim.model, train.images, self.reference, generator)
+        return Suspicion(torch.cat(list(self.scores(blocks, reference, seed))))
+
+    def scores(
+        self, blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference, seed: int
+    ) -> Iterator[Float[Tensor, " block"]]:
+        """Yield the scores of a stream of embeddings, in order, block by block."""
+        forest = Forest(n_estimators=self.trees, random_state=seed).fit(reference.embeds.numpy())
+        for block in blocks:
+            yield torch.from_numpy(-forest.score_samples(block.numpy()))

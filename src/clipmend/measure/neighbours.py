@@ -1,18 +1,21 @@
 """Nearest neighbours among a reference set, and the local statistics that detectors build on.
 
-Blocks of queries meet the whole reference set, so that memory is bounded by their product,
-whatever the number of pairs.
+Samples come by in blocks, and each block meets the whole reference set: memory is bounded by
+their product, whatever the number of samples.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+LEAST = 1e-6  # distance of duplicates, whose logarithm is wanted
 _BLOCK = 1024  # queries at once: 128 MB against 32,768 references
-_LEAST = 1e-6  # distance of duplicates, whose logarithm is wanted
+_CELLS = 2**25  # of queries by references at once, where there are more references
+_PART = 64  # queries whose candidates are compared at once: in cache, and small
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Neighbours:
     distance: Float[Tensor, "queries k"]
     index: Int[Tensor, "queries k"]
 
+    def first(self, k: int) -> "Neighbours":
+        """Return the ``k`` nearest of them."""
+        return Neighbours(self.distance[:, :k], self.index[:, :k])
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -34,7 +41,7 @@ class Reference:
 
     Attributes:
         embeds: L2-normalised.
-        rows: where each stands among all samples.
+        rows: where each stands among all samples, ascending.
     """
 
     embeds: Float[Tensor, "reference dim"]
@@ -43,34 +50,87 @@ class Reference:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """All samples' neighbours among a reference set, and that set's own."""
+    """Some samples' neighbours among a reference set, and that set's own.
 
-    reference: Reference
+    Attributes:
+        own: those of the samples.
+        surroundings: returns those of the reference points, among themselves.
+    """
+
     own: Neighbours
+    surroundings: Callable[[], Neighbours]
 
-    @cached_property
+    @property
     def around(self) -> Neighbours:
-        """The neighbours of the reference points, among themselves."""
-        k = self.own.index.shape[1]
-        return nearest(self.reference.embeds, self.reference.rows, self.reference, k)
+        """The neighbours of the reference points, found when they are first asked for."""
+        return self.surroundings()
+
+    def first(self, k: int) -> "Neighbourhood":
+        """Return the same with the ``k`` nearest only: one search serves several values of k."""
+        return Neighbourhood(self.own.first(k), lambda: self.around.first(k))
 
 
-def neighbourhood(
-    embeds: Float[Tensor, "samples dim"], k: int, *, size: int, generator: torch.Generator
-) -> Neighbourhood:
-    """Return each sample's ``k`` nearest among ``size`` samples that the generator draws."""
-    reference = reference_of(embeds, size, generator)
-    return Neighbourhood(reference, nearest(embeds, torch.arange(len(embeds)), reference, k))
+def neighbourhoods(
+    blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference, k: int
+) -> Iterator[Neighbourhood]:
+    """Yield the neighbourhood of each block of samples, in order and as they come.
+
+    They leave in blocks of a fixed size, not in those that came: whichever those were, the
+    same rows meet the reference together, and every bit of the results is the same.
+
+    Args:
+        blocks: the embeddings of all samples in order, L2-normalised; read once.
+        k: how many neighbours; at most one less than there are references.
+    """
+    surroundings = cache(partial(nearest, reference.embeds, reference.rows, reference, k))
+    first = 0
+    for block in evenly(blocks, _queries(reference)):
+        rows = torch.arange(first, first + len(block))
+        yield Neighbourhood(nearest(block, rows, reference, k), surroundings)
+        first += len(block)
+
+
+def evenly(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the same rows in blocks of ``size``; the last may be shorter."""
+    rest = None
+    for block in blocks:
+        rest = block if rest is None else torch.cat([rest, block])
+        if whole := len(rest) // size * size:
+            yield from rest[:whole].split(size)
+        rest = rest[whole:]
+    if rest is not None and len(rest):
+        yield rest
 
 
 def reference_of(
     embeds: Float[Tensor, "samples dim"], size: int, generator: torch.Generator
 ) -> Reference:
     """Return ``size`` samples drawn at random, or all where there are fewer."""
-    rows = torch.arange(len(embeds))
-    if size < len(embeds):
-        rows = torch.randperm(len(embeds), generator=generator)[:size].sort().values
-    return Reference(embeds[rows], rows)
+    return collected([embeds], reference_rows(len(embeds), size, generator))
+
+
+def reference_rows(
+    samples: int, size: int, generator: torch.Generator
+) -> Int[Tensor, " reference"]:
+    """Return which ``size`` of so many samples are drawn, ascending; all of fewer.
+
+    The start of a drawn permutation of row numbers: it knows of no blocks.
+    """
+    if size >= samples:
+        return torch.arange(samples)
+    return torch.randperm(samples, generator=generator)[:size].sort().values
+
+
+def collected(
+    blocks: Iterable[Float[Tensor, "_ dim"]], rows: Int[Tensor, " reference"]
+) -> Reference:
+    """Return the reference set that stands at ``rows`` (ascending) of the samples in ``blocks``."""
+    found, first = [], 0
+    for block in blocks:
+        low, high = torch.searchsorted(rows, torch.tensor([first, first + len(block)])).tolist()
+        found.append(block[rows[low:high] - first])
+        first += len(block)
+    return Reference(torch.cat(found), rows)
 
 
 def nearest(
@@ -87,12 +147,17 @@ def nearest(
         k: how many; at most one less than there are references.
     """
     k = min(k, len(reference.rows) - 1)
+    size = _queries(reference)
     found = [
         _nearest_block(block, block_rows, reference, k)
-        for block, block_rows in zip(embeds.split(_BLOCK), rows.split(_BLOCK), strict=True)
+        for block, block_rows in zip(embeds.split(size), rows.split(size), strict=True)
     ]
     distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(distance, index)
+
+
+def _queries(reference: Reference) -> int:
+    return max(1, min(_BLOCK, _CELLS // len(reference.rows)))
 
 
 def _nearest_block(
@@ -105,9 +170,20 @@ def _nearest_block(
     # Cosines near 1 have lost what distances near 0 consist of, and triggered images fall together:
     # cosines choose candidates, distances decide.
     candidates = cosines.topk(min(2 * k, len(reference.rows) - 1), dim=1).indices
-    distance = (embeds[:, None] - reference.embeds[candidates]).norm(dim=2).clamp(min=_LEAST)
+    distance = _distances(embeds, reference.embeds, candidates).clamp(min=LEAST)
     distance, order = distance.sort(dim=1, stable=True)
     return distance[:, :k], candidates.gather(1, order[:, :k])
+
+
+def _distances(embeds: Tensor, reference: Tensor, candidates: Tensor) -> Tensor:
+    # One room for all parts: fresh tensors for each would leave holes, 250 MB of them at worst.
+    room = reference.new_empty(_PART * candidates.shape[1], reference.shape[1])
+    found = []
+    for part, near in zip(embeds.split(_PART), candidates.split(_PART), strict=True):
+        points = room[: near.numel()]
+        torch.index_select(reference, 0, near.flatten(), out=points)
+        found.append(points.view(*near.shape, -1).sub_(part[:, None]).norm(dim=2))
+    return torch.cat(found)
 
 
 def intrinsic_dimension(distance: Float[Tensor, "queries k"]) -> Float[Tensor, " queries"]:
@@ -117,4 +193,4 @@ def intrinsic_dimension(distance: Float[Tensor, "queries k"]) -> Float[Tensor, "
     logarithm of the distances over the largest of them.
     """
     mean = (distance / distance[:, -1:]).log().mean(dim=1)
-    return -1 / mean.clamp(max=-_LEAST)
+    return -1 / mean.clamp(max=-LEAST)
