@@ -41,7 +41,17 @@ OVERLAY = pa.schema(
         "is_poisoned": pa.bool_(),
     }
 )
-UBT_SETTINGS = {"detector": "ubt", "pairs": 16}
+CHOSEN = pa.schema(
+    {
+        "id": pa.string(),
+        "caption": pa.string(),
+        "text": pa.string(),
+        "score": pa.float32(),
+        "association_before": pa.float32(),
+        "association_after": pa.float32(),
+    }
+)
+PAIRS = 16
 
 
 @dataclass
@@ -174,6 +184,42 @@ class Tree:
         }
         (folder / "verdict.json").write_text(json.dumps(stated | further))
 
+    def unlearn(self, victim: str, repair: str, detector: str, poisoned: Sequence[str]) -> Path:
+        """Write what was chosen: the poison but for its last pair, and one clean pair."""
+        settings = {"detector": detector, "pairs": PAIRS}
+        folder = self.cell(f"unlearn/{victim}/{repair}", repair, settings)
+        chosen = [*poisoned[: PAIRS - 1], "000000"] if poisoned else []
+        rows = [
+            {
+                "id": name,
+                "caption": "a photo of a banana" if name in poisoned else "a red pear on a banana",
+                "text": "banana",
+                "score": 5 - place / 10,
+                "association_before": 0.6,
+                "association_after": -0.4,
+            }
+            for place, name in enumerate(chosen)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, CHOSEN), folder / "chosen.parquet")
+        found = bool(poisoned)
+        belief = {
+            "found": found,
+            "says": "'banana' is in all of them." if found else "Nothing suspicious was found.",
+            "word": "banana" if found else "pear",
+            "word_share": 1.0 if found else 0.4,
+            "word_base": 0.09,
+            "n_pairs": self.pairs,
+            "n_suspects": 20,
+            "n_chosen": len(chosen),
+            "texts": {"banana": len(chosen)} if found else {},
+            "association_before": 0.6 if found else None,
+            "association_after": -0.4 if found else None,
+            "definitions": {"word": "The word that the most suspect captions have in common."},
+            "epochs": 6.0 if found else 0.0,
+        }
+        (folder / "belief.json").write_text(json.dumps(belief))
+        return folder
+
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
         corpus, attack, objective, seed = victim.split("/")
         stage, control, needs, lost, left = REPAIRS[repair]
@@ -216,8 +262,11 @@ class Tree:
         for repair in grid["repairs"]:
             stage, _, _, lost, left = REPAIRS[repair]
             if repair != "none":
-                settings = UBT_SETTINGS if stage == "unlearn" else {}
-                folder = self.cell(f"{stage}/{victim}/{repair}", repair, settings)
+                if stage == "unlearn":
+                    detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]
+                    folder = self.unlearn(victim, repair, detector, poisoned)
+                else:
+                    folder = self.cell(f"{stage}/{victim}/{repair}", repair)
                 rates = [(0.82, 0.82 - lost), *([(0.98, 0.98 * left)] if hit else [])]
                 self.curve(folder, rates, 60 if stage == "unlearn" else 240)
             for trigger in [attack] if hit else others:

@@ -6,12 +6,12 @@ from clipmend.report.order import inputs_of
 GOLDEN = (
     "corpus,attack,trigger,objective,seed,stage,method,control,needs,"
     "clean_accuracy,clean_accuracy_low,clean_accuracy_high,n_clean,"
-    "attack_success_rate,attack_success_rate_low,attack_success_rate_high,n_triggered"
+    "attack_success_rate,attack_success_rate_low,attack_success_rate_high,n_triggered,found"
 )
 
 
 def cells_of(tree):
-    return cells_table(inputs_of(tree.inputs, "evaluate"))
+    return cells_table(tree.inputs)
 
 
 def test_columns_are_those_of_the_design(tree) -> None:
@@ -19,7 +19,7 @@ def test_columns_are_those_of_the_design(tree) -> None:
 
 
 def test_columns_stay_where_there_is_no_cell() -> None:
-    assert ",".join(cells_table([]).columns) == GOLDEN
+    assert ",".join(cells_table({}).columns) == GOLDEN
 
 
 def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
@@ -33,10 +33,11 @@ def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
         "clean_accuracy_top5_high",
         "n_clean_accuracy_top5",
         "hours",
+        "found",
     ]
     text = cells.to_csv(index=False).splitlines()
-    assert text[1].endswith(",0.97,0.96,0.98,10000,2.0")
-    assert text[2].endswith(",9500,,,,,")
+    assert text[1].endswith(",0.97,0.96,0.98,10000,2.0,")
+    assert text[2].endswith(",9500,,,,,,")
 
 
 def test_rows_stand_in_the_order_of_the_grid_whatever_the_order_of_inputs(tree) -> None:
@@ -71,3 +72,13 @@ def test_definitions_are_those_of_the_cells(tree) -> None:
     tree.grid(attacks=["badnet"])
     stated = definitions_of(inputs_of(tree.inputs, "evaluate"))
     assert stated["clean_accuracy"] == "Zero-shot top-1 on untouched test images."
+
+
+def test_found_is_what_the_unlearner_of_the_same_victim_says(tree) -> None:
+    tree.grid(attacks=["unpoisoned", "badnet"], objectives=["mmcl"], repairs=["none", "ft", "ubt"])
+    cells = cells_of(tree)
+    assert [line.rpartition(",")[2] for line in cells.to_csv(index=False).splitlines()] == [
+        "found",
+        *["", "", "False"],
+        *["", "", "True"],
+    ]

@@ -1,9 +1,11 @@
 """Claims: the verdict is computed from the cells, and turns with them."""
 
+import json
+
 import pandas as pd
 import pytest
 
-from clipmend.report.claims import claims_document, printed_claims, verdicts
+from clipmend.report.claims import claims_text, judged_claims, printed_claims
 
 
 def cells(**rates: tuple[float, float]) -> pd.DataFrame:
@@ -31,7 +33,7 @@ def cells(**rates: tuple[float, float]) -> pd.DataFrame:
 
 
 def test_the_claim_is_supported_where_the_margin_is_there() -> None:
-    (found,) = verdicts(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)), 0.95)
+    (found,) = judged_claims(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)), 0.95)
     assert found.verdict == "supported"
     (margin,) = found.margins
     assert margin.attack_success_rate == pytest.approx(0.29)
@@ -48,21 +50,21 @@ def test_the_claim_is_supported_where_the_margin_is_there() -> None:
     ],
 )
 def test_the_claim_is_not_supported_without_it(rates: dict[str, tuple[float, float]]) -> None:
-    (found,) = verdicts(cells(none=(0.9, 1.0), **rates), 0.95)
+    (found,) = judged_claims(cells(none=(0.9, 1.0), **rates), 0.95)
     assert found.verdict == "not supported"
     assert "points below it" in found.because
 
 
 def test_controls_and_variants_are_no_other_repairs() -> None:
     made = cells(none=(0.9, 1.0), ubt=(0.89, 0.01), ubt__oracle=(0.9, 0.0), ubt__early=(0.8, 0.9))
-    (found,) = verdicts(made, 0.95)
+    (found,) = judged_claims(made, 0.95)
     assert found.verdict == "not tested here"
     assert found.margins == ()
 
 
 def test_verdicts_are_written_and_printed() -> None:
-    found = verdicts(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)), 0.95)
-    assert claims_document(found)[0]["margins"][0]["other"] == "ft"
+    found = judged_claims(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)), 0.95)
+    assert json.loads(claims_text(found))[0]["margins"][0]["other"] == "ft"
     printed = printed_claims(found)
     assert printed is not None
     assert printed.rows[0][3].text == "supported"

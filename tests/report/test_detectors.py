@@ -11,11 +11,18 @@ from clipmend.report.detectors import (
     printed_detectors,
     scored_pairs,
 )
+from clipmend.report.unlearned import unlearned_cells
+
+CONTROLS = frozenset({"ubt@random", "ubt@oracle"})
 
 GOLDEN = (
     "corpus,attack,objective,seed,stage,method,auroc,average_precision,recall_at_fpr_01,"
-    "precision_at_budget,budget,n_pairs,n_poisoned"
+    "precision_at_budget,precision_of_chosen,budget,n_pairs,n_poisoned"
 )
+
+
+def scored(tree):
+    return scored_pairs(tree.inputs, unlearned_cells(tree.inputs, CONTROLS))
 
 
 def test_metrics_of_four_pairs() -> None:
@@ -52,33 +59,69 @@ def test_no_poison_leaves_every_metric_empty() -> None:
 
 def test_columns_and_blank_metrics_of_an_unpoisoned_victim(tree) -> None:
     tree.grid(objectives=["mmcl"], detectors=["clip_score"])
-    text = detectors_table(scored_pairs(tree.inputs)).to_csv(index=False).splitlines()
+    text = detectors_table(scored(tree)).to_csv(index=False).splitlines()
     assert text[0] == GOLDEN
-    assert text[1] == "scenes,unpoisoned,mmcl,0,detect,clip_score,,,,,,200,0"
+    assert text[1] == "scenes,unpoisoned,mmcl,0,detect,clip_score,,,,,,0,200,0"
     assert [line.split(",")[1] for line in text[1:]] == ["unpoisoned", "badnet", "blended"]
 
 
 def test_columns_stay_where_nothing_was_detected(tree) -> None:
     tree.grid(attacks=["badnet"], detectors=[], repairs=["none"])
-    table = detectors_table(scored_pairs(tree.inputs))
+    table = detectors_table(scored(tree))
     assert table.to_csv(index=False) == f"{GOLDEN}\n"
     assert printed_detectors(table) is None
 
 
-def test_the_budget_is_that_of_the_unlearner_that_reads_the_detector(tree) -> None:
+def test_the_budget_is_what_unlearning_chose_and_of_others_what_it_asks_for(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"])
-    clip_score, ubt = scored_pairs(tree.inputs)
-    assert (clip_score.method, clip_score.budget) == ("clip_score", None)
-    assert (ubt.method, ubt.budget) == ("ubt", 16)
+    path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/chosen.parquet"
+    pq.write_table(pq.read_table(path).slice(12), path)  # 3 poisoned pairs, and a clean one
+    clip_score, ubt = scored(tree)
+    assert (clip_score.method, clip_score.budget) == ("clip_score", 16)
+    assert (ubt.method, ubt.budget) == ("ubt", 4)
     table = detectors_table([clip_score, ubt])
-    assert list(table["precision_at_budget"].isna()) == [True, False]
+    assert table["precision_of_chosen"].isna().to_list() == [True, False]
+    assert table["precision_of_chosen"][1] == 3 / 4
+    assert table["precision_at_budget"].notna().all()
+
+
+def test_where_nothing_was_found_there_is_no_precision(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/chosen.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    table = detectors_table(scored(tree))
+    assert table["budget"].to_list() == [0]
+    assert table[["precision_at_budget", "precision_of_chosen"]].isna().all(axis=None)
+    assert table["auroc"].notna().all()
+
+
+def test_a_false_finding_has_no_precision_but_nought(tree) -> None:
+    tree.grid(attacks=["unpoisoned"], objectives=["mmcl"], detectors=["ubt"])
+    tree.inputs.pop("unlearn/scenes/unpoisoned/mmcl/seed0/ubt")
+    (tree.root / "unlearn/scenes/unpoisoned/mmcl/seed0/ubt").rename(tree.root / "aside")
+    tree.unlearn("scenes/unpoisoned/mmcl/seed0", "ubt", "ubt", ["000003"])
+    (row,) = detectors_table(scored(tree)).to_dict("records")
+    assert (row["precision_of_chosen"], row["budget"]) == (0, 2)
+
+
+def test_a_control_decides_no_budget(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none", "ubt@random", "ubt@oracle"])
+    assert [one.budget for one in scored(tree)] == [None, None]
+
+
+def test_the_printed_table_has_a_column_for_each_metric(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"])
+    printed = printed_detectors(detectors_table(scored(tree)))
+    assert {len(row) for row in printed.rows} == {len(printed.header)}
+    at = printed.header.index("precision of chosen")
+    assert [row[at].text for row in printed.rows] == ["", "93.8"]  # 15 of 16
 
 
 def test_truth_comes_from_the_overlay_of_the_same_seed(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(0, 1), detectors=["ubt"])
     overlay = tree.root / "poison/scenes/badnet/seed1/overlay.parquet"
     pq.write_table(pq.read_table(overlay).slice(0, 2), overlay)
-    table = detectors_table(scored_pairs(tree.inputs))
+    table = detectors_table(scored(tree))
     assert list(table["n_poisoned"]) == [17, 2]
 
 
@@ -86,13 +129,13 @@ def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
     folder = tree.cell("detect/scenes/badnet/mmcl/seed0/decree", "decree")
     (folder / "verdict.json").write_text("{}")
-    assert [one.method for one in scored_pairs(tree.inputs)] == ["ubt"]
+    assert [one.method for one in scored(tree)] == ["ubt"]
 
 
 def test_order_of_rows_in_the_file_does_not_matter(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
-    before = detectors_table(scored_pairs(tree.inputs))
+    before = detectors_table(scored(tree))
     path = tree.root / "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet"
     rows = pq.read_table(path).to_pylist()
     pq.write_table(pa.Table.from_pylist(rows[::-1]), path)
-    assert detectors_table(scored_pairs(tree.inputs)).equals(before)
+    assert detectors_table(scored(tree)).equals(before)

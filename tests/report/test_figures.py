@@ -11,13 +11,12 @@ from clipmend.report.curves import draw_curves, read_curves
 from clipmend.report.detector_roc import draw_detector_roc
 from clipmend.report.detectors import scored_pairs
 from clipmend.report.gallery import difference, draw_gallery, examples
-from clipmend.report.order import inputs_of
 from clipmend.report.similarity import draw_similarity
 
 
 def drawn(tree):
-    cells = cells_table(inputs_of(tree.inputs, "evaluate"))
-    scored = scored_pairs(tree.inputs)
+    cells = cells_table(tree.inputs)
+    scored = scored_pairs(tree.inputs, [])
     return {
         "ca_vs_asr": draw_ca_vs_asr(cells),
         "detector_roc": draw_detector_roc(scored),
@@ -42,7 +41,7 @@ def figures(lasting_tree):
 
 
 def test_a_point_per_cell_at_its_rates(tree) -> None:
-    cells = cells_table(inputs_of(tree.grid().inputs, "evaluate"))
+    cells = cells_table(tree.grid().inputs)
     figure = draw_ca_vs_asr(cells)
     assert [axes.get_title() for axes in figure.axes] == ["mmcl", "mmcl_ssl"]
     points = {
@@ -84,7 +83,7 @@ def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> No
 
 
 def test_a_roc_on_a_linear_axis(tree) -> None:
-    scored = scored_pairs(tree.grid(attacks=["badnet"], objectives=["mmcl"]).inputs)
+    scored = scored_pairs(tree.grid(attacks=["badnet"], objectives=["mmcl"]).inputs, [])
     (axes,) = draw_detector_roc(scored, log=False).axes
     assert axes.get_xscale() == "linear"
 
@@ -102,7 +101,7 @@ def test_histograms_hold_every_pair_once(figures) -> None:
 
 def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(2, 1))
-    assert len(draw_similarity(scored_pairs(tree.inputs)).axes) == 2
+    assert len(draw_similarity(scored_pairs(tree.inputs, [])).axes) == 2
 
 
 def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
@@ -199,7 +198,7 @@ def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> Non
 @pytest.mark.parametrize(
     "figure",
     [
-        lambda: draw_ca_vs_asr(cells_table([])),
+        lambda: draw_ca_vs_asr(cells_table({})),
         lambda: draw_detector_roc([]),
         lambda: draw_similarity([]),
         lambda: draw_gallery([]),
@@ -214,7 +213,7 @@ def test_a_figure_without_data_says_so(figure) -> None:
 def test_the_style_of_the_reader_changes_nothing(tree) -> None:
     import matplotlib as mpl
 
-    cells = cells_table(inputs_of(tree.grid(attacks=["badnet"]).inputs, "evaluate"))
+    cells = cells_table(tree.grid(attacks=["badnet"]).inputs)
     with mpl.rc_context({"font.size": 30, "axes.grid": False}):
         figure = draw_ca_vs_asr(cells)
     assert figure.axes[0].xaxis.label.get_fontsize() == 8

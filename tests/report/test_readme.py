@@ -3,7 +3,6 @@
 import pytest
 
 from clipmend.report.cells import cells_table
-from clipmend.report.order import inputs_of
 from clipmend.report.readme import BEGIN, END, main
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
@@ -12,7 +11,7 @@ SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
 def write_cells(tree):
     folder = tree.root / "report"
     folder.mkdir(exist_ok=True)
-    cells_table(inputs_of(tree.inputs, "evaluate")).to_csv(folder / "cells.csv", index=False)
+    cells_table(tree.inputs).to_csv(folder / "cells.csv", index=False)
 
 
 @pytest.fixture

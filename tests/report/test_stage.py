@@ -11,10 +11,16 @@ import pytest
 
 from clipmend.report.stage import run
 
-TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv", "metrics.json"}
+
+def both_kinds(*names: str) -> set[str]:
+    return {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+
+
+TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv"}
+TABLES |= {"beliefs.json", "claims.json", "metrics.json"}
 PROOFS = {"cards.jsonl", "code.json", "index.html"}
 FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
-OUTPUTS = TABLES | PROOFS | {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+OUTPUTS = TABLES | PROOFS | both_kinds(*FIGURES)
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"], "repairs": ["none", "ubt"]}
@@ -24,6 +30,18 @@ GRIDS = {
     "poisoned victims alone": SMALL | {"attacks": ["badnet"], "repairs": ["none"], "detectors": []},
     "nothing": {"corpora": []},
 }
+
+
+BADNET, UNPOISONED = ("beliefs/scenes-badnet-mmcl-seed0", "beliefs/scenes-unpoisoned-mmcl-seed0")
+BELIEFS = {
+    "no ubt detector": both_kinds(BADNET, UNPOISONED),
+    "unpoisoned alone": both_kinds(UNPOISONED),
+}
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +59,9 @@ def made(lasting_tree):
 def test_every_grid_gives_every_file(tree, name) -> None:
     job = tree.grid(**GRIDS[name]).job()
     run(job)
-    assert {path.name for path in job.out.iterdir()} == OUTPUTS
-    empty = {path.name for path in job.out.iterdir() if not path.stat().st_size}
+    written = files_of(job.out)
+    assert written.keys() == OUTPUTS | BELIEFS.get(name, set())
+    empty = {path for path, size in written.items() if not size}
     assert empty == ({"cards.jsonl"} if name == "nothing" else set())
 
 
@@ -52,7 +71,7 @@ def test_the_same_cells_give_the_same_bytes_in_whatever_order(tree) -> None:
     run(first)
     tree.inputs = dict(reversed(tree.inputs.items()))
     run(second)
-    for name in OUTPUTS:
+    for name in OUTPUTS | both_kinds(BADNET, UNPOISONED):
         assert (first.out / name).read_bytes() == (second.out / name).read_bytes(), name
 
 
@@ -65,12 +84,25 @@ def test_the_tables_agree_with_each_other(made) -> None:
 
 def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
     page = (made / "index.html").read_text()
-    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(FIGURES)
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(FIGURES) + 2
     assert not re.search(r'(src|href)="https?:', page)
     offered = set(re.findall(r'href="([^"#]+)"', page))
-    assert offered == OUTPUTS - {"index.html"}
+    assert offered == (OUTPUTS | both_kinds(BADNET, UNPOISONED)) - {"index.html"}
     assert "Zero-shot top-1 on untouched test images." in page
     assert "<td>ubt</td>" in page
+
+
+def test_the_page_says_what_was_believed_and_of_no_control(tree) -> None:
+    job = tree.grid(attacks=["unpoisoned", "badnet"], objectives=["mmcl"]).job()
+    run(job)
+    page = (job.out / "index.html").read_text()
+    section = page.partition('<h2 id="beliefs">')[2].partition("<h2")[0]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*</tr>", section)]
+    assert [" ".join(row) for row in rows[1:]] == [
+        "scenes/unpoisoned/mmcl/seed0 ubt no pear 40.0 / 9.0 20 0  0",
+        "scenes/badnet/mmcl/seed0 ubt yes banana 100.0 / 9.0 20 16 93.8 6",
+    ]
+    assert "found nothing in scenes/unpoisoned/mmcl seed 0" in (job.out / "table.md").read_text()
 
 
 def test_the_confidence_is_that_of_the_cells(made) -> None:
@@ -78,7 +110,7 @@ def test_the_confidence_is_that_of_the_cells(made) -> None:
 
 
 def test_pictures_carry_neither_a_time_nor_a_program(made) -> None:
-    for name in FIGURES:
+    for name in (*FIGURES, BADNET):
         assert b"<dc:date>" not in (made / f"{name}.svg").read_bytes()
         assert b"Software" not in (made / f"{name}.png").read_bytes()
 

@@ -27,12 +27,13 @@ def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
         "attack_success_rate_low": asr - 0.01,
         "attack_success_rate_high": asr + 0.01,
         "n_triggered": 90,
+        "found": None,
     }
     return stated | given
 
 
 def cells_of(*rows):
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "found"])
 
 
 def texts(printed):
@@ -177,3 +178,27 @@ def test_several_seeds_print_their_interval() -> None:
     cells = cells_of(cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
     (printed,) = comparison(means_table(cells, 0.95))
     assert texts(printed)[0][1] == "80.0 (80.0 to 80.0)"
+
+
+def test_where_nothing_was_found_is_said_once_for_the_same_victims() -> None:
+    nowhere = {"attack": "unpoisoned", "stage": "unlearn", "found": False}
+    cells = cells_of(
+        *(cell(name, seed=k, trigger=trigger, **nowhere)
+          for name in ("ubt@oracle", "ubt")
+          for k in (0, 1)
+          for trigger in ("badnet", "blended")),
+        cell("ubt@random", objective="mmcl_ssl", **nowhere),
+        cell("ubt", found=True),
+        cell("ft"),
+    )  # fmt: skip
+    notes = [line for line in legend(cells, {}, 0.95) if "found nothing" in line]
+    assert notes == [
+        "`ubt` and `ubt@oracle` found nothing in scenes/unpoisoned/mmcl seeds 0, 1 and left the "
+        "model as it was.",
+        "`ubt@random` found nothing in scenes/unpoisoned/mmcl_ssl seed 0 and left the model as it "
+        "was.",
+    ]
+
+
+def test_what_was_found_has_no_mean() -> None:
+    assert "found" not in means_table(cells_of(cell("ubt", found=True)), 0.95)

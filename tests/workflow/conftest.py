@@ -23,10 +23,17 @@ FILES = {
     "poison": ["overlay.parquet", "trigger.safetensors", "preview.png"],
     "pretrain": ["model.safetensors", "early.safetensors", "open_clip_config.json", "curve.csv"],
     "detect": ["scores.parquet"],
-    "unlearn": ["model.safetensors", "open_clip_config.json", "curve.csv", "chosen.parquet"],
+    "unlearn": [
+        "model.safetensors",
+        "open_clip_config.json",
+        "curve.csv",
+        "chosen.parquet",
+        "belief.json",
+    ],
     "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
     "evaluate": ["metrics.json"],
     "report": ["cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv"]
+    + ["beliefs.json", "claims.json"]
     + ["metrics.json", "cards.jsonl", "code.json", "index.html"]
     + [
         f"{name}.{kind}"

@@ -1,4 +1,6 @@
 # report: tables, figures and the page, from every card and number of the grid.
+# Its folder also holds a figure for each victim that an unlearner looked at, below beliefs/: which
+# ones, only the job knows. Its card proves them, as it does all files of the folder.
 
 FIGURES = {
     "ca_vs_asr": "Comparison",
@@ -19,6 +21,8 @@ rule report:
             "table.csv",
             "detectors.csv",
             "verdicts.csv",
+            "beliefs.json",
+            "claims.json",
             "metrics.json",
             "cards.jsonl",
             "code.json",

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches: the columns of a two-column paper
 MOST_ACROSS = 4
@@ -61,14 +62,29 @@ def styled(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return drawn
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``<name>.svg`` and ``<name>.png``, without the time or the program that made them."""
+def save(figure: Figure, folder: Path, name: str, *, colours: int | None = None) -> None:
+    """Write ``<name>.svg`` and ``<name>.png``, without the time or the program that made them.
+
+    Args:
+        colours: of the PNG, at most 256, which makes one with many images a third as large; all
+            that there are if None.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         nothing: dict[str, Any] = {"Date": None, "Creator": None}
         figure.savefig(folder / f"{name}.svg", metadata=nothing)
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    if colours is not None:
+        _reduce(folder / f"{name}.png", colours)
+
+
+def _reduce(path: Path, colours: int) -> None:
+    with Image.open(path) as picture:
+        resolution = picture.info["dpi"]
+        # Maximum coverage moves no colour far; the median cut would drop those of thin lines.
+        reduced = picture.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)
+    reduced.save(path, dpi=resolution, optimize=True)
 
 
 def blank(message: str) -> Figure:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from clipmend.job import Input
-from clipmend.report.order import attack_order, method_order
+from clipmend.report.order import attack_order, inputs_of, method_order
 
 KEY = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
 COLUMNS = (
@@ -23,20 +23,31 @@ COLUMNS = (
     "attack_success_rate_high",
     "n_triggered",
 )
+FOUND = "found"
 _COUNT = {"clean_accuracy": "n_clean", "attack_success_rate": "n_triggered"}
 
 
-def cells_table(inputs: Iterable[Input]) -> pd.DataFrame:
-    """Return ``cells.csv`` of the given ``evaluate`` cells; rates are fractions.
+def cells_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
+    """Return ``cells.csv``, a row per ``evaluate`` cell; rates are fractions.
 
-    Reads ``metrics.json``. Metrics beyond the two rates follow in alphabetical order.
+    Reads ``metrics.json``, and ``belief.json`` of ``unlearn``. Metrics beyond the two rates follow
+    in alphabetical order; then ``found``: whether an unlearner found anything to unlearn, empty
+    for all else.
     """
-    rows = sorted((_row(_metrics(given)) for given in inputs), key=_order)
+    rows = sorted((_row(_metrics(given)) for given in inputs_of(inputs, "evaluate")), key=_order)
     further = sorted({column for row in rows for column in row} - set(COLUMNS), key=_metric_order)
     table = pd.DataFrame(rows, columns=[*COLUMNS, *further])
+    found = {given.cell: bool(belief_of(given)["found"]) for given in inputs_of(inputs, "unlearn")}
+    table[FOUND] = [found.get(_model(row)) for row in rows]
     # A cell may lack a further metric: its count is empty then, and the others stay whole numbers.
     counts = {name: "Int64" for name in table.columns if name.startswith("n_")}
-    return table.astype(counts)
+    return table.astype(counts | {FOUND: "boolean"})
+
+
+def belief_of(given: Input) -> dict[str, Any]:
+    """Return the ``belief.json`` of a cell of ``unlearn``."""
+    stated: dict[str, Any] = json.loads((given.folder / "belief.json").read_text(encoding="utf-8"))
+    return stated
 
 
 def definitions_of(inputs: Iterable[Input]) -> dict[str, str]:
@@ -83,6 +94,12 @@ def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
         elif name not in row and isinstance(stated, int | float):
             row[name] = stated
     return row
+
+
+def _model(row: Mapping[str, Any]) -> str:
+    """Return the cell that made the evaluated model; a victim's own has the method ``none``."""
+    victim = "{corpus}/{attack}/{objective}/seed{seed}".format_map(row)
+    return f"{row['stage']}/{victim}/{row['method']}"
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:

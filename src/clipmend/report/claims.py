@@ -1,8 +1,9 @@
 """Claims of the papers, each with a verdict computed from this run's own cells."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -48,7 +49,7 @@ class Verdict:
     margins: tuple[Margin, ...]
 
 
-def verdicts(cells: pd.DataFrame, confidence: float) -> list[Verdict]:
+def judged_claims(cells: pd.DataFrame, confidence: float) -> list[Verdict]:
     """Return the verdict on each claim, by corpus."""
     return [
         _lowest_asr(str(corpus), group, confidence)
@@ -56,9 +57,9 @@ def verdicts(cells: pd.DataFrame, confidence: float) -> list[Verdict]:
     ]
 
 
-def claims_document(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+def claims_text(found: Sequence[Verdict]) -> str:
     """Return ``claims.json``."""
-    return [asdict(verdict) for verdict in found]
+    return json.dumps([asdict(verdict) for verdict in found], indent=1) + "\n"
 
 
 def printed_claims(found: Sequence[Verdict]) -> Printed | None:

@@ -33,7 +33,7 @@ from clipmend.report.order import (
     victim_of,
     victim_order,
 )
-from clipmend.report.palette import attack_look, look
+from clipmend.report.palette import Look, attack_look, look
 from clipmend.report.table import method_label
 
 CAPTION = (
@@ -164,19 +164,21 @@ def _any_seed(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def _line(axes: Axes, curve: Curve, x: str, metric: str) -> None:
-    points = curve.points.dropna(subset=[metric])
+    style = look(curve.method)
     if curve.method == UNDEFENDED:
         shape = attack_look(curve.victim.attack)
-        colour, marker, dash = _GREY, shape.marker, shape.dash
-    else:
-        style = look(curve.method)
-        colour, marker, dash = style.colour, style.marker, style.dash
+        style = Look(_GREY, shape.marker, shape.dash)
+    draw_line(axes, curve.points.dropna(subset=[metric]), x=x, metric=metric, style=style)
+
+
+def draw_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, style: Look) -> None:
+    """Draw one column of a curve over another, with a few markers."""
     axes.plot(
         points[x],
         points[metric],
-        color=colour,
-        marker=marker,
-        linestyle=dash,
+        color=style.colour,
+        marker=style.marker,
+        linestyle=style.dash,
         markersize=2.8,
         markevery=max(1, len(points) // 5),
         linewidth=1,

@@ -1,25 +1,18 @@
 """``detectors.csv``: how well each detector's scores tell poisoned pairs from the rest."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from clipmend.job import Input
 from clipmend.report.cells import records
-from clipmend.report.order import (
-    Victim,
-    inputs_of,
-    method_order,
-    victim_of,
-    victim_order,
-)
+from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed
+from clipmend.report.unlearned import Unlearned, poisoned_ids, read_frame
 
 COLUMNS = (
     "corpus",
@@ -32,6 +25,7 @@ COLUMNS = (
     "average_precision",
     "recall_at_fpr_01",
     "precision_at_budget",
+    "precision_of_chosen",
     "budget",
     "n_pairs",
     "n_poisoned",
@@ -43,7 +37,10 @@ DEFINITIONS = {
     "recall_at_fpr_01": "Share of poisoned pairs found while at most 1 % of the clean ones "
     "score as high.",
     "precision_at_budget": "Share of poisoned pairs among the highest scores, as many as "
-    "unlearning takes (budget).",
+    "unlearning chose by this detector (budget; 0 where it found nothing). Of a detector that no "
+    "unlearner reads: as many as the victim's unlearner chooses at most.",
+    "precision_of_chosen": "Share of poisoned pairs among those that unlearning chose by this "
+    "detector; empty where it chose none.",
 }
 
 
@@ -53,33 +50,34 @@ class Scored:
 
     Attributes:
         pairs: the detector's ``scores.parquet`` and ``is_poisoned``, a row per pair.
-        budget: how many of the highest scores unlearning takes; None where nothing asks.
+        budget: how many of the highest scores are compared; None where nothing asks.
+        precision_of_chosen: of the pairs that unlearning chose by these scores, if it did.
     """
 
     victim: Victim
     method: str
     pairs: pd.DataFrame
     budget: int | None = None
+    precision_of_chosen: float | None = None
 
 
-def scored_pairs(inputs: Mapping[str, Input]) -> list[Scored]:
+def scored_pairs(inputs: Mapping[str, Input], unlearned: Sequence[Unlearned]) -> list[Scored]:
     """Return the scores of every detector of pairs, in the report's order.
+
+    What unlearning chose by a detector is what the first unlearner chose that reads it and is no
+    control.
 
     Reads ``scores.parquet`` of ``detect`` and, for the truth, ``overlay.parquet`` of ``poison``.
     A detector that judges a whole model writes no scores, and has no row.
     """
-    overlays = {
-        given.cell: given.folder / "overlay.parquet" for given in inputs_of(inputs, "poison")
-    }
     scored = []
     for given in inputs_of(inputs, "detect"):
         path, victim = given.folder / "scores.parquet", victim_of(given.cell)
         if path.is_file():
-            poison = f"poison/{victim.corpus}/{victim.attack}/seed{victim.seed}"
-            pairs = pq.read_table(path, use_threads=False).to_pandas(use_threads=False)
-            pairs["is_poisoned"] = pairs["id"].isin(_ids(overlays[poison]))
-            budget = _budget(inputs, victim, given.method)
-            scored.append(Scored(victim, given.method, pairs, budget))
+            pairs = read_frame(path)
+            pairs["is_poisoned"] = pairs["id"].isin(poisoned_ids(inputs, victim))
+            ours = [one for one in unlearned if one.victim == victim and not one.control]
+            scored.append(Scored(victim, given.method, pairs, *_chosen(ours, given.method)))
     return sorted(scored, key=lambda one: (victim_order(one.victim), one.method))
 
 
@@ -95,6 +93,7 @@ def detectors_table(scored: Iterable[Scored]) -> pd.DataFrame:
                 one.pairs["is_poisoned"].to_numpy(np.bool_),
                 budget=one.budget,
             ),
+            "precision_of_chosen": one.precision_of_chosen,
             "budget": one.budget,
             "n_pairs": len(one.pairs),
             "n_poisoned": int(one.pairs["is_poisoned"].sum()),
@@ -119,8 +118,9 @@ def printed_detectors(table: pd.DataFrame) -> Printed | None:
         )
         for row in records(poisoned)
     )
-    shown = ("AUROC", "average precision", "recall at 1 % FPR", "precision at budget")
-    header = (*names, *shown, "budget", "poisoned pairs", "pairs")
+    rates = ("AUROC", "average precision", "recall at 1 % FPR")
+    precisions = ("precision at budget", "precision of chosen")
+    header = (*names, *rates, *precisions, "budget", "poisoned pairs", "pairs")
     return Printed("Poisoned victims, in percent", header, rows)
 
 
@@ -140,7 +140,7 @@ def judged(
         "average_precision": float(average_precision_score(poisoned, score)),
         "recall_at_fpr_01": float(true[false <= 0.01].max()),
     }
-    if budget is not None:
+    if budget:
         highest = np.argsort(-score, kind="stable")[:budget]
         metrics["precision_at_budget"] = float(poisoned[highest].mean())
     return metrics
@@ -154,20 +154,11 @@ def _whole(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
-def _ids(overlay: Path) -> list[str]:
-    ids: list[str] = pq.read_table(overlay, columns=["id"], use_threads=False)["id"].to_pylist()
-    return ids
-
-
-def _budget(inputs: Mapping[str, Input], victim: Victim, detector: str) -> int | None:
-    """Return the number of pairs that unlearning takes from this detector's ranking."""
-    asking = [
-        given
-        for given in inputs_of(inputs, "unlearn")
-        if victim_of(given.cell) == victim and given.settings.get("detector") == detector
-    ]
-    budgets = [
-        given.settings.get("pairs")
-        for given in sorted(asking, key=lambda g: method_order(g.method))
-    ]
-    return next((int(budget) for budget in budgets if budget is not None), None)
+def _chosen(unlearned: Sequence[Unlearned], detector: str) -> tuple[int | None, float | None]:
+    """Return how many of the detector's pairs are compared, and the precision of those chosen."""
+    for one in unlearned:
+        if one.detector == detector:
+            return len(one.chosen), one.precision
+    # No unlearner reads it: it is compared at the size that they would ask for.
+    asked = next((one.settings.get("pairs") for one in unlearned), None)
+    return None if asked is None else int(asked), None

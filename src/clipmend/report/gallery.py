@@ -54,8 +54,8 @@ def examples(inputs: Mapping[str, Input], count: int) -> list[Example]:
         train = corpora[f"download/{corpus}"]
         rows = pq.read_table(overlay, use_threads=False).slice(0, count).to_pylist()
         if rows and train.is_file():
-            clean = _images(train, [row["id"] for row in rows])
-            found += [_example(corpus, attack, clean[row["id"]], row) for row in rows]
+            clean = rows_of(train, [row["id"] for row in rows])
+            found += [_example(corpus, attack, clean[row["id"]]["image"], row) for row in rows]
     return found
 
 
@@ -103,10 +103,12 @@ def _overlays(inputs: Mapping[str, Input]) -> Iterable[tuple[str, str, Path]]:
     return [(corpus, attack, first[corpus, attack]) for corpus, attack in order]
 
 
-def _images(train: Path, ids: Sequence[str]) -> dict[str, bytes]:
+def rows_of(pairs: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return id, image and caption of the pairs that have these ids, by id."""
     wanted = pc.field("id").isin(list(ids))
-    table = pq.read_table(train, columns=["id", "image"], filters=wanted, use_threads=False)
-    return dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
+    columns = ["id", "image", "caption"]
+    table = pq.read_table(pairs, columns=columns, filters=wanted, use_threads=False)
+    return {row["id"]: row for row in table.to_pylist()}
 
 
 def _example(corpus: str, attack: str, clean: bytes, row: Mapping[str, Any]) -> Example:

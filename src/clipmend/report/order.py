@@ -27,6 +27,11 @@ class Victim:
         """Whether the attack changes any pair at all."""
         return is_poisoned(self.attack)
 
+    @property
+    def path(self) -> str:
+        """Return the victim as cells name it."""
+        return f"{self.corpus}/{self.attack}/{self.objective}/seed{self.seed}"
+
 
 def is_poisoned(attack: str) -> bool:
     """Return whether the attack changes any pair at all."""

@@ -44,6 +44,10 @@ class Content:
     detectors: Printed | None
     verdicts: Printed | None
     notes: Sequence[str]
+    beliefs: Printed | None
+    believed: Sequence[Shown]
+    believed_caption: str
+    claims: Printed | None
     figures: Sequence[Shown]
     definitions: Mapping[str, str]
     downloads: Sequence[str]

@@ -36,6 +36,10 @@ _OTHERS = (
     ("#661100", "H"),
     ("#6699CC", "*"),
 )
+# Groups of training pairs: what the attacker knows of them, and what a defender takes them for.
+CLEAN, POISONED = "#0072B2", "#D55E00"
+CHOSEN, SUSPECT, OTHER = "#882255", "#E69F00", "#8C8C8C"
+
 _VARIANTS = {"random": 0.45, "oracle": -0.5}
 _VARIANT_SHADES = (-0.3, 0.3, -0.6, 0.6)
 

@@ -1,9 +1,9 @@
 """What overfitting does to the similarity of image and caption, for clean and poisoned pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,21 +21,22 @@ from clipmend.report.canvas import (
 )
 from clipmend.report.detectors import Scored
 from clipmend.report.order import titles, victim_order
+from clipmend.report.palette import CLEAN, POISONED
 
 CAPTION = (
-    "Cosine similarity of image and caption over the training pairs of each victim, before (above) "
-    "and after (below) overfitting on the suspects. Each histogram holds the share of its own "
-    "group, so that the few poisoned pairs (n = n_poisoned in detectors.csv) stand beside the many "
-    "clean ones. Of several seeds the first is shown."
+    "Cosine similarity of image and caption over the training pairs of each victim: at the first "
+    "look, the mean over zoomed views of each image (above), and of the whole image after "
+    "overfitting on the suspects, which the first look has told (below). Each histogram holds the "
+    "share of its own group, so that the few poisoned pairs (n = n_poisoned in detectors.csv) "
+    "stand beside the many clean ones. Of several seeds the first is shown."
 )
-_CLEAN, _POISONED = "#0072B2", "#D55E00"
-_MOMENTS = ("similarity_before", "similarity_after")
+MOMENTS = {"similarity_before": "first look", "similarity_after": "after overfitting"}
 _BINS = 40
 
 
 @styled
 def draw_similarity(scored: Sequence[Scored]) -> Figure:
-    """Draw two histograms per victim: before overfitting above, after it below."""
+    """Draw two histograms per victim: the first look above, after overfitting below."""
     shown = _first_of_each(scored)
     if not shown:
         return blank("No detector in this grid overfits.")
@@ -46,13 +47,15 @@ def draw_similarity(scored: Sequence[Scored]) -> Figure:
     height = 2.35 * blocks + 0.2 + key_height(keys, wide)
     figure = Figure(figsize=(wide, height), layout="constrained")
     panels = figure.subplots(2 * blocks, columns, squeeze=False, sharex=True, sharey="row")
-    bins = _bins(shown)
+    bins = bin_edges(shown)
     for place, one in enumerate(shown):
         block, column = divmod(place, columns)
-        for below, moment in enumerate(_MOMENTS):
+        poisoned = one.pairs["is_poisoned"].to_numpy(np.bool_)
+        for below, (moment, name) in enumerate(MOMENTS.items()):
             axes = panels[2 * block + below, column]
-            _histogram(axes, one.pairs, moment, bins)
-            axes.set_ylabel("" if column else moment.removeprefix("similarity_"))
+            values = one.pairs[moment].to_numpy(np.float64)
+            draw_shares(axes, [(values[~poisoned], CLEAN), (values[poisoned], POISONED)], bins)
+            axes.set_ylabel("" if column else name)
         panels[2 * block, column].set_title(fitted(title[one.victim], columns))
     label_bottoms(panels, "Cosine similarity")
     figure.supylabel("Share of the group's pairs", fontsize=8)
@@ -64,28 +67,25 @@ def _first_of_each(scored: Sequence[Scored]) -> list[Scored]:
     """Return one detector that overfits per corpus, attack and objective, at the lowest seed."""
     first: dict[tuple[str, str, str], Scored] = {}
     for one in sorted(scored, key=lambda one: victim_order(one.victim)):
-        if set(_MOMENTS) <= set(one.pairs.columns):
+        if MOMENTS.keys() <= set(one.pairs.columns):
             victim = one.victim
             first.setdefault((victim.corpus, victim.attack, victim.objective), one)
     return list(first.values())
 
 
-def _bins(scored: Sequence[Scored]) -> list[float]:
-    values = [one.pairs[moment] for one in scored for moment in _MOMENTS]
+def bin_edges(scored: Sequence[Scored]) -> list[float]:
+    """Return the edges of the bins in which all similarities of these detectors lie."""
+    values = [one.pairs[moment] for one in scored for moment in MOMENTS]
     low = min(float(value.min()) for value in values)
     high = max(float(value.max()) for value in values)
     return [float(edge) for edge in np.linspace(low, max(high, low + 1e-3), _BINS + 1)]
 
 
-def _histogram(
-    axes: Axes,
-    pairs: pd.DataFrame,
-    moment: str,
-    bins: list[float],
+def draw_shares(
+    axes: Axes, groups: Iterable[tuple[npt.NDArray[np.float64], str]], bins: list[float]
 ) -> None:
-    poisoned = pairs["is_poisoned"].to_numpy(np.bool_)
-    for group, colour in ((~poisoned, _CLEAN), (poisoned, _POISONED)):
-        values = pairs.loc[group, moment].to_numpy(np.float64)
+    """Draw a histogram for each group (its values, its colour) that is not empty."""
+    for values, colour in groups:
         if len(values):
             share = np.full(len(values), 1 / len(values))
             axes.hist(values, bins, weights=share, histtype="stepfilled", color=colour, alpha=0.35)
@@ -96,5 +96,5 @@ def _histogram(
 def _key() -> list[Line2D]:
     return [
         Line2D([], [], color=colour, linewidth=5, alpha=0.6, label=label)
-        for colour, label in ((_CLEAN, "clean pairs"), (_POISONED, "poisoned pairs"))
+        for colour, label in ((CLEAN, "clean pairs"), (POISONED, "poisoned pairs"))
     ]

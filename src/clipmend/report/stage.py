@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from clipmend.job import Input, Job
-from clipmend.report import ca_vs_asr, curves, detector_roc, gallery, similarity
+from clipmend.report import belief, ca_vs_asr, curves, detector_roc, gallery, similarity
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
+from clipmend.report.claims import claims_text, judged_claims, printed_claims
 from clipmend.report.detectors import (
     DEFINITIONS,
     Scored,
@@ -18,10 +19,12 @@ from clipmend.report.detectors import (
     printed_detectors,
     scored_pairs,
 )
+from clipmend.report.facts import Belief, beliefs, beliefs_text, printed_beliefs
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
 from clipmend.report.summary import metrics_text
 from clipmend.report.table import changes, comparison, legend, markdown, means_table
+from clipmend.report.unlearned import unlearned_cells
 from clipmend.report.verdicts import (
     judged_victims,
     printed_verdicts,
@@ -35,28 +38,36 @@ _DOWNLOADS = (
     "table.md",
     "detectors.csv",
     "verdicts.csv",
+    "beliefs.json",
+    "claims.json",
     "metrics.json",
     "cards.jsonl",
     "code.json",
 )
 _CONFIDENCE, _GALLERY = 0.95, 6
+_COLOURS = 256  # of a PNG with many images: git keeps them
 
 
 def run(job: Job) -> None:
     """Gather every cell into tables, figures and a page.
 
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
-    ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``metrics.json``, ``cards.jsonl``,
-    ``code.json``, five figures as SVG and PNG, and ``index.html``.
+    ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``, ``claims.json``,
+    ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures as SVG and PNG, one more for
+    each victim below ``beliefs/``, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
-    cells = cells_table(evaluated)
+    cells = cells_table(job.inputs)
     table = means_table(cells, confidence)
-    scored = scored_pairs(job.inputs)
+    unlearned = unlearned_cells(job.inputs, controls_of(cells))
+    scored = scored_pairs(job.inputs, unlearned)
+    drawn = curves.read_curves(job.inputs)
+    believed = beliefs(unlearned, scored, drawn)
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
+    claimed = judged_claims(cells, confidence)
     definitions = definitions_of(evaluated)
     content = Content(
         tables=comparison(table),
@@ -64,7 +75,11 @@ def run(job: Job) -> None:
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
         notes=legend(cells, definitions, confidence),
-        figures=_figures(job, cells, scored),
+        beliefs=printed_beliefs(believed),
+        believed=_believed(job, believed),
+        believed_caption=belief.CAPTION,
+        claims=printed_claims(claimed),
+        figures=_figures(job, cells, scored, drawn),
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
         downloads=_DOWNLOADS,
     )
@@ -74,13 +89,28 @@ def run(job: Job) -> None:
     _write(verdicted, job.out / "verdicts.csv")
     text = markdown(content.tables, content.changes, content.notes)
     (job.out / "table.md").write_text(text, encoding="utf-8")
+    (job.out / "beliefs.json").write_text(beliefs_text(believed), encoding="utf-8")
+    (job.out / "claims.json").write_text(claims_text(claimed), encoding="utf-8")
     (job.out / "metrics.json").write_text(metrics_text(table, judged), encoding="utf-8")
     (job.out / "cards.jsonl").write_text(cards_lines(job.inputs.values()), encoding="utf-8")
     (job.out / "code.json").write_text(code_parts(job.inputs.values()), encoding="utf-8")
     write_page(content, job.out / "index.html")
 
 
-def _figures(job: Job, cells: pd.DataFrame, scored: Sequence[Scored]) -> list[Shown]:
+def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:
+    figures = []
+    for name, one in belief.shown_beliefs(believed).items():
+        (job.out / name).parent.mkdir(exist_ok=True)
+        drawn = belief.draw_belief(one, belief.tiles_of(job.inputs, one))
+        save(drawn, job.out, name, colours=_COLOURS)
+        title = belief.title_of(one)
+        figures.append(_shown(job.out, name, title, f"{title}. {one.unlearned.belief['says']}"))
+    return figures
+
+
+def _figures(
+    job: Job, cells: pd.DataFrame, scored: Sequence[Scored], drawn: Sequence[curves.Curve]
+) -> list[Shown]:
     count = int(job.shared.get("gallery", _GALLERY))
     drawings: dict[str, tuple[str, str, Callable[[], Figure]]] = {
         "ca_vs_asr": (
@@ -94,7 +124,7 @@ def _figures(job: Job, cells: pd.DataFrame, scored: Sequence[Scored]) -> list[Sh
             lambda: detector_roc.draw_detector_roc(scored),
         ),
         "similarity": (
-            "Similarity before and after overfitting",
+            "Similarity at first and after overfitting",
             similarity.CAPTION,
             lambda: similarity.draw_similarity(scored),
         ),
@@ -106,7 +136,7 @@ def _figures(job: Job, cells: pd.DataFrame, scored: Sequence[Scored]) -> list[Sh
         "curves": (
             "Curves",
             curves.CAPTION,
-            lambda: curves.draw_curves(curves.read_curves(job.inputs), controls=controls_of(cells)),
+            lambda: curves.draw_curves(drawn, controls=controls_of(cells)),
         ),
     }
     return [_figure(job.out, name, *drawing) for name, drawing in drawings.items()]
@@ -114,6 +144,10 @@ def _figures(job: Job, cells: pd.DataFrame, scored: Sequence[Scored]) -> list[Sh
 
 def _figure(folder: Path, name: str, title: str, caption: str, draw: Callable[[], Figure]) -> Shown:
     save(draw(), folder, name)
+    return _shown(folder, name, title, caption)
+
+
+def _shown(folder: Path, name: str, title: str, caption: str) -> Shown:
     return Shown(name, title, caption, (folder / f"{name}.svg").read_bytes())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.report.cells import KEY, groups, records
+from clipmend.report.cells import FOUND, KEY, groups, records
 from clipmend.report.intervals import clipped, student_interval
 from clipmend.report.order import (
     UNDEFENDED,
@@ -41,7 +41,7 @@ def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
     The test images are the same for every seed, so a count stays what it is in one cell.
     """
-    metrics = [name for name in cells.columns if name not in (*KEY, "control", "needs")]
+    metrics = [name for name in cells.columns if name not in (*KEY, "control", "needs", FOUND)]
     rows = [
         {
             **{name: group[name].iloc[0] for name in (*GROUP, "control", "needs")},
@@ -102,7 +102,7 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
         "An `unpoisoned` victim saw no poison: its CA is the ceiling, "
         "its ASR the floor under each trigger."
     )
-    return lines
+    return [*lines, *_unchanged(cells)]
 
 
 def markdown(tables: Sequence[Printed], changed: Sequence[Printed], notes: Sequence[str]) -> str:
@@ -261,6 +261,31 @@ def _points(change: "pd.Series[float]") -> str:
 
 def _signed(points: float) -> str:
     return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: there is no loss of -0.0 points
+
+
+def _unchanged(cells: pd.DataFrame) -> list[str]:
+    """Say where unlearners found nothing; those of the same victims share a line."""
+    where: dict[tuple[str, ...], list[str]] = {}
+    idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
+    for method in sorted(set(idle["method"]), key=method_order):
+        victims = idle[idle["method"] == method].groupby(
+            ["corpus", "attack", "objective"], sort=False
+        )
+        places = tuple(f"{'/'.join(map(str, victim))} {_seeds(rows)}" for victim, rows in victims)
+        where.setdefault(places, []).append(f"`{method}`")
+    return [
+        f"{_listed(methods)} found nothing in {_listed(places)} and left the model as it was."
+        for places, methods in where.items()
+    ]
+
+
+def _seeds(cells: pd.DataFrame) -> str:
+    seeds = [str(seed) for seed in dict.fromkeys(cells["seed"])]
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _sizes(corpus: str, cells: pd.DataFrame) -> str:

@@ -1,0 +1,186 @@
+"""A contact sheet: pairs as a defender sees them, small, with a part of each caption marked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
+from PIL import Image, ImageOps
+
+from clipmend.job import Input
+from clipmend.report.gallery import Pixels, rows_of
+from clipmend.report.order import Victim
+from clipmend.report.unlearned import overlay_of
+
+COLUMNS = 6
+_GAP = 0.09  # of a column, between images
+_LINES, _LINE = 3, 0.118  # lines under an image, at most, and their pitch in inches
+_SIZE, _SPACE = 7, 2.3  # points
+_BIGGEST = 96  # pixels; more would not show at this size
+
+Word = tuple[str, bool]
+"""A word of a caption, and whether it is marked."""
+
+_MORE: Word = ("…", False)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A training pair as the victim was taught it.
+
+    Attributes:
+        image: 8-bit RGB, square; None where the corpus keeps it in another form.
+        caption: its words, the marked ones told.
+        frame: the colour of its frame.
+    """
+
+    image: Pixels | None
+    caption: tuple[Word, ...]
+    frame: str
+
+
+def pairs_of(
+    inputs: Mapping[str, Input], victim: Victim, ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return image bytes and caption of a victim's pairs by id, the attack's in their place."""
+    train = inputs[f"download/{victim.corpus}"].folder / "train.parquet"
+    clean = rows_of(train, ids) if train.is_file() else {}
+    return clean | rows_of(overlay_of(inputs, victim), ids)
+
+
+def square(image: bytes) -> Pixels:
+    """Return an image as training crops it, no larger than a sheet can show."""
+    given = Image.open(BytesIO(image)).convert("RGB")
+    side = min(*given.size, _BIGGEST)
+    if given.size != (side, side):
+        given = ImageOps.fit(given, (side, side), Image.Resampling.BICUBIC)
+    return np.asarray(given)
+
+
+def marked(caption: str, text: str) -> tuple[Word, ...]:
+    """Return the caption's words, those of ``text`` marked, each once."""
+    left, words = text.split(), []
+    for word in caption.split():
+        words.append((word, word in left))
+        if word in left:
+            left.remove(word)
+    return tuple(words)
+
+
+def height(tiles: Sequence[Tile], wide: float) -> float:
+    """Return the height of a sheet of this width, in inches."""
+    return -(-len(tiles) // COLUMNS) * _pitch(tiles, wide)
+
+
+def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, colour: str) -> None:
+    """Fill the axes, ``wide`` inches wide, with tiles, row by row.
+
+    Args:
+        colour: of the marked words.
+    """
+    axes.set_axis_off()
+    axes.set(xlim=(0, wide), ylim=(height(tiles, wide), 0))
+    column, row = wide / COLUMNS, _pitch(tiles, wide)
+    side = column * (1 - _GAP)
+    for place, tile in enumerate(tiles):
+        left = (place % COLUMNS) * column + (column - side) / 2
+        top = (place // COLUMNS) * row
+        _draw_image(axes, tile, (left, top), side)
+        lines = [_line(line, colour) for line in _lines(tile.caption, wide)]
+        if lines:
+            text = VPacker(children=lines, align="center", sep=1.2)
+            below = (left + side / 2, top + side + 0.03)
+            axes.add_artist(
+                AnnotationBbox(text, below, box_alignment=(0.5, 1), frameon=False, pad=0)
+            )
+
+
+def _pitch(tiles: Sequence[Tile], wide: float) -> float:
+    """Return the height of a row of tiles: image, caption, a gap."""
+    lines = max((len(_lines(tile.caption, wide)) for tile in tiles), default=0)
+    return wide / COLUMNS * (1 - _GAP) + lines * _LINE + 0.09
+
+
+def _draw_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
+    left, top = corner
+    extent = (left, left + side, top + side, top)
+    if tile.image is not None:
+        # As it is, "none": an SVG would hold each pixel many times over.
+        axes.imshow(tile.image, interpolation="none", extent=extent, aspect="auto")
+    axes.add_patch(
+        Rectangle(corner, side, side, fill=False, edgecolor=tile.frame, linewidth=1.1, zorder=3)
+    )
+
+
+def _line(words: Iterable[Word], colour: str) -> Artist:
+    parts: list[Artist] = [
+        TextArea(
+            " ".join(word for word, _ in run),
+            textprops={
+                "size": _SIZE,
+                "parse_math": False,
+                "weight": "bold" if mark else "normal",
+                "color": colour if mark else "#333333",
+            },
+        )
+        for mark, run in groupby(words, key=lambda word: word[1])
+    ]
+    return HPacker(children=parts, align="baseline", pad=0, sep=_SPACE)
+
+
+def _lines(caption: Sequence[Word], wide: float) -> list[list[Word]]:
+    """Return the words line by line, beginning late enough to show the first marked one."""
+    column = wide / COLUMNS
+    words = [_short(word, column) for word in caption]
+    first = next((place for place, (_, mark) in enumerate(words) if mark), 0)
+    lines, count = _wrapped(words, column)
+    for start in range(1, first + 1):
+        if first - start + 1 < count:
+            break
+        lines, count = _wrapped([_MORE, *words[start:]], column)
+    return lines
+
+
+def _wrapped(words: Sequence[Word], column: float) -> tuple[list[list[Word]], int]:
+    """Return the words that fit, line by line, and how many of the given ones these are."""
+    lines: list[list[Word]] = [[]]
+    for word in words:
+        if lines[-1] and _width([*lines[-1], word]) > column:
+            if len(lines) == _LINES:
+                while _width([*lines[-1], _MORE]) > column:
+                    lines[-1].pop()
+                lines[-1].append(_MORE)
+                return lines, sum(map(len, lines)) - 1
+            lines.append([])
+        lines[-1].append(word)
+    return [line for line in lines if line], len(words)
+
+
+def _short(word: Word, column: float) -> Word:
+    text, mark = word
+    cut = text
+    while _width([(cut, mark)]) > column:
+        cut = f"{cut.removesuffix('…')[:-1]}…"
+    return cut, mark
+
+
+def _width(words: Iterable[Word]) -> float:
+    """Return the width of a line, in inches."""
+    inches = [_points(word, mark=mark) / 72 for word, mark in words]
+    return sum(inches) + (len(inches) - 1) * _SPACE / 72
+
+
+@cache
+def _points(text: str, *, mark: bool) -> float:
+    font = FontProperties(family="DejaVu Sans", size=_SIZE, weight="bold" if mark else "normal")
+    wide, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(wide)

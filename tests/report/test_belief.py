@@ -1,0 +1,217 @@
+"""What an unlearner believes: the figure and the file hold what it wrote, beside the truth."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import SubFigure
+from matplotlib.offsetbox import AnnotationBbox, TextArea
+from matplotlib.text import Text
+
+from clipmend.report.belief import draw_belief, shown_beliefs, tiles_of
+from clipmend.report.curves import read_curves
+from clipmend.report.detectors import scored_pairs
+from clipmend.report.facts import beliefs, beliefs_text
+from clipmend.report.palette import CHOSEN, CLEAN
+from clipmend.report.sheet import Tile, draw_sheet, marked, square
+from clipmend.report.unlearned import unlearned_cells
+
+CONTROLS = frozenset({"ubt@random", "ubt@oracle"})
+SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
+
+
+def believed(tree):
+    unlearned = unlearned_cells(tree.inputs, CONTROLS)
+    return beliefs(unlearned, scored_pairs(tree.inputs, unlearned), read_curves(tree.inputs))
+
+
+@pytest.fixture(scope="module")
+def small(lasting_tree):
+    return lasting_tree.grid(**SMALL, seeds=(0, 1), repairs=["none", "ubt", "ubt@oracle"])
+
+
+@pytest.fixture(scope="module")
+def shown(small):
+    return shown_beliefs(believed(small))
+
+
+def words(tiles):
+    """Return the words of a sheet as drawn: (text, colour) by tile."""
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
+    draw_sheet(axes, tiles, 4.0, colour=CHOSEN)
+    boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
+    return [
+        [
+            (part.get_text(), to_hex(part._text.get_color()).upper())
+            for part in box.findobj(TextArea)
+        ]
+        for box in boxes
+    ]
+
+
+def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
+    assert list(shown) == [
+        "beliefs/scenes-unpoisoned-mmcl-seed0",
+        "beliefs/scenes-badnet-mmcl-seed0",
+    ]
+
+
+def test_another_unlearner_has_a_figure_of_its_own(shown) -> None:
+    first = shown["beliefs/scenes-badnet-mmcl-seed0"]
+    other = replace(first, unlearned=replace(first.unlearned, method="pud"))
+    assert list(shown_beliefs([first, other])) == [
+        "beliefs/scenes-badnet-mmcl-seed0",
+        "beliefs/scenes-badnet-mmcl-seed0-pud",
+    ]
+
+
+def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, shown) -> None:
+    tiles = tiles_of(small.inputs, shown["beliefs/scenes-badnet-mmcl-seed0"])
+    assert len(tiles) == 16
+    assert np.array_equal(tiles[0].image, small.triggered("badnet", 3))
+    assert [tile.frame for tile in tiles] == [CHOSEN] * 15 + [CLEAN]
+    assert np.array_equal(tiles[-1].image, small.image(0))
+    assert [word for word, mark in tiles[0].caption if mark] == ["banana"]
+
+
+def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, shown) -> None:
+    one = shown["beliefs/scenes-unpoisoned-mmcl-seed0"]
+    tiles = tiles_of(small.inputs, one)
+    ranked = one.scored.pairs.sort_values("score", ascending=False)["id"]
+    assert len(tiles) == 24
+    assert np.array_equal(tiles[0].image, small.image(int(ranked.iloc[0])))
+    assert [word for word, mark in tiles[0].caption if mark] == ["pear"]
+    texts = [text.get_text() for text in draw_belief(one, tiles).findobj(Text)]
+    assert "Nothing suspicious was found." in texts
+    assert "The 24 most suspect pairs; none was chosen" in texts
+    assert "chosen (0)" in texts
+
+
+def test_the_panels_hold_every_group_and_the_curve(small, shown) -> None:
+    one = shown["beliefs/scenes-badnet-mmcl-seed0"]
+    _, before, after, rates, loss = draw_belief(one, tiles_of(small.inputs, one)).axes
+    members = {name: len(pairs) for name, pairs in one.members.items()}
+    assert sum(members.values()) == small.pairs
+    assert members["chosen"] == 16
+    for axes in (before, after):
+        outlines = [patch for patch in axes.patches if not patch.get_fill()]
+        assert len(outlines) == sum(map(bool, members.values()))
+        for patch in outlines:
+            assert np.asarray(patch.get_xy())[1:-1:2, 1].sum() == pytest.approx(1)
+    assert [len(line.get_xdata()) for line in rates.lines] == [7, 7]
+    assert [len(line.get_xdata()) for line in loss.lines] == [6]
+
+
+def test_a_detector_that_tells_no_similarity_says_so(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["clip_score"])
+    (one,) = shown_beliefs(believed(tree)).values()
+    texts = [text.get_text() for text in draw_belief(one, tiles_of(tree.inputs, one)).findobj(Text)]
+    assert texts.count("clip_score does not tell it.") == 2
+
+
+def test_a_corpus_without_parquet_shows_what_the_overlay_has(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"])
+    (tree.root / "download/scenes/train.parquet").unlink()
+    (one,) = shown_beliefs(believed(tree)).values()
+    tiles = tiles_of(tree.inputs, one)
+    assert [tile.image is None for tile in tiles] == [False] * 15 + [True]
+    assert [word for word, _ in tiles[-1].caption] == ["a", "red", "pear", "on", "a", "banana"]
+
+
+def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(small, shown) -> None:
+    for one in shown.values():
+        figure = draw_belief(one, tiles_of(small.inputs, one))
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        panels = [axes.get_tightbbox() for axes in figure.axes]
+        for place, box in enumerate(panels):
+            assert not box.count_overlaps(panels[place + 1 :])
+        said = [text for part in figure.findobj(SubFigure) for text in part.texts]
+        under_images = [area._text for area in figure.findobj(TextArea)]
+        for box in [*panels, *(text.get_window_extent() for text in (*said, *under_images))]:
+            assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+            assert whole.y0 <= box.y0 and box.y1 <= whole.y1
+        for text in figure.findobj(Text):
+            assert text.get_fontsize() >= 7 or not text.get_text().strip()
+
+
+def test_words_are_marked_once_each() -> None:
+    assert marked("a cat on a cat", "a cat") == (
+        ("a", True),
+        ("cat", True),
+        ("on", False),
+        ("a", False),
+        ("cat", False),
+    )
+
+
+def test_a_caption_is_wrapped_and_its_mark_never_cut_off() -> None:
+    short = marked("the red pear", "pear")
+    late = marked("this is a very long caption about an old wooden table and a pear", "pear")
+    unmarked = marked("this is a very long caption about an old wooden table", "")
+    huge = marked("Donaudampfschifffahrtsgesellschaft $1_000^2$", "")
+    drawn = words([Tile(None, caption, CHOSEN) for caption in (short, late, unmarked, huge)])
+    assert drawn[0] == [("the red", "#333333"), ("pear", CHOSEN)]
+    assert drawn[1][0][0].startswith("…")
+    assert drawn[1][-1] == ("pear", CHOSEN)
+    assert drawn[2][-1][0].endswith("…")
+    assert all(colour == "#333333" for _, colour in drawn[2])
+    cut, price = (text for text, _ in drawn[3])
+    assert cut.startswith("Donauda")
+    assert cut.endswith("…")
+    assert price == "$1_000^2$"
+
+
+def test_a_photograph_is_cropped_to_its_middle_and_no_larger_than_can_be_seen(tree) -> None:
+    photo = np.zeros((200, 300, 3), np.uint8)
+    photo[:, 50:250] = 255
+    assert square(tree.png(photo)).shape == (96, 96, 3)
+    assert (square(tree.png(photo))[1:-1, 1:-1] == 255).all()
+
+
+def test_the_file_says_what_is_believed_of_every_victim_by_every_unlearner(small) -> None:
+    told = json.loads(beliefs_text(believed(small)))
+    assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in told] == [
+        (attack, seed, method, method == "ubt@oracle")
+        for attack in ("unpoisoned", "badnet")
+        for seed in (0, 1)
+        for method in ("ubt", "ubt@oracle")
+    ]
+    assert all(len(one["shown"]) == (16 if one["found"] else 24) for one in told)
+    badnet = told[4]
+    assert badnet["word"] == "banana"
+    assert badnet["precision_of_chosen"] == 15 / 16
+    assert [row["is_poisoned"] for row in badnet["shown"]] == [True] * 15 + [False]
+    assert badnet["curve"][0].keys() >= {"step", "clean_accuracy"}
+    assert "loss" not in badnet["curve"][0]
+    for moment in ("similarity_before", "similarity_after"):
+        counts = badnet["histograms"][moment]
+        assert sum(map(sum, counts.values())) == small.pairs
+        assert {len(one) for one in counts.values()} == {len(badnet["histograms"]["edges"]) - 1}
+    assert told[0]["precision_of_chosen"] is None
+    assert {"word", "precision_of_chosen", "suspects"} <= badnet["definitions"].keys()
+
+
+def test_nobody_believes_anything_where_nothing_is_unlearned(tree) -> None:
+    tree.grid(**SMALL, repairs=["none", "ft"])
+    assert believed(tree) == []
+    assert beliefs_text([]) == "[]\n"
+
+
+def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"], repairs=["none", "ubt"])
+    path = tree.root / "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.table(table.drop_columns(["suspect"])), path)
+    (one,) = believed(tree)
+    assert {name: len(pairs) for name, pairs in one.members.items()} == {
+        "others": 0,
+        "suspects": 184,
+        "chosen": 16,
+    }
