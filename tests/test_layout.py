@@ -13,6 +13,8 @@ PACKAGE = ROOT / "src" / "clipmend"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # A method lies in the package of its stage, and is named in that stage's parameters.
 HOMES = {stage: stage for stage in METHODS} | {"poison": "attacks"}
+# A practitioner's commands put stages together; only the command line stands on them.
+ABOVE = "practice"
 
 every_stage = pytest.mark.parametrize("stage", STAGES)
 every_module = pytest.mark.parametrize(
@@ -79,9 +81,20 @@ def test_no_stage_imports_another(stage: str) -> None:
 
 def test_the_ground_floor_imports_no_stage() -> None:
     stages = tuple(f"clipmend.{stage}." for stage in STAGES)
-    floor = [module for module in MODULES if module.relative_to(PACKAGE).parts[0] not in STAGES]
+    homes = {module: module.relative_to(PACKAGE).parts[0] for module in MODULES}
+    floor = [module for module, home in homes.items() if home not in (*STAGES, ABOVE)]
     found = {(module.name, name) for module in floor for name in imported(module)}
     assert not {pair for pair in found if pair[1].startswith(stages)}
+
+
+def test_only_the_command_line_imports_what_stands_on_the_stages() -> None:
+    others = (module for module in MODULES if module.relative_to(PACKAGE).parts[0] != ABOVE)
+    found = {
+        module.name
+        for module in others
+        if any(name.startswith(f"clipmend.{ABOVE}.") for name in imported(module))
+    }
+    assert found == {"cli.py"}
 
 
 @pytest.mark.parametrize("stage", METHODS)

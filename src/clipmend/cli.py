@@ -11,6 +11,7 @@ import typer
 
 from clipmend.errors import ClipmendError
 from clipmend.methods import STAGES
+from clipmend.practice import request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,6 +118,14 @@ def export_crate(
     from clipmend import crate
 
     typer.echo(crate.export(folder, artifacts=artifacts))
+
+
+app.command(
+    "suspects", help="Rank pairs of your own by how poisoned they look to a model of your own."
+)(request.command("suspects"))
+app.command("mend", help="Do what `suspects` does, then make the model forget what was found.")(
+    request.command("mend")
+)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ EXCLUDED = frozenset(
         "methods",
         "params",
         "plan",
+        "practice",
         "status",
         "store",
     )

@@ -119,7 +119,7 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
     inputs = {role: _input(planned[name]) for role, name in cell.inputs.items()}
-    device = _device(planned.device)
+    device = device_of(planned.device)
     stage.run(
         Job(
             cell=cell.name,
@@ -197,7 +197,7 @@ def _input(cell: Cell) -> Input:
     )
 
 
-def _device(wanted: str) -> str:
+def device_of(wanted: str) -> str:
     """Return ``cpu`` or ``cuda``; torch is asked only where the machine has an NVIDIA driver."""
     has_driver = Path("/dev/nvidiactl").exists()
     if wanted == "cpu" or (wanted == "auto" and not has_driver):

@@ -230,8 +230,12 @@ def _children(model: type[BaseModel]) -> Mapping[str, Any]:
 
 
 def _sentence(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
-    """Return all that pydantic found as one line that starts with the file's name."""
-    problems = []
+    return f"{PARAMS}: {problems(place, error, known)}"
+
+
+def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
+    """Return all that pydantic found below ``place`` as one line; ``known`` are the keys there."""
+    told = []
     for problem in error.errors(include_url=False):
         loc = [str(part) for part in problem["loc"]]
         where = ".".join([place, *loc] if place else loc) or "the file"
@@ -239,10 +243,10 @@ def _sentence(place: str, error: ValidationError, known: Mapping[str, Any]) -> s
             siblings = known
             for part in loc[:-1]:
                 siblings = siblings.get(part, {})
-            problems.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
+            told.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
         elif problem["type"] == "missing":
-            problems.append(f"{where} is missing.")
+            told.append(f"{where} is missing.")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{where}: {text}, not {problem['input']!r}.")
-    return f"{PARAMS}: {' '.join(problems)}"
+            told.append(f"{where}: {text}, not {problem['input']!r}.")
+    return " ".join(told)
