@@ -7,12 +7,12 @@ rule detect:
     output:
         scores="results/detect/{victim}/{detector}/scores.parquet",
         card="results/detect/{victim}/{detector}/card.json",
-    wildcard_constraints:
-        detector=flow.detectors(judge=False),
     log:
         "logs/detect/{victim}/{detector}.log",
     benchmark:
         "logs/benchmark/detect/{victim}/{detector}.tsv"
+    wildcard_constraints:
+        detector=flow.detectors(judge=False),
     priority: 20
     threads: 1
     resources:
@@ -29,12 +29,12 @@ rule judge:
     output:
         verdict="results/detect/{victim}/{detector}/verdict.json",
         card="results/detect/{victim}/{detector}/card.json",
-    wildcard_constraints:
-        detector=flow.detectors(judge=True),
     log:
         "logs/detect/{victim}/{detector}.log",
     benchmark:
         "logs/benchmark/detect/{victim}/{detector}.tsv"
+    wildcard_constraints:
+        detector=flow.detectors(judge=True),
     priority: 20
     threads: 1
     resources:
