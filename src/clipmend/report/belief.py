@@ -87,7 +87,7 @@ def draw_belief(one: Belief, tiles: Sequence[Tile]) -> Figure:
     left, right = below.subfigures(1, 2, squeeze=False, width_ratios=widths).flat
     left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(one), va="top")
     high = height(tiles, _SHEET) / body
-    sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high))
+    sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
     draw_sheet(sheet, tiles, _SHEET, colour=CHOSEN)
     _draw_panels(right, one)
     return figure
