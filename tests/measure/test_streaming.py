@@ -89,6 +89,13 @@ def test_scores_leave_before_all_embeddings_have_come(embeds: torch.Tensor) -> N
     assert sum(come) == 2000
 
 
+@pytest.mark.parametrize("detector", LOCAL)
+def test_a_block_s_scores_keep_nothing_else_in_memory(embeds: torch.Tensor, detector: str) -> None:
+    reference = reference_of(embeds, 100, stream(1, "reference"))
+    for score in create("detect", detector, {"neighbours": K}).scores([embeds], reference):
+        assert score.untyped_storage().nbytes() == 4 * len(score)
+
+
 class _Largest(TorchDispatchMode):
     """Notes how many values the largest tensor has that any operation makes."""
 

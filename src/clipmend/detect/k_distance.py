@@ -15,4 +15,5 @@ class KDistance(LocalDetector):
 
     def score(self, near: Neighbourhood) -> Float[Tensor, " samples"]:
         """Return the distance: images in sparse neighbourhoods are suspect."""
-        return near.own.distance[:, -1]
+        # A column alone: as a view it would keep all k of them, of every block of a stream.
+        return near.own.distance[:, -1].clone()
