@@ -19,10 +19,12 @@ from clipmend.methods import METHODS, reference
 
 JUDGES = [name for name in METHODS["detect"] if is_judge(name)]
 SCORING = [name for name in METHODS["detect"] if not is_judge(name)]
-FEW: dict[str, dict[str, int]] = {"decree": {"images": 32, "starts": 1, "epochs": 2}}
 
 # What makes the costly ones cheap; all others are called with their defaults.
-CHEAP: dict[str, dict[str, Any]] = {"cognitive_distillation": {"steps": 3}}
+CHEAP: dict[str, dict[str, Any]] = {
+    "cognitive_distillation": {"steps": 3},
+    "decree": {"images": 32, "starts": 1, "epochs": 2},
+}
 
 
 @pytest.mark.parametrize("detector", SCORING)
@@ -44,7 +46,7 @@ def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
     world: Any, corpus: Input, poison: Input, victim: Input, detector: str
 ) -> None:
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
-    few = FEW.get(detector, {})
+    few = CHEAP.get(detector, {})
     made = world.run(f"detect/contract/{detector}", detector, inputs, few)
     text = (made.folder / "verdict.json").read_text()
     stated = json.loads(text)

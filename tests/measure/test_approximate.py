@@ -1,6 +1,7 @@
 """The approximate search over all pairs: against the exact one, and what it says of itself."""
 
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -82,13 +83,26 @@ def test_cells_that_hold_too_few_are_not_all_that_is_searched() -> None:
     assert near.distance.isfinite().all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads, torch's and so faiss's, for one test.
+
+    What they call is one function for the whole process where the two share a runtime: a number
+    left behind would change the bytes of every later training.
+    """
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", [1, 2])
 def test_the_seed_decides(
-    embeds: torch.Tensor, threads: int, monkeypatch: pytest.MonkeyPatch
+    embeds: torch.Tensor, number: int, threads: Callable[[int], None]
 ) -> None:
     once = found(embeds, 2)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    threads(number)
     again = found(embeds, 2)
+    assert torch.get_num_threads() == number
     assert torch.equal(once.index, again.index)
     assert torch.equal(once.distance, again.distance)
 

@@ -43,6 +43,18 @@ def test_dvc_keeps_the_outputs_of_every_stage() -> None:
         assert out[f"results/{name}"].get("cache", True) is (name != "report")
 
 
+def refusal(finished: Any, **sections: dict[str, Any]) -> str:
+    """Return the one line with which a dry run under these parameters ends, at exit code 2."""
+    finished.params(**sections)
+    try:
+        done = finished.call("snakemake", "-n", "all")
+    finally:
+        finished.params()
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    return str(line)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "message"),
@@ -56,13 +68,7 @@ def test_dvc_keeps_the_outputs_of_every_stage() -> None:
 def test_a_mistake_in_params_is_one_line_and_exit_2(
     finished: Any, section: dict[str, Any], message: str
 ) -> None:
-    finished.params(**section)
-    try:
-        done = finished.call("snakemake", "-n", "all")
-    finally:
-        finished.params()
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    line = refusal(finished, **section)
     assert line.startswith("clipmend: ")
     assert message in line
 
@@ -84,15 +90,11 @@ def test_a_detector_of_the_model_leaves_a_verdict_where_others_leave_scores(proj
 @pytest.mark.slow
 def test_unlearning_by_a_verdict_is_refused_before_any_run(finished: Any) -> None:
     settings = {"ubt": {"detector": "decree"}}
-    finished.params(
-        detect={"methods": ["ubt", "decree"]}, unlearn={"methods": ["ubt"], "settings": settings}
+    line = refusal(
+        finished,
+        detect={"methods": ["ubt", "decree"]},
+        unlearn={"methods": ["ubt"], "settings": settings},
     )
-    try:
-        done = finished.call("snakemake", "-n", "all")
-    finally:
-        finished.params()
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
     assert line.startswith("clipmend: unlearn method 'ubt' reads the scores of detector 'decree'")
 
 

@@ -12,7 +12,7 @@ from clipmend.job import Input
 from clipmend.report.canvas import DOUBLE, key_below, percent_ticks, styled
 from clipmend.report.curves import draw_line
 from clipmend.report.facts import Belief
-from clipmend.report.palette import CHOSEN, CLEAN, OTHER, SUSPECT, Look
+from clipmend.report.palette import CHOSEN, CLEAN, OTHER, POISONED, SUSPECT, Look
 from clipmend.report.sheet import Tile, draw_sheet, height, marked, pairs_of, square
 from clipmend.report.similarity import MOMENTS, bin_edges, draw_shares
 
@@ -29,7 +29,7 @@ _COLOURS = {"others": OTHER, "suspects": SUSPECT, "chosen": CHOSEN}
 _NAMES = {"others": "all others", "suspects": "suspects not chosen", "chosen": "chosen"}
 _RATES = {
     "clean_accuracy": Look("#000000", "o"),
-    "attack_success_rate": Look("#D55E00", "^", (0, (4, 1.5))),
+    "attack_success_rate": Look(POISONED, "^", (0, (4, 1.5))),
 }
 _GREY = "#555555"
 _SHEET = 4.3  # inches; the panels have the rest
@@ -107,11 +107,9 @@ def _headline(one: Belief) -> str:
     shown, chosen = len(one.shown), len(one.unlearned.chosen)
     if not chosen:
         return f"The {shown} most suspect pairs; none was chosen"
-    return (
-        f"The {shown} most suspect of the {chosen} chosen pairs"
-        if shown < chosen
-        else (f"The {chosen} chosen pairs")
-    )
+    if shown == chosen:
+        return f"The {chosen} chosen pairs"
+    return f"The {shown} most suspect of the {chosen} chosen pairs"
 
 
 def _shared(caption: str, word: str) -> str:

@@ -9,7 +9,9 @@ import pandas as pd
 from clipmend.job import Input
 from clipmend.report.order import attack_order, inputs_of, method_order
 
-KEY = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
+PAIR = ("corpus", "attack", "trigger", "objective", "seed")
+"""One victim under one trigger: on it methods are compared, on the same test images."""
+KEY = (*PAIR, "stage", "method")
 COLUMNS = (
     *KEY,
     "control",

@@ -7,11 +7,11 @@ from typing import Literal
 
 import pandas as pd
 
+from clipmend.report.cells import PAIR, groups
 from clipmend.report.intervals import student_interval
 from clipmend.report.order import UNDEFENDED, is_poisoned, method_order
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed
 
-_PAIR = ["corpus", "attack", "trigger", "objective", "seed"]
 _UBT = "ubt"
 _MARGIN = 0.19
 
@@ -52,8 +52,7 @@ class Verdict:
 def judged_claims(cells: pd.DataFrame, confidence: float) -> list[Verdict]:
     """Return the verdict on each claim, by corpus."""
     return [
-        _lowest_asr(str(corpus), group, confidence)
-        for corpus, group in cells.groupby("corpus", sort=True)
+        _lowest_asr(str(corpus), group, confidence) for (corpus,), group in groups(cells, "corpus")
     ]
 
 
@@ -99,7 +98,7 @@ def _lowest_asr(corpus: str, cells: pd.DataFrame, confidence: float) -> Verdict:
 def _margins(cells: pd.DataFrame, confidence: float) -> list[Margin]:
     """Return UBT's margin over each repair that is neither a control nor a variant of its own."""
     poisoned = cells[cells["attack"].map(is_poisoned) & ~cells["control"].astype(bool)]
-    ours = poisoned.loc[poisoned["method"] == _UBT, [*_PAIR, CLEAN, ATTACK]]
+    ours = poisoned.loc[poisoned["method"] == _UBT, [*PAIR, CLEAN, ATTACK]]
     others = {
         str(name)
         for name in poisoned["method"]
@@ -107,8 +106,8 @@ def _margins(cells: pd.DataFrame, confidence: float) -> list[Margin]:
     }
     margins = []
     for other in sorted(others, key=method_order):
-        theirs = poisoned.loc[poisoned["method"] == other, [*_PAIR, CLEAN, ATTACK]]
-        paired = ours.merge(theirs, on=_PAIR, suffixes=("", "_other"))
+        theirs = poisoned.loc[poisoned["method"] == other, [*PAIR, CLEAN, ATTACK]]
+        paired = ours.merge(theirs, on=list(PAIR), suffixes=("", "_other"))
         if not paired.empty:
             margins.append(_margin(other, paired, confidence))
     return margins

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.report.cells import FOUND, KEY, groups, records
+from clipmend.report.cells import FOUND, KEY, PAIR, groups, records
 from clipmend.report.intervals import clipped, student_interval
 from clipmend.report.order import (
     UNDEFENDED,
@@ -66,9 +66,9 @@ def changes(cells: pd.DataFrame) -> list[Printed]:
 
     A pair is one victim under one trigger: same model to begin with, same test images.
     """
-    pair = ["corpus", "attack", "trigger", "objective", "seed"]
-    start = cells.loc[cells["method"] == UNDEFENDED, [*pair, CLEAN, ATTACK]]
-    paired = cells[cells["method"] != UNDEFENDED].merge(start, on=pair, suffixes=("", "_start"))
+    start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, CLEAN, ATTACK]]
+    others = cells[cells["method"] != UNDEFENDED]
+    paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))
     for metric in (CLEAN, ATTACK):
         paired[f"{metric}_change"] = paired[metric] - paired[f"{metric}_start"]
     return [_changed(str(corpus), group) for (corpus,), group in groups(paired, "corpus")]

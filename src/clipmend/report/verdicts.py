@@ -12,6 +12,7 @@ from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed
+from clipmend.report.unlearned import overlay_of
 
 COLUMNS = (
     "corpus",
@@ -57,16 +58,12 @@ def judged_victims(inputs: Mapping[str, Input]) -> list[Judged]:
     Reads ``verdict.json`` of ``detect`` and, for the truth, ``overlay.parquet`` of ``poison``.
     A detector that scores pairs writes no verdict, and has no row.
     """
-    overlays = {
-        given.cell: given.folder / "overlay.parquet" for given in inputs_of(inputs, "poison")
-    }
     found = []
     for given in inputs_of(inputs, "detect"):
         path, victim = given.folder / "verdict.json", victim_of(given.cell)
         if path.is_file():
-            poison = f"poison/{victim.corpus}/{victim.attack}/seed{victim.seed}"
             stated = json.loads(path.read_text(encoding="utf-8"))
-            count = pq.read_metadata(overlays[poison]).num_rows
+            count = pq.read_metadata(overlay_of(inputs, victim)).num_rows
             found.append(Judged(victim, given.method, stated, count))
     return sorted(found, key=lambda one: (victim_order(one.victim), one.method))
 
