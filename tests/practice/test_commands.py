@@ -45,7 +45,7 @@ def test_suspects_ranks_every_pair_as_the_stage_does(
     )
     assert ranked["score"].is_monotonic_decreasing
     assert list(ranked["rank"]) == list(range(1, 257))
-    assert ranked["suspect"].tolist() == [True] * 26 + [False] * 230
+    assert ranked["suspect"].tolist() == [True] * 51 + [False] * 205
     belief = json.loads((made / "belief.json").read_text())
     assert belief["association_after"] is None
     assert "unchanged" not in belief["says"]

@@ -1,4 +1,4 @@
-"""Zoomed views: what an image shows, without the pixels that a trigger relies on."""
+"""Zoomed views, mirrored: what an image shows, without the pixels that a trigger relies on."""
 
 import torch
 import torch.nn.functional as F
@@ -18,30 +18,29 @@ def zoomed_embeds(
     scale: tuple[float, float],
 ) -> Float[Tensor, "samples dim"]:
     """Return the embedding of one zoomed view of each image; see ``zoomed``."""
-    drawn = torch.rand(len(images), 4, generator=generator)  # all at once: blocks do not show
+    drawn = torch.rand(len(images), 3, generator=generator)  # all at once: blocks do not show
     blocks = zip(images.split(_BLOCK), drawn.split(_BLOCK), strict=True)
     return torch.cat([embed_images(model, zoomed(*block, scale=scale)) for block in blocks])
 
 
 def zoomed(
     images: UInt8[Tensor, "batch 3 height width"],
-    drawn: Float[Tensor, "batch 4"],
+    drawn: Float[Tensor, "batch 3"],
     *,
     scale: tuple[float, float],
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Return a crop of each image at full size, mirrored half of the time.
+    """Return a mirrored crop of each image at full size.
 
     Args:
-        drawn: in [0, 1): what decides the crop's area, its place in x and in y, and the mirror.
+        drawn: in [0, 1): what decides the crop's area, and its place in x and in y.
         scale: the smallest and the largest area of a crop, as shares of the image's.
     """
     low, high = scale
     side = (low + (high - low) * drawn[:, 0]).sqrt()
     # Coordinates run from -1 to 1: a crop's centre may lie this far from the middle.
-    shift = (2 * drawn[:, 1:3] - 1) * (1 - side)[:, None]
-    mirror = torch.where(drawn[:, 3] < 0.5, -1.0, 1.0)
+    shift = (2 * drawn[:, 1:] - 1) * (1 - side)[:, None]
     theta = torch.zeros(len(images), 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
+    theta[:, 0, 0], theta[:, 1, 1] = -side, side
     theta[:, :, 2] = shift
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     views = F.grid_sample(

@@ -23,7 +23,8 @@ class UBTDetector:
     """Overfits the victim on the pairs that fit least, and ranks those by how they gather then.
 
     1. Suspects are the ``suspect_share`` of the pairs that fit least under the reference: by
-       default the victim itself, looking at zoomed views, which a trigger does not survive.
+       default the victim itself, looking at zoomed and mirrored views, which a trigger does not
+       survive.
     2. Overfit: minimise ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
     3. Suspects are ranked by their agreement under the overfitted model: over the nearest
        ``neighbours`` suspects by image, the mean of image cosine times caption cosine.
@@ -38,7 +39,7 @@ class UBTDetector:
         reference: the model of the first look: the finished ``victim``, its ``early`` checkpoint,
             or one trained briefly from ``scratch`` on the same pairs or on the ``trusted`` ones.
         reference_epochs: how long such a one is trained.
-        views: zoomed views per image at the first look; 0: the image as it is.
+        views: zoomed and mirrored views per image at the first look; 0: the image as it is.
         scale: bounds of a view's area, as shares of the image's.
         epochs: of overfitting; 0: none, the victim's own embeddings rank.
         rank: what orders the suspects: ``agreement``, ``density`` (the same without captions),
@@ -49,8 +50,8 @@ class UBTDetector:
     reference: Literal["victim", "early", "scratch", "trusted"] = "victim"
     reference_epochs: Count = 3
     views: Natural = 4
-    scale: tuple[PositiveFraction, PositiveFraction] = (0.5, 0.8)
-    suspect_share: PositiveFraction = 0.1
+    scale: tuple[PositiveFraction, PositiveFraction] = (0.5, 1.0)
+    suspect_share: PositiveFraction = 0.2
     epochs: Natural = 1
     batch_size: Count = 128
     lr: Positive = 3e-4

@@ -11,8 +11,7 @@ from clipmend.attacks.trigger import read_trigger
 from clipmend.clip.curve import watch
 from clipmend.clip.fit import Hooks
 from clipmend.clip.model import CONFIG, load
-from clipmend.clip.zero_shot import prompts_of
-from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
+from clipmend.corpus.splits import Pairs, load_split
 from clipmend.errors import ArtifactError
 from clipmend.job import Job
 from clipmend.methods import create
@@ -48,11 +47,11 @@ def _evidence(job: Job, *, sighted: bool) -> Evidence:
     overlay = job.inputs["poison"].folder / "overlay.parquet"
     train = load_split(corpus, "train", overlay=overlay)
     train = train if sighted else train.blind()
-    texts = [*train.captions, *prompts_of(read_vocabulary(corpus))]
-    victim = load(job.inputs["victim"].folder).narrow(texts).to(job.device)
+    # Whole vocabularies: a long caption less a word may have tokens that no whole caption has.
+    victim = load(job.inputs["victim"].folder).to(job.device)
     found = job.inputs["detector"].folder
     if (found / _OVERFITTED).is_file() and (found / CONFIG).is_file():
-        overfitted = load(found, _OVERFITTED).narrow(texts).to(job.device)
+        overfitted = load(found, _OVERFITTED).to(job.device)
     else:
         overfitted = victim.twin()
     score, suspects = _scores(found / "scores.parquet", train)

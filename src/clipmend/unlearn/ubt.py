@@ -91,9 +91,9 @@ class UBT:
         """Return what to unlearn, and how."""
         subset = self._subset(evidence, generator)
         chosen = evidence.train.take(subset.rows)
-        teacher = evidence.victim.twin()
         if not len(chosen):
             return Unlearning(subset, (), torch.zeros(0, 1), task=None)
+        teacher = evidence.victim.twin()
         texts = self._texts(evidence, chosen, subset, generator)
         if self.direction == "contribution":
             directions = contributions(teacher, chosen.captions, texts)
