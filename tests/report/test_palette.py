@@ -5,6 +5,8 @@ from itertools import combinations
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 
+from clipmend.grid import is_judge
+from clipmend.methods import METHODS
 from clipmend.report.palette import attack_look, look
 
 DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
@@ -15,6 +17,11 @@ def test_methods_of_the_default_grid_are_told_apart(pair) -> None:
     one, other = map(look, pair)
     assert one.colour != other.colour
     assert (one.marker, one.dash) != (other.marker, other.dash)
+
+
+def test_no_two_detectors_of_one_figure_share_a_colour() -> None:
+    scoring = [name for name in METHODS["detect"] if not is_judge(name)]
+    assert len({look(name).colour for name in scoring}) == len(scoring)
 
 
 @pytest.mark.parametrize("variant", ["ubt@random", "ubt@oracle", "ubt@pairs64", "ubt@whole"])

@@ -21,7 +21,7 @@ _METHODS = {
     "par": ("#882255", "<"),
     "adversarial_ft": ("#332288", ">"),
     "fine_pruning": ("#999933", "p"),
-    "k_distance": ("#56B4E9", "s"),
+    "k_distance": ("#882255", "s"),
     "slof": ("#0072B2", "D"),
     "lid": ("#E69F00", "P"),
     "dao": ("#D55E00", "X"),
