@@ -2,8 +2,12 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -65,6 +69,21 @@ def test_where_nothing_is_found_the_model_stays_as_it_is(
     assert belief["says"].startswith("Nothing suspicious was found")
     assert pq.read_table(made.folder / "chosen.parquet").num_rows == 0
     assert [row["epoch"] for row in curve(made)] == ["0.0"]
+
+
+def test_a_caption_less_a_word_may_need_a_token_that_no_caption_has(
+    world: Any, inputs: dict[str, Input], corpus: Input, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(corpus.folder, tmp_path / "long")
+    train = pq.read_table(folder / "train.parquet")
+    full = "banana " * 14 + "zebra"  # 14 words and the two ends are what the model reads
+    column = train.schema.get_field_index("caption")
+    train = train.set_column(column, train.schema.field(column), pa.array([full] * len(train)))
+    pq.write_table(train, folder / "train.parquet")
+    given = inputs | {"corpus": replace(corpus, folder=folder)}
+    made = world.run("unlearn/long/ubt", "ubt", given, {**FEW, "choose": "random"})
+    chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
+    assert {row["text"] for row in chosen if row["caption"] == full} == {"banana"}
 
 
 def test_an_unlearner_tells_what_it_found_and_what_became_of_it(
