@@ -121,7 +121,8 @@ def imports(stage: str) -> float:
 
 def tables(found: list[Cost]) -> str:
     """Return the table of each victim and repair, and that of the means over victims."""
-    yardstick = {cost.victim: cost.seconds for cost in found if cost.repair == MEASURE}
+    yardstick = {cost.victim: cost.seconds for cost in found
+                 if cost.repair == MEASURE and cost.seconds is not None}  # fmt: skip
     lines = [f"| victim | repair | jobs | seconds | of {MEASURE}'s |", "|---|---|---|--:|--:|"]
     for cost in found:
         ratio = _ratio(cost.seconds, yardstick.get(cost.victim))
@@ -134,7 +135,7 @@ def tables(found: list[Cost]) -> str:
         known = {cost.victim: cost.seconds for cost in found
                  if cost.repair == repair and cost.seconds is not None}  # fmt: skip
         # Means of the same victims, or the ratio would compare other models.
-        both = [victim for victim in known if yardstick.get(victim) is not None]
+        both = [victim for victim in known if victim in yardstick]
         ratio = _ratio(_mean([known[one] for one in both]), _mean([yardstick[one] for one in both]))
         mean = _mean(list(known.values()))
         lines.append(f"| `{repair}` | {len(known)} | {_tenths(mean)} | {ratio} |")
@@ -174,9 +175,8 @@ def _ratio(seconds: float | None, against: float | None) -> str:
     return f"{seconds / against:.2f}" if seconds is not None and against else ""
 
 
-def _mean(values: list[float | None] | list[float]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
 
 
 def main() -> None:
