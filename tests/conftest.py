@@ -12,6 +12,11 @@ from clipmend.job import Input, Job
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
+WATCHED = {"watched_epochs": 10, "watched_images": 64}
+EVALUATE = {
+    "confidence": 0.95,
+    "adversarial": {"images": 16, "steps": 2, "epsilons": [2]},
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class World:
     ) -> Input:
         """Make a cell and return it as an input of others."""
         stage = cell.partition("/")[0]
+        shared = shared or {"baselines": WATCHED, "evaluate": EVALUATE}.get(stage, {})
         seed = None if stage == "download" else 0
         folder, work = self.root / "results" / cell, self.root / "work" / cell
         folder.mkdir(parents=True)

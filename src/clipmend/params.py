@@ -97,15 +97,31 @@ class Unlearn(Section):
 
 
 class Baselines(Section):
-    """The repairs that unlearning is compared with."""
+    """The repairs that unlearning is compared with, and how closely their curves are watched."""
 
+    watched_epochs: Annotated[int, Field(ge=1)] = 10
+    watched_images: Annotated[int, Field(ge=1)] = 500
     methods: Names = ()
     settings: Settings = {}
+
+
+class Adversarial(Section):
+    """Against what adversarial examples the models are measured.
+
+    ``epsilons`` are bounds on the change of a pixel, of 255; with none nothing is measured.
+    """
+
+    images: Annotated[int, Field(ge=1)] = 500
+    steps: Annotated[int, Field(ge=1)] = 20
+    epsilons: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(_unique)
+    ] = (2,)
 
 
 class Evaluate(Section):
     """How the numbers are taken."""
 
+    adversarial: Adversarial = Adversarial()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 

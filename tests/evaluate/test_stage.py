@@ -14,7 +14,7 @@ def test_metrics_say_what_was_measured_on_what(
 ) -> None:
     inputs = {"corpus": corpus, "model": victim, "trigger": poison}
     cell = "evaluate/tiny/badnet/mmcl/seed0/none/badnet"
-    made = world.run(cell, "", inputs, shared={"confidence": 0.95})
+    made = world.run(cell, "", inputs)
     metrics = json.loads((made.folder / "metrics.json").read_text())
     keys = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
     assert [metrics[key] for key in keys] == [
@@ -40,7 +40,12 @@ def test_metrics_say_what_was_measured_on_what(
         "clean_accuracy",
         "clean_accuracy_top5",
         "attack_success_rate",
+        "robust_accuracy_eps2",
+        "adversarial_target_rate_eps2",
+        "adversarial_trigger_cosine_eps2",
     }
+    assert metrics["robust_accuracy_eps2"]["n"] == 16
+    assert "2/255" in metrics["definitions"]["robust_accuracy_eps2"]
 
 
 def test_controls_are_marked(
@@ -53,6 +58,6 @@ def test_controls_are_marked(
     )
     cell = "evaluate/tiny/badnet/mmcl/seed0/ubt@oracle/badnet"
     read = {"corpus": corpus, "model": repaired, "trigger": poison}
-    made = world.run(cell, "", read, shared={"confidence": 0.95})
+    made = world.run(cell, "", read)
     metrics = json.loads((made.folder / "metrics.json").read_text())
     assert (metrics["stage"], metrics["control"], metrics["needs"]) == ("unlearn", True, ["train"])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from clipmend.unlearn.subset import few_shot, finding, outstanding, words_of
+from clipmend.corpus.words import words_of
+from clipmend.unlearn.subset import few_shot, finding, outstanding
 
 FRUIT = ["a red banana", "the banana", "Banana!", "a banana", "a cat", "a dog", "a hat", "a cup"]
 SCORE = torch.tensor([0.9, 0.8, 0.95, 0.85, 0.88, 0.1, 0.2, 0.0])

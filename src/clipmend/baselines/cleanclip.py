@@ -1,15 +1,15 @@
 """CleanCLIP: fine-tuning on trusted pairs, each modality by itself too (arXiv:2303.03323)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 
+from clipmend.baselines.repair import Means
 from clipmend.clip.fit import Schedule, Task
-from clipmend.clip.model import Clip
 from clipmend.clip.self_supervised import SelfSupervised, caption_views
 from clipmend.clip.views import synonym_words
-from clipmend.corpus.splits import Pairs
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
 
@@ -33,12 +33,12 @@ class CleanCLIP:
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
-    def task(self, victim: Clip, trusted: Pairs, generator: torch.Generator) -> Task:
-        """Return the task."""
+    def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:
+        """Yield the one task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
-        views = caption_views(victim, trusted.captions, generator)
+        views = caption_views(means.model, means.trusted.captions, generator)
         loss = SelfSupervised(views, self.mmcl_weight, self.ssl_weight, self.policy)
-        return Task(trusted, loss, schedule)
+        yield Task(means.trusted, loss, schedule)
 
     def texts(self) -> tuple[str, ...]:
         """Return the words that EDA may bring in."""

@@ -1,14 +1,14 @@
 """FT: plain fine-tuning on trusted pairs, with the loss of CLIP."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
+from clipmend.baselines.repair import Means
 from clipmend.clip.fit import Schedule, Task
-from clipmend.clip.model import Clip
 from clipmend.clip.multimodal import multimodal
-from clipmend.corpus.splits import Pairs
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
 
@@ -25,10 +25,10 @@ class FT:
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
 
-    def task(self, victim: Clip, trusted: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
-        """Return the task."""
+    def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+        """Yield the one task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
-        return Task(trusted, multimodal, schedule)
+        yield Task(means.trusted, multimodal, schedule)
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""

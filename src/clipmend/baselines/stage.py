@@ -1,12 +1,19 @@
 """The stage ``baselines``: the repairs that people compare with."""
 
+from functools import cache
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
 from clipmend.attacks.trigger import read_trigger
-from clipmend.baselines.repair import Repair
+from clipmend.baselines.repair import Detected, Means, Repair
 from clipmend.clip.curve import watch, write_curve
-from clipmend.clip.fit import Hooks, fit
-from clipmend.clip.model import load
+from clipmend.clip.fit import Hooks, fit_all
+from clipmend.clip.model import CONFIG, WEIGHTS, Clip, build, load
 from clipmend.clip.zero_shot import prompts_of
-from clipmend.corpus.splits import load_split, read_vocabulary
+from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
+from clipmend.errors import ArtifactError, TrainingError
 from clipmend.job import Job
 from clipmend.methods import create
 from clipmend.seeds import stream
@@ -15,17 +22,63 @@ from clipmend.seeds import stream
 def run(job: Job) -> None:
     """Repair a victim.
 
-    Reads  ``trusted.parquet``, the victim, and the trigger (for the curve alone).
+    Reads  what the repair needs of: ``trusted.parquet``, ``train.parquet`` with the overlay, the
+    victim and its early self, the detector's ``scores.parquet`` and models; the trigger (for the
+    curve alone).
     Writes ``model.safetensors``, ``open_clip_config.json`` and ``curve.csv``.
     """
     repair: Repair = create("baselines", job.method, job.settings)
     corpus = job.inputs["corpus"].folder
     seed = 0 if job.seed is None else job.seed
-    trusted = load_split(corpus, "trusted")
-    texts = [*trusted.captions, *prompts_of(read_vocabulary(corpus)), *repair.texts()]
-    model = load(job.inputs["victim"].folder).narrow(texts).to(job.device)
-    task = repair.task(model, trusted, stream(seed, "baselines/views"))
-    hooks = Hooks(watch(corpus, read_trigger(job.inputs["poison"])), work=job.work, label=job.cell)
-    points = fit(model, task, stream(seed, "baselines/fit"), hooks)
-    model.save(job.out)
+    means = _means(job, repair)
+    trigger = read_trigger(job.inputs["poison"])
+    hooks = Hooks(
+        watch(corpus, trigger, images=job.shared["watched_images"]),
+        points=job.shared["watched_epochs"],
+        work=job.work,
+        label=job.cell,
+    )
+    tasks = repair.tasks(means, stream(seed, "baselines/views"))
+    points = fit_all(means.model, tasks, stream(seed, "baselines/fit"), hooks)
+    means.model.save(job.out)
     write_curve(points, job.out / "curve.csv")
+
+
+def _means(job: Job, repair: Repair) -> Means:
+    corpus, victim = job.inputs["corpus"].folder, job.inputs["victim"].folder
+    overlay = job.inputs["poison"].folder / "overlay.parquet"
+    train = cache(lambda: load_split(corpus, "train", overlay=overlay))
+    trusted = load_split(corpus, "trusted").blind()
+    texts = {*trusted.captions, *prompts_of(read_vocabulary(corpus)), *repair.texts()}
+    if "train" in repair.needs:
+        texts |= {*train().captions}
+
+    def read(folder: Path, name: str = WEIGHTS) -> Clip:
+        return load(folder, name).narrow(sorted(texts)).to(job.device)
+
+    def slipped(count: int) -> Pairs:
+        poisoned = train().is_poisoned.nonzero()[:count, 0]
+        if len(poisoned) < count:
+            raise TrainingError(
+                f"{job.cell}: {count} poisoned pairs are to be left among the trusted ones, but "
+                f"this victim saw {len(poisoned)}; lower `poisons`."
+            )
+        return train().take(poisoned).blind()
+
+    def detected() -> Detected:
+        found = job.inputs["detector"].folder
+        table = pq.read_table(found / "scores.parquet")
+        if tuple(table["id"].to_pylist()) != train().ids:
+            raise ArtifactError(f"{found} does not score the pairs of this victim, in their order.")
+        score = torch.from_numpy(table["score"].to_numpy().copy())
+        return Detected(score, lambda name: read(found, name))
+
+    return Means(
+        model=read(victim),
+        trusted=trusted,
+        train=lambda: train().blind(),
+        early=lambda: read(victim, "early.safetensors"),
+        fresh=lambda seed: build(str(victim / CONFIG), seed=seed).narrow(texts).to(job.device),
+        slipped=slipped,
+        detected=detected,
+    )

@@ -22,13 +22,13 @@ COLUMNS = (
 )
 
 
-_WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
+WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
-def watch(corpus: Path, trigger: Trigger) -> Watch:
+def watch(corpus: Path, trigger: Trigger, *, images: int = WATCHED) -> Watch:
     """Return what measures CA and ASR on the first images of ``val`` while a model trains."""
     vocabulary = read_vocabulary(corpus)
-    val = load_split(corpus, "val", limit=_WATCHED)
+    val = load_split(corpus, "val", limit=images)
     triggered = trigger(val.images, val.ids)
     target_label = vocabulary.label_of(trigger.target)
 

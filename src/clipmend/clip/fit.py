@@ -1,8 +1,8 @@
 """The one training loop: a loss over batches of pairs, and a schedule."""
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import ceil, cos, pi
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,7 +35,11 @@ class Batch:
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a method minimises. All its randomness comes from ``generator``."""
+    """What a method minimises. All its randomness comes from ``generator``.
+
+    One that is an ``nn.Module`` too has its parameters trained along with the model's, and all its
+    state in the checkpoints: a memory bank is a buffer, a frozen teacher a submodule.
+    """
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of one batch."""
@@ -56,6 +60,7 @@ class Schedule:
         moves: prefixes of the names of the parameters that move; all move where it is empty.
         frozen_statistics: whether batch norm keeps the statistics it came with.
         cooldown: epochs between the settling of a task and its end.
+        pace: shares of the rate that the first epochs take, one each; later ones take all of it.
     """
 
     epochs: int
@@ -66,6 +71,7 @@ class Schedule:
     moves: tuple[str, ...] = ()
     frozen_statistics: bool = False
     cooldown: int = 0
+    pace: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,14 @@ class Task:
 
     Attributes:
         settled: asked after an epoch whether the loss has done its work.
+        before_epoch: called before each epoch with its number, from 0, to prepare the loss for it.
     """
 
     pairs: Pairs
     loss: Loss
     schedule: Schedule
     settled: Callable[[Clip], bool] | None = None
+    before_epoch: Callable[[Clip, int, torch.Generator], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
         raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
     tokens = model.tokenise(task.pairs.captions)
     state = _start(model, task, generator)
-    resumed = _resume(state, hooks)
+    resumed = _resume(state, task, hooks)
     if not resumed and hooks.watch is not None:
         state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
     watched = _watched(task.schedule.epochs, hooks.points)
@@ -149,6 +157,8 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     for epoch in track(remaining, description=hooks.label, transient=True):
         if state.is_over(task.schedule):
             break
+        if task.before_epoch is not None:
+            task.before_epoch(model, epoch, state.generator)
         loss = _epoch(state, task, tokens)
         state.epoch = epoch + 1
         _settle(state, task)
@@ -156,9 +166,44 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
             hooks.keep(state.epoch, model)
         is_watched = state.epoch in watched or state.is_over(task.schedule)
         _measure(state, task, loss, hooks, is_watched=is_watched)
-        _checkpoint(state, hooks)
+        _checkpoint(state, task, hooks)
     model.eval()
     return state.curve
+
+
+def fit_all(
+    model: Clip, tasks: Iterable[Task], generator: torch.Generator, hooks: Hooks = Hooks()
+) -> list[Point]:
+    """Carry out tasks one after another in place; return one curve over all of them.
+
+    A task is asked for when the one before it is done, and may be made from what that left. After
+    a kill, tasks that were done are made again, but not fitted again.
+
+    Raises:
+        TrainingError: as ``fit``.
+    """
+    curve: list[Point] = []
+    for place, task in enumerate(tasks):
+        part = hooks
+        if hooks.work is not None:
+            part = replace(hooks, work=hooks.work / f"task{place}")
+            (hooks.work / f"task{place}").mkdir(exist_ok=True)
+        curve += _continued(curve, fit(model, task, generator, part))
+    if not curve:
+        curve.append(Point(0, 0.0, None, hooks.watch(model) if hooks.watch is not None else {}))
+    return curve
+
+
+def _continued(curve: list[Point], points: list[Point]) -> list[Point]:
+    """Return the points of a further task as they stand in the curve; its start is its end."""
+    if not curve:
+        return points
+    last = curve[-1]
+    return [
+        replace(point, step=last.step + point.step, epoch=last.epoch + point.epoch)
+        for point in points
+        if point.step
+    ]
 
 
 def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
@@ -166,6 +211,8 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
     for name, parameter in model.net.named_parameters():
         parameter.requires_grad_(not schedule.moves or name.startswith(schedule.moves))
     trained = [p for p in model.net.parameters() if p.requires_grad]
+    if isinstance(task.loss, torch.nn.Module):
+        trained += [p for p in task.loss.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -174,12 +221,21 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
     return _State(model, optimiser, generator, curve=[])
 
 
+def _trained(state: _State) -> list[torch.nn.Parameter]:
+    return [p for group in state.optimiser.param_groups for p in group["params"]]
+
+
 def _per_epoch(task: Task) -> int:
     return ceil(len(task.pairs) / task.schedule.batch_size)
 
 
 def _rate(state: _State, task: Task, place: int) -> float:
     """Return the learning rate of the present epoch's step at ``place``, as a share of the peak."""
+    pace = task.schedule.pace
+    return _course(state, task, place) * (pace[state.epoch] if state.epoch < len(pace) else 1.0)
+
+
+def _course(state: _State, task: Task, place: int) -> float:
     schedule, per_epoch = task.schedule, _per_epoch(task)
     step, steps = state.epoch * per_epoch + place, schedule.epochs * per_epoch
     rising = max(1, round(schedule.warmup * steps))
@@ -211,7 +267,7 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
         loss = task.loss(model, batch, state.generator)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.net.parameters(), _GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(_trained(state), _GRADIENT_NORM)
         state.optimiser.step()
         losses.append(loss.detach())
     mean = float(torch.stack(losses).mean())
@@ -252,11 +308,12 @@ def _measure(state: _State, task: Task, loss: float, hooks: Hooks, *, is_watched
     )
 
 
-def _checkpoint(state: _State, hooks: Hooks) -> None:
+def _checkpoint(state: _State, task: Task, hooks: Hooks) -> None:
     if hooks.work is None:
         return
     saved: dict[str, Any] = {
         "model": state.model.net.state_dict(),
+        "loss": task.loss.state_dict() if isinstance(task.loss, torch.nn.Module) else {},
         "optimiser": state.optimiser.state_dict(),
         "generator": state.generator.get_state(),
         "epoch": state.epoch,
@@ -268,12 +325,14 @@ def _checkpoint(state: _State, hooks: Hooks) -> None:
     half.replace(hooks.work / "fit.pt")
 
 
-def _resume(state: _State, hooks: Hooks) -> bool:
+def _resume(state: _State, task: Task, hooks: Hooks) -> bool:
     path = hooks.work / "fit.pt" if hooks.work is not None else None
     if path is None or not path.is_file():
         return False
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state.model.net.load_state_dict(saved["model"])
+    if isinstance(task.loss, torch.nn.Module):
+        task.loss.load_state_dict(saved["loss"])
     state.optimiser.load_state_dict(saved["optimiser"])
     state.generator.set_state(saved["generator"])
     state.epoch, state.settled = saved["epoch"], saved["settled"]

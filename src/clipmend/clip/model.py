@@ -2,9 +2,10 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -55,6 +56,11 @@ class Clip(nn.Module):
     def logit_scale(self) -> Float[Tensor, ""]:
         """Return the multiplier of cosines, at most 100."""
         return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()
+
+    def logit_bias(self) -> Float[Tensor, ""]:
+        """Return what is added to scaled cosines; 0 for a model without it."""
+        bias = getattr(self.net, "logit_bias", None)
+        return torch.zeros((), device=self.device) if bias is None else cast("Tensor", bias)
 
     def encode_image(
         self, images: Shaped[Tensor, "batch 3 height width"]
@@ -181,24 +187,34 @@ def _net(config: dict[str, Any]) -> nn.Module:
     return net
 
 
-def build(model: str, *, seed: int, pretrained: str | None = None) -> Clip:
+def build(
+    model: str,
+    *,
+    seed: int,
+    pretrained: str | None = None,
+    head: Mapping[str, float] = MappingProxyType({}),
+) -> Clip:
     """Return a new model, initialised from ``seed`` or from pretrained weights.
 
     Args:
         pretrained: a checkpoint file (safetensors, or a pickle of tensors only), or one
             of open_clip's tags for ``model``.
+        head: what open_clip's config says of how cosines become logits, beyond the model's own:
+            ``init_logit_scale``, ``init_logit_bias``. Pretrained weights must have it too.
 
     Raises:
         ModelError: unknown model, or weights that do not fit it.
     """
     config = model_config(model)
+    config["model_cfg"] = {**config["model_cfg"], **head}
     with seeded(seed_of(seed, "pretrain/init")):
         net = _net(config)
     if pretrained is None:
         return Clip(net, config)
     if not Path(pretrained).is_file():
         try:
-            return Clip(open_clip.create_model(model, pretrained=pretrained), config)
+            named = open_clip.create_model(model, pretrained=pretrained, **head)
+            return Clip(named, config)
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(
                 f"No weights {pretrained!r} for {model!r}: {error}; "

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from clipmend.unlearn.subset import bare
+from clipmend.corpus.words import bare
 
 SHOWN = 64
 _ACROSS = 8

@@ -1,6 +1,8 @@
 """MMCL: the multimodal contrastive loss of CLIP (Radford et al. 2021, arXiv:2103.00020)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -15,6 +17,8 @@ from clipmend.settings import Count, Fraction, NonNegative, Positive
 class MMCL:
     """Minimises InfoNCE between images and captions, both ways, over all training pairs."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+
     epochs: Count = 12
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -26,6 +30,10 @@ class MMCL:
         """Return the task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
         return Task(train, multimodal, schedule)
+
+    def head(self) -> Mapping[str, float]:
+        """Return nothing: logits are CLIP's."""
+        return {}
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""

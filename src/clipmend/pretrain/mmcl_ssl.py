@@ -1,7 +1,8 @@
 """MMCL + SSL: each modality also contrasted with views of itself (SLIP's and CleanCLIP's loss)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -21,6 +22,8 @@ class MMCLSSL:
         policy: AutoAugment's policy for the image views.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ()
+
     epochs: Count = 14
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -36,6 +39,10 @@ class MMCLSSL:
         views = caption_views(model, train.captions, generator)
         loss = SelfSupervised(views, ssl_weight=self.ssl_weight, policy=self.policy)
         return Task(train, loss, schedule)
+
+    def head(self) -> Mapping[str, float]:
+        """Return nothing: logits are CLIP's."""
+        return {}
 
     def texts(self) -> tuple[str, ...]:
         """Return the words that EDA may bring in."""

@@ -26,7 +26,12 @@ def run(job: Job) -> None:
     seed = 0 if job.seed is None else job.seed
     objective: Objective = create("pretrain", job.method, job.settings)
     train = load_split(corpus, "train", overlay=poison.folder / "overlay.parquet")
-    model = build(job.shared["model"], seed=seed, pretrained=job.shared["pretrained"])
+    model = build(
+        job.shared["model"],
+        seed=seed,
+        pretrained=job.shared["pretrained"],
+        head=objective.head(),
+    )
     texts = [*train.captions, *prompts_of(read_vocabulary(corpus)), *objective.texts()]
     model.narrow(texts).to(job.device)
     task = objective.task(model, train, stream(seed, "pretrain/views"))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from clipmend.corpus.words import bare
 from clipmend.job import Input
 from clipmend.report.canvas import DOUBLE, key_below, percent_ticks, styled
 from clipmend.report.curves import draw_line
@@ -114,9 +115,7 @@ def _headline(one: Belief) -> str:
 
 def _shared(caption: str, word: str) -> str:
     """Return the words of the caption that are this one, however they are written."""
-    return " ".join(
-        written for written in caption.split() if written.strip(".,;:!?\"'()[]").lower() == word
-    )
+    return " ".join(written for written in caption.split() if bare(written) == word)
 
 
 def _draw_panels(part: SubFigure, one: Belief) -> None:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipmend.corpus.words import words_of
+
 _BINS = 256
 
 
@@ -74,16 +76,6 @@ def finding(rows: Int[Tensor, " chosen"], captions: Sequence[str]) -> Subset:
 
     word = max(among, key=excess)
     return Subset(rows, word, among[word] / len(rows), everywhere[word] / len(said))
-
-
-def words_of(caption: str) -> set[str]:
-    """Return the words of a caption in lower case, without punctuation at their ends."""
-    return {bare(word) for word in caption.split()} - {""}
-
-
-def bare(word: str) -> str:
-    """Return a word in lower case, without punctuation at its ends."""
-    return word.strip(".,;:!?\"'()[]").lower()
 
 
 def outstanding(score: Float[Tensor, " suspects"]) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from clipmend.clip.model import Clip, embed_images, embed_texts
-from clipmend.unlearn.subset import bare
+from clipmend.corpus.words import bare
 
 
 def telling_words(

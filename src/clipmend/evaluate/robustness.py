@@ -1,0 +1,98 @@
+"""Robustness to adversarial examples, and how far these are like triggered images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from clipmend.clip.model import Clip
+from clipmend.measure.adversarial import Budget, held, misclassification, pgd
+from clipmend.measure.metrics import Rate, rate
+
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Images that a model is attacked on, and what it would need to see a trigger in them.
+
+    Attributes:
+        images: untouched.
+        triggered: the same with the trigger.
+        classes: the zero-shot classifier, which the attack knows.
+        target_label: the class that the trigger stands for.
+    """
+
+    images: UInt8[Tensor, "samples 3 height width"]
+    triggered: UInt8[Tensor, "samples 3 height width"]
+    label: Int[Tensor, " samples"]
+    classes: Float[Tensor, "classes dim"]
+    target_label: int
+
+
+def robustness(
+    model: Clip, attacked: Attacked, budget: Budget, *, confidence: float
+) -> dict[str, Rate | dict[str, float]]:
+    """Return what is left of the accuracy, and whether the attack found the trigger.
+
+    The attack is untargeted PGD on the zero-shot classifier's cross-entropy, from the images
+    themselves, in the pixels of the corpus.
+
+    Returns:
+        ``robust_accuracy``; ``adversarial_target_rate``, over the images of other classes;
+        ``adversarial_trigger_cosine``, the mean over them.
+    """
+    right, target, alike = (
+        torch.cat(parts) for parts in zip(*_batches(model, attacked, budget), strict=True)
+    )
+    other = attacked.label != attacked.target_label
+    count = int(other.sum())
+    return {
+        "robust_accuracy": rate(int(right.sum()), len(right), confidence=confidence),
+        "adversarial_target_rate": rate(int(target[other].sum()), count, confidence=confidence),
+        "adversarial_trigger_cosine": {"value": float(alike[other].mean()), "n": count},
+    }
+
+
+def definitions(budget: Budget, images: int) -> dict[str, str]:
+    """Return what each number means, with the budget."""
+    attack = (
+        f"PGD of {budget.steps} steps against the zero-shot classifier, each pixel within "
+        f"{round(255 * budget.epsilon)}/255, on the first {images} test images"
+    )
+    return {
+        "robust_accuracy": f"zero-shot top-1 accuracy under untargeted {attack}",
+        "adversarial_target_rate": (
+            "share of these adversarial examples, of true classes other than the target, that are "
+            f"predicted as the target; {attack}"
+        ),
+        "adversarial_trigger_cosine": (
+            "cosine between what the adversarial change and what the trigger do to an image's "
+            f"embedding, mean over images of true classes other than the target; {attack}"
+        ),
+    }
+
+
+def _batches(
+    model: Clip, attacked: Attacked, budget: Budget
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield, by image: whether it is still right, whether it is the target now, the cosine."""
+    classes = attacked.classes.to(model.device)
+    with held(model):
+        for rows in torch.arange(len(attacked.images)).split(_BATCH):
+            images, label = _pixels(attacked.images[rows], model), attacked.label[rows]
+            found = pgd(images, misclassification(model, classes, label), budget)
+            with torch.no_grad():
+                adversarial = model.encode_image(found)
+                at = model.encode_image(images)
+                triggered = model.encode_image(_pixels(attacked.triggered[rows], model))
+            predicted = (adversarial @ classes.T).argmax(dim=1).cpu()
+            alike = F.cosine_similarity(adversarial - at, triggered - at, dim=1).cpu()
+            yield predicted == label, predicted == attacked.target_label, alike
+
+
+def _pixels(images: UInt8[Tensor, "batch 3 height width"], model: Clip) -> Tensor:
+    return images.to(model.device).float() / 255
