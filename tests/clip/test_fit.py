@@ -1,11 +1,12 @@
 """The loop: deterministic, resumable, and only as wide as it was told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from clipmend.clip.fit import Batch, Hooks, Point, Schedule, Task, fit
+from clipmend.clip.fit import Batch, Hooks, Point, Schedule, Task, fit, fit_all
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, build
 from clipmend.corpus.splits import Pairs, load_split
@@ -119,6 +120,115 @@ def test_a_killed_cooldown_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: P
     with pytest.raises(KilledError):
         settling(pairs, Hooks(work=tmp_path, keep=kill))
     assert same(settling(pairs, Hooks(work=tmp_path))[0], settling(pairs)[0])
+
+
+class Remembering(torch.nn.Module):
+    """A loss with a parameter of its own, and a buffer that every step depends on."""
+
+    steps: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("steps", torch.tensor(0.0))
+
+    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        self.steps += 1
+        return loss(model, batch, generator) * self.weight * (1 + self.steps / 10)
+
+
+def remembered(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, Remembering]:  # noqa: B008
+    model, remembering = build("scene_resnet", seed=0).narrow(pairs.captions), Remembering()
+    fit(model, Task(pairs, remembering, schedule()), stream(0, "test"), hooks)
+    return model, remembering
+
+
+def test_a_loss_that_is_a_module_is_trained_along(pairs: Pairs) -> None:
+    _, remembering = remembered(pairs)
+    assert remembering.steps == 16
+    assert remembering.weight < 1  # a smaller weight is a smaller loss
+
+
+def test_a_killed_run_goes_on_with_what_its_loss_remembers(pairs: Pairs, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
+        if epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        remembered(pairs, Hooks(work=tmp_path, keep=kill))
+    model, remembering = remembered(pairs, Hooks(work=tmp_path))
+    whole, reference = remembered(pairs)
+    assert same(model, whole)
+    assert torch.equal(remembering.weight, reference.weight)
+    assert remembering.steps == reference.steps == 16
+
+
+def test_a_loss_is_prepared_before_each_epoch(pairs: Pairs) -> None:
+    asked: list[int] = []
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    task = Task(pairs, loss, schedule(3), before_epoch=lambda _model, epoch, _: asked.append(epoch))
+    fit(model, task, stream(0, "test"))
+    assert asked == [0, 1, 2]
+
+
+def test_the_pace_slows_the_first_epochs(pairs: Pairs) -> None:
+    still = fitted(pairs, schedule(1, pace=(0.0,), frozen_statistics=True)).full_state()
+    before = build("scene_resnet", seed=0).full_state()
+    assert all(torch.equal(before[name], still[name]) for name in before)
+    assert same(fitted(pairs, schedule(2, pace=(1.0, 1.0, 0.0))), fitted(pairs, schedule(2)))
+
+
+def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point], list[float]]:  # noqa: B008
+    """Carry out two tasks, of which the second is made from what the first left."""
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    seen: list[float] = []
+
+    def tasks() -> Iterator[Task]:
+        for epochs in (2, 3):
+            seen.append(float(model.full_state()["visual.conv1.weight"].sum()))
+            yield Task(pairs, loss, schedule(epochs))
+
+    return model, fit_all(model, tasks(), stream(0, "test"), hooks), seen
+
+
+def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
+    _, curve, seen = in_sequence(pairs, Hooks(watch=lambda _: {"clean_accuracy": 0.5}))
+    assert [point.epoch for point in curve] == [0, 1, 2, 3, 4, 5]
+    assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("last", [1, 3, 4])
+def test_killed_tasks_go_on_to_the_same_weights(pairs: Pairs, tmp_path: Path, last: int) -> None:
+    class KilledError(Exception):
+        pass
+
+    done: list[int] = []
+
+    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
+        done.append(epoch)
+        if len(done) == last:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        in_sequence(pairs, Hooks(work=tmp_path, keep=kill))
+    (resumed, curve, seen), (whole, reference, first) = (
+        in_sequence(pairs, Hooks(work=tmp_path)),
+        in_sequence(pairs),
+    )
+    assert same(resumed, whole)
+    assert [point.loss for point in curve] == [point.loss for point in reference]
+    assert seen[1] == first[1]
+
+
+def test_no_task_leaves_a_curve_of_one_point(pairs: Pairs) -> None:
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    watched = Hooks(watch=lambda _: {"clean_accuracy": 0.5})
+    (point,) = fit_all(model, [], stream(0, "test"), watched)
+    assert (point.step, point.measured) == (0, {"clean_accuracy": 0.5})
 
 
 def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:

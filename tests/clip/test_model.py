@@ -1,5 +1,6 @@
 """The open_clip boundary: what is saved loads elsewhere, what is narrowed changes nothing."""
 
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,17 @@ def test_an_unknown_tag_is_refused_without_a_download() -> None:
 def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"model\.safetensors is missing"):
         load(tmp_path)
+
+
+def test_a_head_with_a_bias_loads_in_plain_open_clip(tmp_path: Path) -> None:
+    model = build("scene_resnet", seed=0, head={"init_logit_scale": 2.0, "init_logit_bias": -10.0})
+    assert model.logit_bias().item() == -10
+    assert model.logit_scale().item() == pytest.approx(exp(2.0))
+    model.save(tmp_path)
+    again = open_clip.create_model(f"local-dir:{tmp_path}")
+    assert again.logit_bias.item() == -10
+    assert load(tmp_path).logit_bias().item() == -10
+
+
+def test_a_model_without_a_bias_has_none_to_add() -> None:
+    assert build("scene_resnet", seed=0).logit_bias().item() == 0
