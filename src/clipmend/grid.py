@@ -100,6 +100,7 @@ class _Victim:
     attack: str
     objective: str
     seed: int
+    is_repaired: bool
 
     @property
     def path(self) -> str:
@@ -134,13 +135,23 @@ class _Grid:
 
     @cached_property
     def _victims(self) -> list[_Victim]:
+        repaired = set(self.params.pretrain.methods)
         return [
-            _Victim(corpus, attack, objective, seed)
+            _Victim(corpus, attack, objective, seed, objective in repaired)
             for corpus in self.params.download.corpora
             for attack in self.params.poison.methods
-            for objective in self.params.pretrain.methods
+            for objective in self._objectives(attack)
             for seed in self.params.seeds
         ]
+
+    @cached_property
+    def _repaired(self) -> list[_Victim]:
+        return [victim for victim in self._victims if victim.is_repaired]
+
+    def _objectives(self, attack: str) -> tuple[str, ...]:
+        repaired, others = self.params.pretrain.methods, self.params.pretrain.unrepaired
+        is_tried = attack in (others.attacks or (attack,))
+        return (*repaired, *others.methods) if is_tried else repaired
 
     def _download(self) -> Iterator[Cell]:
         for corpus in self.params.download.corpora:
@@ -159,13 +170,13 @@ class _Grid:
             yield self._cell("pretrain", victim.path, victim.objective, victim.seed, inputs)
 
     def _detect(self) -> Iterator[Cell]:
-        for victim in self._victims:
+        for victim in self._repaired:
             for name in self.params.detect.methods:
                 path = f"{victim.path}/{name}"
                 yield self._cell("detect", path, name, victim.seed, victim.inputs())
 
     def _repairs(self, stage: str) -> Iterator[Cell]:
-        for victim in self._victims:
+        for victim in self._repaired:
             for name in self._methods(stage):
                 inputs = victim.inputs() | self._detector(stage, name, victim)
                 yield self._cell(stage, f"{victim.path}/{name}", name, victim.seed, inputs)
@@ -191,12 +202,7 @@ class _Grid:
 
     def _evaluate(self) -> Iterator[Cell]:
         for victim in self._victims:
-            models = {"none": f"pretrain/{victim.path}"} | {
-                name: f"{stage}/{victim.path}/{name}"
-                for stage in ("unlearn", "baselines")
-                for name in self._methods(stage)
-            }
-            for repair, model in models.items():
+            for repair, model in self._models(victim).items():
                 for trigger in self._triggers(victim.attack):
                     path = f"{victim.path}/{repair}/{trigger}"
                     inputs = {
@@ -205,6 +211,15 @@ class _Grid:
                         "trigger": f"poison/{victim.corpus}/{trigger}/seed{victim.seed}",
                     }
                     yield self._cell("evaluate", path, "", victim.seed, inputs)
+
+    def _models(self, victim: _Victim) -> dict[str, str]:
+        """Return the cells that made a victim and its repaired selves, by repair."""
+        repairs = {
+            name: f"{stage}/{victim.path}/{name}"
+            for stage in ("unlearn", "baselines")
+            for name in self._methods(stage)
+        }
+        return {"none": f"pretrain/{victim.path}", **(repairs if victim.is_repaired else {})}
 
     def _triggers(self, attack: str) -> list[str]:
         """Return the triggers a victim is tried under: its own, or all where it has none."""

@@ -73,13 +73,29 @@ class Poison(Section):
     settings: Settings = {}
 
 
+class Unrepaired(Section):
+    """Further objectives, whose victims are measured as they are: no detector, no repair.
+
+    Training-time defences are what they are for. Of the attacks these are tried; all where none
+    is named.
+    """
+
+    methods: Names = ()
+    attacks: Names = ()
+
+
 class Pretrain(Section):
     """The model and the objectives."""
 
     model: str
     pretrained: str | None = None
     methods: Annotated[Names, Field(min_length=1)]
+    unrepaired: Unrepaired = Unrepaired()
     settings: Settings = {}
+
+    def shared(self) -> dict[str, Any]:
+        """Return the model: which objectives there are is in no key."""
+        return {"model": self.model, "pretrained": self.pretrained}
 
 
 class Detect(Section):
@@ -200,7 +216,25 @@ def load(path: Path = PARAMS) -> Params:
         raise ParamsError(_sentence("", error, _children(Params))) from None
     for stage, name in _named(params):
         params.resolve(stage, name)
+    _check_unrepaired(params)
     return params
+
+
+def _check_unrepaired(params: Params) -> None:
+    """Refuse an objective that is both repaired and not, and an attack that is not in the grid."""
+    unrepaired, known = params.pretrain.unrepaired, params.poison.methods
+    for name in unrepaired.methods:
+        if name in params.pretrain.methods:
+            raise ParamsError(
+                f"{PARAMS}: pretrain.unrepaired.methods names {name!r}, which pretrain.methods "
+                "names too; its victims are repaired or they are not."
+            )
+    for attack in unrepaired.attacks:
+        if attack not in known:
+            raise ParamsError(
+                f"{PARAMS}: pretrain.unrepaired.attacks names {attack!r}, which poison.methods "
+                f"does not. {suggestion(attack, known)}"
+            )
 
 
 def _named(params: Params) -> Iterator[tuple[str, str]]:
@@ -209,6 +243,8 @@ def _named(params: Params) -> Iterator[tuple[str, str]]:
         section = params.section(stage)
         for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
             yield stage, name
+    for name in params.pretrain.unrepaired.methods:
+        yield "pretrain", name
 
 
 def _read(path: Path) -> object:

@@ -1,12 +1,13 @@
 """The cells that the parameters span, and what moves their keys."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clipmend import grid, params
-from clipmend.errors import ModelError, ParamsError
+from clipmend.errors import ClipmendError, ModelError, ParamsError
 from clipmend.grid import Cell
 from clipmend.index import Index
 
@@ -54,6 +55,33 @@ def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) ->
         "evaluate/scenes/badnet/mmcl/seed0/none/badnet",
         "evaluate/scenes/blended/mmcl/seed0/none/blended",
     }
+
+
+def test_an_unrepaired_victim_is_measured_as_it_is(write_params: Any) -> None:
+    before = cells()
+    unrepaired = {"methods": ["mmcl_ssl"], "attacks": ["badnet"]}
+    write_params(pretrain={"model": "scene_resnet", "methods": ["mmcl"], "unrepaired": unrepaired})
+    assert changed(before) == {
+        "pretrain/scenes/badnet/mmcl_ssl/seed0",
+        "evaluate/scenes/badnet/mmcl_ssl/seed0/none/badnet",
+        "report",
+    }
+
+
+@pytest.mark.parametrize(
+    ("unrepaired", "said"),
+    [
+        ({"methods": ["mmcl"]}, "'mmcl', which pretrain.methods names too"),
+        ({"methods": ["mmcl_ssl"], "attacks": ["badnt"]}, "Did you mean 'badnet'?"),
+        ({"methods": ["mmcl_sl"]}, "Did you mean 'mmcl_ssl'?"),
+    ],
+)
+def test_unrepaired_objectives_are_checked(
+    write_params: Any, unrepaired: dict[str, list[str]], said: str
+) -> None:
+    write_params(pretrain={"model": "scene_resnet", "methods": ["mmcl"], "unrepaired": unrepaired})
+    with pytest.raises(ClipmendError, match=re.escape(said)):
+        cells()
 
 
 def test_roles_name_the_cells_that_play_them() -> None:
