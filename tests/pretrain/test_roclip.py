@@ -41,7 +41,7 @@ def test_the_nearest_is_that_of_brute_force_and_has_no_gradient() -> None:
     bank, held, queries = Bank(6, 4), unit(6, 4), unit(16, 4)[6:].requires_grad_(True)
     bank.append(held)
     nearest = bank.nearest(queries, otherwise=queries)
-    for query, found in zip(queries, nearest, strict=True):
+    for query, found in zip(queries.detach(), nearest, strict=True):
         distances = [float((query - row).norm()) for row in held]
         assert torch.equal(found, held[distances.index(min(distances))])
     assert not nearest.requires_grad

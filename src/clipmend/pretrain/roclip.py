@@ -25,6 +25,10 @@ class RoCLIP:
     In every ``every``-th epoch an image's pair is not its own caption, but the one nearest to it in
     a pool of the latest captions, so that a caption that an image does not show is not learnt.
 
+    Differs from the paper: there every second epoch matches, from a pool of 2 % of the captions.
+    An epoch here is 63 steps, not thousands: matched with every second one, the towers never agree
+    (``docs/tuning_objectives.md``).
+
     Attributes:
         pool: size of the pool, as a share of the training pairs; the published code has 21,845
             captions for a million pairs.
@@ -34,14 +38,14 @@ class RoCLIP:
 
     needs: ClassVar[tuple[str, ...]] = ("pretraining",)
 
-    epochs: Count = 12
+    epochs: Count = 24
     batch_size: Count = 128
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
-    every: Count = 2
-    pool: PositiveFraction = 0.022
+    every: Count = 4
+    pool: PositiveFraction = 0.25
     matching_rate: PositiveFraction = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
