@@ -62,7 +62,7 @@ def batch_of(model: Clip, pairs: Pairs, rows: Tensor) -> Batch:
 
 
 def loss_of(model: Clip, pairs: Pairs, *, every: int, epoch: int) -> Matched:
-    task = RoCLIP(every=every).task(model, pairs, stream(0, "views"))
+    task = RoCLIP(every=every, pool=1 / 64).task(model, pairs, stream(0, "views"))
     assert task.before_epoch is not None
     task.before_epoch(model, epoch, stream(0, "epoch"))
     assert isinstance(task.loss, Matched)
@@ -93,7 +93,7 @@ def test_a_matching_epoch_pairs_each_image_with_the_nearest_text_before_its_own_
 ) -> None:
     loss, rows = loss_of(model, pairs, every=2, epoch=1), torch.arange(8)
     with torch.no_grad():
-        pool = model.encode_text(loss.text_views[20:21])  # all the pool holds (a 45th of 64)
+        pool = model.encode_text(loss.text_views[20:21])  # all that the pool holds
         loss.bank.append(pool)
         images, texts = embedded(model, loss, pairs, rows)
     expected = mmcl_loss(images, pool.expand(8, -1), model.logit_scale())
@@ -108,5 +108,5 @@ def test_a_matching_epoch_pairs_each_image_with_the_nearest_text_before_its_own_
 def test_a_killed_run_goes_on_to_the_same_bytes(
     survives: Callable[[Objective, int], bool], killed_in: int
 ) -> None:
-    objective = RoCLIP(epochs=4, batch_size=16, pool=0.5)
+    objective = RoCLIP(epochs=4, batch_size=16, every=2, pool=0.5)
     assert survives(objective, killed_in)
