@@ -35,6 +35,9 @@ METHODS: dict[str, dict[str, str]] = {
     "pretrain": {
         "mmcl": "clipmend.pretrain.mmcl:MMCL",  # Radford et al. 2021, arXiv:2103.00020
         "mmcl_ssl": "clipmend.pretrain.mmcl_ssl:MMCLSSL",  # Mu et al. 2021, arXiv:2112.12750
+        "siglip": "clipmend.pretrain.siglip:SigLIP",  # Zhai et al. 2023, arXiv:2303.15343
+        "roclip": "clipmend.pretrain.roclip:RoCLIP",  # Yang et al. 2023, arXiv:2303.06854
+        "safeclip": "clipmend.pretrain.safeclip:SafeCLIP",  # Yang et al. 2024, arXiv:2310.05862
     },
     "detect": {
         "clip_score": "clipmend.detect.clip_score:ClipScore",  # Hessel 2021, arXiv:2104.08718

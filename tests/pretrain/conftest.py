@@ -1,0 +1,60 @@
+"""Pairs to train on, and a run that is killed: what every objective must survive."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipmend.clip.fit import Hooks, fit
+from clipmend.clip.model import Clip, build
+from clipmend.corpus.splits import Pairs, load_split
+from clipmend.job import Input
+from clipmend.pretrain.objective import Objective
+from clipmend.seeds import stream
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="package")
+def pairs(corpus: Input) -> Pairs:
+    return load_split(corpus.folder, "trusted")
+
+
+@pytest.fixture(scope="package")
+def new_model(pairs: Pairs) -> Callable[[Objective], Clip]:
+    return lambda objective: _new_model(objective, pairs)
+
+
+def _new_model(objective: Objective, pairs: Pairs) -> Clip:
+    model = build("scene_resnet", seed=0, head=objective.head())
+    return model.narrow([*pairs.captions, *objective.texts()])
+
+
+def trained(objective: Objective, pairs: Pairs, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
+    model = _new_model(objective, pairs)
+    fit(model, objective.task(model, pairs, stream(0, "views")), stream(0, "fit"), hooks)
+    return model
+
+
+@pytest.fixture
+def survives(pairs: Pairs, tmp_path: Path) -> Callable[[Objective, int], bool]:
+    """Return what tells whether a run killed in an epoch goes on to the weights of a whole run."""
+
+    def run(objective: Objective, killed_in: int) -> bool:
+        def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
+            if epoch == killed_in:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            trained(objective, pairs, Hooks(work=tmp_path, keep=kill))
+        seen: list[int] = []
+        resumed = trained(
+            objective, pairs, Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch))
+        )
+        assert seen[0] == killed_in
+        left, right = resumed.full_state(), trained(objective, pairs).full_state()
+        return all(left[name].equal(right[name]) for name in left)
+
+    return run
