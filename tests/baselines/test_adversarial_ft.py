@@ -88,7 +88,7 @@ def test_the_loss_is_the_share_of_both(model: Clip, pairs: Pairs, clean: float) 
 
 
 def test_it_withstands_attacks_that_plain_fine_tuning_does_not(model: Clip, pairs: Pairs) -> None:
-    schedule = Schedule(epochs=40, batch_size=16, lr=2e-3)
+    schedule = Schedule(epochs=20, batch_size=16, lr=3e-3)
     plain, hardened = model.twin(), model.twin()
     fit(plain, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))
     loss = Adversarial(BUDGET, 0.5)
