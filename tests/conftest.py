@@ -39,7 +39,7 @@ class World:
         seed = None if stage == "download" else 0
         folder, work = self.root / "results" / cell, self.root / "work" / cell
         folder.mkdir(parents=True)
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)  # a killed run left its checkpoint there
         job = Job(
             cell=cell,
             stage=stage,

@@ -58,6 +58,11 @@ METHODS: dict[str, dict[str, str]] = {
     "baselines": {
         "ft": "clipmend.baselines.ft:FT",
         "cleanclip": "clipmend.baselines.cleanclip:CleanCLIP",  # Bansal 2023, arXiv:2303.03323
+        "abl": "clipmend.baselines.abl:ABL",  # Li et al. 2021, arXiv:2110.11571
+        "par": "clipmend.baselines.par:PAR",  # Perturb and Recover 2024, arXiv:2412.00727
+        # Madry et al. 2018, arXiv:1706.06083; TeCoA 2023, arXiv:2212.07016
+        "adversarial_ft": "clipmend.baselines.adversarial_ft:AdversarialFT",
+        "fine_pruning": "clipmend.baselines.fine_pruning:FinePruning",  # 2018, arXiv:1805.12185
     },
 }
 

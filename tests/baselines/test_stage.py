@@ -1,23 +1,44 @@
-"""Baselines: every repair in the table, on trusted pairs only."""
+"""Baselines: every repair in the table, whatever it needs."""
 
 import csv
+from collections.abc import Callable
+from functools import cache
+from itertools import count
 from typing import Any
 
 import pytest
 import torch
 
+from clipmend.baselines import stage
 from clipmend.clip.model import load
 from clipmend.job import Input
 from clipmend.methods import METHODS, create
 
+Inputs = Callable[[str], dict[str, Input]]
+
+
+@pytest.fixture(scope="module")
+def inputs(world: Any, corpus: Input, poison: Input, victim: Input) -> Inputs:
+    """Return what makes a repair's inputs; the detector's cell is one where it names a detector."""
+    every = {"corpus": corpus, "poison": poison, "victim": victim}
+
+    @cache
+    def scored(detector: str) -> Input:
+        return world.run(f"detect/for_baselines/{detector}", detector, every)
+
+    def of(repair: str) -> dict[str, Input]:
+        detector = getattr(create("baselines", repair, {}), "detector", None)
+        return every if detector is None else {**every, "detector": scored(detector)}
+
+    return of
+
 
 @pytest.mark.parametrize("repair", METHODS["baselines"])
 def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
-    world: Any, corpus: Input, poison: Input, victim: Input, repair: str
+    world: Any, inputs: Inputs, victim: Input, repair: str
 ) -> None:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     gently = {"epochs": 6, "lr": 1e-3}  # the default rate begins by undoing the model
-    made = world.run(f"baselines/contract/{repair}", repair, inputs, gently)
+    made = world.run(f"baselines/contract/{repair}", repair, inputs(repair), gently)
     losses = [
         float(row["loss"])
         for row in csv.DictReader((made.folder / "curve.csv").read_text().splitlines())
@@ -27,6 +48,42 @@ def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
     mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
     assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
     assert not torch.equal(mended["visual.conv1.weight"], had["visual.conv1.weight"])
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("repair", METHODS["baselines"])
+def test_a_repair_killed_again_and_again_makes_the_same_bytes(
+    world: Any, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, repair: str
+) -> None:
+    briefly = {"epochs": 3, "lr": 1e-3}
+    whole = world.run(f"baselines/whole/{repair}", repair, inputs(repair), briefly)
+    watch = stage.watch
+
+    def fatal(*args: Any, **settings: Any) -> Callable[[Any], dict[str, float]]:
+        measure, looks = watch(*args, **settings), count()
+
+        def look(model: Any) -> dict[str, float]:
+            if next(looks) == 2:  # the epoch before this one is in the checkpoint
+                raise KilledError
+            return measure(model)
+
+        return look
+
+    monkeypatch.setattr(stage, "watch", fatal)
+    deaths = 0
+    while True:
+        try:
+            made = world.run(f"baselines/killed/{repair}", repair, inputs(repair), briefly)
+            break
+        except KilledError:
+            deaths += 1
+            (world.root / "results" / "baselines" / "killed" / repair).rmdir()
+    assert deaths >= 1
+    for name in ("model.safetensors", "curve.csv"):
+        assert (made.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 @pytest.mark.parametrize("repair", METHODS["baselines"])
