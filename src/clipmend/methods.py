@@ -47,6 +47,7 @@ METHODS: dict[str, dict[str, str]] = {
         "abl": "clipmend.detect.abl:ABL",  # Li et al. 2021, arXiv:2110.11571
         # Huang et al. 2023, arXiv:2301.10908
         "cognitive_distillation": "clipmend.detect.cognitive_distillation:CognitiveDistillation",
+        "pud": "clipmend.detect.pud:PUD",  # Niu et al. 2024, arXiv:2405.17929
         "decree": "clipmend.detect.decree:DECREE",  # Feng et al. 2023, arXiv:2303.15180
     },
     "unlearn": {
@@ -55,6 +56,7 @@ METHODS: dict[str, dict[str, str]] = {
     "baselines": {
         "ft": "clipmend.baselines.ft:FT",
         "cleanclip": "clipmend.baselines.cleanclip:CleanCLIP",  # Bansal 2023, arXiv:2303.03323
+        "pud": "clipmend.baselines.pud:PUD",  # Niu et al. 2024, arXiv:2405.17929
     },
 }
 

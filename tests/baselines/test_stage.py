@@ -1,6 +1,8 @@
-"""Baselines: every repair in the table, on trusted pairs only."""
+"""Baselines: every repair in the table, whatever it needs."""
 
 import csv
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,14 +12,31 @@ from clipmend.clip.model import load
 from clipmend.job import Input
 from clipmend.methods import METHODS, create
 
+Inputs = Callable[[str], dict[str, Input]]
+
+
+@pytest.fixture(scope="module")
+def inputs(world: Any, corpus: Input, poison: Input, victim: Input) -> Inputs:
+    """Return what makes a repair's inputs, with a detector's cell where it names a detector."""
+    every = {"corpus": corpus, "poison": poison, "victim": victim}
+
+    @cache
+    def scored(detector: str) -> Input:
+        return world.run(f"detect/for_baselines/{detector}", detector, every)
+
+    def of(repair: str) -> dict[str, Input]:
+        detector = getattr(create("baselines", repair, {}), "detector", None)
+        return every if detector is None else {**every, "detector": scored(detector)}
+
+    return of
+
 
 @pytest.mark.parametrize("repair", METHODS["baselines"])
 def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
-    world: Any, corpus: Input, poison: Input, victim: Input, repair: str
+    world: Any, inputs: Inputs, victim: Input, repair: str
 ) -> None:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     gently = {"epochs": 6, "lr": 1e-3}  # the default rate begins by undoing the model
-    made = world.run(f"baselines/contract/{repair}", repair, inputs, gently)
+    made = world.run(f"baselines/contract/{repair}", repair, inputs(repair), gently)
     losses = [
         float(row["loss"])
         for row in csv.DictReader((made.folder / "curve.csv").read_text().splitlines())
