@@ -41,7 +41,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.visual = Visual()
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.logit_scale = nn.Parameter(torch.tensor(2.3))
 
 
 class Planted(Clip):
@@ -104,20 +104,11 @@ def test_a_common_offset_hides_nothing() -> None:
 def test_the_marked_images_are_what_purification_changes(planted: Pairs) -> None:
     model = Planted()
     method = PUD(
-        shares=(0.5, 0.5, 0.5), epsilon=60, anchor_weight=0, adversarial_share=1, epochs=10, lr=0.05
+        shares=(0.5, 0.5, 0.5), epsilon=60, anchor_weight=0, adversarial_share=1, epochs=10, lr=0.2
     )
     score = found(model, planted, method).score
     assert score[:MARKED].min() > score[MARKED:].max()
     assert float(model.net.visual.gain.detach()) < 1.0
-
-
-def test_without_adversarial_examples_clean_images_do_not_purify(planted: Pairs) -> None:
-    clean = planted.take(torch.arange(MARKED, 60))
-    plain, attacked = Planted(), Planted()
-    method = PUD(shares=(1.0,), epsilon=60, anchor_weight=0, epochs=10, lr=0.02)
-    found(plain, clean, replace(method, adversarial_share=0))
-    found(attacked, clean, replace(method, adversarial_share=1))
-    assert float(attacked.net.visual.gain.detach()) < float(plain.net.visual.gain.detach())
 
 
 def test_an_image_whose_closest_caption_changes_loses_the_penalty(planted: Pairs) -> None:

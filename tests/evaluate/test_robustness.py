@@ -26,7 +26,7 @@ class Planted(Clip):
         self.gains = nn.Parameter(torch.tensor(gains))
 
     def encode_image(self, images: Tensor) -> Tensor:
-        base = torch.tensor([0.0, 0.0, 1.0])
+        base = torch.tensor([0.0, 0.0, 0.02])  # so that at a scale of 100 a softmax is not flat
         return base + (images.mean(dim=(2, 3)) - GREY / 255) * self.gains
 
 
@@ -45,14 +45,14 @@ def measured(model: Clip, label: list[int], channel: int = 0) -> dict[str, float
 
 
 def test_where_the_trigger_is_the_only_way_out_the_attack_finds_it() -> None:
-    found = measured(Planted(100.0, 0.0, 0.0), [0] * 5)
+    found = measured(Planted(1.0, 0.0, 0.0), [0] * 5)
     assert found["robust_accuracy"] == 0.0
     assert found["adversarial_target_rate"] == 1.0
     assert found["adversarial_trigger_cosine"] == pytest.approx(1.0)
 
 
 def test_where_the_way_out_is_another_the_attack_has_nothing_of_the_trigger() -> None:
-    found = measured(Planted(0.0, 100.0, 0.0), [0] * 5)
+    found = measured(Planted(0.0, 1.0, 0.0), [0] * 5)
     assert found["robust_accuracy"] == 0.0
     assert found["adversarial_target_rate"] == 0.0
     assert found["adversarial_trigger_cosine"] == 0.0  # the trigger moves nothing here
@@ -60,8 +60,8 @@ def test_where_the_way_out_is_another_the_attack_has_nothing_of_the_trigger() ->
 
 def test_a_trigger_and_an_attack_at_right_angles_have_a_cosine_of_0() -> None:
     # Red is seen so faintly that no change within the bound outweighs green.
-    found = measured(Planted(1e-3, 100.0, 0.0), [0] * 5)
-    assert abs(found["adversarial_trigger_cosine"]) < 1e-3
+    found = measured(Planted(1e-3, 1.0, 0.0), [0] * 5)
+    assert abs(found["adversarial_trigger_cosine"]) < 2e-3
 
 
 def test_a_model_that_sees_nothing_of_the_change_keeps_its_accuracy() -> None:
@@ -85,14 +85,14 @@ def test_an_image_that_was_wrong_before_the_attack_does_not_count_as_robust() ->
 
 def test_images_of_the_target_class_say_nothing_of_the_trigger() -> None:
     label = torch.tensor([0, TARGET, TARGET, 0, 0])
-    found = robustness(Planted(100.0, 0.0, 0.0), attacked(label, 0), BUDGET, confidence=0.95)
+    found = robustness(Planted(1.0, 0.0, 0.0), attacked(label, 0), BUDGET, confidence=0.95)
     assert found["robust_accuracy"].n == 5
     assert found["adversarial_target_rate"].n == 3
     assert found["adversarial_trigger_cosine"]["n"] == 3
 
 
 def test_a_model_in_training_is_measured_in_evaluation_and_goes_on_training() -> None:
-    model = Planted(100.0, 0.0, 0.0).train()
+    model = Planted(1.0, 0.0, 0.0).train()
     measured(model, [0] * 3)
     assert model.training
     assert model.gains.requires_grad
@@ -103,6 +103,6 @@ def test_the_numbers_do_not_depend_on_how_the_images_are_batched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     label = [0, 2, 0, TARGET, 0]
-    whole = measured(Planted(100.0, 30.0, 0.0), label)
+    whole = measured(Planted(1.0, 0.3, 0.0), label)
     monkeypatch.setattr("clipmend.evaluate.robustness._BATCH", 2)
-    assert measured(Planted(100.0, 30.0, 0.0), label) == pytest.approx(whole)
+    assert measured(Planted(1.0, 0.3, 0.0), label) == pytest.approx(whole)

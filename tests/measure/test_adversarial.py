@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipmend.clip.model import Clip, load
@@ -74,7 +73,7 @@ def test_where_the_aim_is_flat_the_start_is_what_is_found(images: Tensor) -> Non
     assert torch.equal(pgd(images, flat, budget), images)
     drawn = pgd(images, flat, budget, stream(0, "pgd"))
     assert torch.equal(drawn, pgd(images, flat, budget, stream(0, "pgd")))
-    assert 0 < float((drawn - images).abs().max()) <= EPSILON * (1 + 1e-5)
+    assert 0 < float((drawn - images).abs().max()) <= EPSILON + 1e-6
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1 / 255, 8 / 255, 0.7])
@@ -87,7 +86,7 @@ def test_no_pixel_leaves_its_range_nor_the_bound(
     found = pgd(images, aim, Budget(epsilon, 4), generator)
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
-    assert float((found - images).abs().max()) <= epsilon * (1 + 1e-5)
+    assert float((found - images).abs().max()) <= epsilon + 1e-6
     assert not found.requires_grad
 
 
@@ -160,9 +159,7 @@ def test_held_gives_them_back_after_an_error_too(unsettled: Clip) -> None:
 
 
 AIMS: dict[str, Callable[[Clip, Tensor], Aim]] = {
-    "mismatch": lambda model, at: mismatch(
-        model, F.normalize(torch.ones_like(at).cumsum(1), dim=1)
-    ),
+    "mismatch": mismatch,  # with its own embedding in the place of its caption's
     "displacement": displacement,
     "misclassification": lambda model, at: misclassification(
         model, at[:3], torch.zeros(len(at), dtype=torch.long)
