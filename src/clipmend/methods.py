@@ -50,6 +50,7 @@ METHODS: dict[str, dict[str, str]] = {
         "abl": "clipmend.detect.abl:ABL",  # Li et al. 2021, arXiv:2110.11571
         # Huang et al. 2023, arXiv:2301.10908
         "cognitive_distillation": "clipmend.detect.cognitive_distillation:CognitiveDistillation",
+        "pud": "clipmend.detect.pud:PUD",  # Niu et al. 2024, arXiv:2405.17929
         "decree": "clipmend.detect.decree:DECREE",  # Feng et al. 2023, arXiv:2303.15180
     },
     "unlearn": {
@@ -63,6 +64,7 @@ METHODS: dict[str, dict[str, str]] = {
         # Madry et al. 2018, arXiv:1706.06083; TeCoA 2023, arXiv:2212.07016
         "adversarial_ft": "clipmend.baselines.adversarial_ft:AdversarialFT",
         "fine_pruning": "clipmend.baselines.fine_pruning:FinePruning",  # 2018, arXiv:1805.12185
+        "pud": "clipmend.baselines.pud:PUD",  # Niu et al. 2024, arXiv:2405.17929
     },
 }
 

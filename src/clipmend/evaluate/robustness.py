@@ -64,7 +64,9 @@ def definitions(budget: Budget, images: int) -> dict[str, str]:
         f"{round(255 * budget.epsilon)}/255, on the first {images} test images"
     )
     return {
-        "robust_accuracy": f"zero-shot top-1 accuracy under untargeted {attack}",
+        "robust_accuracy": (
+            f"share of images that are right both untouched and under untargeted {attack}"
+        ),
         "adversarial_target_rate": (
             "share of these adversarial examples, of true classes other than the target, that are "
             f"predicted as the target; {attack}"
@@ -89,9 +91,12 @@ def _batches(
                 adversarial = model.encode_image(found)
                 at = model.encode_image(images)
                 triggered = model.encode_image(_pixels(attacked.triggered[rows], model))
+            before = (at @ classes.T).argmax(dim=1).cpu()
             predicted = (adversarial @ classes.T).argmax(dim=1).cpu()
             alike = F.cosine_similarity(adversarial - at, triggered - at, dim=1).cpu()
-            yield predicted == label, predicted == attacked.target_label, alike
+            # The bound holds the image itself: one that is wrong untouched cannot be robust.
+            is_right = (before == label) & (predicted == label)
+            yield is_right, predicted == attacked.target_label, alike
 
 
 def _pixels(images: UInt8[Tensor, "batch 3 height width"], model: Clip) -> Tensor:

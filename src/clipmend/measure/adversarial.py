@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +100,28 @@ def displacement(model: Clip, image_embeds: Float[Tensor, "batch dim"]) -> Aim:
         return (model.encode_image(images) - at).square().sum(dim=1)
 
     return aim
+
+
+def adversarial_examples(
+    model: Clip,
+    images: Float[Tensor, "batch 3 height width"],
+    texts: Float[Tensor, "batch dim"],
+    aim: Literal["mismatch", "displacement"],
+    budget: Budget,
+    generator: torch.Generator,
+) -> Float[Tensor, "batch 3 height width"]:
+    """Return adversarial examples of a model that is in training, found without labels.
+
+    Args:
+        texts: the images' captions, which ``displacement`` does not look at.
+        generator: draws where ``displacement`` starts.
+    """
+    with held(model):
+        if aim == "mismatch":
+            return pgd(images, mismatch(model, texts), budget)
+        with torch.no_grad():
+            at = model.encode_image(images)
+        return pgd(images, displacement(model, at), budget, generator)
 
 
 @contextmanager
