@@ -10,6 +10,12 @@ from clipmend.report.order import UNDEFENDED, is_poisoned, method_order, objecti
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_interval
 
 PRETRAINING = "pretraining"
+NOTE = (
+    "Defences side by side stand by ASR as printed, then by CA. What they need: `trusted`, clean "
+    "pairs; `train`, the training pairs, poison among them; `early`, a checkpoint from early in "
+    "training; `pretraining`, to be the one who trains. A defence at training time has no "
+    "objective beside it: it is one."
+)
 
 
 def side_by_side(table: pd.DataFrame) -> list[Printed]:

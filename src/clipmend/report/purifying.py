@@ -126,7 +126,7 @@ def _beats(evidence: Evidence, others: pd.DataFrame) -> Finding:
             name, both = best
             change = sign * (both[metric] - both[f"{metric}_other"])
             numbers.append(evidence.number(f"{metric} against {name}", change))
-            said.append(f"{numbers[-1].points()} points in {metric} against `{name}`")
+            said.append(f"{numbers[-1].points()} points in {_said(metric)} against `{name}`")
             if metric == ATTACK:
                 clean = evidence.number(
                     f"CA less that of {name}", both[CLEAN] - both[f"{CLEAN}_other"]
@@ -141,6 +141,12 @@ def _beats(evidence: Evidence, others: pd.DataFrame) -> Finding:
         f"{clean.points()} points from that of the best in ASR (n = {numbers[0].n} victims).",
         (*numbers, clean),
     )
+
+
+def _said(metric: str) -> str:
+    if metric == ATTACK:
+        return "ASR"
+    return f"accuracy under attack within {metric.rpartition('_eps')[2]}/255"
 
 
 def _best(

@@ -12,7 +12,7 @@ from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
 from clipmend.report.claims import claims_text, judged_claims, printed_claims
-from clipmend.report.defences import side_by_side
+from clipmend.report.defences import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
     Scored,
@@ -83,7 +83,7 @@ def run(job: Job) -> None:
         sections=_sections(cells, table, confidence),
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
-        notes=[*legend(cells, definitions, confidence), *budget_notes(cells, definitions)],
+        notes=_notes(cells, definitions, confidence),
         beliefs=printed_beliefs(believed),
         believed=_believed(job, believed),
         believed_caption=belief.CAPTION,
@@ -125,6 +125,12 @@ def _sections(cells: pd.DataFrame, table: pd.DataFrame, confidence: float) -> li
             accuracy_under_attack(cells, confidence),
         ),
     ]
+
+
+def _notes(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: float) -> list[str]:
+    defended = [NOTE] if len(cells) else []
+    budgets = budget_notes(cells, definitions)
+    return [*legend(cells, definitions, confidence), *defended, *budgets]
 
 
 def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:
