@@ -27,7 +27,7 @@ _METHODS = {
     "lid": ("#E69F00", "P"),
     "dao": ("#D55E00", "X"),
     "isolation_forest": ("#999933", "<"),
-    "cognitive_distillation": ("#332288", ">"),
+    "cognitive_distillation": ("#332288", "h"),
 }
 _OTHERS = (
     ("#56B4E9", "p"),

@@ -1,7 +1,7 @@
 """Accuracy under adversarial attack, beside what the backdoor does: both kinds of robustness."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -80,8 +80,8 @@ def _table(
     return Printed(title, header, tuple(rows))
 
 
-def _mean(values: Sequence[float], confidence: float) -> str:
-    known = [float(value) for value in pd.Series(values).dropna()]
+def _mean(values: "pd.Series[float]", confidence: float) -> str:
+    known = [float(value) for value in values.dropna()]
     if not known:
         return ""
     interval = student_interval(known, confidence)
