@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from clipmend.report.claims import claims_text, judged_claims, printed_claims, stated_claims
+from clipmend.report.claims import (
+    claims_text,
+    how_judged,
+    judged_claims,
+    printed_claims,
+    stated_claims,
+)
 from clipmend.report.judges import JUDGES
 from clipmend.report.scale import Scale, scales
 
@@ -66,6 +72,14 @@ def test_a_claim_says_where_it_stands_and_how_it_is_judged(claim) -> None:
     files = {column.split()[0] for column in claim.judged["columns"]}
     assert files <= {"cells.csv", "detectors.csv"}
     assert all("setting" in numbers for numbers in claim.paper)
+
+
+def test_a_reader_is_told_columns_comparison_thresholds_and_scope() -> None:
+    told = how_judged()
+    assert list(told) == [one.claim for one in stated_claims()]
+    first = next(iter(told.values()))
+    assert first.startswith("cells.csv attack_success_rate, cells.csv clean_accuracy: poisoned")
+    assert "above 0 (margin = 0.19). UBT is reimplemented" in first
 
 
 def test_a_claim_is_judged_once_per_corpus_or_per_corpora_of_one_name() -> None:

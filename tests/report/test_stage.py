@@ -130,6 +130,7 @@ def test_the_page_and_the_table_show_every_kind_of_defence_and_of_robustness(tre
     (alike,) = (one for one in claims if one["id"] == "adversarial_resembles_trigger")
     assert alike["verdict"] == "supported"
     assert '<a href="#claims">Claims</a>' in page
+    assert "How each is judged" in page
 
 
 def test_the_confidence_is_that_of_the_cells(made) -> None:

@@ -77,6 +77,11 @@ def judged_claims(
     ]
 
 
+def how_judged() -> dict[str, str]:
+    """Return for each claim how it is judged, and what its verdict does not reach."""
+    return {one.claim: f"{_rule(one)} {one.scope}" for one in stated_claims()}
+
+
 def claims_text(found: Sequence[Verdict]) -> str:
     """Return ``claims.json``."""
     return json.dumps([asdict(verdict) for verdict in found], indent=1) + "\n"
@@ -91,6 +96,12 @@ def printed_claims(found: Sequence[Verdict]) -> Printed | None:
         (*(Entry(getattr(one, name)) for name in header), Entry(_scale(one))) for one in found
     )
     return Printed("Verdicts", (*header, "scale"), rows)
+
+
+def _rule(claim: Claim) -> str:
+    limits = ", ".join(f"{name} = {value:g}" for name, value in claim.judged["thresholds"].items())
+    columns = ", ".join(claim.judged["columns"])
+    return f"{columns}: {claim.judged['comparison']}{f' ({limits})' if limits else ''}."
 
 
 def _compared(claim: Claim, cells: pd.DataFrame) -> Iterator[tuple[str, ...]]:

@@ -47,6 +47,7 @@ class Content:
     believed: Sequence[Shown]
     believed_caption: str
     claims: Printed | None
+    judging: Mapping[str, str]
     figures: Sequence[Shown]
     definitions: Mapping[str, str]
     downloads: Sequence[str]

@@ -11,7 +11,7 @@ from clipmend.report import belief, ca_vs_asr, curves, detector_roc, gallery, si
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
-from clipmend.report.claims import claims_text, judged_claims, printed_claims
+from clipmend.report.claims import claims_text, how_judged, judged_claims, printed_claims
 from clipmend.report.defences import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
@@ -88,6 +88,7 @@ def run(job: Job) -> None:
         believed=_believed(job, believed),
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
+        judging=how_judged(),
         figures=_figures(job, cells, scored, drawn),
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
         downloads=_DOWNLOADS,
