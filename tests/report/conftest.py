@@ -26,6 +26,16 @@ REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
     "ubt@random": ("unlearn", True, ["train"], 0.002, 0.99),
     "ubt@oracle": ("unlearn", True, ["train"], 0.001, 0.02),
 }
+# What the other papers bring: shown where a test asks for it.
+MORE: dict[str, tuple[str, bool, list[str], float, float]] = {
+    "abl": ("baselines", False, ["train"], 0.06, 0.7),
+    "par": ("baselines", False, ["trusted"], 0.02, 0.2),
+    "adversarial_ft": ("baselines", False, ["trusted"], 0.05, 0.5),
+    "fine_pruning": ("baselines", False, ["trusted"], 0.03, 0.8),
+    "pud": ("baselines", False, ["train"], 0.05, 0.1),
+    "cleanclip@poisons5": ("baselines", True, ["trusted"], 0.03, 0.9),
+}
+DEFENDING = {"roclip": 0.3, "safeclip": 0.1}  # objective -> share of ASR left
 DEFINITIONS = {
     "clean_accuracy": "Zero-shot top-1 on untouched test images.",
     "attack_success_rate": "Of triggered test images whose true class is not the target, "
@@ -62,6 +72,7 @@ class Tree:
     pairs: int = 200
     image_size: int = 16
     epochs: int = 6
+    epsilons: tuple[int, ...] = ()
     inputs: dict[str, Input] = field(default_factory=dict)
 
     def cell(
@@ -222,7 +233,9 @@ class Tree:
 
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
         corpus, attack, objective, seed = victim.split("/")
-        stage, control, needs, lost, left = REPAIRS[repair]
+        stage, control, needs, lost, left = (REPAIRS | MORE)[repair]
+        if objective in DEFENDING and repair == "none":
+            needs, left = ["pretraining"], DEFENDING[objective]
         draws = self.draws(victim, repair)
         ca = 0.82 - lost - (0.03 if objective == "mmcl_ssl" else 0) + draws.normal(0, 0.004)
         harder = 1.6 if objective == "mmcl" and repair == "cleanclip" else 1.0
@@ -247,9 +260,27 @@ class Tree:
                 "n": 9500,
             },
             "definitions": DEFINITIONS,
+            **self.attacked(ca, asr),
             **further,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    def attacked(self, ca: float, asr: float) -> dict[str, Any]:
+        """Return what robustness was measured, its definitions among the others."""
+        found: dict[str, Any] = {}
+        meanings = dict(DEFINITIONS)
+        for eps in self.epsilons:
+            robust = ca / (1 + eps)
+            found[f"robust_accuracy_eps{eps}"] = {
+                "value": robust,
+                "low": robust - 0.04,
+                "high": robust + 0.04,
+                "n": 500,
+            }
+            found[f"adversarial_trigger_cosine_eps{eps}"] = {"value": 0.1 + asr / 2, "n": 480}
+            found[f"adversarial_target_rate_eps{eps}"] = {"value": asr / 3, "n": 480}
+            meanings[f"robust_accuracy_eps{eps}"] = f"Top-1 under PGD, each pixel within {eps}/255."
+        return found | ({"definitions": meanings} if found else {})
 
     def victim(self, victim: str, grid: Mapping[str, Sequence[str]], poisoned: list[str]) -> None:
         _, attack, objective, _ = victim.split("/")
@@ -260,7 +291,7 @@ class Tree:
         for detector in grid["detectors"]:
             self.scores(victim, detector, poisoned)
         for repair in grid["repairs"]:
-            stage, _, _, lost, left = REPAIRS[repair]
+            stage, _, _, lost, left = (REPAIRS | MORE)[repair]
             if repair != "none":
                 if stage == "unlearn":
                     detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]

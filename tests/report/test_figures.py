@@ -163,6 +163,8 @@ def test_a_repair_that_took_no_step_is_a_point(tree) -> None:
     assert [line.get_xdata().tolist() for axes in repair.axes for line in axes.lines] == [[0], [0]]
 
 
+DEFAULT = ["none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle"]
+POISONS = "cleanclip@poisons5"
 GRIDS = {
     "default": {},
     "one": {"attacks": ["badnet"], "objectives": ["mmcl"], "repairs": ["none", "ft"]},
@@ -171,6 +173,16 @@ GRIDS = {
         "objectives": ["mmcl"],
     },
     "seeds": {"attacks": ["badnet", "blended"], "seeds": (0, 1, 2), "repairs": ["none", "ubt"]},
+    "many repairs": {
+        "attacks": ["badnet"],
+        "repairs": [*DEFAULT, "abl", "par", "adversarial_ft", "fine_pruning", "pud", POISONS],
+        "detectors": ["clip_score", "ubt", "pud", "dao", "lid", "slof", "abl", "k_distance"],
+    },
+    "many objectives": {
+        "attacks": ["badnet"],
+        "objectives": ["mmcl", "mmcl_ssl", "siglip", "roclip", "safeclip"],
+        "repairs": ["none"],
+    },
     "two corpora": {"corpora": ["photos", "scenes@smoke"], "repairs": ["none", "ubt"]},
 }
 

@@ -1,6 +1,16 @@
 """One order, and it does not depend on the order in which anything was named."""
 
-from clipmend.report.order import Victim, attack_order, method_order, titles, victim_of
+import pandas as pd
+
+from clipmend.report.cells import groups
+from clipmend.report.order import (
+    Victim,
+    attack_order,
+    method_order,
+    objective_order,
+    titles,
+    victim_of,
+)
 
 
 def test_the_default_repairs_come_first_then_the_alphabet() -> None:
@@ -45,3 +55,23 @@ def test_a_title_says_only_what_tells_victims_apart() -> None:
     assert titles([one, other])[other] == "badnet, mmcl, seed 1"
     photo = Victim("photos", "badnet", "mmcl", 0)
     assert titles([one, photo])[photo] == "photos, badnet, mmcl"
+
+
+def test_objectives_that_defend_come_after_those_that_do_not() -> None:
+    names = ["siglip", "safeclip", "mmcl_ssl", "roclip", "mmcl@from_clean", "mmcl", "another"]
+    assert sorted(names, key=objective_order) == [
+        "mmcl",
+        "mmcl@from_clean",
+        "mmcl_ssl",
+        "siglip",
+        "roclip",
+        "safeclip",
+        "another",
+    ]
+
+
+def test_groups_come_in_the_order_of_the_report() -> None:
+    names = ["roclip", "siglip", "mmcl"]
+    table = pd.DataFrame({"corpus": "scenes", "objective": names})
+    found = [objective for (_, objective), _ in groups(table, "corpus", "objective")]
+    assert found == ["mmcl", "siglip", "roclip"]

@@ -1,5 +1,6 @@
 """The report as a whole: every file, the same bytes, whatever the grid."""
 
+import json
 import re
 import sys
 from importlib import import_module
@@ -103,6 +104,33 @@ def test_the_page_says_what_was_believed_and_of_no_control(tree) -> None:
         "scenes/badnet/mmcl/seed0 ubt yes banana 100.0 / 9.0 20 16 93.8 6",
     ]
     assert "found nothing in scenes/unpoisoned/mmcl seed 0" in (job.out / "table.md").read_text()
+
+
+def test_the_page_and_the_table_show_every_kind_of_defence_and_of_robustness(tree) -> None:
+    tree.epsilons = (2, 4)
+    tree.corpus("scenes")
+    grid = {"attacks": ["unpoisoned", "badnet"], "detectors": [], "repairs": ["none", "pud"]}
+    for attack in grid["attacks"]:
+        poisoned = tree.poison("scenes", attack, 0)
+        tree.victim(f"scenes/{attack}/mmcl/seed0", grid, poisoned)
+        tree.victim(f"scenes/{attack}/roclip/seed0", grid | {"repairs": ["none"]}, poisoned)
+    job = tree.job()
+    run(job)
+    page, text = (job.out / "index.html").read_text(), (job.out / "table.md").read_text()
+    for heading in ("Defences side by side, in percent", "Accuracy under attack, in percent"):
+        assert f">{heading}</h2>" in page
+        assert f"# {heading}\n" in text
+    assert "| roclip |  | pretraining |" in text
+    assert "Robust 4/255 (robust_accuracy_eps4): Top-1 under PGD, each pixel within 4/255." in text
+    cells = pd.read_csv(job.out / "cells.csv")
+    ends = ("", "_low", "_high")
+    assert {f"robust_accuracy_eps2{end}" for end in ends} <= set(cells.columns)
+    assert set(cells["n_robust_accuracy_eps2"]) == {500}
+    claims = json.loads((job.out / "claims.json").read_text())
+    (alike,) = (one for one in claims if one["id"] == "adversarial_resembles_trigger")
+    assert alike["verdict"] == "supported"
+    assert '<a href="#claims">Claims</a>' in page
+    assert "How each is judged" in page
 
 
 def test_the_confidence_is_that_of_the_cells(made) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from clipmend.report.cells import COLUMNS
 from clipmend.report.intervals import clipped, student_interval
-from clipmend.report.table import changes, comparison, legend, markdown, means_table
+from clipmend.report.table import Section, changes, comparison, legend, markdown, means_table
 
 
 def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
@@ -167,7 +167,10 @@ def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
 def test_markdown_says_what_n_and_the_marks_mean() -> None:
     cells = cells_of(cell(), cell("ubt@oracle", control=True))
     notes = legend(cells, {"clean_accuracy": "Top-1.", "attack_success_rate": "Share."}, 0.95)
-    text = markdown(comparison(means_table(cells, 0.95)), changes(cells), notes)
+    compared = Section("table", "CA and ASR", comparison(means_table(cells, 0.95)))
+    text = markdown([compared, Section("none", "Nothing", [])], notes)
+    assert text.startswith("# CA and ASR\n\n## scenes, mmcl\n\n| method |")
+    assert "Nothing" not in text
     assert "| ubt@oracle† | 80.0 | 90.0 |" in text
     assert "- CA (clean_accuracy): Top-1." in text
     assert "- scenes: CA over n = 100 test images, ASR over n = 90 triggered ones." in text

@@ -1,13 +1,13 @@
 """``cells.csv``: one row per evaluated cell, as ``evaluate`` measured it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from clipmend.job import Input
-from clipmend.report.order import attack_order, inputs_of, method_order
+from clipmend.report.order import attack_order, inputs_of, method_order, objective_order
 
 PAIR = ("corpus", "attack", "trigger", "objective", "seed")
 """One victim under one trigger: on it methods are compared, on the same test images."""
@@ -26,6 +26,11 @@ COLUMNS = (
     "n_triggered",
 )
 FOUND = "found"
+_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "attack": attack_order,
+    "objective": objective_order,
+    "method": method_order,
+}
 _COUNT = {"clean_accuracy": "n_clean", "attack_success_rate": "n_triggered"}
 
 
@@ -69,9 +74,14 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Return (values of ``by``, their rows), sorted by value."""
-    found: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=True))
-    return [(tuple(key), rows) for key, rows in found]
+    """Return (values of ``by``, their rows), in the report's order."""
+    found: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=False))
+    return sorted(
+        ((tuple(key), rows) for key, rows in found),
+        key=lambda group: [
+            _ORDERS.get(name, str)(value) for name, value in zip(by, group[0], strict=True)
+        ],
+    )
 
 
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
@@ -108,7 +118,7 @@ def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         row["corpus"],
         attack_order(row["attack"]),
-        row["objective"],
+        objective_order(row["objective"]),
         row["trigger"],
         row["seed"],
         method_order(row["method"]),

@@ -1,59 +1,85 @@
-"""Claims of the papers, each with a verdict computed from this run's own cells."""
+"""Claims of the papers, each with a verdict computed from this run's own tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 import pandas as pd
+import yaml
 
-from clipmend.report.cells import PAIR, groups
-from clipmend.report.intervals import student_interval
-from clipmend.report.order import UNDEFENDED, is_poisoned, method_order
-from clipmend.report.table import ATTACK, CLEAN, Entry, Printed
+from clipmend.methods import base
+from clipmend.report.evidence import Evidence, Judgement, Number
+from clipmend.report.judges import JUDGES
+from clipmend.report.scale import Scale
+from clipmend.report.table import Entry, Printed
 
-_UBT = "ubt"
-_MARGIN = 0.19
-
-Judgement = Literal["supported", "not supported", "not tested here"]
+PACKAGE_DATA = ("claims.yaml",)
 
 
 @dataclass(frozen=True)
-class Margin:
-    """How far UBT is ahead of another repair on the same poisoned victims.
+class Claim:
+    """An entry of ``claims.yaml``.
 
     Attributes:
-        attack_success_rate: mean of the other's less UBT's, as a fraction.
-        clean_accuracy: mean of UBT's less the other's, as a fraction.
-        n: victims under their trigger.
+        id: whose judge it has.
+        paper: the paper's own numbers, each with its setting.
+        scope: what is not the paper's here, and what a verdict does not reach.
+        over: judged by ``corpus``, or over the ``sizes`` of one corpus.
+        judged: the columns, the comparison and the thresholds.
     """
 
-    other: str
-    attack_success_rate: float
-    attack_success_rate_interval: tuple[float, float] | None
-    clean_accuracy: float
-    clean_accuracy_interval: tuple[float, float] | None
-    other_attack_success_rate: float
-    n: int
+    id: str
+    claim: str
+    source: str
+    paper: Sequence[Mapping[str, Any]]
+    scope: str
+    over: str
+    judged: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What this run says to a claim, on one corpus."""
+    """What this run says to a claim.
 
+    Attributes:
+        corpus: one; or those, comma-separated, that the claim compares.
+        scale: by corpus.
+    """
+
+    id: str
     claim: str
     source: str
     corpus: str
     verdict: Judgement
     because: str
-    margins: tuple[Margin, ...]
+    numbers: tuple[Number, ...]
+    scale: Mapping[str, Scale]
 
 
-def judged_claims(cells: pd.DataFrame, confidence: float) -> list[Verdict]:
-    """Return the verdict on each claim, by corpus."""
+@cache
+def stated_claims() -> tuple[Claim, ...]:
+    """Return the claims as ``claims.yaml`` states them."""
+    text = files("clipmend.report").joinpath(*PACKAGE_DATA).read_text(encoding="utf-8")
+    return tuple(Claim(**entry) for entry in yaml.safe_load(text))
+
+
+def judged_claims(
+    cells: pd.DataFrame, detectors: pd.DataFrame, scales: Mapping[str, Scale], confidence: float
+) -> list[Verdict]:
+    """Return the verdict on each claim, by corpus or by corpora of one name."""
     return [
-        _lowest_asr(str(corpus), group, confidence) for (corpus,), group in groups(cells, "corpus")
+        _verdict(claim, corpora, cells, detectors, scales, confidence)
+        for claim in stated_claims()
+        for corpora in _compared(claim, cells)
     ]
+
+
+def how_judged() -> dict[str, str]:
+    """Return for each claim how it is judged, and what its verdict does not reach."""
+    return {one.claim: f"{_rule(one)} {one.scope}" for one in stated_claims()}
 
 
 def claims_text(found: Sequence[Verdict]) -> str:
@@ -66,78 +92,58 @@ def printed_claims(found: Sequence[Verdict]) -> Printed | None:
     if not found:
         return None
     header = ("claim", "source", "corpus", "verdict", "because")
-    rows = tuple(tuple(Entry(getattr(one, name)) for name in header) for one in found)
-    return Printed("Verdicts", header, rows)
+    rows = tuple(
+        (*(Entry(getattr(one, name)) for name in header), Entry(_scale(one))) for one in found
+    )
+    return Printed("Verdicts", (*header, "scale"), rows)
 
 
-def _lowest_asr(corpus: str, cells: pd.DataFrame, confidence: float) -> Verdict:
-    """Judge UBT's headline: 19 points less ASR than the best other, at a higher CA.
+def _rule(claim: Claim) -> str:
+    limits = ", ".join(f"{name} = {value:g}" for name, value in claim.judged["thresholds"].items())
+    columns = ", ".join(claim.judged["columns"])
+    return f"{columns}: {claim.judged['comparison']}{f' ({limits})' if limits else ''}."
 
-    The best other is the repair with the lowest mean ASR. With two victims or more the whole
-    interval of both differences must lie on the claim's side.
-    """
-    margins = _margins(cells, confidence)
-    verdict: Judgement = "not tested here"
-    because = "No poisoned victim was mended by `ubt` and by another repair."
-    if margins:
-        best = min(margins, key=lambda margin: margin.other_attack_success_rate)
-        low = (best.attack_success_rate_interval or (best.attack_success_rate,))[0]
-        higher = (best.clean_accuracy_interval or (best.clean_accuracy,))[0] > 0
-        verdict = "supported" if low >= _MARGIN and higher else "not supported"
-        because = _because(best)
+
+def _compared(claim: Claim, cells: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Yield the corpora whose cells are judged together."""
+    corpora = sorted(set(cells["corpus"]))
+    if claim.over == "corpus":
+        yield from ((corpus,) for corpus in corpora)
+    else:
+        for name in dict.fromkeys(map(base, corpora)):
+            yield tuple(corpus for corpus in corpora if base(corpus) == name)
+
+
+def _verdict(
+    claim: Claim,
+    corpora: Sequence[str],
+    cells: pd.DataFrame,
+    detectors: pd.DataFrame,
+    scales: Mapping[str, Scale],
+    confidence: float,
+) -> Verdict:
+    known = {corpus: scales[corpus] for corpus in corpora if corpus in scales}
+    sizes = {name: one.train_pairs for name, one in known.items() if one.train_pairs is not None}
+    evidence = Evidence(
+        cells=cells[cells["corpus"].isin(corpora)],
+        detectors=detectors[detectors["corpus"].isin(corpora)],
+        sizes=sizes,
+        confidence=confidence,
+    )
+    found = JUDGES[claim.id](evidence, claim.judged["thresholds"])
     return Verdict(
-        claim="UBT's ASR is 19 points below that of the best other repair, and its CA higher",
-        source="arXiv:2403.16257",
-        corpus=corpus,
-        verdict=verdict,
-        because=because,
-        margins=tuple(margins),
+        id=claim.id,
+        claim=claim.claim,
+        source=claim.source,
+        corpus=", ".join(corpora),
+        verdict=found.verdict,
+        because=found.because,
+        numbers=found.numbers,
+        scale=known,
     )
 
 
-def _margins(cells: pd.DataFrame, confidence: float) -> list[Margin]:
-    """Return UBT's margin over each repair that is neither a control nor a variant of its own."""
-    poisoned = cells[cells["attack"].map(is_poisoned) & ~cells["control"].astype(bool)]
-    ours = poisoned.loc[poisoned["method"] == _UBT, [*PAIR, CLEAN, ATTACK]]
-    others = {
-        str(name)
-        for name in poisoned["method"]
-        if name != UNDEFENDED and str(name).partition("@")[0] != _UBT
-    }
-    margins = []
-    for other in sorted(others, key=method_order):
-        theirs = poisoned.loc[poisoned["method"] == other, [*PAIR, CLEAN, ATTACK]]
-        paired = ours.merge(theirs, on=list(PAIR), suffixes=("", "_other"))
-        if not paired.empty:
-            margins.append(_margin(other, paired, confidence))
-    return margins
-
-
-def _margin(other: str, paired: pd.DataFrame, confidence: float) -> Margin:
-    attack = [float(value) for value in paired[f"{ATTACK}_other"] - paired[ATTACK]]
-    clean = [float(value) for value in paired[CLEAN] - paired[f"{CLEAN}_other"]]
-    return Margin(
-        other=other,
-        attack_success_rate=sum(attack) / len(attack),
-        attack_success_rate_interval=student_interval(attack, confidence),
-        clean_accuracy=sum(clean) / len(clean),
-        clean_accuracy_interval=student_interval(clean, confidence),
-        other_attack_success_rate=float(paired[f"{ATTACK}_other"].mean()),
-        n=len(paired),
-    )
-
-
-def _because(best: Margin) -> str:
-    return (
-        f"The best other is `{best.other}`, whose mean ASR is "
-        f"{100 * best.other_attack_success_rate:.1f} %. `ubt` is "
-        f"{_points(best.attack_success_rate, best.attack_success_rate_interval)} points below it "
-        f"in ASR and {_points(best.clean_accuracy, best.clean_accuracy_interval)} above it in CA "
-        f"(n = {best.n} victims)."
-    )
-
-
-def _points(mean: float, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return f"{100 * mean:+.1f}"
-    return f"{100 * mean:+.1f} ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
+def _scale(verdict: Verdict) -> str:
+    several = len(verdict.scale) > 1
+    texts = ((corpus, one.text()) for corpus, one in verdict.scale.items())
+    return "; ".join(f"{corpus}: {text}" if several else text for corpus, text in texts)

@@ -29,6 +29,7 @@ from clipmend.report.order import (
     attack_order,
     inputs_of,
     method_order,
+    objective_order,
     titles,
     victim_of,
     victim_order,
@@ -92,7 +93,8 @@ def _mended(curves: Iterable[Curve]) -> list[Curve]:
 
 
 def _objectives(curves: Sequence[Curve]) -> list[tuple[str, str]]:
-    return sorted({(curve.victim.corpus, curve.victim.objective) for curve in curves})
+    found = {(curve.victim.corpus, curve.victim.objective) for curve in curves}
+    return sorted(found, key=lambda place: (place[0], objective_order(place[1])))
 
 
 def _trained_height(curves: Sequence[Curve]) -> float:

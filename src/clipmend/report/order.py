@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clipmend.job import Input
 from clipmend.methods import base
@@ -11,6 +12,7 @@ UNDEFENDED = "none"
 
 _FIRST_METHODS = (UNDEFENDED, "ft", "cleanclip", "ubt")
 _FIRST_VARIANTS = ("", "random", "oracle")
+_FIRST_OBJECTIVES = ("mmcl", "mmcl_ssl", "siglip", "roclip", "safeclip")
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,16 @@ def attack_order(name: str) -> tuple[bool, str]:
     return (is_poisoned(name), name)
 
 
-def victim_order(victim: Victim) -> tuple[str, tuple[bool, str], str, int]:
+def objective_order(name: str) -> tuple[int, str, str]:
+    """Return a sort key: those of the default grid, others, those that defend, the alphabet."""
+    root, _, variant = name.partition("@")
+    return (_rank(root, _FIRST_OBJECTIVES), root, variant)
+
+
+def victim_order(victim: Victim) -> tuple[Any, ...]:
     """Return a sort key: corpus, attack, objective, seed."""
-    return (victim.corpus, attack_order(victim.attack), victim.objective, victim.seed)
+    place = attack_order(victim.attack), objective_order(victim.objective)
+    return (victim.corpus, *place, victim.seed)
 
 
 def titles(victims: Iterable[Victim]) -> dict[Victim, str]:

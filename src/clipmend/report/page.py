@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from clipmend.report.table import Printed
+from clipmend.report.table import Printed, Section
 
 PACKAGE_DATA = ("page.html.j2",)
 
@@ -39,8 +39,7 @@ class Shown:
 class Content:
     """What stands on the page, from top to bottom."""
 
-    tables: Sequence[Printed]
-    changes: Sequence[Printed]
+    sections: Sequence[Section]
     detectors: Printed | None
     verdicts: Printed | None
     notes: Sequence[str]
@@ -48,6 +47,7 @@ class Content:
     believed: Sequence[Shown]
     believed_caption: str
     claims: Printed | None
+    judging: Mapping[str, str]
     figures: Sequence[Shown]
     definitions: Mapping[str, str]
     downloads: Sequence[str]

@@ -9,14 +9,15 @@ from clipmend.methods import base
 Dash = Literal["solid"] | tuple[int, tuple[int | float, ...]]
 
 # Okabe and Ito's colours, then Tol's "muted": told apart under every common colour blindness.
-# Their yellow is left out: on white paper it is no line.
+# Their yellow is left out: on white paper it is no line. No two repairs share a colour, and no two
+# detectors; a repair and a detector may, which meet in no figure. PUD is both, so its is its own.
 _METHODS = {
     "none": ("#000000", "o"),
     "ft": ("#0072B2", "s"),
     "cleanclip": ("#E69F00", "D"),
     "ubt": ("#009E73", "^"),
     "clip_score": ("#CC79A7", "v"),
-    "pud": ("#D55E00", "P"),
+    "pud": ("#B07AFF", "P"),
     "abl": ("#56B4E9", "X"),
     "par": ("#882255", "<"),
     "adversarial_ft": ("#332288", ">"),
@@ -26,7 +27,7 @@ _METHODS = {
     "lid": ("#E69F00", "P"),
     "dao": ("#D55E00", "X"),
     "isolation_forest": ("#999933", "<"),
-    "cognitive_distillation": ("#332288", ">"),
+    "cognitive_distillation": ("#332288", "h"),
 }
 _OTHERS = (
     ("#56B4E9", "p"),

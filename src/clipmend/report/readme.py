@@ -9,7 +9,7 @@ import pandas as pd
 
 from clipmend.errors import ArtifactError, ClipmendError
 from clipmend.report.cells import controls_of, records
-from clipmend.report.order import attack_order, is_poisoned, method_order
+from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
 from clipmend.report.table import Entry, Printed, markdown_table, means_table
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
@@ -35,7 +35,7 @@ def compact_table(cells: pd.DataFrame) -> str:
     table = means_table(cells, _CONFIDENCE)
     columns = sorted(
         {(row["attack"], row["objective"]) for row in records(table)},
-        key=lambda column: (attack_order(column[0]), column[1]),
+        key=lambda column: (attack_order(column[0]), objective_order(column[1])),
     )
     controls = controls_of(cells)
     rows = [

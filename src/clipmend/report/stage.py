@@ -11,7 +11,8 @@ from clipmend.report import belief, ca_vs_asr, curves, detector_roc, gallery, si
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
-from clipmend.report.claims import claims_text, judged_claims, printed_claims
+from clipmend.report.claims import claims_text, how_judged, judged_claims, printed_claims
+from clipmend.report.defences import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
     Scored,
@@ -22,8 +23,17 @@ from clipmend.report.detectors import (
 from clipmend.report.facts import Belief, beliefs, beliefs_text, printed_beliefs
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
+from clipmend.report.robust import accuracy_under_attack, budget_notes
+from clipmend.report.scale import scales
 from clipmend.report.summary import metrics_text
-from clipmend.report.table import changes, comparison, legend, markdown, means_table
+from clipmend.report.table import (
+    Section,
+    changes,
+    comparison,
+    legend,
+    markdown,
+    means_table,
+)
 from clipmend.report.unlearned import unlearned_cells
 from clipmend.report.verdicts import (
     judged_victims,
@@ -67,18 +77,18 @@ def run(job: Job) -> None:
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
-    claimed = judged_claims(cells, confidence)
+    claimed = judged_claims(cells, judged, scales(job.inputs), confidence)
     definitions = definitions_of(evaluated)
     content = Content(
-        tables=comparison(table),
-        changes=changes(cells),
+        sections=_sections(cells, table, confidence),
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
-        notes=legend(cells, definitions, confidence),
+        notes=_notes(cells, definitions, confidence),
         beliefs=printed_beliefs(believed),
         believed=_believed(job, believed),
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
+        judging=how_judged(),
         figures=_figures(job, cells, scored, drawn),
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
         downloads=_DOWNLOADS,
@@ -87,7 +97,7 @@ def run(job: Job) -> None:
     _write(table, job.out / "table.csv")
     _write(judged, job.out / "detectors.csv")
     _write(verdicted, job.out / "verdicts.csv")
-    text = markdown(content.tables, content.changes, content.notes)
+    text = markdown(content.sections, content.notes)
     (job.out / "table.md").write_text(text, encoding="utf-8")
     (job.out / "beliefs.json").write_text(beliefs_text(believed), encoding="utf-8")
     (job.out / "claims.json").write_text(claims_text(claimed), encoding="utf-8")
@@ -95,6 +105,33 @@ def run(job: Job) -> None:
     (job.out / "cards.jsonl").write_text(cards_lines(job.inputs.values()), encoding="utf-8")
     (job.out / "code.json").write_text(code_parts(job.inputs.values()), encoding="utf-8")
     write_page(content, job.out / "index.html")
+
+
+def _sections(cells: pd.DataFrame, table: pd.DataFrame, confidence: float) -> list[Section]:
+    return [
+        Section(
+            "table",
+            "Clean accuracy (CA) and attack success rate (ASR), in percent",
+            comparison(table),
+        ),
+        Section(
+            "changes",
+            "Change against `none` on the same victims, in percentage points",
+            changes(cells),
+        ),
+        Section("defences", "Defences side by side, in percent", side_by_side(table)),
+        Section(
+            "robustness",
+            "Accuracy under attack, in percent",
+            accuracy_under_attack(cells, confidence),
+        ),
+    ]
+
+
+def _notes(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: float) -> list[str]:
+    defended = [NOTE] if len(cells) else []
+    budgets = budget_notes(cells, definitions)
+    return [*legend(cells, definitions, confidence), *defended, *budgets]
 
 
 def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:

@@ -36,6 +36,19 @@ class Printed:
     rows: tuple[tuple[Entry, ...], ...]
 
 
+@dataclass(frozen=True)
+class Section:
+    """Printed tables under one heading.
+
+    Attributes:
+        name: the heading's address on the page.
+    """
+
+    name: str
+    title: str
+    tables: Sequence[Printed]
+
+
 def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Return ``table.csv``: means over seeds, their Student-t intervals, ``n_seeds``.
 
@@ -105,12 +118,13 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
     return [*lines, *_unchanged(cells)]
 
 
-def markdown(tables: Sequence[Printed], changed: Sequence[Printed], notes: Sequence[str]) -> str:
-    """Return ``table.md``."""
-    parts = ["# Clean accuracy (CA) and attack success rate (ASR), in percent"]
-    parts += [part for table in tables for part in (f"## {table.title}", markdown_table(table))]
-    parts.append("# Change against `none` on the same victims, in percentage points")
-    parts += [part for table in changed for part in (f"## {table.title}", markdown_table(table))]
+def markdown(sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return ``table.md``; a section without tables is left out."""
+    parts = []
+    for section in sections:
+        parts += [f"# {section.title}"] if section.tables else []
+        for table in section.tables:
+            parts += [f"## {table.title}", markdown_table(table)]
     parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
@@ -128,6 +142,25 @@ def markdown_table(table: Printed) -> str:
 def method_label(method: str, *, control: bool) -> str:
     """Return the method's name, a control's with its mark."""
     return f"{method}†" if control else method
+
+
+def tenths(fraction: float) -> float:
+    """Return the percentage as it is printed: what looks equal is ranked equal."""
+    return float(f"{100 * fraction:.1f}")
+
+
+def with_interval(row: Mapping[str, Any], metric: str) -> str:
+    """Return a row's mean in percent, with its interval over seeds if it has one."""
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    return interval_text(row[metric], None if low is None or high is None else (low, high))
+
+
+def interval_text(mean: float, interval: tuple[float, float] | None) -> str:
+    """Return a mean in percent, with its interval if it has one."""
+    if interval is None:
+        return f"{100 * mean:.1f}"
+    low, high = interval
+    return f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> dict[str, Any]:
@@ -185,7 +218,7 @@ def _columns(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
 
 def _column(found: Sequence[Mapping[str, Any] | None], metric: str) -> list[Entry]:
     ranked = [
-        _tenths(row[metric])
+        tenths(row[metric])
         for row in found
         if row is not None and _is_ranked(row, metric) and row[metric] is not None
     ]
@@ -195,8 +228,8 @@ def _column(found: Sequence[Mapping[str, Any] | None], metric: str) -> list[Entr
         Entry("")
         if row is None or row[metric] is None
         else Entry(
-            _with_interval(row, metric),
-            best=_is_ranked(row, metric) and _tenths(row[metric]) == best,
+            with_interval(row, metric),
+            best=_is_ranked(row, metric) and tenths(row[metric]) == best,
         )
         for row in found
     ]
@@ -205,19 +238,6 @@ def _column(found: Sequence[Mapping[str, Any] | None], metric: str) -> list[Entr
 def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
     worth_ranking = metric == CLEAN or is_poisoned(row["attack"])
     return worth_ranking and not row["control"] and row["method"] != UNDEFENDED
-
-
-def _tenths(fraction: float) -> float:
-    """Return the percentage as it is printed: what looks equal is ranked equal."""
-    return float(f"{100 * fraction:.1f}")
-
-
-def _with_interval(row: Mapping[str, Any], metric: str) -> str:
-    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
-    mean = f"{100 * row[metric]:.1f}"
-    if low is None or high is None:
-        return mean
-    return f"{mean} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _changed(title: str, paired: pd.DataFrame) -> Printed:

@@ -1,0 +1,337 @@
+"""One table from the parts that the preset `full` was run in; what no part has is called a gap.
+
+Reads `docs/results/full/<part>/{cells.csv,cards.jsonl}`; writes `cells.csv`, `gaps.csv` and
+`table.md` beside the parts. Parts whose cells were made by other code, or under other settings,
+are refused.
+
+python scripts/join.py [--params params/full.yaml] [--benchmark gone/logs/benchmark ...] [folder]
+"""
+
+import argparse
+import csv
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clipmend import grid, methods, params
+from clipmend.errors import ClipmendError
+from clipmend.grid import Cell
+from clipmend.index import Index
+from clipmend.report.cells import KEY, groups, records
+from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
+from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
+
+NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
+NOT_MEASURED = "not measured"
+NOT_MADE = ("taken from the store", "is made already")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one run of a part of the grid measured, and the cards that prove it."""
+
+    name: str
+    cells: pd.DataFrame
+    cards: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The seconds of the whole grid, most of them not measured.
+
+    Attributes:
+        measured: of the jobs whose time is known.
+        total: with the median of like jobs for each of the others.
+        unlike: jobs of which no like one was timed; their time is missing in ``total``.
+    """
+
+    measured: float
+    total: float
+    timed: int
+    jobs: int
+    unlike: int
+
+
+def read_part(folder: Path) -> Part:
+    """Return a part; both of its files must be there."""
+    for name in ("cells.csv", "cards.jsonl"):
+        if not (folder / name).is_file():
+            raise SystemExit(f"{folder / name} cannot be read: it is missing. A part needs both.")
+    lines = (folder / "cards.jsonl").read_text(encoding="utf-8").splitlines()
+    cards = {card["cell"]: card for card in map(json.loads, lines)}
+    cells = pd.read_csv(folder / "cells.csv")
+    return Part(folder.name, cells, cards)
+
+
+def parts_of(folder: Path) -> list[Part]:
+    """Return every part below a folder, sorted by name."""
+    found = sorted(path.parent for path in folder.glob("*/cells.csv"))
+    if not found:
+        raise SystemExit(f"{folder} has no parts; a part is a folder with cells.csv, cards.jsonl.")
+    return [read_part(path) for path in found]
+
+
+def refuse_strangers(parts: Sequence[Part]) -> None:
+    """Stop where two parts made cells of the same stage and method in another way.
+
+    The report is left out: it measures nothing.
+    """
+    first: dict[tuple[str, str, str], tuple[str, Mapping[str, Any]]] = {}
+    for part in parts:
+        for card in part.cards.values():
+            if card["stage"] == "report":
+                continue
+            for what in ("code", "settings", "shared", "files"):
+                name = _variant(card)
+                at = (card["stage"], name, what)
+                owner, known = first.setdefault(at, (part.name, card[what]))
+                if known != card[what]:
+                    raise SystemExit(
+                        f"{part.name} cannot be joined with {owner}: their cells of "
+                        f"{card['stage']} {name} differ in {what}: {_differing(known, card[what])}."
+                    )
+
+
+def joined(parts: Sequence[Part]) -> pd.DataFrame:
+    """Return the cells of all parts, in the report's order of methods; a cell of two stands once.
+
+    Two parts that both hold a cell must have read the same bytes for it and measured the same.
+    """
+    proofs: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for part in parts:
+        for row in records(part.cells):
+            cell = cell_of(row)
+            card = part.cards.get(cell)
+            if card is None:
+                raise SystemExit(f"{part.name} has no card for {cell}; its numbers prove nothing.")
+            owner, known = proofs.setdefault(cell, (part.name, card))
+            if (known["key"], known["outputs"]) != (card["key"], card["outputs"]):
+                raise SystemExit(f"{part.name} cannot be joined with {owner}: {cell} differs.")
+    cells = pd.concat([part.cells for part in parts], ignore_index=True)
+    cells = cells.drop_duplicates(list(KEY))
+    order = [_order(row) for row in records(cells)]
+    places = sorted(range(len(cells)), key=order.__getitem__)
+    return cells.iloc[places].reset_index(drop=True)
+
+
+def cell_of(row: Mapping[str, Any]) -> str:
+    """Return the name of the ``evaluate`` cell of a row."""
+    return "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}".format_map(row)
+
+
+def spanned(cells: Mapping[str, Cell]) -> list[dict[str, Any]]:
+    """Return what each ``evaluate`` cell of the grid is about.
+
+    A model that was defended in training is measured as it is: repairs of it are not in the table.
+    """
+    rows = []
+    for name, cell in cells.items():
+        if cell.stage == "evaluate":
+            _, corpus, attack, objective, seed, method, trigger = name.split("/")
+            values = (corpus, attack, trigger, objective, int(seed.removeprefix("seed")), method)
+            if method == "none" or not _defended(cells[f"pretrain/{_victim(name)}"]):
+                rows.append(dict(zip(NAMED, values, strict=True)))
+    return rows
+
+
+def gaps(span: Sequence[Mapping[str, Any]], cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the grid that no part has."""
+    have = {cell_of(row) for row in records(cells)}
+    lacking = [row for row in span if cell_of(row) not in have]
+    return pd.DataFrame(lacking, columns=list(NAMED))
+
+
+def tables(span: Sequence[Mapping[str, Any]], cells: pd.DataFrame) -> list[Printed]:
+    """Return a printed table per corpus and objective: CA / ASR in percent, means over seeds."""
+    measured = {cell_of(row): row for row in records(cells)}
+    shown = pd.DataFrame(span, columns=list(NAMED))
+    return [
+        _table(f"{corpus}, {objective}", group, measured)
+        for (corpus, objective), group in groups(shown, "corpus", "objective")
+    ]
+
+
+def extrapolated(cells: Mapping[str, Cell], seconds: Mapping[str, float]) -> Cost:
+    """Return the cost of the grid: a job without a time gets the median of jobs like it.
+
+    Like is the same method, or the same stage where a stage has none; under the same objective if
+    one was timed there.
+    """
+    timed: dict[tuple[str, ...], list[float]] = {}
+    for name in cells.keys() & seconds.keys():
+        for kind in _kinds(name):
+            timed.setdefault(kind, []).append(seconds[name])
+    measured = total = 0.0
+    unlike = 0
+    for name in cells:
+        like = next((timed[kind] for kind in _kinds(name) if kind in timed), None)
+        if name in seconds:
+            measured += seconds[name]
+            total += seconds[name]
+        elif like is not None:
+            total += statistics.median(like)
+        else:
+            unlike += 1
+    return Cost(measured, total, len(cells.keys() & seconds.keys()), len(cells), unlike)
+
+
+def wall_times(folders: Sequence[Path]) -> dict[str, float]:
+    """Return the seconds of each job that made its cell, by cell, from Snakemake's files.
+
+    Reads `<folder>/<cell>.tsv`, column `s`; the log beside the folder tells what was not made.
+    """
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.tsv")):
+            cell = path.relative_to(folder).with_suffix("").as_posix()
+            log = folder.parent / f"{cell}.log"
+            text = log.read_text(errors="replace") if log.is_file() else ""
+            if not any(said in text for said in NOT_MADE):
+                with path.open(encoding="utf-8") as lines:
+                    found[cell] = float(next(csv.DictReader(lines, delimiter="\t"))["s"])
+    return found
+
+
+def text_of(
+    printed: Sequence[Printed], parts: Sequence[Part], missing: pd.DataFrame, cost: Cost | None
+) -> str:
+    """Return ``table.md``."""
+    lines = ["# Clean accuracy / attack success rate, in percent"]
+    lines += [part for table in printed for part in (f"## {table.title}", markdown_table(table))]
+    notes = [
+        f"Joined from {', '.join(part.name for part in parts)}. {len(missing):,} cells of the grid "
+        f"are {NOT_MEASURED} ([`gaps.csv`](gaps.csv)).",
+        "Means over the seeds that were measured; [k of n] says so where seeds are missing. "
+        "† a control, which uses what no defender has. `unpoisoned`: ASR under the trigger that "
+        "fools the model most.",
+        f"Made on: {'; '.join(_environments(parts))}.",
+        *([_cost_note(cost)] if cost is not None else []),
+    ]
+    return "\n\n".join([*lines, "\n".join(f"- {note}" for note in notes)]) + "\n"
+
+
+def _table(title: str, span: pd.DataFrame, measured: Mapping[str, Mapping[str, Any]]) -> Printed:
+    attacks = sorted(set(span["attack"]), key=attack_order)
+    controls = {row["method"] for row in measured.values() if row["control"]}
+    rows = []
+    for method in sorted(set(span["method"]), key=method_order):
+        ours = span[span["method"] == method]
+        entries = [Entry(f"`{method}`{'†' if method in controls else ''}")]
+        for attack in attacks:
+            wanted = records(ours[ours["attack"] == attack])
+            entries.append(Entry(_rates(wanted, measured, attack) if wanted else ""))
+        rows.append(tuple(entries))
+    return Printed(title, ("method", *attacks), tuple(rows))
+
+
+def _rates(
+    wanted: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]], attack: str
+) -> str:
+    found = pd.DataFrame([measured[cell_of(row)] for row in wanted if cell_of(row) in measured])
+    if found.empty:
+        return NOT_MEASURED
+    clean = found.groupby("seed")[CLEAN].mean().mean()
+    success = found.groupby("trigger")[ATTACK].mean().max()
+    seeds = len({row["seed"] for row in wanted})
+    # Of an unpoisoned victim some triggers may be missing where no seed is.
+    whole = len(found) == len(wanted)
+    share = "" if whole else f" [{found['seed'].nunique()} of {seeds}]"
+    share = share if is_poisoned(attack) or whole else f" [{len(found)} of {len(wanted)} cells]"
+    return f"{100 * clean:.1f} / {100 * success:.1f}{share}"
+
+
+def _variant(card: Mapping[str, Any]) -> str:
+    """Return the method of a card as the grid names it: variants differ in their settings."""
+    parts = card["cell"].split("/")
+    place = {"download": 1, "poison": 2, "pretrain": 3, "evaluate": 0}.get(card["stage"], 5)
+    return str(parts[place]) if place else ""
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return ", ".join(names)
+
+
+def _defended(victim: Cell) -> bool:
+    objective = methods.create("pretrain", victim.method, victim.settings)
+    return "pretraining" in objective.needs
+
+
+def _victim(cell: str) -> str:
+    return "/".join(cell.split("/")[1:5])
+
+
+def _kinds(cell: str) -> Iterator[tuple[str, ...]]:
+    """Yield what makes a job like another, the most alike first."""
+    stage, *parts = cell.split("/")
+    if stage in ("download", "poison", "report"):
+        yield (stage, *parts[: {"download": 1, "poison": 2}.get(stage, 0)])
+    elif stage == "pretrain":
+        yield (stage, parts[0], parts[2])
+    else:
+        method = () if stage == "evaluate" else (parts[4],)
+        yield (stage, parts[0], parts[2], *method)
+        yield (stage, parts[0], *method)
+
+
+def _environments(parts: Sequence[Part]) -> list[str]:
+    found = set()
+    for part in parts:
+        for card in part.cards.values():
+            made = card.get("environment", {})
+            packages = made.get("packages", {})
+            found.add(f"{made.get('device', '?')}, {made.get('cpu', '?')}, torch "
+                      f"{packages.get('torch', '?')}")  # fmt: skip
+    return sorted(found)
+
+
+def _cost_note(cost: Cost) -> str:
+    unlike = f"; {cost.unlike:,} jobs like none that was timed are left out" if cost.unlike else ""
+    return (
+        f"Time: {cost.timed:,} of the grid's {cost.jobs:,} jobs were timed, "
+        f"{cost.measured / 3600:.1f} hours. All of them would take {cost.total / 3600:.1f} hours, "
+        "one after another: an extrapolation, every other job at the median of the timed ones "
+        f"like it{unlike}."
+    )
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    victim = (row["corpus"], attack_order(row["attack"]), objective_order(row["objective"]))
+    return (*victim, row["trigger"], row["seed"], method_order(row["method"]), row["stage"])
+
+
+def join(folder: Path, preset: Path, benchmarks: Sequence[Path]) -> None:
+    """Write the joined files."""
+    parts = parts_of(folder)
+    refuse_strangers(parts)
+    cells = joined(parts)
+    whole = grid.cells(params.load(preset), Index())
+    span = spanned(whole)
+    missing = gaps(span, cells)
+    cost = extrapolated(whole, wall_times(benchmarks)) if benchmarks else None
+    cells.to_csv(folder / "cells.csv", index=False, lineterminator="\n")
+    missing.to_csv(folder / "gaps.csv", index=False, lineterminator="\n")
+    text = text_of(tables(span, cells), parts, missing, cost)
+    (folder / "table.md").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Join the parts below a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/results/full"))
+    parser.add_argument("--params", type=Path, default=Path("params/full.yaml"))
+    parser.add_argument("--benchmark", type=Path, nargs="*", default=[], help="logs/benchmark")
+    given = parser.parse_args()
+    try:
+        join(given.folder, given.params, given.benchmark)
+    except ClipmendError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

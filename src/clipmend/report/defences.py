@@ -1,0 +1,67 @@
+"""Defences side by side: repairs, and objectives that defend while the model is trained."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from clipmend.report.cells import groups, records
+from clipmend.report.order import UNDEFENDED, is_poisoned, method_order, objective_order
+from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_interval
+
+PRETRAINING = "pretraining"
+NOTE = (
+    "Defences side by side stand by ASR as printed, then by CA. What they need: `trusted`, clean "
+    "pairs; `train`, the training pairs, poison among them; `early`, a checkpoint from early in "
+    "training; `pretraining`, to be the one who trains. A defence at training time has no "
+    "objective beside it: it is one."
+)
+
+
+def side_by_side(table: pd.DataFrame) -> list[Printed]:
+    """Return a printed table per corpus and attack, by ASR as printed, then by CA.
+
+    Of controls nothing is shown, nor of repairs of a model that was defended in training. The
+    undefended victims stand among the rows, to be compared with.
+    """
+    shown = table[table["attack"].map(is_poisoned) & ~table["control"].astype(bool)]
+    return [
+        _ranked(f"{corpus}, {attack}", list(_defences(group)))
+        for (corpus, attack), group in groups(shown, "corpus", "attack")
+    ]
+
+
+def defended_objectives(cells: pd.DataFrame) -> frozenset[str]:
+    """Return the objectives that are defences: whoever uses them is the one who trains."""
+    trained = cells[(cells["method"] == UNDEFENDED) & (cells["needs"] == PRETRAINING)]
+    return frozenset(trained["objective"])
+
+
+def _defences(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows that are ranked, each under its defence's name and with its model's."""
+    defended = defended_objectives(table)
+    for row in records(table):
+        if row["objective"] not in defended:
+            yield row | {"defence": row["method"], "model": row["objective"]}
+        elif row["method"] == UNDEFENDED:
+            yield row | {"defence": row["objective"], "model": ""}
+
+
+def _ranked(title: str, defences: list[Mapping[str, Any]]) -> Printed:
+    rows = tuple(
+        (
+            Entry(row["defence"]),
+            Entry(row["model"]),
+            Entry((row["needs"] or "nothing").replace("+", ", ")),
+            Entry(with_interval(row, ATTACK)),
+            Entry(with_interval(row, CLEAN)),
+            Entry(str(row["n_seeds"])),
+        )
+        for row in sorted(defences, key=_rank)
+    )
+    return Printed(title, ("defence", "objective", "needs", "ASR", "CA", "seeds"), rows)
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = method_order(row["defence"]), objective_order(row["objective"])
+    return (tenths(row[ATTACK]), -tenths(row[CLEAN]), *names)

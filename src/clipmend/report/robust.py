@@ -1,0 +1,88 @@
+"""Accuracy under adversarial attack, beside what the backdoor does: both kinds of robustness."""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from clipmend.report.cells import groups, records
+from clipmend.report.intervals import clipped, student_interval
+from clipmend.report.order import is_poisoned, method_order
+from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, interval_text, method_label
+
+ROBUST = "robust_accuracy"
+_VICTIM = ["attack", "seed"]
+
+
+def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
+    """Return the columns of a metric under attack, by the bound on a pixel's change, of 255."""
+    found = {}
+    for column in table.columns:
+        if matched := re.fullmatch(rf"{metric}_eps(\d+)", column):
+            found[int(matched[1])] = column
+    return dict(sorted(found.items()))
+
+
+def accuracy_under_attack(cells: pd.DataFrame, confidence: float) -> list[Printed]:
+    """Return a printed table per corpus and objective: means over victims, in percent.
+
+    None where no cell was attacked. An unpoisoned victim is measured once per trigger, and counts
+    once.
+    """
+    columns = at_epsilons(cells, ROBUST)
+    if not columns:
+        return []
+    return [
+        _table(f"{corpus}, {objective}", group, columns, confidence)
+        for (corpus, objective), group in groups(cells, "corpus", "objective")
+        if group[list(columns.values())].notna().any(axis=None)
+    ]
+
+
+def budget_notes(cells: pd.DataFrame, definitions: Mapping[str, str]) -> list[str]:
+    """Return what accuracy under attack means, a line per budget."""
+    return [
+        f"Robust {epsilon}/255 ({column}): {definitions[column]}"
+        for epsilon, column in at_epsilons(cells, ROBUST).items()
+        if column in definitions
+    ]
+
+
+def _table(
+    title: str, cells: pd.DataFrame, columns: Mapping[int, str], confidence: float
+) -> Printed:
+    poisoned = cells["attack"].map(is_poisoned)
+    once = cells[~poisoned].drop_duplicates(["stage", "method", *_VICTIM])
+    parts = [
+        (cells[poisoned], [CLEAN, ATTACK, *columns.values()]),
+        (once, [CLEAN, *columns.values()]),
+    ]
+    methods = {(row["method"], row["stage"], bool(row["control"])) for row in records(cells)}
+    rows = []
+    for method, stage, control in sorted(methods, key=lambda one: (method_order(one[0]), one[1])):
+        entries = [Entry(method_label(method, control=control))]
+        for part, metrics in parts:
+            ours = part[(part["method"] == method) & (part["stage"] == stage)]
+            entries.append(Entry(str(len(ours))))
+            entries += [Entry(_mean(ours[metric], confidence)) for metric in metrics]
+        rows.append(tuple(entries))
+    robust = [f"robust {epsilon}/255" for epsilon in columns]
+    header = (
+        "method",
+        "poisoned victims",
+        "CA",
+        "ASR",
+        *robust,
+        "unpoisoned victims",
+        "CA",
+        *robust,
+    )
+    return Printed(title, header, tuple(rows))
+
+
+def _mean(values: "pd.Series[float]", confidence: float) -> str:
+    known = [float(value) for value in values.dropna()]
+    if not known:
+        return ""
+    interval = student_interval(known, confidence)
+    return interval_text(sum(known) / len(known), clipped(interval) if interval else None)

@@ -1,0 +1,129 @@
+"""Defences side by side, and accuracy under attack: who stands where, over which victims."""
+
+import pandas as pd
+import pytest
+
+from clipmend.report.defences import side_by_side
+from clipmend.report.robust import accuracy_under_attack, at_epsilons, budget_notes
+from clipmend.report.table import means_table
+
+
+def cell(method="none", ca=0.8, asr=0.9, **given):
+    stated = {
+        "corpus": "scenes",
+        "attack": "badnet",
+        "objective": "mmcl",
+        "seed": 0,
+        "stage": "pretrain" if method == "none" else "baselines",
+        "method": method,
+        "control": False,
+        "needs": "",
+        "clean_accuracy": ca,
+        "clean_accuracy_low": ca,
+        "clean_accuracy_high": ca,
+        "n_clean": 100,
+        "attack_success_rate": asr,
+        "attack_success_rate_low": asr,
+        "attack_success_rate_high": asr,
+        "n_triggered": 90,
+    }
+    return {"trigger": stated["attack"]} | stated | given
+
+
+def texts(printed):
+    return [[entry.text for entry in row] for row in printed.rows]
+
+
+def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
+    cells = [
+        cell(),
+        cell("ft", 0.75, 0.3, needs="trusted"),
+        cell("ft", 0.70, 0.1, needs="trusted", objective="mmcl_ssl"),
+        cell("ubt", 0.79, 0.02, needs="train+early"),
+        cell("ubt@oracle", 0.8, 0.0, needs="train", control=True),
+        cell(ca=0.6, asr=0.2, needs="pretraining", objective="roclip"),
+        cell("ft", 0.6, 0.0, needs="trusted", objective="roclip"),
+        cell(attack="unpoisoned", trigger="badnet"),
+    ]
+    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    assert printed.title == "scenes, badnet"
+    assert printed.header == ("defence", "objective", "needs", "ASR", "CA", "seeds")
+    assert texts(printed) == [
+        ["ubt", "mmcl", "train, early", "2.0", "79.0", "1"],
+        ["ft", "mmcl_ssl", "trusted", "10.0", "70.0", "1"],
+        ["roclip", "", "pretraining", "20.0", "60.0", "1"],
+        ["ft", "mmcl", "trusted", "30.0", "75.0", "1"],
+        ["none", "mmcl", "nothing", "90.0", "80.0", "1"],
+    ]
+
+
+def test_what_prints_the_same_asr_is_ranked_by_accuracy() -> None:
+    cells = [cell("ft", 0.7, 0.10001), cell("par", 0.8, 0.10002)]
+    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    assert [row[0] for row in texts(printed)] == ["par", "ft"]
+
+
+def test_seeds_have_an_interval() -> None:
+    cells = [cell("ft", ca, 0.5, seed=seed) for seed, ca in enumerate((0.7, 0.8, 0.9))]
+    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    # Mean 0.8, standard error 0.1 / sqrt(3), t of 2 degrees 4.302653, clipped at 100.
+    assert texts(printed)[0][3:] == ["50.0 (50.0 to 50.0)", "80.0 (55.2 to 100.0)", "3"]
+
+
+def test_a_table_per_corpus_and_attack() -> None:
+    cells = [cell("ft", attack=attack) for attack in ("blended", "badnet")]
+    shown = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    assert [printed.title for printed in shown] == ["scenes, badnet", "scenes, blended"]
+
+
+def attacked(method="none", robust=0.3, **given):
+    metrics = {"robust_accuracy_eps4": robust / 2, "robust_accuracy_eps2": robust}
+    ends = {f"{name}_{end}": value for name, value in metrics.items() for end in ("low", "high")}
+    return cell(method, **given) | metrics | ends
+
+
+def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> None:
+    cells = [
+        attacked(robust=0.2, ca=0.7, asr=0.8),
+        attacked(robust=0.4, ca=0.9, asr=1.0, attack="blended"),
+        *(attacked(robust=0.5, attack="unpoisoned", trigger=trigger) for trigger in "ab"),
+        attacked("ubt@oracle", control=True),
+    ]
+    (printed,) = accuracy_under_attack(pd.DataFrame(cells), 0.95)
+    assert printed.title == "scenes, mmcl"
+    assert printed.header == (
+        "method",
+        "poisoned victims",
+        "CA",
+        "ASR",
+        "robust 2/255",
+        "robust 4/255",
+        "unpoisoned victims",
+        "CA",
+        "robust 2/255",
+        "robust 4/255",
+    )
+    none, oracle = texts(printed)
+    assert none[1] == "2"
+    assert [text.partition(" ")[0] for text in none[2:6]] == ["80.0", "90.0", "30.0", "15.0"]
+    assert none[6:] == ["1", "80.0", "50.0", "25.0"]
+    assert oracle == ["ubt@oracle†", "1", "80.0", "90.0", "30.0", "15.0", "0", "", "", ""]
+
+
+def test_where_nothing_was_attacked_there_is_no_table() -> None:
+    assert accuracy_under_attack(pd.DataFrame([cell()]), 0.95) == []
+    assert accuracy_under_attack(pd.DataFrame([attacked(robust=float("nan"))]), 0.95) == []
+
+
+def test_each_budget_is_told_in_the_words_of_who_measured() -> None:
+    cells = pd.DataFrame([attacked()])
+    assert list(at_epsilons(cells, "robust_accuracy")) == [2, 4]
+    said = {"robust_accuracy_eps2": "Under PGD of 20 steps."}
+    assert budget_notes(cells, said) == [
+        "Robust 2/255 (robust_accuracy_eps2): Under PGD of 20 steps."
+    ]
+
+
+@pytest.mark.parametrize("empty", [pd.DataFrame(columns=list(cell()))])
+def test_an_empty_grid_has_no_defences(empty) -> None:
+    assert side_by_side(means_table(empty, 0.95)) == []
