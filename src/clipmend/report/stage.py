@@ -23,6 +23,7 @@ from clipmend.report.facts import Belief, beliefs, beliefs_text, printed_beliefs
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
 from clipmend.report.summary import metrics_text
+from clipmend.report.sweep import swept
 from clipmend.report.table import changes, comparison, legend, markdown, means_table
 from clipmend.report.unlearned import unlearned_cells
 from clipmend.report.verdicts import (
@@ -54,7 +55,7 @@ def run(job: Job) -> None:
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
     ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``, ``claims.json``,
     ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures as SVG and PNG, one more for
-    each victim below ``beliefs/``, and ``index.html``.
+    each victim below ``beliefs/``, what ``swept`` writes, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -67,7 +68,8 @@ def run(job: Job) -> None:
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
-    claimed = judged_claims(cells, confidence)
+    sweep = swept(job.inputs, job.out, confidence)
+    claimed = [*judged_claims(cells, confidence), *sweep.claims]
     definitions = definitions_of(evaluated)
     content = Content(
         tables=comparison(table),
@@ -79,9 +81,11 @@ def run(job: Job) -> None:
         believed=_believed(job, believed),
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
-        figures=_figures(job, cells, scored, drawn),
-        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
-        downloads=_DOWNLOADS,
+        figures=[*_figures(job, cells, scored, drawn), *sweep.figures],
+        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
+        downloads=(*_DOWNLOADS, *sweep.downloads),
+        swept=sweep.tables,
+        swept_notes=sweep.notes,
     )
     _write(cells, job.out / "cells.csv")
     _write(table, job.out / "table.csv")
