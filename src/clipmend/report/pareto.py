@@ -31,7 +31,8 @@ CAPTION = (
     "What cleaning can reach: clean accuracy against attack success rate on the validation images "
     "after every epoch of every learning rate, a row per victim's objective and a column per "
     "cleaning loss. The star is the victim; the ringed point has the highest clean accuracy among "
-    "those with an attack success rate below 5 % (CA / ASR in percent), left of the dotted line."
+    "those with an attack success rate below 5 %, left of the dotted line; its CA / ASR in percent "
+    "stand above the panel."
 )
 DEFINITIONS = {
     "best_clean_accuracy_asr5": "The highest CA on `val` of any epoch of any learning rate whose "
@@ -134,7 +135,8 @@ def draw_pareto(found: Sequence[Cleaning]) -> Figure:
             axes = panels[line, column]
             ours = [one for one in shown if one.loss == loss and _row(one) == row]
             _panel(axes, ours, _colours(shown))
-            axes.set_title(fitted(f"{_titled(row, rows)}, cleaned by {loss}", len(losses)))
+            named = f"cleaned by {loss}: {_said(ours)}"
+            axes.set_title(f"{_titled(row, rows)}\n{fitted(named, len(losses))}")
     label_bottoms(panels, "Attack success rate")
     for axes in panels[:, 0]:
         axes.set_ylabel("Clean accuracy")
@@ -170,22 +172,29 @@ def _panel(axes: Axes, found: Sequence[Cleaning], colours: dict[float, str]) -> 
         axes.scatter(points[ATTACK], points[CLEAN], c=shades, s=9, alpha=0.75, linewidths=0)
         axes.plot(one.start[ATTACK], one.start[CLEAN], "*", color="#D55E00", markersize=9, zorder=4)
         if (best := best_below(points, _ASR5)) is not None:
-            _mark(axes, best)
+            axes.plot(
+                best[ATTACK],
+                best[CLEAN],
+                "o",
+                markerfacecolor="none",
+                markeredgecolor="#000000",
+                markersize=6,
+                zorder=5,
+            )
     percent_ticks(axes, x=True, y=True)
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
 
 
-def _mark(axes: Axes, best: "pd.Series[Any]") -> None:
-    axes.plot(best[ATTACK], best[CLEAN], "o", mfc="none", mec="#000000", markersize=6, zorder=5)
-    axes.annotate(
-        f"{100 * best[CLEAN]:.1f} / {100 * best[ATTACK]:.1f}",
-        (best[ATTACK], best[CLEAN]),
-        xytext=(7, -9),
-        textcoords="offset points",
-        fontsize=7,
-        zorder=6,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
-    )
+def _said(found: Sequence[Cleaning]) -> str:
+    """Return the best point as CA / ASR in percent; of several seeds, the span of its CA."""
+    best = [point for one in found if (point := best_below(one.points, _ASR5)) is not None]
+    if not best:
+        return "none"
+    clean = [float(point[CLEAN]) for point in best]
+    if len(found) > 1:
+        span = f"{percent(min(clean))} to {percent(max(clean))}"
+        return f"{span} ({len(best)} of {len(found)} seeds)"
+    return f"{percent(clean[0])} / {percent(float(best[0][ATTACK]))}"
 
 
 def _key(found: Sequence[Cleaning]) -> list[Line2D]:
@@ -302,23 +311,22 @@ def _paired(table: pd.DataFrame) -> pd.DataFrame:
     on = ["corpus", "attack", "seed"]
     parts = [ours.loc[ours["objective"] == name] for name in ("mmcl", "mmcl_ssl")]
     paired = parts[0].merge(parts[1], on=on, suffixes=("", "_ssl"))
-    paired["never"] = paired["lost_ssl"].isna()
     return paired.assign(lost_ssl=paired["lost_ssl"].fillna(paired["start_clean_accuracy_ssl"]))
 
 
 def _because(paired: pd.DataFrame, mean: float, interval: tuple[float, float] | None) -> str:
     each = [
-        f"{row['attack']}, seed {row['seed']}: from {percent(row['start_clean_accuracy'])} "
-        f"{_lost(row['lost'])} under mmcl, from {percent(row['start_clean_accuracy_ssl'])} "
-        f"{_lost(None if row['never'] else row['lost_ssl'])} under mmcl_ssl"
+        f"{row['attack']}, seed {row['seed']}: "
+        f"mmcl {_went(row['start_clean_accuracy'], row['best_clean_accuracy_asr5'])}, "
+        f"mmcl_ssl {_went(row['start_clean_accuracy_ssl'], row['best_clean_accuracy_asr5_ssl'])}"
         for row in records(paired)
     ]
     reach = f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})" if interval else ""
     return (
-        f"CA on val and what is lost of it at the best epoch with ASR < 5 %, {'; '.join(each)}. "
-        f"Mean of the difference where mmcl is cleaned: {100 * mean:+.1f} points{reach}."
+        f"CA on val, from the start to the best epoch with ASR < 5 %, {'; '.join(each)}. Where "
+        f"mmcl is cleaned, mmcl_ssl lost {100 * mean:+.1f} points{reach} more, on average."
     )
 
 
-def _lost(value: float | None) -> str:
-    return "no epoch reached it" if value is None else f"{100 * value:+.1f} points"
+def _went(start: float, best: float | None) -> str:
+    return f"{percent(start)} to " + ("none" if best is None else percent(best))
