@@ -125,6 +125,7 @@ class Adversarial(Section):
     """Against what adversarial examples the models are measured.
 
     ``epsilons`` are bounds on the change of a pixel, of 255; with none nothing is measured.
+    ``ensemble`` measures AutoAttack at each of them too, which takes minutes a model.
     """
 
     images: Annotated[int, Field(ge=1)] = 500
@@ -132,6 +133,7 @@ class Adversarial(Section):
     epsilons: Annotated[
         tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(_unique)
     ] = (2,)
+    ensemble: bool = False
 
 
 class Evaluate(Section):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from clipmend.report.claims import (
+    Tables,
     claims_text,
     how_judged,
     judged_claims,
@@ -15,6 +16,7 @@ from clipmend.report.claims import (
     stated_claims,
 )
 from clipmend.report.judges import JUDGES
+from clipmend.report.pareto import pareto_table
 from clipmend.report.scale import Scale, scales
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,7 @@ def cells(**rates: tuple[float, float]) -> pd.DataFrame:
 
 
 def judged(made: pd.DataFrame):
-    return judged_claims(made, NO_DETECTORS, {"drawn": SCALE}, 0.95)
+    return judged_claims(Tables(made, NO_DETECTORS, pareto_table([])), {"drawn": SCALE}, 0.95)
 
 
 def test_the_claims_are_package_data_that_the_documents_link_to() -> None:
@@ -70,7 +72,7 @@ def test_a_claim_says_where_it_stands_and_how_it_is_judged(claim) -> None:
     assert claim.over in ("corpus", "sizes")
     assert claim.judged.keys() == {"columns", "comparison", "thresholds"}
     files = {column.split()[0] for column in claim.judged["columns"]}
-    assert files <= {"cells.csv", "detectors.csv"}
+    assert files <= {"cells.csv", "detectors.csv", "pareto.csv"}
     assert all("setting" in numbers for numbers in claim.paper)
 
 

@@ -6,6 +6,7 @@ import pytest
 from clipmend.report.claims import stated_claims
 from clipmend.report.evidence import Evidence
 from clipmend.report.judges import JUDGES
+from clipmend.report.pareto import pareto_table
 
 NO_DETECTORS = pd.DataFrame(
     columns=["corpus", "method", "auroc", "precision_at_budget", "n_poisoned", "n_pairs"]
@@ -35,7 +36,7 @@ def seeds(method="none", ca=0.8, asr=0.9, **given):
 def judge(claim, *rows, detectors=NO_DETECTORS, sizes=None):
     (limits,) = (one.judged["thresholds"] for one in stated_claims() if one.id == claim)
     cells = pd.DataFrame([row for part in rows for row in part])
-    return JUDGES[claim](Evidence(cells, detectors, sizes or {}, 0.95), limits)
+    return JUDGES[claim](Evidence(cells, detectors, pareto_table([]), sizes or {}, 0.95), limits)
 
 
 def means(finding):

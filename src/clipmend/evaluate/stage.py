@@ -11,11 +11,13 @@ from clipmend.attacks.trigger import read_trigger
 from clipmend.clip.model import Clip, load
 from clipmend.clip.zero_shot import class_cosines, class_embeds, prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
+from clipmend.evaluate.ensemble import ensemble_definitions, ensemble_robustness
 from clipmend.evaluate.robustness import Attacked, definitions, robustness
 from clipmend.job import Input, Job
 from clipmend.measure.adversarial import Budget
 from clipmend.measure.metrics import DEFINITIONS, Rate, attack_success_rate, clean_accuracy
 from clipmend.methods import create
+from clipmend.seeds import seed_of
 
 _TOP5_FROM = 11  # classes; with ten or fewer, top-5 says little
 
@@ -35,6 +37,10 @@ def run(job: Job) -> None:
         found, meaning = _robustness(bench, budget, adversarial["images"])
         measured |= {f"{name}_eps{epsilon}": value for name, value in found.items()}
         meanings |= {f"{name}_eps{epsilon}": said for name, said in meaning.items()}
+        if adversarial.get("ensemble", False):
+            strong, meaning = _ensemble(bench, budget, adversarial["images"], job.seed or 0)
+            measured |= {f"{name}_eps{epsilon}": value for name, value in strong.items()}
+            meanings |= {f"{name}_eps{epsilon}": said for name, said in meaning.items()}
     stated = {
         **_identity(job),
         **{n: v.as_dict() if isinstance(v, Rate) else v for n, v in measured.items()},
@@ -88,15 +94,34 @@ def _robustness(
     bench: _Bench, budget: Budget, images: int
 ) -> tuple[dict[str, Rate | dict[str, float]], dict[str, str]]:
     """Return the numbers and what they mean, on the first ``images`` test images."""
-    attacked = Attacked(
+    attacked = _attacked(bench, images)
+    found = robustness(bench.model, attacked, budget, confidence=bench.confidence)
+    return found, definitions(budget, len(attacked.images))
+
+
+def _ensemble(
+    bench: _Bench, budget: Budget, images: int, seed: int
+) -> tuple[dict[str, Rate], dict[str, str]]:
+    """Return the same under AutoAttack."""
+    attacked = _attacked(bench, images)
+    found = ensemble_robustness(
+        bench.model,
+        attacked,
+        budget.epsilon,
+        confidence=bench.confidence,
+        seed=seed_of(seed, "evaluate/ensemble") % 2**31,
+    )
+    return found, ensemble_definitions(budget.epsilon, len(attacked.images))
+
+
+def _attacked(bench: _Bench, images: int) -> Attacked:
+    return Attacked(
         images=bench.test.images[:images],
         triggered=bench.triggered[:images],
         label=bench.test.label[:images],
         classes=bench.classes,
         target_label=bench.target_label,
     )
-    found = robustness(bench.model, attacked, budget, confidence=bench.confidence)
-    return found, definitions(budget, len(attacked.images))
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -59,6 +59,15 @@ class Verdict:
     scale: Mapping[str, Scale]
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What claims are judged by: ``cells.csv``, ``detectors.csv`` and ``pareto.csv``."""
+
+    cells: pd.DataFrame
+    detectors: pd.DataFrame
+    sweep: pd.DataFrame
+
+
 @cache
 def stated_claims() -> tuple[Claim, ...]:
     """Return the claims as ``claims.yaml`` states them."""
@@ -66,14 +75,12 @@ def stated_claims() -> tuple[Claim, ...]:
     return tuple(Claim(**entry) for entry in yaml.safe_load(text))
 
 
-def judged_claims(
-    cells: pd.DataFrame, detectors: pd.DataFrame, scales: Mapping[str, Scale], confidence: float
-) -> list[Verdict]:
+def judged_claims(tables: Tables, scales: Mapping[str, Scale], confidence: float) -> list[Verdict]:
     """Return the verdict on each claim, by corpus or by corpora of one name."""
     return [
-        _verdict(claim, corpora, cells, detectors, scales, confidence)
+        _verdict(claim, corpora, tables, scales, confidence)
         for claim in stated_claims()
-        for corpora in _compared(claim, cells)
+        for corpora in _compared(claim, tables.cells)
     ]
 
 
@@ -117,16 +124,16 @@ def _compared(claim: Claim, cells: pd.DataFrame) -> Iterator[tuple[str, ...]]:
 def _verdict(
     claim: Claim,
     corpora: Sequence[str],
-    cells: pd.DataFrame,
-    detectors: pd.DataFrame,
+    tables: Tables,
     scales: Mapping[str, Scale],
     confidence: float,
 ) -> Verdict:
     known = {corpus: scales[corpus] for corpus in corpora if corpus in scales}
     sizes = {name: one.train_pairs for name, one in known.items() if one.train_pairs is not None}
     evidence = Evidence(
-        cells=cells[cells["corpus"].isin(corpora)],
-        detectors=detectors[detectors["corpus"].isin(corpora)],
+        cells=_of(corpora, tables.cells),
+        detectors=_of(corpora, tables.detectors),
+        sweep=_of(corpora, tables.sweep),
         sizes=sizes,
         confidence=confidence,
     )
@@ -141,6 +148,10 @@ def _verdict(
         numbers=found.numbers,
         scale=known,
     )
+
+
+def _of(corpora: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["corpus"].isin(corpora)]
 
 
 def _scale(verdict: Verdict) -> str:

@@ -1,156 +1,145 @@
-"""Judges of the claims on what CleanCLIP can and cannot clean (arXiv:2311.14948)."""
+"""Every epoch of every learning rate of CleanCLIP's variants, gathered into cleanings."""
 
-from itertools import combinations
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
+from clipmend.job import Input
 from clipmend.methods import base
-from clipmend.report.cells import PAIR
-from clipmend.report.evidence import (
-    Evidence,
-    Finding,
-    Limits,
-    judgement,
-    paired,
-    planted,
-    poisoned_cells,
-    poisons_of,
-    untested,
-)
-from clipmend.report.table import ATTACK, CLEAN
+from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 
-_CLEANING = "cleanclip"
-_PLAIN, _WITH_SSL = "mmcl", "mmcl_ssl"
+LOSSES = ("mmcl", "ssl", "mmcl_ssl")
+_METHOD = "cleanclip"
+_WEIGHTS = ("mmcl_weight", "ssl_weight")
 
 
-def best_cleanings(cells: pd.DataFrame, limits: Limits) -> pd.DataFrame:
-    """Return a row per planted victim that CleanCLIP was tried on.
+@dataclass(frozen=True)
+class Run:
+    """One cleaning run: a victim, settings, and its curve on the validation images."""
 
-    ``best`` is the highest CA among the tries that left an ASR below ``cleaned``, missing where
-    none did; ``lost`` is the share of the start's CA that it costs, all of it where none did.
-    """
-    poisoned = poisoned_cells(cells)
-    is_try = [base(name) == _CLEANING and poisons_of(name) is None for name in poisoned["method"]]
-    tried = poisoned.loc[is_try]
-    start = planted(cells, limits["planted"])[[*PAIR, CLEAN]]
-    count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()
-    below = tried[tried[ATTACK] < limits["cleaned"]]
-    best = below.groupby(list(PAIR))[CLEAN].max().rename("best").reset_index()
-    found = start.merge(count, on=list(PAIR)).merge(best, on=list(PAIR), how="left")
-    found["lost"] = 1 - found["best"].fillna(0) / found[CLEAN]
-    return found
+    victim: Victim
+    settings: Mapping[str, Any]
+    points: pd.DataFrame
 
-
-def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge whether CleanCLIP cleans ``mmcl`` victims and not ``mmcl_ssl`` ones, however tuned.
-
-    An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
-    """
-    found = best_cleanings(evidence.cells, limits)
-    on = [name for name in PAIR if name != "objective"]
-    both = found[found["objective"] == _PLAIN].merge(
-        found[found["objective"] == _WITH_SSL], on=on, suffixes=("", "_ssl")
-    )
-    if both.empty:
-        return untested(
-            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip`."
+    @property
+    def loss(self) -> str:
+        """What it minimised: MMCL, SSL or both."""
+        return "_".join(
+            name.removesuffix("_weight") for name in _WEIGHTS if self.settings.get(name, 1.0)
         )
-    plain = evidence.number("share of CA lost by cleaning mmcl", both["lost"])
-    ssl = evidence.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
-    more = evidence.number("share lost, mmcl_ssl less mmcl", both["lost_ssl"] - both["lost"])
-    holds = plain.high <= limits["cost"] < ssl.low and more.low > 0
-    return Finding(
-        judgement(holds=holds),
-        f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.percent()} % of "
-        f"the start's CA after `mmcl` and {ssl.percent()} % after `mmcl_ssl`, "
-        f"{more.points()} points more (n = {more.n} pairs of victims, "
-        f"cleanings of each: {_span(both['tries'], both['tries_ssl'])}; "
-        f"{_uncleaned(both['best'], both['best_ssl'])}).",
-        (plain, ssl, more),
-    )
+
+    @property
+    def lr(self) -> float:
+        """Return the peak learning rate."""
+        return float(self.settings["lr"])
 
 
-def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge whether victims of a higher start CA lose more by being cleaned.
+@dataclass(frozen=True)
+class Cleaning:
+    """The runs of one victim that differ in their learning rate alone.
 
-    Corpora are compared two by two, on the same attack, objective and seed: the one whose victims
-    start higher on average less the other.
+    Attributes:
+        loss: what all of them minimise.
+        change: what else sets them apart from most runs of that loss, "" for these themselves.
+        start: the victim as it was, the first row of a curve.
+        pairs: how many were cleaned with.
     """
-    found = best_cleanings(evidence.cells, limits)
-    found = found[found["objective"].isin([_PLAIN, _WITH_SSL])]
-    on = [name for name in PAIR if name != "corpus"]
-    sizes, parts = evidence.sizes, []
-    for one, other in combinations(sorted(set(found["corpus"])), 2):
-        if one in sizes and other in sizes and sizes[one] != sizes[other]:
-            both = found[found["corpus"] == one].merge(
-                found[found["corpus"] == other], on=on, suffixes=("", "_other")
-            )
-            start, lost = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
-            sign = 1 if start.mean() > 0 else -1
-            parts.append(pd.DataFrame({"start": sign * start, "lost": sign * lost}))
-    differences = pd.concat(parts) if parts else pd.DataFrame()
-    if differences.empty:
-        return untested("No attack was planted and cleaned on corpora of two sizes.")
-    start = evidence.number("CA of the start, higher less lower", differences["start"])
-    lost = evidence.number("share of CA lost by cleaning, higher less lower", differences["lost"])
-    return Finding(
-        judgement(holds=start.low > 0 and lost.low > 0),
-        f"Victims that start {start.points()} points of CA higher lose {lost.points()} points more "
-        f"of it by being cleaned (n = {lost.n} pairs of victims).",
-        (start, lost),
-    )
+
+    victim: Victim
+    loss: str
+    change: str
+    runs: tuple[Run, ...]
+    start: "pd.Series[Any]"
+    pairs: int
+
+    @property
+    def name(self) -> str:
+        """Return the loss, and what was changed beside it."""
+        return f"{self.loss}, {self.change}" if self.change else self.loss
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """Return every measured epoch of every run but their starts, with its ``lr``."""
+        each = [run.points.assign(lr=run.lr) for run in self.runs]
+        measured = pd.concat(each).dropna(subset=["clean_accuracy", "attack_success_rate"])
+        return measured[measured["epoch"] > 0].reset_index(drop=True)
 
 
-def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge whether a few poisoned pairs among the trusted ones keep the backdoor alive.
+def cleanings(inputs: Mapping[str, Input]) -> list[Cleaning]:
+    """Return the cleanings of poisoned victims; none where only plain `cleanclip` was run."""
+    runs = [run for run in _runs(inputs) if run.victim.is_poisoned]
+    usual = {loss: _usual(run for run in runs if run.loss == loss) for loss in LOSSES}
+    grouped: dict[tuple[Victim, str, str], list[Run]] = {}
+    for run in runs:
+        change = _change(run.settings, usual[run.loss])
+        grouped.setdefault((run.victim, run.loss, change), []).append(run)
+    found = [
+        _gathered(loss, change, sorted(group, key=lambda run: run.lr), inputs)
+        for (_, loss, change), group in grouped.items()
+    ]
+    return [_from_its_victim(one, found) for one in sorted(found, key=_order)]
 
-    On victims that ``cleanclip`` cleans with none; judged by the largest number of poisons that
-    was tried and is at most ``most``.
-    """
-    poisoned = poisoned_cells(evidence.cells)
-    clean = poisoned[(poisoned["method"] == _CLEANING) & (poisoned[ATTACK] < limits["cleaned"])]
-    victims = planted(evidence.cells, limits["planted"])[list(PAIR)]
-    clean = clean.merge(victims, on=list(PAIR))
-    tried = {}
-    for name in sorted(set(evidence.cells["method"])):
-        count = poisons_of(name)
-        if base(name) == _CLEANING and count is not None and 0 < count <= limits["most"]:
-            # Whether such a variant calls itself a control is no matter: it is what is tested.
-            slipped = evidence.cells[evidence.cells["method"] == name]
-            both = paired(slipped, clean, ATTACK)
-            if len(both):
-                tried[count] = both
-    if not tried:
-        return untested(
-            "No victim that `cleanclip` cleans was also cleaned with poisons among its pairs."
-        )
-    numbers = {
-        count: (
-            evidence.number(f"ASR with {count} poisons", both[ATTACK]),
-            evidence.number(
-                f"ASR with {count} poisons less that with none",
-                both[ATTACK] - both[f"{ATTACK}_other"],
-            ),
-        )
-        for count, both in tried.items()
+
+def _runs(inputs: Mapping[str, Input]) -> list[Run]:
+    given = [one for one in inputs_of(inputs, "baselines") if base(one.method) == _METHOD]
+    if not any("@" in one.method for one in given):
+        return []
+    return [
+        Run(victim_of(one.cell), one.settings, pd.read_csv(one.folder / "curve.csv"))
+        for one in sorted(given, key=lambda one: one.cell)
+    ]
+
+
+def _usual(runs: Iterable[Run]) -> dict[str, Any]:
+    """Return the most common value of each setting but the rate; of a tie, the smallest."""
+    values: dict[str, Counter[Any]] = {}
+    for run in runs:
+        for name, value in run.settings.items():
+            if name != "lr":
+                values.setdefault(name, Counter())[value] += 1
+    return {
+        name: min(counted, key=lambda value: (-counted[value], value))
+        for name, counted in values.items()
     }
-    most = max(tried)
-    left, more = numbers[most]
-    return Finding(
-        judgement(holds=left.low >= limits["defeated"] and more.low > 0),
-        f"With {most} poisons among the trusted pairs `cleanclip` leaves an ASR of "
-        f"{left.percent()} %, {more.points()} points more than with none (n = {more.n} victims).",
-        tuple(number for _, pair in sorted(numbers.items()) for number in pair),
-    )
 
 
-def _span(*counts: "pd.Series[int]") -> str:
-    low, high = min(count.min() for count in counts), max(count.max() for count in counts)
-    return f"{low}" if low == high else f"{low} to {high}"
+def _change(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    changed = [name for name in sorted(usual) if settings.get(name) != usual[name]]
+    return ", ".join(f"{name} {_said(settings.get(name))}" for name in changed)
 
 
-def _uncleaned(plain: "pd.Series[float]", ssl: "pd.Series[float]") -> str:
-    return (
-        f"none got so low in {int(plain.isna().sum())} of the `mmcl` and "
-        f"{int(ssl.isna().sum())} of the `mmcl_ssl` ones, which count as all of the CA lost"
-    )
+def _said(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
+
+
+def _gathered(loss: str, change: str, runs: Sequence[Run], inputs: Mapping[str, Input]) -> Cleaning:
+    victim, settings = runs[0].victim, runs[0].settings
+    trusted = inputs[f"download/{victim.corpus}"].folder / "trusted.parquet"
+    pairs = int(settings.get("pairs", 0)) or pq.read_metadata(trusted).num_rows
+    return Cleaning(victim, loss, change, tuple(runs), runs[0].points.iloc[0], pairs)
+
+
+def _from_its_victim(one: Cleaning, among: Sequence[Cleaning]) -> Cleaning:
+    """Return the cleaning with the victim's own start: shrinking moves the first row of a curve."""
+    starts = [
+        other.start
+        for other in among
+        if other.victim == one.victim and not _is_moved(other.runs[0].settings)
+    ]
+    start = starts[0] if starts else one.start
+    return replace(one, start=start)
+
+
+def _is_moved(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("shrink", 1.0) != 1.0 or settings.get("perturb", 0.0))
+
+
+def _order(one: Cleaning) -> tuple[Any, ...]:
+    words = one.change.replace(",", "").split()
+    sizes = [float(word) for word in words if word[0].isdigit()]
+    names = [word for word in words if not word[0].isdigit()]
+    return (victim_order(one.victim), bool(one.change), LOSSES.index(one.loss), names, sizes)

@@ -77,11 +77,13 @@ class Evidence:
 
     Attributes:
         detectors: ``detectors.csv``.
+        sweep: ``pareto.csv``; no row where no cleaning was swept.
         sizes: training pairs by corpus.
     """
 
     cells: pd.DataFrame
     detectors: pd.DataFrame
+    sweep: pd.DataFrame
     sizes: Mapping[str, int]
     confidence: float
 

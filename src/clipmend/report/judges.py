@@ -5,7 +5,6 @@ To add a claim: give it an entry in ``claims.yaml`` and its judge a line here.
 
 from collections.abc import Callable
 
-from clipmend.report.cleaning import few_poisons_defeat, harder_from_higher, survives_cleaning
 from clipmend.report.evidence import (
     Evidence,
     Finding,
@@ -16,7 +15,13 @@ from clipmend.report.evidence import (
     rivals,
     untested,
 )
-from clipmend.report.purifying import (
+from clipmend.report.judges_cleanclip import (
+    few_poisons_defeat,
+    harder_from_higher,
+    survives_cleaning,
+    survives_every_epoch,
+)
+from clipmend.report.judges_pud import (
     beats_filters,
     beats_repairs,
     identifies_poison,
@@ -67,6 +72,7 @@ Judge = Callable[[Evidence, Limits], Finding]
 JUDGES: dict[str, Judge] = {
     "ubt_lowest_asr": lowest_asr,
     "ssl_survives_cleanclip": survives_cleaning,
+    "ssl_survives_every_epoch": survives_every_epoch,
     "accuracy_hardens_removal": harder_from_higher,
     "few_poisons_defeat_cleanclip": few_poisons_defeat,
     "adversarial_resembles_trigger": resembles_trigger,

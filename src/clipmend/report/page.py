@@ -51,6 +51,8 @@ class Content:
     figures: Sequence[Shown]
     definitions: Mapping[str, str]
     downloads: Sequence[str]
+    swept: Sequence[Printed] = ()
+    swept_notes: Sequence[str] = ()
 
 
 def render(content: Content) -> str:

@@ -11,7 +11,7 @@ from clipmend.report import belief, ca_vs_asr, curves, detector_roc, gallery, si
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
-from clipmend.report.claims import claims_text, how_judged, judged_claims, printed_claims
+from clipmend.report.claims import Tables, claims_text, how_judged, judged_claims, printed_claims
 from clipmend.report.defences import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
@@ -26,6 +26,7 @@ from clipmend.report.page import Content, Shown, write_page
 from clipmend.report.robust import accuracy_under_attack, budget_notes
 from clipmend.report.scale import scales
 from clipmend.report.summary import metrics_text
+from clipmend.report.sweep import swept
 from clipmend.report.table import (
     Section,
     changes,
@@ -64,7 +65,7 @@ def run(job: Job) -> None:
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
     ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``, ``claims.json``,
     ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures as SVG and PNG, one more for
-    each victim below ``beliefs/``, and ``index.html``.
+    each victim below ``beliefs/``, what ``swept`` writes, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -77,7 +78,9 @@ def run(job: Job) -> None:
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
-    claimed = judged_claims(cells, judged, scales(job.inputs), confidence)
+    sweep = swept(job.inputs, job.out)
+    tables = Tables(cells, judged, sweep.table)
+    claimed = judged_claims(tables, scales(job.inputs), confidence)
     definitions = definitions_of(evaluated)
     content = Content(
         sections=_sections(cells, table, confidence),
@@ -89,9 +92,11 @@ def run(job: Job) -> None:
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
         judging=how_judged(),
-        figures=_figures(job, cells, scored, drawn),
-        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
-        downloads=_DOWNLOADS,
+        figures=[*_figures(job, cells, scored, drawn), *sweep.figures],
+        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
+        downloads=(*_DOWNLOADS, *sweep.downloads),
+        swept=sweep.tables,
+        swept_notes=sweep.notes,
     )
     _write(cells, job.out / "cells.csv")
     _write(table, job.out / "table.csv")

@@ -1,0 +1,192 @@
+"""Judges of the claims on what CleanCLIP can and cannot clean (arXiv:2311.14948)."""
+
+from itertools import combinations
+
+import pandas as pd
+
+from clipmend.methods import base
+from clipmend.report.cells import PAIR
+from clipmend.report.evidence import (
+    Evidence,
+    Finding,
+    Limits,
+    judgement,
+    paired,
+    planted,
+    poisoned_cells,
+    poisons_of,
+    untested,
+)
+from clipmend.report.table import ATTACK, CLEAN
+
+_CLEANING = "cleanclip"
+_PLAIN, _WITH_SSL = "mmcl", "mmcl_ssl"
+
+
+def best_cleanings(cells: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Return a row per planted victim that CleanCLIP was tried on.
+
+    ``best`` is the highest CA among the tries that left an ASR below ``cleaned``, missing where
+    none did; ``lost`` is the share of the start's CA that it costs, all of it where none did.
+    """
+    poisoned = poisoned_cells(cells)
+    is_try = [base(name) == _CLEANING and poisons_of(name) is None for name in poisoned["method"]]
+    tried = poisoned.loc[is_try]
+    start = planted(cells, limits["planted"])[[*PAIR, CLEAN]]
+    count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()
+    below = tried[tried[ATTACK] < limits["cleaned"]]
+    best = below.groupby(list(PAIR))[CLEAN].max().rename("best").reset_index()
+    found = start.merge(count, on=list(PAIR)).merge(best, on=list(PAIR), how="left")
+    found["lost"] = 1 - found["best"].fillna(0) / found[CLEAN]
+    return found
+
+
+def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
+    """Judge whether CleanCLIP cleans ``mmcl`` victims and not ``mmcl_ssl`` ones, however tuned.
+
+    An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
+    """
+    found = best_cleanings(evidence.cells, limits)
+    on = [name for name in PAIR if name != "objective"]
+    both = found[found["objective"] == _PLAIN].merge(
+        found[found["objective"] == _WITH_SSL], on=on, suffixes=("", "_ssl")
+    )
+    if both.empty:
+        return untested(
+            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip`."
+        )
+    plain = evidence.number("share of CA lost by cleaning mmcl", both["lost"])
+    ssl = evidence.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
+    more = evidence.number("share lost, mmcl_ssl less mmcl", both["lost_ssl"] - both["lost"])
+    holds = plain.high <= limits["cost"] < ssl.low and more.low > 0
+    return Finding(
+        judgement(holds=holds),
+        f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.percent()} % of "
+        f"the start's CA after `mmcl` and {ssl.percent()} % after `mmcl_ssl`, "
+        f"{more.points()} points more (n = {more.n} pairs of victims, "
+        f"cleanings of each: {_span(both['tries'], both['tries_ssl'])}; "
+        f"{_uncleaned(both['best'], both['best_ssl'])}).",
+        (plain, ssl, more),
+    )
+
+
+def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
+    """Judge whether ``mmcl_ssl`` costs CleanCLIP more CA, at the best epoch of any rate.
+
+    Of victims that some epoch cleans under ``mmcl``: without one there is nothing to compare. One
+    that no epoch cleans under ``mmcl_ssl`` has lost all of its CA.
+    """
+    swept = evidence.sweep[evidence.sweep["cleaning"] == "mmcl_ssl"].copy()
+    best = swept["best_clean_accuracy_asr5"].astype(float)
+    swept["lost"] = swept["start_clean_accuracy"] - best
+    on = ["corpus", "attack", "seed"]
+    both = swept[swept["objective"] == _PLAIN].merge(
+        swept[swept["objective"] == _WITH_SSL], on=on, suffixes=("", "_ssl")
+    )
+    if both.empty:
+        return untested("CleanCLIP's loss was not swept on victims of both objectives.")
+    cleaned = both.dropna(subset=["lost"])
+    if cleaned.empty:
+        return Finding(judgement(holds=False), "No epoch of any rate cleaned a victim of `mmcl`.")
+    lost = cleaned["lost_ssl"].fillna(cleaned["start_clean_accuracy_ssl"])
+    numbers = (
+        evidence.number("CA lost by cleaning mmcl", cleaned["lost"]),
+        evidence.number("CA lost by cleaning mmcl_ssl", lost),
+        evidence.number("CA lost, mmcl_ssl less mmcl", lost - cleaned["lost"]),
+    )
+    plain, ssl, more = numbers
+    holds = len(cleaned) == len(both) and more.mean >= limits["margin"] and more.low > 0
+    return Finding(
+        judgement(holds=holds),
+        f"At the best epoch with ASR < 5 % on val, CleanCLIP costs {plain.percent()} points of CA "
+        f"after `mmcl` and {ssl.percent()} after `mmcl_ssl`, {more.points()} more "
+        f"(n = {more.n} pairs of victims; no epoch cleaned {len(both) - len(cleaned)} of the "
+        f"`mmcl` and {int(both['lost_ssl'].isna().sum())} of the `mmcl_ssl` ones).",
+        numbers,
+    )
+
+
+def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
+    """Judge whether victims of a higher start CA lose more by being cleaned.
+
+    Corpora are compared two by two, on the same attack, objective and seed: the one whose victims
+    start higher on average less the other.
+    """
+    found = best_cleanings(evidence.cells, limits)
+    found = found[found["objective"].isin([_PLAIN, _WITH_SSL])]
+    on = [name for name in PAIR if name != "corpus"]
+    sizes, parts = evidence.sizes, []
+    for one, other in combinations(sorted(set(found["corpus"])), 2):
+        if one in sizes and other in sizes and sizes[one] != sizes[other]:
+            both = found[found["corpus"] == one].merge(
+                found[found["corpus"] == other], on=on, suffixes=("", "_other")
+            )
+            start, lost = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
+            sign = 1 if start.mean() > 0 else -1
+            parts.append(pd.DataFrame({"start": sign * start, "lost": sign * lost}))
+    differences = pd.concat(parts) if parts else pd.DataFrame()
+    if differences.empty:
+        return untested("No attack was planted and cleaned on corpora of two sizes.")
+    start = evidence.number("CA of the start, higher less lower", differences["start"])
+    lost = evidence.number("share of CA lost by cleaning, higher less lower", differences["lost"])
+    return Finding(
+        judgement(holds=start.low > 0 and lost.low > 0),
+        f"Victims that start {start.points()} points of CA higher lose {lost.points()} points more "
+        f"of it by being cleaned (n = {lost.n} pairs of victims).",
+        (start, lost),
+    )
+
+
+def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
+    """Judge whether a few poisoned pairs among the trusted ones keep the backdoor alive.
+
+    On victims that ``cleanclip`` cleans with none; judged by the largest number of poisons that
+    was tried and is at most ``most``.
+    """
+    poisoned = poisoned_cells(evidence.cells)
+    clean = poisoned[(poisoned["method"] == _CLEANING) & (poisoned[ATTACK] < limits["cleaned"])]
+    victims = planted(evidence.cells, limits["planted"])[list(PAIR)]
+    clean = clean.merge(victims, on=list(PAIR))
+    tried = {}
+    for name in sorted(set(evidence.cells["method"])):
+        count = poisons_of(name)
+        if base(name) == _CLEANING and count is not None and 0 < count <= limits["most"]:
+            # Whether such a variant calls itself a control is no matter: it is what is tested.
+            slipped = evidence.cells[evidence.cells["method"] == name]
+            both = paired(slipped, clean, ATTACK)
+            if len(both):
+                tried[count] = both
+    if not tried:
+        return untested(
+            "No victim that `cleanclip` cleans was also cleaned with poisons among its pairs."
+        )
+    numbers = {
+        count: (
+            evidence.number(f"ASR with {count} poisons", both[ATTACK]),
+            evidence.number(
+                f"ASR with {count} poisons less that with none",
+                both[ATTACK] - both[f"{ATTACK}_other"],
+            ),
+        )
+        for count, both in tried.items()
+    }
+    most = max(tried)
+    left, more = numbers[most]
+    return Finding(
+        judgement(holds=left.low >= limits["defeated"] and more.low > 0),
+        f"With {most} poisons among the trusted pairs `cleanclip` leaves an ASR of "
+        f"{left.percent()} %, {more.points()} points more than with none (n = {more.n} victims).",
+        tuple(number for _, pair in sorted(numbers.items()) for number in pair),
+    )
+
+
+def _span(*counts: "pd.Series[int]") -> str:
+    low, high = min(count.min() for count in counts), max(count.max() for count in counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _uncleaned(plain: "pd.Series[float]", ssl: "pd.Series[float]") -> str:
+    return (
+        f"none got so low in {int(plain.isna().sum())} of the `mmcl` and "
+        f"{int(ssl.isna().sum())} of the `mmcl_ssl` ones, which count as all of the CA lost"
+    )
