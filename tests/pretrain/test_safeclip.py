@@ -20,7 +20,9 @@ from clipmend.pretrain.objective import Objective
 from clipmend.pretrain.safeclip import SafeCLIP, probability_of_higher, ranked
 from clipmend.seeds import stream
 
-SHORT = SafeCLIP(epochs=5, batch_size=16, in_modal_epochs=1, growth=0.1, cap=0.6, bank=24)
+SHORT = SafeCLIP(
+    epochs=5, batch_size=16, in_modal_epochs=1, least=0.1, growth=0.1, cap=0.6, bank=24
+)
 
 
 def planted(low: int, high: int) -> Tensor:

@@ -30,6 +30,11 @@ class SafeCLIP:
     cosine lies in the higher of two Gaussians; the share of safe pairs grows, and pairs are ranked
     anew, with every epoch.
 
+    Differs from the paper: its cautious epoch has a hundredth of the rate, over thousands of steps,
+    not 63; its safe share grows by 1 % in each of 26 epochs from wherever certainty begins it.
+    Cosines are of plain pairs, and one schedule runs over all phases, which the paper's code
+    restarts. Defaults: ``docs/tuning_objectives.md``.
+
     Attributes:
         cautious_rate: the rate of the first epoch over pairs, as a share of the peak.
         certainty: the least probability of the higher Gaussian with which a pair is safe at first.
@@ -50,10 +55,10 @@ class SafeCLIP:
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 7
     in_modal_epochs: Count = 5
-    cautious_rate: PositiveFraction = 0.01
+    cautious_rate: PositiveFraction = 0.3
     certainty: Fraction = 0.9
-    least: Fraction = 0.15
-    growth: Fraction = 0.01
+    least: Fraction = 0.5
+    growth: Fraction = 0.03
     cap: PositiveFraction = 0.85
     bank: Count = 256
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
