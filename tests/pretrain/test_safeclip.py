@@ -20,7 +20,9 @@ from clipmend.pretrain.objective import Objective
 from clipmend.pretrain.safeclip import SafeCLIP, probability_of_higher, ranked
 from clipmend.seeds import stream
 
-SHORT = SafeCLIP(epochs=5, batch_size=16, in_modal_epochs=1, growth=0.1, cap=0.6, bank=24)
+SHORT = SafeCLIP(
+    epochs=5, batch_size=16, in_modal_epochs=1, least=0.1, growth=0.1, cap=0.6, bank=24
+)
 
 
 def planted(low: int, high: int) -> Tensor:
@@ -97,7 +99,14 @@ def test_the_safe_share_grows_by_its_step_up_to_the_cap(plan: Plan) -> None:
     sizes = [len(planned.safe(epoch)) for epoch in range(2, 9)]
     first = 20 / 64
     shares = [first, first + 0.1, first + 0.2, 0.6, 0.6, 0.6, 0.6]
-    assert sizes == [int(share * 64) for share in shares]
+    assert sizes == [round(share * 64) for share in shares]
+
+
+def test_where_no_pair_is_certain_the_least_share_begins(plan: Plan) -> None:
+    alike = 0.3 + 0.03 * torch.randn(64, generator=torch.Generator().manual_seed(1))
+    strict = replace(SHORT, certainty=1.0, least=0.25)
+    safe = plan(strict, alike).safe(2)
+    assert len(safe) == 16
 
 
 def test_planted_poison_stays_outside_of_the_safe_pairs(plan: Plan) -> None:

@@ -80,8 +80,8 @@ def test_the_victim_starts_at_the_papers_head_and_loads_in_plain_open_clip(
     assert stated["init_logit_bias"] == -10.0
     ours = load(made.folder)
     plain = open_clip.create_model(f"local-dir:{made.folder}").eval()
-    assert plain.logit_bias is not None
-    assert float(plain.logit_bias) == float(ours.logit_bias())
-    assert float(plain.logit_bias) != -10.0  # it has been trained
+    bias = ours.logit_bias().detach()
+    assert torch.equal(plain.logit_bias.detach(), bias)
+    assert float(bias) != -10.0  # it has been trained
     tokens = ours.tokenise(["a photo of a banana"])
     torch.testing.assert_close(plain.encode_text(tokens, normalize=True), ours.encode_text(tokens))

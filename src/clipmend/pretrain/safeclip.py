@@ -30,9 +30,16 @@ class SafeCLIP:
     cosine lies in the higher of two Gaussians; the share of safe pairs grows, and pairs are ranked
     anew, with every epoch.
 
+    Differs from the paper: its cautious epoch has a hundredth of the rate, over thousands of steps,
+    not 63; its safe share grows by 1 % in each of 26 epochs from wherever certainty begins it.
+    Cosines are of plain pairs, and one schedule runs over all phases, which the paper's code
+    restarts. Defaults: ``docs/tuning_objectives.md``.
+
     Attributes:
         cautious_rate: the rate of the first epoch over pairs, as a share of the peak.
         certainty: the least probability of the higher Gaussian with which a pair is safe at first.
+        least: the least share of safe pairs at first; the published code's `filter_ratio`. Where
+            the Gaussians overlap, no pair is certain.
         growth: by how much the share of safe pairs grows in an epoch.
         cap: the largest share of safe pairs.
         bank: how many embeddings of each modality positives are looked up in.
@@ -48,9 +55,10 @@ class SafeCLIP:
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 7
     in_modal_epochs: Count = 5
-    cautious_rate: PositiveFraction = 0.01
+    cautious_rate: PositiveFraction = 0.3
     certainty: Fraction = 0.9
-    growth: Fraction = 0.01
+    least: Fraction = 0.5
+    growth: Fraction = 0.03
     cap: PositiveFraction = 0.85
     bank: Count = 256
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
@@ -98,10 +106,10 @@ class SafeCLIP:
         """Return the rows of the safe pairs in an epoch, counted from the first division."""
         probability = probability_of_higher(cosines)
         if epoch == 0:
-            loss.first_share.fill_((probability > self.certainty).double().mean())
-            return torch.nonzero(probability > self.certainty).flatten()
+            certain = float((probability > self.certainty).double().mean())
+            loss.first_share.fill_(max(certain, self.least))
         share = min(self.cap, float(loss.first_share) + self.growth * epoch)
-        return ranked(probability, cosines)[: int(share * len(cosines))]
+        return ranked(probability, cosines)[: round(share * len(cosines))]
 
     def head(self) -> Mapping[str, float]:
         """Return nothing: logits are CLIP's."""
