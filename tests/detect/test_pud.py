@@ -108,7 +108,14 @@ def test_a_common_offset_hides_nothing() -> None:
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_marked_images_are_what_purification_changes(planted: Pairs, centred: bool) -> None:
     model = Planted()
-    method = PUD(shares=(0.5, 0.5, 0.5), epsilon=60, adversarial_share=1, lr=0.2, centred=centred)
+    method = PUD(
+        shares=(0.5, 0.5, 0.5),
+        epsilon=60,
+        adversarial_share=1,
+        anchor_weight=0,
+        lr=0.2,
+        centred=centred,
+    )
     score = found(model, planted, method).score
     assert score[:MARKED].min() > score[MARKED:].max()
     assert float(model.net.visual.gain.detach()) < 1.0
