@@ -110,9 +110,9 @@ def test_the_marked_images_are_what_purification_changes(planted: Pairs, centred
     model = Planted()
     method = PUD(
         shares=(0.5, 0.5, 0.5),
-        epsilon=60,
-        adversarial_share=1,
-        anchor_weight=0,
+        epsilon=60.0,
+        adversarial_share=1.0,
+        anchor_weight=0.0,
         lr=0.2,
         centred=centred,
     )
