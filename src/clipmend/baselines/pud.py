@@ -181,7 +181,7 @@ class MeanTeacher(nn.Module):
     def follow(self, model: Clip) -> None:
         """Bring the teacher nearer to the student, the statistics of its norms too."""
         decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
-        self.followed += 1
+        self.followed.add_(1)
         student = model.net.state_dict()
         for name, value in self.teacher.net.state_dict().items():
             if value.is_floating_point():
