@@ -55,7 +55,7 @@ class PUD:
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
-    shares: tuple[PositiveFraction, ...] = (0.05, 0.2, 0.5)
+    shares: tuple[PositiveFraction, ...] = (0.05, 0.2, 0.3)
     aim: Literal["mismatch", "displacement"] = "mismatch"
     epsilon: Positive = 6.0
     steps: Count = 3
