@@ -14,7 +14,7 @@ from clipmend.clip.model import Clip, embed_images, load
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.detect import pud
 from clipmend.detect.detector import Suspicion, Victim
-from clipmend.detect.pud import PUD, centred_consistency
+from clipmend.detect.pud import PUD, consistency
 from clipmend.job import Input
 from clipmend.measure.adversarial import Budget
 from clipmend.seeds import stream
@@ -88,23 +88,33 @@ def found(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> Sus
 def test_equal_logits_are_consistent_whatever_is_added_to_all_of_them() -> None:
     logits = torch.randn(5, 7, generator=stream(0, "test"))
     shifted = 3 * logits + torch.arange(5.0)[:, None]
-    assert centred_consistency(logits, shifted).tolist() == pytest.approx([1.0] * 5)
-    assert centred_consistency(logits, -shifted).tolist() == pytest.approx([0.0] * 5, abs=1e-6)
+    assert consistency(logits, shifted, centred=True).tolist() == pytest.approx([1.0] * 5)
+    assert consistency(logits, -shifted, centred=True).tolist() == pytest.approx(
+        [0.0] * 5, abs=1e-6
+    )
 
 
 def test_a_common_offset_hides_nothing() -> None:
     before, after = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])
-    own = float(centred_consistency(before, after))
+    own = float(consistency(before, after, centred=True))
     # Centred: (2, -1, -1) and (-1, 2, -1), of which the cosine is -1/2.
     assert own == pytest.approx(0.25)
-    assert float(F.cosine_similarity(before + 100, after + 100)) > 0.999
-    assert float(centred_consistency(before + 100, after + 100)) == pytest.approx(own, abs=1e-4)
+    assert float(consistency(before + 100, after + 100, centred=True)) == pytest.approx(
+        own, abs=1e-4
+    )
+    assert float(consistency(before + 100, after + 100, centred=False)) > 0.999
 
 
-def test_the_marked_images_are_what_purification_changes(planted: Pairs) -> None:
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_marked_images_are_what_purification_changes(planted: Pairs, centred: bool) -> None:
     model = Planted()
     method = PUD(
-        shares=(0.5, 0.5, 0.5), epsilon=60, anchor_weight=0, adversarial_share=1, epochs=10, lr=0.2
+        shares=(0.5, 0.5, 0.5),
+        epsilon=60.0,
+        adversarial_share=1.0,
+        anchor_weight=0.0,
+        lr=0.2,
+        centred=centred,
     )
     score = found(model, planted, method).score
     assert score[:MARKED].min() > score[MARKED:].max()
@@ -115,10 +125,10 @@ def test_an_image_whose_closest_caption_changes_loses_the_penalty(planted: Pairs
     model, method = Planted(), PUD(penalty=0.3, bank=100)
     infected = pud._Infected.of(model, planted, method.bank, stream(0, "bank"))
     model.net.visual.gain.data.fill_(0.0)
-    consistency, agrees = method._identified(model, planted, infected)
+    less, agrees = method._identified(model, planted, infected)
     assert agrees.tolist() == [row >= MARKED for row in range(60)]
     free, _ = replace(method, penalty=0.0)._identified(model, planted, infected)
-    assert (free - consistency).tolist() == pytest.approx([0.3] * MARKED + [0.0] * 54)
+    assert (free - less).tolist() == pytest.approx([0.3] * MARKED + [0.0] * 54)
 
 
 def test_the_bank_holds_each_caption_once(planted: Pairs) -> None:

@@ -24,6 +24,7 @@ SCORING = [name for name in METHODS["detect"] if not is_judge(name)]
 CHEAP: dict[str, dict[str, Any]] = {
     "cognitive_distillation": {"steps": 3},
     "decree": {"images": 32, "starts": 1, "epochs": 2},
+    "pud": {"epochs": 2},
 }
 
 
