@@ -92,7 +92,7 @@ class ABL:
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     negatives: Count = 128
-    finetune_epochs: Natural = 3
+    finetune_epochs: Natural = 0
     finetune_lr: Positive = 1e-3
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
