@@ -54,12 +54,21 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("repair", METHODS["baselines"])
+IN_SEQUENCE = ("abl", {"finetune_epochs": 2})  # two tasks, one after the other
+CASES = [*((repair, {}) for repair in METHODS["baselines"]), IN_SEQUENCE]
+
+
+@pytest.mark.parametrize(("repair", "settings"), CASES)
 def test_a_repair_killed_again_and_again_makes_the_same_bytes(
-    world: Any, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, repair: str
+    world: Any,
+    inputs: Inputs,
+    monkeypatch: pytest.MonkeyPatch,
+    repair: str,
+    settings: dict[str, int],
 ) -> None:
-    briefly = {"epochs": 3, "lr": 1e-3}
-    whole = world.run(f"baselines/whole/{repair}", repair, inputs(repair), briefly)
+    briefly = {"epochs": 3, "lr": 1e-3, **settings}
+    cell = f"{repair}{len(settings)}"
+    whole = world.run(f"baselines/whole/{cell}", repair, inputs(repair), briefly)
     watch = stage.watch
 
     def fatal(*args: Any, **settings: Any) -> Callable[[Any], dict[str, float]]:
@@ -76,11 +85,11 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
     deaths = 0
     while True:
         try:
-            made = world.run(f"baselines/killed/{repair}", repair, inputs(repair), briefly)
+            made = world.run(f"baselines/killed/{cell}", repair, inputs(repair), briefly)
             break
         except KilledError:
             deaths += 1
-            (world.root / "results" / "baselines" / "killed" / repair).rmdir()
+            (world.root / "results" / "baselines" / "killed" / cell).rmdir()
     assert deaths >= 1
     for name in ("model.safetensors", "curve.csv"):
         assert (made.folder / name).read_bytes() == (whole.folder / name).read_bytes()

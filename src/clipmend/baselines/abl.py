@@ -86,13 +86,13 @@ class ABL:
 
     detector: str = "abl"
     isolated: PositiveFraction = 0.01
-    epochs: Count = 20
+    epochs: Count = 40
     batch_size: Count = 64
-    lr: Positive = 5e-4
+    lr: Positive = 3e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     negatives: Count = 128
-    finetune_epochs: Natural = 3
+    finetune_epochs: Natural = 0
     finetune_lr: Positive = 1e-3
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002

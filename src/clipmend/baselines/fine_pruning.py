@@ -113,7 +113,7 @@ class FinePruning:
     lr: Positive = 3e-2
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
-    pruned: Fraction = 0.5
+    pruned: Fraction = 0.8
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
         """Prune, and yield the one task."""
