@@ -5,7 +5,6 @@ To add a claim: give it an entry in ``claims.yaml`` and its judge a line here.
 
 from collections.abc import Callable
 
-from clipmend.report.cleaning import few_poisons_defeat, harder_from_higher, survives_cleaning
 from clipmend.report.evidence import (
     Evidence,
     Finding,
@@ -22,6 +21,7 @@ from clipmend.report.purifying import (
     identifies_poison,
     resembles_trigger,
 )
+from clipmend.report.removal import few_poisons_defeat, harder_from_higher, survives_cleaning
 from clipmend.report.table import ATTACK, CLEAN
 
 _UBT = "ubt"
