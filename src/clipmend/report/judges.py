@@ -15,17 +15,17 @@ from clipmend.report.evidence import (
     rivals,
     untested,
 )
-from clipmend.report.judges_cleanclip import (
-    few_poisons_defeat,
-    harder_from_higher,
-    survives_cleaning,
-    survives_every_epoch,
-)
-from clipmend.report.judges_pud import (
+from clipmend.report.purifying import (
     beats_filters,
     beats_repairs,
     identifies_poison,
     resembles_trigger,
+)
+from clipmend.report.removal import (
+    few_poisons_defeat,
+    harder_from_higher,
+    survives_cleaning,
+    survives_every_epoch,
 )
 from clipmend.report.table import ATTACK, CLEAN
 

@@ -157,9 +157,7 @@ def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
             if len(both):
                 tried[count] = both
     if not tried:
-        return untested(
-            "No victim that `cleanclip` cleans was also cleaned with poisons among its pairs."
-        )
+        return untested("No victim that plain `cleanclip` cleans was cleaned with poisons too.")
     numbers = {
         count: (
             evidence.number(f"ASR with {count} poisons", both[ATTACK]),
