@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from clipmend.corpus import splits
 from clipmend.corpus.pairs import OVERLAY, read_pairs, write_pairs
 from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.errors import ArtifactError, PairsError
@@ -67,3 +68,16 @@ def test_labels_are_places_among_the_classes(corpus: Input) -> None:
     val = load_split(corpus.folder, "val", limit=5)
     labels = read_pairs(corpus.folder / "val.parquet")["label"].to_pylist()[:5]
     assert [vocabulary.classes[label] for label in val.label.tolist()] == labels
+
+
+def test_a_split_of_several_blocks_is_read_as_one(
+    corpus: Input, poison: Input, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay = poison.folder / "overlay.parquet"
+    whole = load_split(corpus.folder, "train", overlay=overlay)
+    monkeypatch.setattr(splits, "_BLOCK", 7)
+    parts = load_split(corpus.folder, "train", overlay=overlay)
+    assert (parts.ids, parts.captions) == (whole.ids, whole.captions)
+    assert torch.equal(parts.images, whole.images)
+    assert torch.equal(parts.label, whole.label)
+    assert torch.equal(parts.is_poisoned, whole.is_poisoned)

@@ -264,7 +264,8 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
     for place, batch in enumerate(_batches(task, tokens, state.generator)):
         for group in state.optimiser.param_groups:
             group["lr"] = schedule.lr * _rate(state, task, place)
-        loss = task.loss(model, batch, state.generator)
+        with _precision(model):
+            loss = task.loss(model, batch, state.generator)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(_trained(state), _GRADIENT_NORM)
@@ -277,6 +278,12 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
             "would be the first thing to try."
         )
     return mean
+
+
+def _precision(model: Clip) -> torch.autocast:
+    """Return bfloat16 where a GPU gains by it; a CPU computes as it is."""
+    kind = model.device.type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
 
 
 def _settle(state: _State, task: Task) -> None:

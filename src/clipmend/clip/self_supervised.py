@@ -31,8 +31,9 @@ class SelfSupervised:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of the batch and its views."""
-        views = autoaugment(batch.images, generator, policy=self.policy)
-        images = model.encode_image(torch.cat([batch.images, views]))
+        plain = batch.images.to(model.device)  # a GPU augments faster
+        views = autoaugment(plain, generator, policy=self.policy)
+        images = model.encode_image(torch.cat([plain, views]))
         texts = model.encode_text(torch.cat([batch.tokens, self.text_views[batch.rows]]))
         (image_embeds, image_views), (text_embeds, text_views) = images.chunk(2), texts.chunk(2)
         scale = model.logit_scale()

@@ -36,21 +36,20 @@ def decode(encoded: bytes, size: int) -> Image.Image:
 
 
 def decode_all(
-    encoded: Iterable[tuple[str, bytes]], size: int
+    encoded: Iterable[tuple[str, bytes]], count: int, size: int
 ) -> UInt8[Tensor, "samples 3 size size"]:
-    """Return (id, bytes) rows as one tensor.
+    """Return ``count`` rows of (id, bytes) as one tensor, with one image beside it in memory.
 
     Raises:
         PairsError: a row's bytes are no image; the error names its id.
     """
-    arrays = []
-    for row_id, data in encoded:
+    pixels = np.empty((count, 3, size, size), np.uint8)
+    for place, (row_id, data) in enumerate(encoded):
         try:
-            arrays.append(np.asarray(decode(data, size)))
+            pixels[place] = np.asarray(decode(data, size)).transpose(2, 0, 1)
         except PairsError as error:
             raise PairsError(f"Row {row_id!r}: {error}.") from error
-    stacked = np.stack(arrays) if arrays else np.empty((0, size, size, 3), np.uint8)
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(pixels)
 
 
 def encode(image: UInt8[Tensor, "3 height width"]) -> bytes:

@@ -1,9 +1,10 @@
 """Splits in memory: decoded pairs, the poison laid over them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -11,8 +12,10 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from clipmend.corpus.images import decode_all
-from clipmend.corpus.pairs import OVERLAY, PAIRS, read_pairs
+from clipmend.corpus.pairs import OVERLAY, read_pairs
 from clipmend.errors import ArtifactError
+
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,25 @@ def _decoded(table: pa.Table, poison: pa.Table, vocabulary: Vocabulary) -> Pairs
             f"An overlay changes {len(strange)} rows that the split does not have, "
             f"{min(strange)!r} among them; was it made from another corpus?"
         )
-    # Replaced by id while reading in manifest order: a join would reorder the rows.
-    rows = [changed.get(row["id"], row) for row in table.select(PAIRS.names).to_pylist()]
     label_of = {name: label for label, name in enumerate(vocabulary.classes)}
+    labels = [label_of.get(name, -1) for name in _column("label", table, changed)]
+    poisoned = [row_id in changed and changed[row_id]["is_poisoned"] for row_id in ids]
+    images = zip(ids, _column("image", table, changed), strict=True)
     return Pairs(
         ids=tuple(ids),
-        images=decode_all(((row["id"], row["image"]) for row in rows), vocabulary.image_size),
-        captions=tuple(row["caption"] for row in rows),
-        label=torch.tensor([label_of.get(row["label"], -1) for row in rows], dtype=torch.long),
-        is_poisoned=torch.tensor(
-            [bool(row.get("is_poisoned", False)) for row in rows], dtype=torch.bool
-        ),
+        images=decode_all(images, len(ids), vocabulary.image_size),
+        captions=tuple(_column("caption", table, changed)),
+        label=torch.tensor(labels, dtype=torch.long),
+        is_poisoned=torch.tensor(poisoned, dtype=torch.bool),
     )
+
+
+def _column(name: str, table: pa.Table, changed: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    """Yield the values of a column, those of changed rows in the place of their originals.
+
+    Replaced by id while reading in manifest order: a join would reorder the rows. A block at a
+    time, since bytes take far more memory as Python objects than they do in the table.
+    """
+    for block in table.select(["id", name]).to_batches(max_chunksize=_BLOCK):
+        for row_id, value in zip(*(part.to_pylist() for part in block.columns), strict=True):
+            yield changed[row_id][name] if row_id in changed else value

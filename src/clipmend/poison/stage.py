@@ -78,7 +78,8 @@ def _overlay(
 ) -> pa.Table:
     chosen = pairs.take(pa.array(rows.tolist(), pa.int64()))
     ids = chosen["id"].to_pylist()
-    images = decode_all(zip(ids, chosen["image"].to_pylist(), strict=True), vocabulary.image_size)
+    encoded = zip(ids, chosen["image"].to_pylist(), strict=True)
+    images = decode_all(encoded, len(ids), vocabulary.image_size)
     triggered = mark(attack, images, ids, fitted)
     return table_of(
         {

@@ -53,7 +53,7 @@ def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = N
         table = table if limit is None else table[: limit - len(ids)]
         ids += table["id"].to_pylist()
         captions += table["caption"].to_pylist()
-        images += [decode_all(block, size) for block in _blocks(table)]
+        images.append(decode_all(_rows(table), table.num_rows, size))
         if limit is not None and len(ids) >= limit:
             break
     _check(path, ids)
@@ -93,10 +93,10 @@ def _id_column(names: Names, file: Path) -> str | None:
     return "id" if "id" in schema.names else None
 
 
-def _blocks(table: pa.Table) -> Iterator[Iterator[tuple[str, bytes]]]:
+def _rows(table: pa.Table) -> Iterator[tuple[str, bytes]]:
     for start in range(0, table.num_rows, _BLOCK):
         block = table.slice(start, _BLOCK)
-        yield zip(block["id"].to_pylist(), block["image"].to_pylist(), strict=True)
+        yield from zip(block["id"].to_pylist(), block["image"].to_pylist(), strict=True)
 
 
 def _check(path: Path, ids: list[str]) -> None:
