@@ -68,7 +68,7 @@ class PUD:
     unlearning_epochs: Natural = 3
     epochs: Count = 4
     batch_size: Count = 128
-    lr: Positive = 1e-3
+    lr: Positive = 1e-2
     frozen_statistics: bool = False
     result: Literal["teacher", "student"] = "teacher"
 
