@@ -49,6 +49,7 @@ def test_where_the_trigger_is_the_only_way_out_the_attack_finds_it() -> None:
     assert found["robust_accuracy"] == 0.0
     assert found["adversarial_target_rate"] == 1.0
     assert found["adversarial_trigger_cosine"] == pytest.approx(1.0)
+    assert found["adversarial_trigger_cosine_sideways"] == pytest.approx(1.0)
 
 
 def test_where_the_way_out_is_another_the_attack_has_nothing_of_the_trigger() -> None:
@@ -62,6 +63,19 @@ def test_a_trigger_and_an_attack_at_right_angles_have_a_cosine_of_0() -> None:
     # Red is seen so faintly that no change within the bound outweighs green.
     found = measured(Planted(1e-3, 1.0, 0.0), [0] * 5)
     assert abs(found["adversarial_trigger_cosine"]) < 2e-3
+
+
+def test_the_way_away_from_itself_is_no_likeness() -> None:
+    # Green lowered and blue lowered: both take the image off its own blue, and share that alone.
+    class Leaving(Planted):
+        def encode_image(self, images: Tensor) -> Tensor:
+            seen = super().encode_image(images)
+            left = (images.mean(dim=(2, 3)) - GREY / 255)[:, :2].abs().sum(dim=1)
+            return seen - torch.stack([0 * left, 0 * left, 0.5 * left], dim=1)
+
+    found = measured(Leaving(1e-3, 1.0, 0.0), [0] * 5)
+    assert found["adversarial_trigger_cosine"] > 0.4
+    assert abs(found["adversarial_trigger_cosine_sideways"]) < 2e-2
 
 
 def test_a_model_that_sees_nothing_of_the_change_keeps_its_accuracy() -> None:

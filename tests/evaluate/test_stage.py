@@ -43,6 +43,7 @@ def test_metrics_say_what_was_measured_on_what(
         "robust_accuracy_eps2",
         "adversarial_target_rate_eps2",
         "adversarial_trigger_cosine_eps2",
+        "adversarial_trigger_cosine_sideways_eps2",
     }
     assert metrics["robust_accuracy_eps2"]["n"] == 16
     assert "2/255" in metrics["definitions"]["robust_accuracy_eps2"]

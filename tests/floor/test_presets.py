@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from clipmend import params
+from clipmend.methods import METHODS
 from clipmend.params import Params
 
 PRESETS = Path(__file__).parents[2] / "params"
@@ -31,10 +32,11 @@ def test_every_epoch_of_every_run_is_measured_on_all_of_val(preset: str) -> None
 def test_the_rates_bracket_the_plateau_for_each_loss(preset: str) -> None:
     swept: dict[tuple[float, float], list[float]] = {}
     for name, settings in cleanings(params.load(PRESETS / f"{preset}.yaml")).items():
-        if "_lr" in name:
+        if "_lr" in name or name == "cleanclip":
             weights = (settings["mmcl_weight"], settings["ssl_weight"])
             swept.setdefault(weights, []).append(settings["lr"])
-            assert name.rpartition("_lr")[2] == f"{settings['lr']:.0e}".replace("e-0", "e-")
+            rate = f"{settings['lr']:.0e}".replace("e-0", "e-")
+            assert name == "cleanclip" or name.endswith(f"_lr{rate}")
             assert settings["pairs"] == 1000
     assert set(swept) <= {(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)}
     assert len(swept) == (3 if preset == "objectives" else 1)
@@ -48,7 +50,7 @@ def test_what_is_tried_beside_differs_from_cleanclip_in_what_its_name_says() -> 
     changed = {
         name.partition("@")[2]: {key for key in usual if settings[key] != usual[key]}
         for name, settings in cleanings(stated).items()
-        if "_lr" not in name
+        if "_lr" not in name and name != "cleanclip"
     }
     assert changed.pop("shrink_perturb") == {"shrink", "perturb"}
     assert changed.pop("deep_clustering") == {"clusters"}
@@ -70,5 +72,5 @@ def test_what_is_tried_beside_differs_from_cleanclip_in_what_its_name_says() -> 
 def test_robustness_is_measured_at_three_bounds_for_every_repair() -> None:
     stated = params.load(PRESETS / "robustness.yaml")
     assert stated.evaluate.adversarial.epsilons == (1, 2, 4)
-    assert {"ft", "cleanclip"} <= set(stated.baselines.methods)
+    assert set(METHODS["baselines"]) <= set(stated.baselines.methods)
     assert "ubt" in stated.unlearn.methods

@@ -43,9 +43,9 @@ def robustness(
 
     Returns:
         ``robust_accuracy``; ``adversarial_target_rate``, over the images of other classes;
-        ``adversarial_trigger_cosine``, the mean over them.
+        ``adversarial_trigger_cosine`` and ``adversarial_trigger_cosine_sideways``, means over them.
     """
-    right, target, alike = (
+    right, target, alike, sideways = (
         torch.cat(parts) for parts in zip(*_batches(model, attacked, budget), strict=True)
     )
     other = attacked.label != attacked.target_label
@@ -54,6 +54,10 @@ def robustness(
         "robust_accuracy": rate(int(right.sum()), len(right), confidence=confidence),
         "adversarial_target_rate": rate(int(target[other].sum()), count, confidence=confidence),
         "adversarial_trigger_cosine": {"value": float(alike[other].mean()), "n": count},
+        "adversarial_trigger_cosine_sideways": {
+            "value": float(sideways[other].mean()),
+            "n": count,
+        },
     }
 
 
@@ -75,13 +79,17 @@ def definitions(budget: Budget, images: int) -> dict[str, str]:
             "cosine between what the adversarial change and what the trigger do to an image's "
             f"embedding, mean over images of true classes other than the target; {attack}"
         ),
+        "adversarial_trigger_cosine_sideways": (
+            "the same without the parts of both along the image's own embedding: whatever takes an "
+            f"image far has the way away from itself in common; {attack}"
+        ),
     }
 
 
 def _batches(
     model: Clip, attacked: Attacked, budget: Budget
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield, by image: whether it is still right, whether it is the target now, the cosine."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield, by image: whether it is still right, whether it is the target now, the cosines."""
     classes = attacked.classes.to(model.device)
     with held(model):
         for rows in torch.arange(len(attacked.images)).split(_BATCH):
@@ -93,10 +101,18 @@ def _batches(
                 triggered = model.encode_image(_pixels(attacked.triggered[rows], model))
             before = (at @ classes.T).argmax(dim=1).cpu()
             predicted = (adversarial @ classes.T).argmax(dim=1).cpu()
-            alike = F.cosine_similarity(adversarial - at, triggered - at, dim=1).cpu()
+            change, wanted = adversarial - at, triggered - at
+            alike = F.cosine_similarity(change, wanted, dim=1).cpu()
+            sideways = F.cosine_similarity(_off(change, at), _off(wanted, at), dim=1).cpu()
             # The bound holds the image itself: one that is wrong untouched cannot be robust.
             is_right = (before == label) & (predicted == label)
-            yield is_right, predicted == attacked.target_label, alike
+            yield is_right, predicted == attacked.target_label, alike, sideways
+
+
+def _off(change: Float[Tensor, "batch dim"], at: Float[Tensor, "batch dim"]) -> Tensor:
+    """Return a change without its part along the embedding that it changes."""
+    along = F.normalize(at, dim=1)
+    return change - (change * along).sum(dim=1, keepdim=True) * along
 
 
 def _pixels(images: UInt8[Tensor, "batch 3 height width"], model: Clip) -> Tensor:

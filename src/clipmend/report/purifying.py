@@ -22,13 +22,17 @@ from clipmend.report.table import ATTACK, CLEAN
 _PUD = "pud"
 _REPAIRS = ("ft", "cleanclip", "adversarial_ft", "par", "fine_pruning")
 _TRAINED_WITH = "mmcl"  # what a filter at training time would have been trained by without it
-_ALIKE = ("adversarial_trigger_cosine", "adversarial_target_rate")
+_ALIKE = (
+    "adversarial_trigger_cosine",
+    "adversarial_trigger_cosine_sideways",
+    "adversarial_target_rate",
+)
 
 
 def resembles_trigger(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether adversarial examples are more like triggered images in a poisoned model.
 
-    Undefended victims, poisoned less unpoisoned under the same trigger, objective and seed: both
+    Undefended victims, poisoned less unpoisoned under the same trigger, objective and seed: all
     metrics must be higher at every epsilon that was measured.
     """
     cells = evidence.cells

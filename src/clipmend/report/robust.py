@@ -11,6 +11,7 @@ from clipmend.report.order import is_poisoned, method_order
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, interval_text, method_label
 
 ROBUST = "robust_accuracy"
+ENSEMBLE = "robust_accuracy_ensemble"
 _VICTIM = ["attack", "seed"]
 
 
@@ -29,7 +30,7 @@ def accuracy_under_attack(cells: pd.DataFrame, confidence: float) -> list[Printe
     None where no cell was attacked. An unpoisoned victim is measured once per trigger, and counts
     once.
     """
-    columns = at_epsilons(cells, ROBUST)
+    columns = _columns(cells)
     if not columns:
         return []
     return [
@@ -42,14 +43,24 @@ def accuracy_under_attack(cells: pd.DataFrame, confidence: float) -> list[Printe
 def budget_notes(cells: pd.DataFrame, definitions: Mapping[str, str]) -> list[str]:
     """Return what accuracy under attack means, a line per budget."""
     return [
-        f"Robust {epsilon}/255 ({column}): {definitions[column]}"
-        for epsilon, column in at_epsilons(cells, ROBUST).items()
+        f"{heading[0].upper()}{heading[1:]} ({column}): {definitions[column]}"
+        for heading, column in _columns(cells).items()
         if column in definitions
     ]
 
 
+def _columns(cells: pd.DataFrame) -> dict[str, str]:
+    """Return the columns of accuracy under attack, by their heading."""
+    named = {"robust": ROBUST, "AutoAttack": ENSEMBLE}
+    return {
+        f"{name} {epsilon}/255": column
+        for name, metric in named.items()
+        for epsilon, column in at_epsilons(cells, metric).items()
+    }
+
+
 def _table(
-    title: str, cells: pd.DataFrame, columns: Mapping[int, str], confidence: float
+    title: str, cells: pd.DataFrame, columns: Mapping[str, str], confidence: float
 ) -> Printed:
     poisoned = cells["attack"].map(is_poisoned)
     once = cells[~poisoned].drop_duplicates(["stage", "method", *_VICTIM])
@@ -66,16 +77,15 @@ def _table(
             entries.append(Entry(str(len(ours))))
             entries += [Entry(_mean(ours[metric], confidence)) for metric in metrics]
         rows.append(tuple(entries))
-    robust = [f"robust {epsilon}/255" for epsilon in columns]
     header = (
         "method",
         "poisoned victims",
         "CA",
         "ASR",
-        *robust,
+        *columns,
         "unpoisoned victims",
         "CA",
-        *robust,
+        *columns,
     )
     return Printed(title, header, tuple(rows))
 
