@@ -239,3 +239,5 @@ def test_the_page_shows_the_sweep_and_says_whose_numbers_are_whose(planted: Any)
     assert "Rows of arXiv:2311.14948 are theirs" in page
     assert "What cleaning can reach on val, in percent" in page
     assert 'href="pareto_published.csv"' in page
+    for figure in ("curves", "ca_vs_asr"):  # which have no room for a line each
+        assert "cleanclip@" not in (job.out / f"{figure}.svg").read_text()

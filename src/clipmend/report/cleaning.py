@@ -22,6 +22,7 @@ class Run:
     """One cleaning run: a victim, settings, and its curve on the validation images."""
 
     victim: Victim
+    method: str
     settings: Mapping[str, Any]
     points: pd.DataFrame
 
@@ -89,7 +90,7 @@ def _runs(inputs: Mapping[str, Input]) -> list[Run]:
     if not any("@" in one.method for one in given):
         return []
     return [
-        Run(victim_of(one.cell), one.settings, pd.read_csv(one.folder / "curve.csv"))
+        Run(victim_of(one.cell), one.method, one.settings, pd.read_csv(one.folder / "curve.csv"))
         for one in sorted(given, key=lambda one: one.cell)
     ]
 

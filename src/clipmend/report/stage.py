@@ -92,7 +92,7 @@ def run(job: Job) -> None:
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
         judging=how_judged(),
-        figures=[*_figures(job, cells, scored, drawn), *sweep.figures],
+        figures=[*_figures(job, cells, scored, drawn, sweep.variants), *sweep.figures],
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
         downloads=(*_DOWNLOADS, *sweep.downloads),
         swept=sweep.tables,
@@ -151,9 +151,15 @@ def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:
 
 
 def _figures(
-    job: Job, cells: pd.DataFrame, scored: Sequence[Scored], drawn: Sequence[curves.Curve]
+    job: Job,
+    cells: pd.DataFrame,
+    scored: Sequence[Scored],
+    drawn: Sequence[curves.Curve],
+    elsewhere: frozenset[str],
 ) -> list[Shown]:
     count = int(job.shared.get("gallery", _GALLERY))
+    cells = cells[~cells["method"].isin(elsewhere)]
+    drawn = [curve for curve in drawn if curve.method not in elsewhere]
     drawings: dict[str, tuple[str, str, Callable[[], Figure]]] = {
         "ca_vs_asr": (
             "CA against ASR",

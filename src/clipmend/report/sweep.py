@@ -19,8 +19,13 @@ _TABLE, _PUBLISHED, _FIGURE = "pareto.csv", "pareto_published.csv", "pareto"
 
 @dataclass(frozen=True)
 class Sweep:
-    """Parts of the page, and ``pareto.csv``; all empty where no cleaning was swept."""
+    """Parts of the page, and ``pareto.csv``; all empty where no cleaning was swept.
 
+    Attributes:
+        variants: the methods that its figure shows, too many for a line each in the others.
+    """
+
+    variants: frozenset[str] = frozenset()
     table: pd.DataFrame = field(default_factory=lambda: pareto.pareto_table([]))
     figures: Sequence[Shown] = ()
     tables: Sequence[Printed] = ()
@@ -45,7 +50,9 @@ def swept(inputs: Mapping[str, Input], folder: Path) -> Sweep:
         rows.to_csv(folder / name, index=False, lineterminator="\n")
     save(pareto.draw_pareto(found), folder, _FIGURE)
     drawn = (folder / f"{_FIGURE}.svg").read_bytes()
+    runs = [run for one in found for run in one.runs]
     return Sweep(
+        variants=frozenset(run.method for run in runs if "@" in run.method),
         table=table,
         figures=[Shown(_FIGURE, "What cleaning can reach", pareto.CAPTION, drawn)],
         tables=[*pareto.printed_pareto(table), printed_published(published)],
