@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend import grid, methods, params
+from clipmend import grid, params
 from clipmend.errors import ClipmendError
 from clipmend.grid import Cell
 from clipmend.index import Index
@@ -125,17 +125,13 @@ def cell_of(row: Mapping[str, Any]) -> str:
 
 
 def spanned(cells: Mapping[str, Cell]) -> list[dict[str, Any]]:
-    """Return what each ``evaluate`` cell of the grid is about.
-
-    A model that was defended in training is measured as it is: repairs of it are not in the table.
-    """
+    """Return what each ``evaluate`` cell of the grid is about."""
     rows = []
     for name, cell in cells.items():
         if cell.stage == "evaluate":
             _, corpus, attack, objective, seed, method, trigger = name.split("/")
             values = (corpus, attack, trigger, objective, int(seed.removeprefix("seed")), method)
-            if method == "none" or not _defended(cells[f"pretrain/{_victim(name)}"]):
-                rows.append(dict(zip(NAMED, values, strict=True)))
+            rows.append(dict(zip(NAMED, values, strict=True)))
     return rows
 
 
@@ -255,15 +251,6 @@ def _variant(card: Mapping[str, Any]) -> str:
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     return ", ".join(names)
-
-
-def _defended(victim: Cell) -> bool:
-    objective = methods.create("pretrain", victim.method, victim.settings)
-    return "pretraining" in objective.needs
-
-
-def _victim(cell: str) -> str:
-    return "/".join(cell.split("/")[1:5])
 
 
 def _kinds(cell: str) -> Iterator[tuple[str, ...]]:

@@ -117,12 +117,15 @@ def test_an_unpoisoned_victim_has_the_asr_of_its_worst_trigger(join) -> None:
     assert printed.rows[0][1].text == "80.0 / 3.0 [2 of 3 cells]"
 
 
-def test_repairs_of_a_model_defended_in_training_are_no_gaps(join, whole, monkeypatch) -> None:
+def test_the_grid_of_the_preset_is_spanned(join, whole) -> None:
     assert len(join.spanned(whole)) == 12
-    monkeypatch.setattr(join, "_defended", lambda victim: victim.method == "mmcl_ssl")
-    span = join.spanned(whole)
-    assert len(span) == 6 + 2
-    assert {one["method"] for one in span if one["objective"] == "mmcl_ssl"} == {"none"}
+
+
+def test_the_preset_full_repairs_no_model_that_was_defended_in_training(join) -> None:
+    span = join.spanned(grid.cells(params.load(PRESET.with_name("full.yaml")), Index()))
+    defended = [one for one in span if one["objective"] in ("roclip", "safeclip", "siglip")]
+    assert {one["method"] for one in defended} == {"none"}
+    assert len(defended) == 3 * 3 * 4  # an unpoisoned victim is tried under both triggers
 
 
 @pytest.mark.parametrize("what", ["code", "settings", "shared"])

@@ -25,10 +25,10 @@ from clipmend.report.palette import CLEAN, POISONED
 
 CAPTION = (
     "Cosine similarity of image and caption over the training pairs of each victim: at the first "
-    "look, the mean over zoomed views of each image (above), and of the whole image after "
-    "overfitting on the suspects, which the first look has told (below). Each histogram holds the "
-    "share of its own group, so that the few poisoned pairs (n = n_poisoned in detectors.csv) "
-    "stand beside the many clean ones. Of several seeds the first is shown."
+    "look, the mean over zoomed and mirrored views of each image (above), and of the whole image "
+    "after overfitting on the suspects, which the first look has told (below). Each histogram "
+    "holds the share of its own group, so that the few poisoned pairs (n = n_poisoned in "
+    "detectors.csv) stand beside the many clean ones. Of several seeds the first is shown."
 )
 MOMENTS = {"similarity_before": "first look", "similarity_after": "after overfitting"}
 _BINS = 40
