@@ -24,7 +24,8 @@ def inputs(world: Any, corpus: Input, poison: Input, victim: Input) -> Inputs:
 
     @cache
     def scored(detector: str) -> Input:
-        return world.run(f"detect/for_baselines/{detector}", detector, every)
+        briefly = {"shares": (0.5, 0.5), "epochs": 1} if detector == "pud" else {}
+        return world.run(f"detect/for_baselines/{detector}", detector, every, briefly)
 
     def of(repair: str) -> dict[str, Input]:
         detector = getattr(create("baselines", repair, {}), "detector", None)
