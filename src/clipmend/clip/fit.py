@@ -210,9 +210,7 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
     schedule = task.schedule
     for name, parameter in model.net.named_parameters():
         parameter.requires_grad_(not schedule.moves or name.startswith(schedule.moves))
-    trained = [p for p in model.net.parameters() if p.requires_grad]
-    if isinstance(task.loss, torch.nn.Module):
-        trained += [p for p in task.loss.parameters() if p.requires_grad]
+    trained = [p for p in _parameters(model, task) if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -221,8 +219,14 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
     return _State(model, optimiser, generator, curve=[])
 
 
-def _trained(state: _State) -> list[torch.nn.Parameter]:
-    return [p for group in state.optimiser.param_groups for p in group["params"]]
+def _parameters(model: Clip, task: Task) -> list[torch.nn.Parameter]:
+    """Return those of the model and of the loss, whether they move or not.
+
+    In the order that the model has them: how a norm over them is rounded depends on it, and so do
+    the bytes of all that is trained.
+    """
+    of_loss = task.loss.parameters() if isinstance(task.loss, torch.nn.Module) else ()
+    return [*model.net.parameters(), *of_loss]
 
 
 def _per_epoch(task: Task) -> int:
@@ -268,7 +272,7 @@ def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
             loss = task.loss(model, batch, state.generator)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(_trained(state), _GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(_parameters(model, task), _GRADIENT_NORM)
         state.optimiser.step()
         losses.append(loss.detach())
     mean = float(torch.stack(losses).mean())
