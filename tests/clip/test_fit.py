@@ -1,6 +1,6 @@
 """The loop: deterministic, resumable, and only as wide as it was told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,20 +42,29 @@ def same(one: Clip, other: Clip) -> bool:
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
+class KilledError(Exception):
+    pass
+
+
+def killed_in(epoch: int) -> Callable[[int, Clip], None]:
+    """Return what kills a run in this epoch, counted from 1 over all of its tasks."""
+    done: list[int] = []
+
+    def keep(number: int, model: Clip) -> None:  # noqa: ARG001
+        done.append(number)
+        if len(done) == epoch:
+            raise KilledError
+
+    return keep
+
+
 def test_the_same_seed_fits_the_same_weights(pairs: Pairs) -> None:
     assert same(fitted(pairs, schedule()), fitted(pairs, schedule()))
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
-        if epoch == 3:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=kill))
+        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=killed_in(3)))
     seen: list[int] = []
     resumed = fitted(
         pairs, schedule(), Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch))
@@ -110,15 +119,8 @@ def test_a_task_that_never_settles_cools_down_at_the_end(pairs: Pairs) -> None:
 
 
 def test_a_killed_cooldown_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
-        if epoch == 5:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        settling(pairs, Hooks(work=tmp_path, keep=kill))
+        settling(pairs, Hooks(work=tmp_path, keep=killed_in(5)))
     assert same(settling(pairs, Hooks(work=tmp_path))[0], settling(pairs)[0])
 
 
@@ -150,15 +152,8 @@ def test_a_loss_that_is_a_module_is_trained_along(pairs: Pairs) -> None:
 
 
 def test_a_killed_run_goes_on_with_what_its_loss_remembers(pairs: Pairs, tmp_path: Path) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
-        if epoch == 3:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        remembered(pairs, Hooks(work=tmp_path, keep=kill))
+        remembered(pairs, Hooks(work=tmp_path, keep=killed_in(3)))
     model, remembering = remembered(pairs, Hooks(work=tmp_path))
     whole, reference = remembered(pairs)
     assert same(model, whole)
@@ -203,18 +198,8 @@ def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
 
 @pytest.mark.parametrize("last", [1, 3, 4])
 def test_killed_tasks_go_on_to_the_same_weights(pairs: Pairs, tmp_path: Path, last: int) -> None:
-    class KilledError(Exception):
-        pass
-
-    done: list[int] = []
-
-    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
-        done.append(epoch)
-        if len(done) == last:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        in_sequence(pairs, Hooks(work=tmp_path, keep=kill))
+        in_sequence(pairs, Hooks(work=tmp_path, keep=killed_in(last)))
     (resumed, curve, seen), (whole, reference, first) = (
         in_sequence(pairs, Hooks(work=tmp_path)),
         in_sequence(pairs),
