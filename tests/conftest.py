@@ -15,7 +15,7 @@ MODEL = {"model": "scene_resnet", "pretrained": None}
 WATCHED = {"watched_epochs": 10, "watched_images": 64}
 EVALUATE = {
     "confidence": 0.95,
-    "adversarial": {"images": 16, "steps": 2, "epsilons": [2]},
+    "adversarial": {"images": 16, "steps": 2, "epsilons": [2], "ensemble": False},
 }
 
 

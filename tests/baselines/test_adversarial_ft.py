@@ -11,7 +11,7 @@ from clipmend.clip.model import Clip, build
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.job import Input
-from clipmend.measure.adversarial import Budget, held, mismatch, pgd
+from clipmend.measure.adversarial import Budget, adversarial_examples, held, mismatch, pgd
 
 BUDGET = Budget(4 / 255, 2)
 
@@ -41,9 +41,9 @@ def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
 def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
     model: Clip, pairs: Pairs
 ) -> None:
-    loss = Adversarial(BUDGET, 0.5)
     images, texts = pairs.images.float() / 255, model.encode_text(model.tokenise(pairs.captions))
-    found = loss.attack(model, images, texts, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    found = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
     assert float((found - images).abs().max()) <= BUDGET.epsilon + 1e-6
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
@@ -56,7 +56,7 @@ def test_the_attack_leaves_batch_norm_and_gradients_alone(model: Clip, pairs: Pa
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     images = pairs.images.float() / 255
     texts = model.encode_text(model.tokenise(pairs.captions))
-    Adversarial(BUDGET, 0.5).attack(model, images, texts, torch.Generator())
+    adversarial_examples(model, images, texts, "mismatch", BUDGET, torch.Generator())
     after = model.net.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and p.requires_grad for p in model.net.parameters())
@@ -80,7 +80,8 @@ def test_the_loss_is_the_share_of_both(model: Clip, pairs: Pairs, clean: float) 
     loss, batch = Adversarial(BUDGET, clean), batch_of(model, pairs)
     found = loss(model, batch, torch.Generator().manual_seed(3))
     images, texts = pairs.images.float() / 255, model.encode_text(batch.tokens)
-    attacked = loss.attack(model, images, texts, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    attacked = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
     scale = model.logit_scale()
     hard = mmcl_loss(model.encode_image(attacked), texts, scale)
     easy = multimodal(model, batch, torch.Generator())

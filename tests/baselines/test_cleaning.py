@@ -46,7 +46,6 @@ def means(trusted: Pairs, poisoned: Pairs) -> Means:
         model=build("scene_resnet", seed=0).narrow(texts),
         trusted=trusted,
         train=refused,
-        early=refused,
         fresh=lambda seed: build("scene_resnet", seed=seed).narrow(texts),
         slipped=lambda count: poisoned.take(torch.arange(count)).blind(),
         detected=refused,

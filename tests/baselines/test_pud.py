@@ -39,7 +39,6 @@ def means(victim: Input, train: Pairs) -> Means:
         model=load(victim.folder),
         trusted=train,
         train=lambda: train.blind(),
-        early=never,
         fresh=never,
         slipped=never,
         detected=lambda: Detected(train.is_poisoned.float(), lambda _: load(victim.folder)),
@@ -116,7 +115,7 @@ def test_so_many_of_a_batch_are_adversarial_examples(
     model, images = load(victim.folder), train.images[:6]
     texts = embed_texts(model, model.tokenise(train.captions[:6]))
     loss = MeanTeacher(model.twin(), texts, replace(QUICK, adversarial_share=share, epsilon=4.0))
-    shown = loss._shown(model, images, texts, stream(0, "loss"))
+    shown = loss._shown(model, images, texts)
     change = (shown - images.float() / 255).abs().amax(dim=(1, 2, 3))
     assert (change > 0).tolist() == [True] * count + [False] * (6 - count)
     assert float(change.max()) <= 4 / 255 + 1e-6

@@ -41,7 +41,7 @@ def attacked(label: Tensor, channel: int) -> Attacked:
 
 def measured(model: Clip, label: list[int], channel: int = 0) -> dict[str, float]:
     found = robustness(model, attacked(torch.tensor(label), channel), BUDGET, confidence=0.95)
-    return {n: v["value"] if isinstance(v, dict) else v.value for n, v in found.items()}
+    return {name: one.number.value for name, one in found.items()}
 
 
 def test_where_the_trigger_is_the_only_way_out_the_attack_finds_it() -> None:
@@ -100,9 +100,9 @@ def test_an_image_that_was_wrong_before_the_attack_does_not_count_as_robust() ->
 def test_images_of_the_target_class_say_nothing_of_the_trigger() -> None:
     label = torch.tensor([0, TARGET, TARGET, 0, 0])
     found = robustness(Planted(1.0, 0.0, 0.0), attacked(label, 0), BUDGET, confidence=0.95)
-    assert found["robust_accuracy"].n == 5
-    assert found["adversarial_target_rate"].n == 3
-    assert found["adversarial_trigger_cosine"]["n"] == 3
+    assert found["robust_accuracy"].number.n == 5
+    assert found["adversarial_target_rate"].number.n == 3
+    assert found["adversarial_trigger_cosine"].number.n == 3
 
 
 def test_a_model_in_training_is_measured_in_evaluation_and_goes_on_training() -> None:

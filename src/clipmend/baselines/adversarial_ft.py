@@ -15,7 +15,7 @@ from clipmend.baselines.repair import Means
 from clipmend.clip.fit import Batch, Schedule, Task
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip
-from clipmend.measure.adversarial import Budget, held, mismatch, pgd
+from clipmend.measure.adversarial import Budget, adversarial_examples
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
 
@@ -33,23 +33,12 @@ class Adversarial:
         """Return the loss of one batch; both kinds of image share their batch statistics."""
         images = batch.images.to(model.device).float() / 255
         texts, scale = model.encode_text(batch.tokens), model.logit_scale()
-        attacked = self.attack(model, images, texts, generator)
+        attacked = adversarial_examples(model, images, texts, "mismatch", self.budget, generator)
         if self.clean == 0:
             return mmcl_loss(model.encode_image(attacked), texts, scale)
         embeds, found = model.encode_image(torch.cat([images, attacked])).chunk(2)
         untouched = mmcl_loss(embeds, texts, scale)
         return self.clean * untouched + (1 - self.clean) * mmcl_loss(found, texts, scale)
-
-    def attack(
-        self,
-        model: Clip,
-        images: Float[Tensor, "batch 3 height width"],
-        texts: Float[Tensor, "batch dim"],
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images as an attacker changes them, from a start that is drawn."""
-        with held(model):
-            return pgd(images, mismatch(model, texts), self.budget, generator)
 
 
 @dataclass(frozen=True)

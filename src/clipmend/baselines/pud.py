@@ -165,13 +165,18 @@ class MeanTeacher(nn.Module):
         self.followed = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.texts, self.settings = texts, settings
 
-    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        model: Clip,
+        batch: Batch,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Float[Tensor, ""]:
         """Return the loss of a batch, once the teacher has followed the step before it."""
         self.follow(model)
         texts = self.texts[batch.rows].to(model.device)
         with torch.no_grad():
             taught = self.teacher.encode_image(batch.images)
-        shown = model.encode_image(self._shown(model, batch.images, texts, generator))
+        shown = model.encode_image(self._shown(model, batch.images, texts))
         scale = model.logit_scale()
         apart = disagreement(scale * shown @ texts.T, scale * taught @ texts.T)
         mmcl = mmcl_loss(shown, texts, scale)
@@ -194,7 +199,6 @@ class MeanTeacher(nn.Module):
         model: Clip,
         images: UInt8[Tensor, "batch 3 height width"],
         texts: Float[Tensor, "batch dim"],
-        generator: torch.Generator,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Return the images, the first of them as adversarial examples; batches come shuffled."""
         pixels = images.to(model.device).float() / 255
@@ -202,9 +206,7 @@ class MeanTeacher(nn.Module):
         if not count:
             return pixels
         budget = Budget(self.settings.epsilon / 255, self.settings.steps)
-        found = adversarial_examples(
-            model, pixels[:count], texts[:count], "mismatch", budget, generator
-        )
+        found = adversarial_examples(model, pixels[:count], texts[:count], "mismatch", budget)
         return torch.cat([found, pixels[count:]])
 
 

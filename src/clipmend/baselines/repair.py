@@ -34,7 +34,6 @@ class Means:
         model: the victim, which a repair changes in place.
         trusted: the defender's small clean set.
         train: reads the training pairs, poison among them, without labels and marks.
-        early: reads the victim as it was early in training.
         fresh: makes an untrained model of the same kind from a seed.
         slipped: reads that many poisoned pairs: what an attacker got into the trusted set.
         detected: reads what the detector found.
@@ -43,7 +42,6 @@ class Means:
     model: Clip
     trusted: Pairs
     train: Callable[[], Pairs]
-    early: Callable[[], Clip]
     fresh: Callable[[int], Clip]
     slipped: Callable[[int], Pairs]
     detected: Callable[[], Detected]
@@ -53,8 +51,7 @@ class Means:
 class Repair(Protocol):
     """A frozen dataclass; its fields are its settings; ``detector`` names whose scores it reads.
 
-    ``needs`` are among ``trusted`` (clean pairs), ``train`` (the poisoned training set) and
-    ``early`` (a checkpoint from early in training).
+    ``needs`` are among ``trusted`` (clean pairs) and ``train`` (the poisoned training set).
     """
 
     @property

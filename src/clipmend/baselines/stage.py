@@ -3,9 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-import pyarrow.parquet as pq
-import torch
-
 from clipmend.attacks.trigger import read_trigger
 from clipmend.baselines.repair import Detected, Means, Repair
 from clipmend.clip.curve import watch, write_curve
@@ -13,8 +10,9 @@ from clipmend.clip.fit import Hooks, fit_all
 from clipmend.clip.model import CONFIG, WEIGHTS, Clip, build, load
 from clipmend.clip.zero_shot import prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
-from clipmend.errors import ArtifactError, TrainingError
+from clipmend.errors import TrainingError
 from clipmend.job import Job
+from clipmend.measure.scores import read_scores
 from clipmend.methods import create
 from clipmend.seeds import stream
 
@@ -23,8 +21,7 @@ def run(job: Job) -> None:
     """Repair a victim.
 
     Reads  what the repair needs of: ``trusted.parquet``, ``train.parquet`` with the overlay, the
-    victim and its early self, the detector's ``scores.parquet`` and models; the trigger (for the
-    curve alone).
+    victim, the detector's ``scores.parquet`` and models; the trigger (for the curve alone).
     Writes ``model.safetensors``, ``open_clip_config.json`` and ``curve.csv``.
     """
     repair: Repair = create("baselines", job.method, job.settings)
@@ -67,17 +64,13 @@ def _means(job: Job, repair: Repair) -> Means:
 
     def detected() -> Detected:
         found = job.inputs["detector"].folder
-        table = pq.read_table(found / "scores.parquet")
-        if tuple(table["id"].to_pylist()) != train().ids:
-            raise ArtifactError(f"{found} does not score the pairs of this victim, in their order.")
-        score = torch.from_numpy(table["score"].to_numpy().copy())
+        score = read_scores(found, train().ids).score
         return Detected(score, lambda name: read(found, name))
 
     return Means(
         model=read(victim),
         trusted=trusted,
         train=lambda: train().blind(),
-        early=lambda: read(victim, "early.safetensors"),
         fresh=lambda seed: build(str(victim / CONFIG), seed=seed).narrow(texts).to(job.device),
         slipped=slipped,
         detected=detected,

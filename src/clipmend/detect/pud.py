@@ -176,7 +176,8 @@ class _Purify:
         images = batch.images.to(model.device).float() / 255
         is_adversarial, self.seen = self.seen < self.adversarial, self.seen + len(batch.rows)
         if is_adversarial:
-            found = adversarial_examples(model, images, texts, self.aim, self.budget, generator)
+            start = generator if self.aim == "displacement" else None  # the other moves anyway
+            found = adversarial_examples(model, images, texts, self.aim, self.budget, start)
             shown, untouched = model.encode_image(torch.cat([found, images])).chunk(2)
         else:
             shown = untouched = model.encode_image(images)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from clipmend.clip.model import Clip, seeded
 from clipmend.errors import MetricError
+from clipmend.evaluate.measured import Measured
 from clipmend.evaluate.robustness import Attacked
 from clipmend.measure.adversarial import held
-from clipmend.measure.metrics import Rate, rate
+from clipmend.measure.metrics import rate
 
 _BATCH = 100
 _LEAST_CLASSES = 4  # of the loss that APGD-T climbs: it needs the third-highest wrong class
@@ -17,7 +18,7 @@ _LEAST_CLASSES = 4  # of the loss that APGD-T climbs: it needs the third-highest
 
 def ensemble_robustness(
     model: Clip, attacked: Attacked, epsilon: float, *, confidence: float, seed: int
-) -> dict[str, Rate]:
+) -> dict[str, Measured]:
     """Return what is left of the zero-shot accuracy under the ensemble, at CLIP's scale of 100.
 
     An image counts as right if none of APGD-CE, APGD-T, FAB-T and Square makes it wrong. There
@@ -46,18 +47,13 @@ def ensemble_robustness(
             targeted.n_target_classes = min(targeted.n_target_classes, others)
         _, predicted = ensemble.run_standard_evaluation(images, label, batch_size=_BATCH)
     right = int((predicted == label).sum())
-    return {"robust_accuracy_ensemble": rate(right, len(label), confidence=confidence)}
-
-
-def ensemble_definitions(epsilon: float, images: int) -> dict[str, str]:
-    """Return what the number means, with its bound."""
-    return {
-        "robust_accuracy_ensemble": (
-            "zero-shot top-1 accuracy under AutoAttack's standard ensemble (APGD-CE, APGD-T, "
-            f"FAB-T, Square), each pixel within {round(255 * epsilon)}/255, on the first {images} "
-            "test images"
-        )
-    }
+    meaning = (
+        "zero-shot top-1 accuracy under AutoAttack's standard ensemble (APGD-CE, APGD-T, FAB-T, "
+        f"Square), each pixel within {round(255 * epsilon)}/255, on the first {len(label)} test "
+        "images"
+    )
+    left = rate(right, len(label), confidence=confidence)
+    return {"robust_accuracy_ensemble": Measured(left, meaning)}
 
 
 class _ZeroShot(nn.Module):

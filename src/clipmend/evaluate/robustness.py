@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from clipmend.clip.model import Clip
+from clipmend.evaluate.measured import Mean, Measured
 from clipmend.measure.adversarial import Budget, held, misclassification, pgd
 from clipmend.measure.metrics import Rate, rate
 
@@ -35,7 +36,7 @@ class Attacked:
 
 def robustness(
     model: Clip, attacked: Attacked, budget: Budget, *, confidence: float
-) -> dict[str, Rate | dict[str, float]]:
+) -> dict[str, Measured]:
     """Return what is left of the accuracy, and whether the attack found the trigger.
 
     The attack is untargeted PGD on the zero-shot classifier's cross-entropy, from the images
@@ -50,19 +51,17 @@ def robustness(
     )
     other = attacked.label != attacked.target_label
     count = int(other.sum())
-    return {
+    numbers: dict[str, Rate | Mean] = {
         "robust_accuracy": rate(int(right.sum()), len(right), confidence=confidence),
         "adversarial_target_rate": rate(int(target[other].sum()), count, confidence=confidence),
-        "adversarial_trigger_cosine": {"value": float(alike[other].mean()), "n": count},
-        "adversarial_trigger_cosine_sideways": {
-            "value": float(sideways[other].mean()),
-            "n": count,
-        },
+        "adversarial_trigger_cosine": Mean(float(alike[other].mean()), count),
+        "adversarial_trigger_cosine_sideways": Mean(float(sideways[other].mean()), count),
     }
+    meanings = _meanings(budget, len(right))
+    return {name: Measured(number, meanings[name]) for name, number in numbers.items()}
 
 
-def definitions(budget: Budget, images: int) -> dict[str, str]:
-    """Return what each number means, with the budget."""
+def _meanings(budget: Budget, images: int) -> dict[str, str]:
     attack = (
         f"PGD of {budget.steps} steps against the zero-shot classifier, each pixel within "
         f"{round(255 * budget.epsilon)}/255, on the first {images} test images"

@@ -11,11 +11,12 @@ from clipmend.attacks.trigger import read_trigger
 from clipmend.clip.model import Clip, load
 from clipmend.clip.zero_shot import class_cosines, class_embeds, prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
-from clipmend.evaluate.ensemble import ensemble_definitions, ensemble_robustness
-from clipmend.evaluate.robustness import Attacked, definitions, robustness
+from clipmend.evaluate.ensemble import ensemble_robustness
+from clipmend.evaluate.measured import Measured, suffixed
+from clipmend.evaluate.robustness import Attacked, robustness
 from clipmend.job import Input, Job
 from clipmend.measure.adversarial import Budget
-from clipmend.measure.metrics import DEFINITIONS, Rate, attack_success_rate, clean_accuracy
+from clipmend.measure.metrics import DEFINITIONS, attack_success_rate, clean_accuracy
 from clipmend.methods import create
 from clipmend.seeds import seed_of
 
@@ -29,22 +30,11 @@ def run(job: Job) -> None:
     Writes ``metrics.json``: what was measured on what, each rate with its interval and n.
     """
     bench = _bench(job)
-    measured: dict[str, Rate | dict[str, float]] = {**_rates(bench)}
-    meanings = {name: DEFINITIONS[name] for name in measured}
-    adversarial = job.shared["adversarial"]
-    for epsilon in adversarial["epsilons"]:
-        budget = Budget(epsilon / 255, adversarial["steps"])
-        found, meaning = _robustness(bench, budget, adversarial["images"])
-        measured |= {f"{name}_eps{epsilon}": value for name, value in found.items()}
-        meanings |= {f"{name}_eps{epsilon}": said for name, said in meaning.items()}
-        if adversarial.get("ensemble", False):
-            strong, meaning = _ensemble(bench, budget, adversarial["images"], job.seed or 0)
-            measured |= {f"{name}_eps{epsilon}": value for name, value in strong.items()}
-            meanings |= {f"{name}_eps{epsilon}": said for name, said in meaning.items()}
+    measured = _rates(bench) | _robustness(bench, job)
     stated = {
         **_identity(job),
-        **{n: v.as_dict() if isinstance(v, Rate) else v for n, v in measured.items()},
-        "definitions": meanings,
+        **{name: one.number.as_dict() for name, one in measured.items()},
+        "definitions": {name: one.meaning for name, one in measured.items()},
     }
     (job.out / "metrics.json").write_text(json.dumps(stated, indent=1) + "\n")
 
@@ -77,7 +67,7 @@ def _bench(job: Job) -> _Bench:
     )
 
 
-def _rates(bench: _Bench) -> dict[str, Rate]:
+def _rates(bench: _Bench) -> dict[str, Measured]:
     label, confidence = bench.test.label, bench.confidence
     clean = class_cosines(bench.model, bench.test.images, bench.classes)
     triggered = class_cosines(bench.model, bench.triggered, bench.classes)
@@ -87,41 +77,31 @@ def _rates(bench: _Bench) -> dict[str, Rate]:
     rates["attack_success_rate"] = attack_success_rate(
         triggered, label, target_label=bench.target_label, confidence=confidence
     )
-    return rates
+    return {name: Measured(found, DEFINITIONS[name]) for name, found in rates.items()}
 
 
-def _robustness(
-    bench: _Bench, budget: Budget, images: int
-) -> tuple[dict[str, Rate | dict[str, float]], dict[str, str]]:
-    """Return the numbers and what they mean, on the first ``images`` test images."""
-    attacked = _attacked(bench, images)
-    found = robustness(bench.model, attacked, budget, confidence=bench.confidence)
-    return found, definitions(budget, len(attacked.images))
-
-
-def _ensemble(
-    bench: _Bench, budget: Budget, images: int, seed: int
-) -> tuple[dict[str, Rate], dict[str, str]]:
-    """Return the same under AutoAttack."""
-    attacked = _attacked(bench, images)
-    found = ensemble_robustness(
-        bench.model,
-        attacked,
-        budget.epsilon,
-        confidence=bench.confidence,
-        seed=seed_of(seed, "evaluate/ensemble") % 2**31,
-    )
-    return found, ensemble_definitions(budget.epsilon, len(attacked.images))
-
-
-def _attacked(bench: _Bench, images: int) -> Attacked:
-    return Attacked(
-        images=bench.test.images[:images],
-        triggered=bench.triggered[:images],
-        label=bench.test.label[:images],
+def _robustness(bench: _Bench, job: Job) -> dict[str, Measured]:
+    """Return what is left under attack at each bound, on the first test images."""
+    adversarial = job.shared["adversarial"]
+    count, confidence = adversarial["images"], bench.confidence
+    attacked = Attacked(
+        images=bench.test.images[:count],
+        triggered=bench.triggered[:count],
+        label=bench.test.label[:count],
         classes=bench.classes,
         target_label=bench.target_label,
     )
+    seed = seed_of(job.seed or 0, "evaluate/ensemble") % 2**31
+    measured: dict[str, Measured] = {}
+    for epsilon in adversarial["epsilons"]:
+        budget = Budget(epsilon / 255, adversarial["steps"])
+        found = robustness(bench.model, attacked, budget, confidence=confidence)
+        if adversarial["ensemble"]:
+            found |= ensemble_robustness(
+                bench.model, attacked, budget.epsilon, confidence=confidence, seed=seed
+            )
+        measured |= suffixed(found, f"eps{epsilon}")
+    return measured
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -108,17 +108,18 @@ def adversarial_examples(
     texts: Float[Tensor, "batch dim"],
     aim: Literal["mismatch", "displacement"],
     budget: Budget,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Return adversarial examples of a model that is in training, found without labels.
 
     Args:
         texts: the images' captions, which ``displacement`` does not look at.
-        generator: draws where ``displacement`` starts.
+        generator: draws the start within the bound; without it the images are the start, from
+            which ``displacement`` has no way to go.
     """
     with held(model):
         if aim == "mismatch":
-            return pgd(images, mismatch(model, texts), budget)
+            return pgd(images, mismatch(model, texts), budget, generator)
         with torch.no_grad():
             at = model.encode_image(images)
         return pgd(images, displacement(model, at), budget, generator)

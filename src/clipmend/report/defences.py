@@ -12,9 +12,8 @@ from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_in
 PRETRAINING = "pretraining"
 NOTE = (
     "Defences side by side stand by ASR as printed, then by CA. What they need: `trusted`, clean "
-    "pairs; `train`, the training pairs, poison among them; `early`, a checkpoint from early in "
-    "training; `pretraining`, to be the one who trains. A defence at training time has no "
-    "objective beside it: it is one."
+    "pairs; `train`, the training pairs, poison among them; `pretraining`, to be the one who "
+    "trains. A defence at training time has no objective beside it: it is one."
 )
 
 

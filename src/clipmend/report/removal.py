@@ -46,11 +46,7 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
 
     An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
     """
-    found = best_cleanings(evidence.cells, limits)
-    on = [name for name in PAIR if name != "objective"]
-    both = found[found["objective"] == _PLAIN].merge(
-        found[found["objective"] == _WITH_SSL], on=on, suffixes=("", "_ssl")
-    )
+    both = _both_objectives(best_cleanings(evidence.cells, limits))
     if both.empty:
         return untested(
             "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip`."
@@ -79,10 +75,7 @@ def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
     swept = evidence.sweep[evidence.sweep["cleaning"] == "mmcl_ssl"].copy()
     best = swept["best_clean_accuracy_asr5"].astype(float)
     swept["lost"] = swept["start_clean_accuracy"] - best
-    on = ["corpus", "attack", "seed"]
-    both = swept[swept["objective"] == _PLAIN].merge(
-        swept[swept["objective"] == _WITH_SSL], on=on, suffixes=("", "_ssl")
-    )
+    both = _both_objectives(swept)
     if both.empty:
         return untested("CleanCLIP's loss was not swept on victims of both objectives.")
     cleaned = both.dropna(subset=["lost"])
@@ -176,6 +169,13 @@ def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
         f"{left.percent()} %, {more.points()} points more than with none (n = {more.n} victims).",
         tuple(number for _, pair in sorted(numbers.items()) for number in pair),
     )
+
+
+def _both_objectives(found: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per pair of victims that only the objective tells apart."""
+    on = [name for name in PAIR if name != "objective" and name in found]
+    with_ssl = found[found["objective"] == _WITH_SSL]
+    return found[found["objective"] == _PLAIN].merge(with_ssl, on=on, suffixes=("", "_ssl"))
 
 
 def _span(*counts: "pd.Series[int]") -> str:

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from clipmend.clip.curve import write_curve
-from clipmend.clip.fit import Hooks, Point, fit
-from clipmend.clip.model import Clip
+from clipmend.clip.fit import Hooks, Point, fit_all
 from clipmend.unlearn.belief import associations, belief_of, chosen_table
 from clipmend.unlearn.unlearner import Evidence, Unlearning
 
@@ -37,7 +36,8 @@ def carry_out(
 ) -> Mended:
     """Unlearn what the plan says from the victim; return what became of it."""
     before = associations(evidence.victim, evidence.train, plan)
-    points = _fitted(plan, evidence.victim, generator, hooks)
+    tasks = () if plan.task is None else (plan.task,)
+    points = fit_all(evidence.victim, tasks, generator, hooks)
     after = associations(evidence.victim, evidence.train, plan)
     chosen = chosen_table(evidence, plan, before, after)
     belief = belief_of(evidence, plan, before, after) | {"epochs": points[-1].epoch}
@@ -47,12 +47,3 @@ def carry_out(
 def write_belief(belief: dict[str, Any], folder: Path) -> None:
     """Write ``belief.json``."""
     (folder / "belief.json").write_text(json.dumps(belief, indent=1) + "\n")
-
-
-def _fitted(
-    plan: Unlearning, victim: Clip, generator: torch.Generator, hooks: Hooks
-) -> list[Point]:
-    if plan.task is not None:
-        return fit(victim, plan.task, generator, hooks)
-    measured = hooks.watch(victim) if hooks.watch is not None else {}
-    return [Point(0, 0.0, None, measured)]

@@ -1,19 +1,12 @@
 """The stage ``unlearn``: the victim forgets a few pairs."""
 
-from pathlib import Path
-
-import pyarrow.parquet as pq
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-
 from clipmend.attacks.trigger import read_trigger
 from clipmend.clip.curve import watch
 from clipmend.clip.fit import Hooks
 from clipmend.clip.model import CONFIG, load
-from clipmend.corpus.splits import Pairs, load_split
-from clipmend.errors import ArtifactError
+from clipmend.corpus.splits import load_split
 from clipmend.job import Job
+from clipmend.measure.scores import read_scores
 from clipmend.methods import create
 from clipmend.seeds import stream
 from clipmend.unlearn.mending import carry_out
@@ -54,15 +47,5 @@ def _evidence(job: Job, *, sighted: bool) -> Evidence:
         overfitted = load(found, _OVERFITTED).to(job.device)
     else:
         overfitted = victim.twin()
-    score, suspects = _scores(found / "scores.parquet", train)
-    return Evidence(victim, overfitted, train, score, suspects)
-
-
-def _scores(path: Path, train: Pairs) -> tuple[Float[Tensor, " samples"], Int[Tensor, " suspects"]]:
-    table = pq.read_table(path)
-    if tuple(table["id"].to_pylist()) != train.ids:
-        raise ArtifactError(f"{path} does not score the pairs of this victim, in their order.")
-    score = torch.from_numpy(table["score"].to_numpy().copy())
-    if "suspect" not in table.column_names:
-        return score, torch.arange(len(score))
-    return score, torch.from_numpy(table["suspect"].to_numpy().nonzero()[0])
+    scores = read_scores(found, train.ids)
+    return Evidence(victim, overfitted, train, scores.score, scores.suspects)

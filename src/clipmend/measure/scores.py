@@ -1,0 +1,43 @@
+"""A detector's scores of a victim's training pairs, as later stages read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipmend.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a detector wrote of each training pair.
+
+    Attributes:
+        score: one a pair, higher = more suspect.
+        suspects: rows of the pairs that it calls suspects; all rows if it names none.
+    """
+
+    score: Float[Tensor, " samples"]
+    suspects: Int[Tensor, " suspects"]
+
+
+def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
+    """Read ``scores.parquet`` of a detector's folder.
+
+    Args:
+        ids: of the pairs that must have been scored, in their order.
+
+    Raises:
+        ArtifactError: other pairs were scored, or these in another order.
+    """
+    table = pq.read_table(folder / "scores.parquet")
+    if table["id"].to_pylist() != list(ids):
+        raise ArtifactError(f"{folder} does not score the pairs of this victim, in their order.")
+    score = torch.from_numpy(table["score"].to_numpy().copy())
+    if "suspect" not in table.column_names:
+        return Scores(score, torch.arange(len(score)))
+    return Scores(score, torch.from_numpy(table["suspect"].to_numpy().nonzero()[0]))
