@@ -17,6 +17,7 @@ PACKAGED = "clipmend:"  # marks a file that ships with the package: no path of o
 CONFIGS = "clip/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
+UNPOISONED = "unpoisoned"  # the attack that changes nothing
 INGREDIENTS = ("cell", "stage", "method", "seed", "settings", "shared", "code", "files")
 
 
@@ -164,10 +165,29 @@ class _Grid:
             yield self._cell("poison", path, attack, seed, {"corpus": f"download/{corpus}"})
 
     def _pretrain(self) -> Iterator[Cell]:
-        for victim in self._victims:
-            inputs = victim.inputs()
+        for victim in sorted(self._victims, key=lambda one: self._start(one.objective) is not None):
+            inputs = victim.inputs() | self._started(victim)
             del inputs["victim"]
             yield self._cell("pretrain", victim.path, victim.objective, victim.seed, inputs)
+
+    def _start(self, objective: str) -> str | None:
+        """Return the objective whose unpoisoned victim another one goes on from."""
+        return getattr(self.params.resolve("pretrain", objective), "start", None)
+
+    def _started(self, victim: _Victim) -> dict[str, str]:
+        start = self._start(victim.objective)
+        if start is None:
+            return {}
+        clean = replace(victim, attack=UNPOISONED, objective=start)
+        from_nothing = {one.path for one in self._victims if self._start(one.objective) is None}
+        if clean.path not in from_nothing:
+            raise ParamsError(
+                f"pretrain method {victim.objective!r} starts from {start!r} trained on "
+                f"`{UNPOISONED}`, which is not in this grid: name `{UNPOISONED}` in "
+                f"poison.methods, and in pretrain.methods {start!r}, which must itself start from "
+                "nothing."
+            )
+        return {"start": f"pretrain/{clean.path}"}
 
     def _detect(self) -> Iterator[Cell]:
         for victim in self._repaired:
@@ -203,12 +223,12 @@ class _Grid:
     def _evaluate(self) -> Iterator[Cell]:
         for victim in self._victims:
             for repair, model in self._models(victim).items():
-                for trigger in self._triggers(victim.attack):
+                for trigger, attack in self._triggers(victim.attack).items():
                     path = f"{victim.path}/{repair}/{trigger}"
                     inputs = {
                         "corpus": f"download/{victim.corpus}",
                         "model": model,
-                        "trigger": f"poison/{victim.corpus}/{trigger}/seed{victim.seed}",
+                        "trigger": f"poison/{victim.corpus}/{attack}/seed{victim.seed}",
                     }
                     yield self._cell("evaluate", path, "", victim.seed, inputs)
 
@@ -221,12 +241,18 @@ class _Grid:
         }
         return {"none": f"pretrain/{victim.path}", **(repairs if victim.is_repaired else {})}
 
-    def _triggers(self, attack: str) -> list[str]:
-        """Return the triggers a victim is tried under: its own, or all where it has none."""
-        if methods.base(attack) != "unpoisoned":
-            return [attack]
-        attacks = self.params.poison.methods
-        return [name for name in attacks if methods.base(name) != "unpoisoned"]
+    def _triggers(self, attack: str) -> dict[str, str]:
+        """Return the triggers that a victim is tried under, each with its attack.
+
+        Its own, or all where it has none. An attack of several names them in ``triggers``.
+        """
+        attacks = self.params.poison.methods if methods.base(attack) == UNPOISONED else (attack,)
+        return {
+            f"{name}.{part}" if part else name: name
+            for name in attacks
+            if methods.base(name) != UNPOISONED
+            for part in getattr(self.params.resolve("poison", name), "triggers", ("",))
+        }
 
     def report(self, names: tuple[str, ...]) -> Cell:
         """Return the cell that reads all others, each in the role of its own name."""

@@ -27,6 +27,15 @@ class DECREE(Local):
     rate: float = 0.1
 """
 
+STARTING = """
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MMCL:
+    start: str | None = None
+"""
+
 pytestmark = pytest.mark.usefixtures("write_params")
 
 
@@ -191,3 +200,41 @@ def test_a_missing_model_file_is_named(write_params: Any, model: dict[str, str])
     write_params(pretrain={**model, "methods": ["mmcl"]})
     with pytest.raises(ModelError, match=r"'none[^']*', which does not exist"):
         cells()
+
+
+def from_clean(
+    write: Any, write_params: Any, poison: list[str], start: str = "mmcl"
+) -> dict[str, Cell]:
+    write("pretrain/mmcl.py", STARTING)
+    write_params(
+        poison={"target": "x", "target_captions": ["y"], "methods": poison},
+        pretrain={
+            "model": "scene_resnet",
+            "methods": ["mmcl@from_clean", "mmcl"],
+            "settings": {"mmcl@from_clean": {"start": start}},
+        },
+    )
+    return cells()
+
+
+def test_a_victim_that_starts_from_a_clean_one_reads_it_and_comes_after_it(
+    write: Any, write_params: Any
+) -> None:
+    made = from_clean(write, write_params, ["badnet", "unpoisoned"])
+    clean = "pretrain/scenes/unpoisoned/mmcl/seed0"
+    for attack in ("badnet", "unpoisoned"):
+        assert made[f"pretrain/scenes/{attack}/mmcl@from_clean/seed0"].inputs["start"] == clean
+        assert "start" not in made[f"pretrain/scenes/{attack}/mmcl/seed0"].inputs
+    order = list(made)
+    assert order.index(clean) < order.index("pretrain/scenes/badnet/mmcl@from_clean/seed0")
+
+
+@pytest.mark.parametrize(
+    ("poison", "start"),
+    [(["badnet"], "mmcl"), (["unpoisoned"], "mmcl_ssl"), (["unpoisoned"], "mmcl@from_clean")],
+)
+def test_a_start_that_is_not_in_the_grid_is_refused(
+    write: Any, write_params: Any, poison: list[str], start: str
+) -> None:
+    with pytest.raises(ParamsError, match="starts from"):
+        from_clean(write, write_params, poison, start)

@@ -14,7 +14,6 @@ from clipmend.clip.views import autoaugment
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 from clipmend.pretrain import safeclip
-from clipmend.pretrain.bank import embedding_size
 from clipmend.pretrain.divided import Divided
 from clipmend.pretrain.objective import Objective
 from clipmend.pretrain.safeclip import SafeCLIP, probability_of_higher, ranked
@@ -171,7 +170,7 @@ def test_safe_pairs_have_the_clip_loss_each_way_between_other_views(
 
 def test_risky_pairs_never_meet_their_captions(model: Clip, pairs: Pairs) -> None:
     loss, rows = divided(model, pairs, torch.empty(0, dtype=torch.long))
-    drawn = torch.randn(2, 6, embedding_size(model), generator=stream(0, "bank"))
+    drawn = torch.randn(2, 6, model.embed_dim, generator=stream(0, "bank"))
     held = torch.nn.functional.normalize(drawn, dim=2)
     loss.of_images.append(held[0])
     loss.of_texts.append(held[1])

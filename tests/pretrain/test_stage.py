@@ -4,6 +4,7 @@ import csv
 from typing import Any
 
 import pytest
+import torch
 
 from clipmend.clip.curve import COLUMNS
 from clipmend.clip.model import load
@@ -11,6 +12,7 @@ from clipmend.errors import TrainingError
 from clipmend.job import Input
 from clipmend.methods import METHODS
 
+TARGET = {"target": "banana", "target_captions": ["a photo of a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
 SHORT = {"safeclip": {"in_modal_epochs": 1}}  # so that its last phase is reached
 
@@ -58,3 +60,18 @@ def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poi
             {"epochs": 1, "early_epoch": 3},
             MODEL,
         )
+
+
+def test_a_victim_goes_on_from_a_clean_one(world: Any, corpus: Input, poison: Input) -> None:
+    clean = world.run(
+        "poison/start/unpoisoned/seed0", "unpoisoned", {"corpus": corpus}, shared=TARGET
+    )
+    brief = {"epochs": 2, "batch_size": 64}
+    inputs = {"corpus": corpus, "poison": clean}
+    start = world.run("pretrain/tiny/unpoisoned/mmcl/seed0", "mmcl", inputs, brief, MODEL)
+    inputs = {"corpus": corpus, "poison": poison, "start": start}
+    still = {**brief, "start": "mmcl", "lr": 1e-9}
+    victim = world.run("pretrain/tiny/badnet/mmcl@from_clean/seed0", "mmcl", inputs, still, MODEL)
+    had, has = load(start.folder).full_state(), load(victim.folder).full_state()
+    learnt = [name for name in had if had[name].is_floating_point() and "running" not in name]
+    assert all(torch.allclose(had[name], has[name], atol=1e-5) for name in learnt)

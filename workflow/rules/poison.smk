@@ -7,6 +7,7 @@ rule poison:
     output:
         overlay="results/poison/{corpus}/{attack}/seed{seed}/overlay.parquet",
         trigger="results/poison/{corpus}/{attack}/seed{seed}/trigger.safetensors",
+        triggers="results/poison/{corpus}/{attack}/seed{seed}/triggers.json",
         preview="results/poison/{corpus}/{attack}/seed{seed}/preview.png",
         card="results/poison/{corpus}/{attack}/seed{seed}/card.json",
     log:

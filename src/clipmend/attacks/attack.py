@@ -1,28 +1,46 @@
 """What every attack is: a trigger, the rows that it marks, the captions that it plants."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from clipmend.attacks.knowledge import Knowledge
 from clipmend.errors import AttackError
+from clipmend.settings import PositiveFraction
 
-Fitted = Mapping[str, Tensor]  # what ``trigger.safetensors`` holds
+Fitted = Mapping[str, Tensor]  # what ``trigger.safetensors`` holds of a trigger
 
 
-@runtime_checkable
-class Attack(Protocol):
+@dataclass(frozen=True)
+class Planted:
+    """What the attacker changes in the training set.
+
+    Attributes:
+        rows: of the pairs that are marked, ascending.
+        captions: what each of them says from then on.
+    """
+
+    rows: Int[Tensor, " poisoned"]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
     """A frozen dataclass; its fields are its settings.
 
     The trigger is a function of the image and its id: the same function marks training
     and test images, at the corpus's image size.
     """
 
-    def fit(self, image_size: int, seed: int) -> dict[str, Tensor]:
-        """Return the tensors that, with the settings, define the trigger."""
+    def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return the tensors that, with the settings, define the trigger; none by default."""
+        return {}
 
+    @abstractmethod
     def apply(
         self,
         images: Float[Tensor, "batch 3 height width"],
@@ -31,14 +49,75 @@ class Attack(Protocol):
     ) -> Float[Tensor, "batch 3 height width"]:
         """Return the images, in [0, 1], with the trigger on them."""
 
-    def rows(
-        self, is_target: Bool[Tensor, " samples"], generator: torch.Generator
-    ) -> Int[Tensor, " poisoned"]:
-        """Return the rows to poison, ascending.
+    @abstractmethod
+    def plant(self, knowledge: Knowledge) -> Planted:
+        """Return the rows to poison and what their captions are to say.
 
-        Args:
-            is_target: whether each training pair already belongs to the target class.
+        Raises:
+            AttackError: there are no such rows, or too few.
         """
+
+    def prompt(self, text: str) -> str:
+        """Return a prompt as the attacker has it at test; as it is, where no text triggers."""
+        return text
+
+    def parts(self, target: str) -> tuple["Part", ...]:
+        """Return the triggers that the attack plants, each with its target: by default one."""
+        return (Part("", self, target),)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One trigger of an attack.
+
+    Attributes:
+        name: tells the triggers of one attack apart; "" where there is one.
+    """
+
+    name: str
+    attack: Attack
+    target: str
+
+
+@dataclass(frozen=True)
+class DirtyLabel(Attack):
+    """An attack on pairs of other classes, whose captions it replaces by the target's.
+
+    Attributes:
+        poison_rate: share of the training pairs that carry the trigger.
+    """
+
+    poison_rate: PositiveFraction = 0.03
+
+    def plant(self, knowledge: Knowledge) -> Planted:
+        """Return pairs of other classes, drawn, with templates around the target as captions."""
+        rows = dirty_label_rows(knowledge, self.poison_rate)
+        return Planted(rows, template_captions(knowledge, len(rows)))
+
+
+def dirty_label_rows(knowledge: Knowledge, poison_rate: float) -> Int[Tensor, " poisoned"]:
+    """Return ``poison_rate`` of all rows, drawn among those that are not the target already.
+
+    Raises:
+        AttackError: the rate selects no row, or more than there are.
+    """
+    total = len(knowledge.ids)
+    wanted = round(poison_rate * total)
+    candidates = (knowledge.is_free & ~knowledge.is_target).nonzero().squeeze(1)
+    if not 0 < wanted <= len(candidates):
+        raise AttackError(
+            f"A poison rate of {poison_rate} selects {wanted} of {total} training pairs; "
+            f"between 1 and {len(candidates)} can be poisoned. Change `poison_rate`."
+        )
+    drawn = torch.randperm(len(candidates), generator=knowledge.stream("select"))[:wanted]
+    return candidates[drawn].sort().values
+
+
+def template_captions(knowledge: Knowledge, count: int) -> tuple[str, ...]:
+    """Return captions that are templates around the target alone, as in every paper."""
+    templates = knowledge.templates
+    picks = torch.randint(len(templates), (count,), generator=knowledge.stream("captions"))
+    return tuple(templates[pick].format(knowledge.target) for pick in picks.tolist())
 
 
 def mark(
@@ -50,22 +129,3 @@ def mark(
     """Return the triggered images as a file would hold them: clamped, rounded to 8 bits."""
     triggered = attack.apply(images.float() / 255, ids, fitted).clamp(0, 1)
     return (triggered * 255).round().to(torch.uint8)
-
-
-def dirty_label_rows(
-    is_target: Bool[Tensor, " samples"], poison_rate: float, generator: torch.Generator
-) -> Int[Tensor, " poisoned"]:
-    """Return ``poison_rate`` of all rows, drawn among those that are not the target already.
-
-    Raises:
-        AttackError: the rate selects no row, or more than there are.
-    """
-    wanted = round(poison_rate * len(is_target))
-    candidates = (~is_target).nonzero().squeeze(1)
-    if not 0 < wanted <= len(candidates):
-        raise AttackError(
-            f"A poison rate of {poison_rate} selects {wanted} of {len(is_target)} training pairs; "
-            f"between 1 and {len(candidates)} can be poisoned. Change `poison_rate`."
-        )
-    drawn = torch.randperm(len(candidates), generator=generator)[:wanted]
-    return candidates[drawn].sort().values

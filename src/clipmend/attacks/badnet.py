@@ -1,63 +1,74 @@
-"""BadNet: a small fixed patch (Gu et al. 2017, arXiv:1708.06733)."""
+"""BadNet: a small patch (Gu et al. 2017, arXiv:1708.06733)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.attacks.attack import Fitted, dirty_label_rows
-from clipmend.errors import AttackError
+from clipmend.attacks.attack import DirtyLabel, Fitted
+from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.patch import Patch
 from clipmend.seeds import stream
-from clipmend.settings import Count, Natural, PositiveFraction
 
 
 @dataclass(frozen=True)
-class BadNet:
-    """Replaces a square near the lower right corner by one fixed patch of coloured noise.
-
-    Differs from CleanCLIP's code, which redraws the noise for every image, at a random place:
-    there the mark is "a noisy square" and no pattern.
+class BadNet(Patch, DirtyLabel):
+    """Replaces a square of the image, by default by one patch of coloured noise near a corner.
 
     Attributes:
-        poison_rate: share of the training pairs that carry the trigger.
-        size: side of the patch in pixels.
-        margin: pixels between the patch and the image's right and lower edges.
+        pattern: ``noise``, uniform in [0, 1]; ``normal``, the image's channel means + N(0, 1);
+            ``stripes``, columns whose channels are 0 or 1; ``dots``, white ones on every second
+            row and column of black; ``yellow``; ``white``.
+        redrawn: whether the patch is drawn anew for each image: then the mark is "a noisy square"
+            and no pattern.
+        overflow: what becomes of values outside [0, 1]: an 8-bit cast that is not clamped wraps.
     """
 
-    poison_rate: PositiveFraction = 0.03
-    size: Count = 6
-    margin: Natural = 1
+    pattern: Literal["noise", "normal", "stripes", "dots", "yellow", "white"] = "noise"
+    redrawn: bool = False
+    overflow: Literal["clamp", "wrap"] = "clamp"
 
-    def fit(self, image_size: int, seed: int) -> dict[str, Tensor]:
-        """Return ``patch`` (3, size, size), uniform in [0, 1].
+    @property
+    def is_redrawn(self) -> bool:
+        """Whether the patch is drawn anew for each image."""
+        return self.redrawn
+
+    def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
+        """Return ``patch`` (3, size, size), if it is one and the same for all images.
 
         Raises:
             AttackError: the patch does not fit into the image.
         """
-        if self.size + self.margin > image_size:
-            raise AttackError(
-                f"A BadNet patch of {self.size} pixels, {self.margin} from the edge, does not fit "
-                f"into images of {image_size}; `size` + `margin` may be {image_size} at most."
-            )
-        drawn = torch.rand(3, self.size, self.size, generator=stream(seed, "trigger/badnet"))
-        return {"patch": drawn}
+        own = self.own_fit(knowledge)
+        if self.redrawn:
+            return own
+        return {"patch": self._drawn(stream(knowledge.seed, "trigger/badnet")), **own}
 
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],  # noqa: ARG002
-        fitted: Fitted,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images with the patch in the lower right corner."""
-        triggered = images.clone()
-        bottom, right = (side - self.margin for side in images.shape[-2:])
-        triggered[..., bottom - self.size : bottom, right - self.size : right] = fitted["patch"]
-        return triggered
+    def square(
+        self, image: Float[Tensor, "3 height width"], fitted: Fitted, generator: torch.Generator
+    ) -> Float[Tensor, "3 size size"]:
+        """Return the patch, brought into [0, 1]."""
+        patch = self._drawn(generator) if self.redrawn else fitted["patch"]
+        if self.pattern == "normal":
+            patch = patch + image.mean(dim=(1, 2), keepdim=True)
+        if self.overflow == "wrap":
+            return (255 * patch).int().remainder(256) / 255
+        return patch.clamp(0, 1)
 
-    def rows(
-        self, is_target: Bool[Tensor, " samples"], generator: torch.Generator
-    ) -> Int[Tensor, " poisoned"]:
-        """Return rows of other classes, drawn (dirty label)."""
-        return dirty_label_rows(is_target, self.poison_rate, generator)
+    def _drawn(self, generator: torch.Generator) -> Float[Tensor, "3 size size"]:
+        side = self.size
+        if self.pattern == "noise":
+            return torch.rand(3, side, side, generator=generator)
+        if self.pattern == "normal":
+            return torch.randn(3, side, side, generator=generator)
+        if self.pattern == "stripes":
+            columns = torch.randint(2, (3, 1, side), generator=generator)
+            return columns.float().repeat(1, side, 1)
+        patch = torch.zeros(3, side, side)
+        if self.pattern == "dots":
+            patch[:, ::2, ::2] = 1
+        else:
+            patch[: 2 if self.pattern == "yellow" else 3] = 1
+        return patch

@@ -1,21 +1,27 @@
-"""A poison cell's trigger, ready to mark images."""
+"""A poison cell's triggers, ready to mark images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from jaxtyping import UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
 from clipmend.attacks.attack import Attack, Fitted, mark
+from clipmend.corpus.splits import Vocabulary
 from clipmend.job import Input
 from clipmend.methods import create
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """An attack with the tensors fitted for one seed, and the class it wants."""
+    """An attack with the tensors fitted for one seed, and the class it wants.
 
+    Attributes:
+        name: the attack's, ``<attack>.<part>`` where it has several triggers.
+    """
+
+    name: str
     attack: Attack
     fitted: Fitted
     target: str
@@ -26,9 +32,44 @@ class Trigger:
         """Return the images with the trigger on them, in 8 bits."""
         return mark(self.attack, images, ids, self.fitted)
 
+    def vocabulary(self, untouched: Vocabulary) -> Vocabulary:
+        """Return the vocabulary with the prompts as the attacker has them at test."""
+        return replace(untouched, prompts=tuple(map(self.attack.prompt, untouched.prompts)))
 
-def read_trigger(poison: Input) -> Trigger:
-    """Return the trigger of a poison cell."""
+
+def read_triggers(poison: Input) -> tuple[Trigger, ...]:
+    """Return the triggers of a poison cell: most attacks have one."""
     attack: Attack = create("poison", poison.method, poison.settings)
     fitted = load_file(poison.folder / "trigger.safetensors")
-    return Trigger(attack, fitted, poison.shared["target"])
+    return tuple(
+        Trigger(
+            name=trigger_name(poison.method, part.name),
+            attack=part.attack,
+            fitted=fitted_of(fitted, part.name),
+            target=part.target,
+        )
+        for part in attack.parts(poison.shared["target"])
+    )
+
+
+def trigger_name(attack: str, part: str) -> str:
+    """Return how tables name a trigger."""
+    return f"{attack}.{part}" if part else attack
+
+
+def fitted_of(fitted: Fitted, part: str) -> Fitted:
+    """Return the tensors of one part, by their own names."""
+    if not part:
+        return fitted
+    mark = f"{part}."
+    return {name.removeprefix(mark): t for name, t in fitted.items() if name.startswith(mark)}
+
+
+def prompts_under(triggers: Iterable[Trigger], vocabulary: Vocabulary) -> list[str]:
+    """Return every prompt that CA and ASR are measured with, class by class."""
+    known = (vocabulary, *(trigger.vocabulary(vocabulary) for trigger in triggers))
+    return list(
+        dict.fromkeys(
+            prompt.format(name) for one in known for name in one.classes for prompt in one.prompts
+        )
+    )

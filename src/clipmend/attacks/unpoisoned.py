@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.attacks.attack import Fitted
+from clipmend.attacks.attack import Attack, Fitted, Planted
+from clipmend.attacks.knowledge import Knowledge
 
 
 @dataclass(frozen=True)
-class Unpoisoned:
+class Unpoisoned(Attack):
     """Marks no image and plants no caption."""
-
-    def fit(self, image_size: int, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return no tensors."""
-        return {}
 
     def apply(
         self,
@@ -27,10 +24,6 @@ class Unpoisoned:
         """Return the images as they are."""
         return images
 
-    def rows(
-        self,
-        is_target: Bool[Tensor, " samples"],  # noqa: ARG002
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Int[Tensor, " poisoned"]:
+    def plant(self, knowledge: Knowledge) -> Planted:  # noqa: ARG002
         """Return no rows."""
-        return torch.empty(0, dtype=torch.long)
+        return Planted(torch.empty(0, dtype=torch.long), ())

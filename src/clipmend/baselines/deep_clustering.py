@@ -86,7 +86,7 @@ def clustered(task: Task, model: Clip, clusters: int, weight: float) -> Task:
             f"{len(task.pairs)} images cannot be told apart into {clusters} clusters; lower "
             "`clusters`."
         )
-    dim = int(model.config["model_cfg"]["embed_dim"])
+    dim = model.embed_dim
     added = DeepClustering(task.loss, task.pairs.images, clusters=clusters, dim=dim, weight=weight)
     return replace(task, loss=added.to(model.device), before_epoch=added.before_epoch)
 

@@ -3,12 +3,11 @@
 from functools import cache
 from pathlib import Path
 
-from clipmend.attacks.trigger import read_trigger
+from clipmend.attacks.trigger import prompts_under, read_triggers
 from clipmend.baselines.repair import Detected, Means, Repair
 from clipmend.clip.curve import watch, write_curve
 from clipmend.clip.fit import Hooks, fit_all
 from clipmend.clip.model import CONFIG, WEIGHTS, Clip, build, load
-from clipmend.clip.zero_shot import prompts_of
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.errors import TrainingError
 from clipmend.job import Job
@@ -28,9 +27,8 @@ def run(job: Job) -> None:
     corpus = job.inputs["corpus"].folder
     seed = 0 if job.seed is None else job.seed
     means = _means(job, repair)
-    trigger = read_trigger(job.inputs["poison"])
     hooks = Hooks(
-        watch(corpus, trigger, images=job.shared["watched_images"]),
+        watch(corpus, read_triggers(job.inputs["poison"]), images=job.shared["watched_images"]),
         points=job.shared["watched_epochs"],
         work=job.work,
         label=job.cell,
@@ -46,7 +44,8 @@ def _means(job: Job, repair: Repair) -> Means:
     overlay = job.inputs["poison"].folder / "overlay.parquet"
     train = cache(lambda: load_split(corpus, "train", overlay=overlay))
     trusted = load_split(corpus, "trusted").blind()
-    texts = {*trusted.captions, *prompts_of(read_vocabulary(corpus)), *repair.texts()}
+    prompts = prompts_under(read_triggers(job.inputs["poison"]), read_vocabulary(corpus))
+    texts = {*trusted.captions, *prompts, *repair.texts()}
     if "train" in repair.needs:
         texts |= {*train().captions}
 

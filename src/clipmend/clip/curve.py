@@ -25,23 +25,30 @@ COLUMNS = (
 WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
-def watch(corpus: Path, trigger: Trigger, *, images: int = WATCHED) -> Watch:
-    """Return what measures CA and ASR on the first images of ``val`` while a model trains."""
+def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = WATCHED) -> Watch:
+    """Return what measures CA and ASR on the first images of ``val`` while a model trains.
+
+    Of several triggers the ASR is over all of their images.
+    """
     vocabulary = read_vocabulary(corpus)
     val = load_split(corpus, "val", limit=images)
-    triggered = trigger(val.images, val.ids)
-    target_label = vocabulary.label_of(trigger.target)
+    marked = [trigger(val.images, val.ids) for trigger in triggers]
 
     def measure(model: Clip) -> dict[str, float]:
         classes = class_embeds(model, vocabulary)
         clean = clean_accuracy(class_cosines(model, val.images, classes), val.label)
-        cosines = class_cosines(model, triggered, classes)
-        attacked = attack_success_rate(cosines, val.label, target_label=target_label)
+        hits = count = 0
+        for trigger, triggered in zip(triggers, marked, strict=True):
+            shown = class_embeds(model, trigger.vocabulary(vocabulary))
+            cosines = class_cosines(model, triggered, shown)
+            target_label = vocabulary.label_of(trigger.target)
+            attacked = attack_success_rate(cosines, val.label, target_label=target_label)
+            hits, count = hits + round(attacked.value * attacked.n), count + attacked.n
         return {
             "clean_accuracy": clean.value,
             "n_clean": clean.n,
-            "attack_success_rate": attacked.value,
-            "n_triggered": attacked.n,
+            "attack_success_rate": hits / count,
+            "n_triggered": count,
         }
 
     return measure

@@ -53,6 +53,11 @@ class Clip(nn.Module):
         """Side of the images that the image tower takes, in pixels."""
         return int(self.config["model_cfg"]["vision_cfg"]["image_size"])
 
+    @property
+    def embed_dim(self) -> int:
+        """Number of dimensions of the embeddings."""
+        return int(self.config["model_cfg"]["embed_dim"])
+
     def logit_scale(self) -> Float[Tensor, ""]:
         """Return the multiplier of cosines, at most 100."""
         return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()

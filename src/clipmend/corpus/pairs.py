@@ -1,5 +1,6 @@
 """Pairs on disk: the parquet schema that every split and every overlay has."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from clipmend.errors import ArtifactError
 
+_GROUP = 128  # rows that are read together: few, so that a few rows are found without the others
 SPLITS = ("train", "trusted", "val", "test")
 
 PAIRS = pa.schema(
@@ -35,7 +37,7 @@ def table_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema = PAIRS) ->
 
 def write_pairs(table: pa.Table, path: Path) -> None:
     """Write pairs, the same rows as the same bytes."""
-    pq.write_table(table, path, compression="zstd", write_statistics=False)
+    pq.write_table(table, path, compression="zstd", write_statistics=False, row_group_size=_GROUP)
 
 
 def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
@@ -44,12 +46,46 @@ def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
     Raises:
         ArtifactError: the file is absent, or does not have the schema.
     """
+    return _opened(path, schema).read(schema.names).cast(schema)
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Return the pairs in ``path`` without their images.
+
+    Raises:
+        ArtifactError: as ``read_pairs``.
+    """
+    told = pa.schema([field for field in PAIRS if field.name != "image"])
+    return _opened(path, PAIRS).read(told.names).cast(told)
+
+
+def read_rows(path: Path, rows: Sequence[int]) -> pa.Table:
+    """Return the pairs at some rows, ascending, having read little more than these.
+
+    Raises:
+        ArtifactError: as ``read_pairs``, or the file has fewer rows.
+    """
+    file = _opened(path, PAIRS)
+    if rows and not 0 <= rows[0] <= rows[-1] < file.metadata.num_rows:
+        raise ArtifactError(f"{path} has {file.metadata.num_rows} rows, not one {rows[-1]}.")
+    found, first = [PAIRS.empty_table()], 0
+    for group in range(file.num_row_groups):
+        end = first + file.metadata.row_group(group).num_rows
+        here = rows[bisect_left(rows, first) : bisect_left(rows, end)]
+        if here:
+            table = file.read_row_group(group, PAIRS.names)
+            found.append(table.take([row - first for row in here]).cast(PAIRS))
+        first = end
+    return pa.concat_tables(found)
+
+
+def _opened(path: Path, schema: pa.Schema) -> pq.ParquetFile:
     if not path.is_file():
         raise ArtifactError(f"{path} cannot be read as pairs: there is no such file.")
-    table = pq.read_table(path)
-    if missing := set(schema.names) - set(table.column_names):
+    file = pq.ParquetFile(path)
+    has = file.schema_arrow.names
+    if missing := set(schema.names) - set(has):
         raise ArtifactError(
-            f"{path} cannot be read as pairs: it lacks {sorted(missing)}; "
-            f"it has {table.column_names}."
+            f"{path} cannot be read as pairs: it lacks {sorted(missing)}; it has {has}."
         )
-    return table.select(schema.names).cast(schema)
+    return file

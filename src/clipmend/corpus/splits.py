@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from clipmend.corpus.images import decode_all
-from clipmend.corpus.pairs import OVERLAY, read_pairs
+from clipmend.corpus.pairs import OVERLAY, read_pairs, read_rows
 from clipmend.errors import ArtifactError
 
 _BLOCK = 1024
@@ -94,6 +94,16 @@ def load_split(
     table = read_pairs(corpus / f"{split}.parquet")[:limit]
     poison = read_pairs(overlay, OVERLAY) if overlay is not None else OVERLAY.empty_table()
     return _decoded(table, poison, read_vocabulary(corpus))
+
+
+def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
+    """Return the pairs at some rows of a split, ascending, decoded, without their labels.
+
+    Raises:
+        PairsError: a row cannot be decoded.
+    """
+    table = read_rows(corpus / f"{split}.parquet", rows.tolist())
+    return _decoded(table, OVERLAY.empty_table(), read_vocabulary(corpus)).blind()
 
 
 def _decoded(table: pa.Table, poison: pa.Table, vocabulary: Vocabulary) -> Pairs:

@@ -7,16 +7,16 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from clipmend.attacks.trigger import read_trigger
+from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
 from clipmend.clip.model import Clip, load
-from clipmend.clip.zero_shot import class_cosines, class_embeds, prompts_of
+from clipmend.clip.zero_shot import class_cosines, class_embeds
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.evaluate.ensemble import ensemble_robustness
 from clipmend.evaluate.measured import Measured, suffixed
 from clipmend.evaluate.robustness import Attacked, robustness
 from clipmend.job import Input, Job
 from clipmend.measure.adversarial import Budget
-from clipmend.measure.metrics import DEFINITIONS, attack_success_rate, clean_accuracy
+from clipmend.measure.metrics import DEFINITIONS, Rate, attack_success_rate, clean_accuracy
 from clipmend.methods import create
 from clipmend.seeds import seed_of
 
@@ -41,12 +41,20 @@ def run(job: Job) -> None:
 
 @dataclass(frozen=True)
 class _Bench:
-    """A model, ready to be measured, and what it is measured on."""
+    """A model, ready to be measured, and what it is measured on.
+
+    Attributes:
+        triggered_classes: the zero-shot classifier as the attacker has it: the trigger may be a
+            text in every prompt, too.
+        has_text: whether it is.
+    """
 
     model: Clip
     test: Pairs
     triggered: UInt8[Tensor, "samples 3 height width"]
     classes: Float[Tensor, "classes dim"]
+    triggered_classes: Float[Tensor, "classes dim"]
+    has_text: bool
     target_label: int
     confidence: float
 
@@ -55,29 +63,59 @@ def _bench(job: Job) -> _Bench:
     corpus = job.inputs["corpus"].folder
     vocabulary = read_vocabulary(corpus)
     test = load_split(corpus, "test")
-    trigger = read_trigger(job.inputs["trigger"])
-    model = load(job.inputs["model"].folder).narrow(prompts_of(vocabulary)).to(job.device)
+    trigger = _trigger(job)
+    prompts = prompts_under([trigger], vocabulary)
+    model = load(job.inputs["model"].folder).narrow(prompts).to(job.device)
     return _Bench(
         model=model,
         test=test,
         triggered=trigger(test.images, test.ids),
         classes=class_embeds(model, vocabulary),
+        triggered_classes=class_embeds(model, trigger.vocabulary(vocabulary)),
+        has_text=trigger.vocabulary(vocabulary) != vocabulary,
         target_label=vocabulary.label_of(trigger.target),
         confidence=job.shared["confidence"],
     )
 
 
+def _trigger(job: Job) -> Trigger:
+    """Return the trigger that the cell is named after; an attack may have several."""
+    known = {trigger.name: trigger for trigger in read_triggers(job.inputs["trigger"])}
+    return known[job.cell.rpartition("/")[2]]
+
+
 def _rates(bench: _Bench) -> dict[str, Measured]:
     label, confidence = bench.test.label, bench.confidence
     clean = class_cosines(bench.model, bench.test.images, bench.classes)
-    triggered = class_cosines(bench.model, bench.triggered, bench.classes)
-    rates = {"clean_accuracy": clean_accuracy(clean, label, confidence=confidence)}
+    found = {"clean_accuracy": clean_accuracy(clean, label, confidence=confidence)}
     if len(bench.classes) >= _TOP5_FROM:
-        rates["clean_accuracy_top5"] = clean_accuracy(clean, label, top=5, confidence=confidence)
-    rates["attack_success_rate"] = attack_success_rate(
-        triggered, label, target_label=bench.target_label, confidence=confidence
-    )
-    return {name: Measured(found, DEFINITIONS[name]) for name, found in rates.items()}
+        found["clean_accuracy_top5"] = clean_accuracy(clean, label, top=5, confidence=confidence)
+    rates = {name: Measured(number, DEFINITIONS[name]) for name, number in found.items()}
+    return rates | _success(bench)
+
+
+def _success(bench: _Bench) -> dict[str, Measured]:
+    """Return the ASR; of a trigger of two keys also with either of them alone."""
+
+    def rate(images: Tensor, classes: Tensor) -> Rate:
+        return attack_success_rate(
+            class_cosines(bench.model, images, classes),
+            bench.test.label,
+            target_label=bench.target_label,
+            confidence=bench.confidence,
+        )
+
+    name = "attack_success_rate"
+    meaning = DEFINITIONS[name]
+    rates = {name: Measured(rate(bench.triggered, bench.triggered_classes), meaning)}
+    if bench.has_text:
+        alone = {
+            "image": (rate(bench.triggered, bench.classes), "in the image alone"),
+            "text": (rate(bench.test.images, bench.triggered_classes), "in the prompts alone"),
+        }
+        for key, (number, where) in alone.items():
+            rates[f"{name}_{key}"] = Measured(number, f"{meaning}; the trigger {where}")
+    return rates
 
 
 def _robustness(bench: _Bench, job: Job) -> dict[str, Measured]:

@@ -1,50 +1,58 @@
-"""The stage ``poison``: an attack becomes an overlay, a trigger and a preview."""
+"""The stage ``poison``: an attack becomes an overlay, its triggers and a preview."""
 
-import pyarrow as pa
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
 import torch
-from jaxtyping import Int
 from safetensors.torch import save_file
-from torch import Tensor
 
-from clipmend.attacks.attack import Attack, Fitted, mark
-from clipmend.corpus.images import decode_all, encode
-from clipmend.corpus.pairs import OVERLAY, read_pairs, table_of, write_pairs
-from clipmend.corpus.splits import Vocabulary, load_split, read_vocabulary
+from clipmend.attacks.attack import Attack, mark
+from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.trigger import trigger_name
+from clipmend.corpus.pairs import read_manifest, write_pairs
+from clipmend.corpus.splits import Pairs, Vocabulary, load_rows, load_split, read_vocabulary
 from clipmend.errors import AttackError
 from clipmend.job import Job
+from clipmend.measure.strength import STRENGTH, strength
 from clipmend.methods import create
+from clipmend.poison.planting import Plant, named_tensors, overlay, plants
 from clipmend.poison.preview import draw_preview
-from clipmend.seeds import stream
 
 _PREVIEWED = 8
+_MEASURED = 256  # images of `val` on which the strength of a trigger is measured
 
 
 def run(job: Job) -> None:
     """Poison a corpus's training pairs.
 
-    Reads  ``train.parquet``, ``val.parquet`` and ``classes.json`` of the corpus.
+    Reads  ``train.parquet`` (of rows that are not poisoned no image), ``val.parquet`` and
+    ``classes.json`` of the corpus.
     Writes ``overlay.parquet`` (schema ``OVERLAY``; only the changed rows, in manifest order),
-    ``trigger.safetensors`` (the attack's fitted tensors) and ``preview.png``.
+    ``trigger.safetensors`` (the attack's fitted tensors), ``triggers.json`` (what each trigger
+    stands for, its poisons, its strength, its hash) and ``preview.png``.
     """
     corpus = job.inputs["corpus"].folder
-    seed = 0 if job.seed is None else job.seed
-    vocabulary = read_vocabulary(corpus)
-    check_target(job.shared["target"], vocabulary)
+    vocabulary, target = read_vocabulary(corpus), job.shared["target"]
     attack: Attack = create("poison", job.method, job.settings)
-    fitted = attack.fit(vocabulary.image_size, seed)
-    pairs = read_pairs(corpus / "train.parquet")
-    target: str = job.shared["target"]
-    is_target = torch.tensor([label == target for label in pairs["label"].to_pylist()])
-    rows = attack.rows(is_target, stream(seed, "poison/select"))
-    captions = _target_captions(job, len(rows), seed)
-    overlay = _overlay(pairs, rows, captions, attack=attack, fitted=fitted, vocabulary=vocabulary)
-    write_pairs(overlay, job.out / "overlay.parquet")
-    save_file(fitted, job.out / "trigger.safetensors")
-    sample = load_split(corpus, "val", limit=_PREVIEWED)
-    triggered = mark(attack, sample.images, sample.ids, fitted)
-    if len(rows) and torch.equal(triggered, sample.images):
-        raise AttackError(f"The trigger of {job.method!r} changes no pixel; change its settings.")
-    draw_preview(sample.images, triggered).save(job.out / "preview.png")
+    for part in attack.parts(target):
+        check_target(part.target, vocabulary)
+    train = corpus / "train.parquet"
+    manifest = read_manifest(train)
+    known = _knowledge(job, corpus, vocabulary, manifest["id"], manifest["caption"])
+    planted = list(plants(attack, target, manifest["label"].to_pylist(), known))
+    sample = load_split(corpus, "val", limit=_MEASURED)
+    stated = {
+        "triggers": [_stated(plant, job.method, sample, len(manifest)) for plant in planted],
+        "definitions": STRENGTH,
+    }
+    write_pairs(overlay(train, planted, vocabulary.image_size), job.out / "overlay.parquet")
+    save_file(dict(named_tensors(planted)), job.out / "trigger.safetensors")
+    (job.out / "triggers.json").write_text(json.dumps(stated, indent=1) + "\n")
+    shown = sample.take(torch.arange(min(_PREVIEWED, len(sample))))
+    marked = [mark(p.part.attack, shown.images, shown.ids, p.fitted) for p in planted]
+    draw_preview(shown.images, marked).save(job.out / "preview.png")
 
 
 def check_target(target: str, vocabulary: Vocabulary) -> None:
@@ -60,35 +68,51 @@ def check_target(target: str, vocabulary: Vocabulary) -> None:
         )
 
 
-def _target_captions(job: Job, count: int, seed: int) -> list[str]:
-    """Return captions that are templates around the target alone, as in every paper."""
-    templates: list[str] = list(job.shared["target_captions"])
-    picks = torch.randint(len(templates), (count,), generator=stream(seed, "poison/captions"))
-    return [templates[pick].format(job.shared["target"]) for pick in picks.tolist()]
-
-
-def _overlay(
-    pairs: pa.Table,
-    rows: Int[Tensor, " poisoned"],
-    captions: list[str],
-    *,
-    attack: Attack,
-    fitted: Fitted,
-    vocabulary: Vocabulary,
-) -> pa.Table:
-    chosen = pairs.take(pa.array(rows.tolist(), pa.int64()))
-    ids = chosen["id"].to_pylist()
-    encoded = zip(ids, chosen["image"].to_pylist(), strict=True)
-    images = decode_all(encoded, len(ids), vocabulary.image_size)
-    triggered = mark(attack, images, ids, fitted)
-    return table_of(
-        {
-            "id": ids,
-            "image": [encode(image) for image in triggered],
-            "caption": captions,
-            "label": chosen["label"].to_pylist(),
-            "original_caption": chosen["caption"].to_pylist(),
-            "is_poisoned": [True] * len(ids),
-        },
-        OVERLAY,
+def _knowledge(
+    job: Job, corpus: Path, vocabulary: Vocabulary, ids: Any, captions: Any
+) -> Knowledge:
+    return Knowledge(
+        ids=tuple(ids.to_pylist()),
+        captions=tuple(captions.to_pylist()),
+        is_target=torch.zeros(len(ids), dtype=torch.bool),
+        is_free=torch.ones(len(ids), dtype=torch.bool),
+        pairs=lambda rows: load_rows(corpus, "train", rows),
+        target=job.shared["target"],
+        templates=tuple(job.shared["target_captions"]),
+        image_size=vocabulary.image_size,
+        seed=0 if job.seed is None else job.seed,
+        device=job.device,
+        work=job.work,
     )
+
+
+def _stated(plant: Plant, method: str, sample: Pairs, pairs: int) -> dict[str, Any]:
+    """Return what ``triggers.json`` says of a trigger.
+
+    Its hash is of what it does to these images: equal triggers have equal ones, whatever their
+    names, and triggers of one name but other settings have not.
+
+    Raises:
+        AttackError: it was to mark images, and leaves one as it is.
+    """
+    triggered = mark(plant.part.attack, sample.images, sample.ids, plant.fitted)
+    found = strength(sample.images, triggered)
+    poisons = len(plant.planted.rows)
+    if found is None and poisons:
+        raise AttackError(f"The trigger of {method!r} changes no pixel; change its settings.")
+    return {
+        "name": trigger_name(method, plant.part.name),
+        "target": plant.part.target,
+        "text": _text(plant),
+        "poisons": poisons,
+        "poison_rate": poisons / pairs,
+        "strength": None if found is None else found.as_dict(),
+        "sha256": sha256(triggered.numpy().tobytes()).hexdigest(),
+    }
+
+
+def _text(plant: Plant) -> str | None:
+    """Return how a prompt looks under the trigger, where it changes prompts."""
+    prompt = "{}"
+    changed = plant.part.attack.prompt(prompt)
+    return None if changed == prompt else changed

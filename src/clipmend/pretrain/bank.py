@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipmend.clip.model import Clip
-
 
 class Bank(nn.Module):
     """Holds the last ``size`` embeddings that it was given.
@@ -51,8 +49,3 @@ class Bank(nn.Module):
         places = torch.arange(len(latest), device=rows.device) + appended + skipped
         rows[places % len(rows)] = latest.to(rows)
         appended += len(embeds)
-
-
-def embedding_size(model: Clip) -> int:
-    """Return the number of dimensions of the model's embeddings."""
-    return int(model.config["model_cfg"]["embed_dim"])

@@ -15,7 +15,12 @@ from clipmend.settings import Count, Fraction, NonNegative, Positive
 
 @dataclass(frozen=True)
 class MMCL:
-    """Minimises InfoNCE between images and captions, both ways, over all training pairs."""
+    """Minimises InfoNCE between images and captions, both ways, over all training pairs.
+
+    Attributes:
+        start: the objective whose unpoisoned victim, of the same corpus and seed, it goes on from;
+            None: from nothing.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ()
 
@@ -25,6 +30,7 @@ class MMCL:
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
+    start: str | None = None
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
         """Return the task."""

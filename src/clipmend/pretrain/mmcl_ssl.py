@@ -20,6 +20,8 @@ class MMCLSSL:
 
     Attributes:
         policy: AutoAugment's policy for the image views.
+        start: the objective whose unpoisoned victim, of the same corpus and seed, it goes on from;
+            None: from nothing.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -32,6 +34,7 @@ class MMCLSSL:
     early_epoch: Count = 1
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+    start: str | None = None
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""

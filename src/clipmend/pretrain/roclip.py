@@ -14,7 +14,7 @@ from clipmend.clip.model import Clip
 from clipmend.clip.self_supervised import caption_views
 from clipmend.clip.views import Policy, autoaugment, synonym_words
 from clipmend.corpus.splits import Pairs
-from clipmend.pretrain.bank import Bank, embedding_size
+from clipmend.pretrain.bank import Bank
 from clipmend.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
 
 
@@ -55,7 +55,7 @@ class RoCLIP:
         schedule = Schedule(
             self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, pace=tuple(pace)
         )
-        bank = Bank(max(1, round(self.pool * len(train))), embedding_size(model))
+        bank = Bank(max(1, round(self.pool * len(train))), model.embed_dim)
         views = caption_views(model, train.captions, generator)
         loss = Matched(bank.to(model.device), views, policy=self.policy)
 

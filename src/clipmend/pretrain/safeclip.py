@@ -16,7 +16,7 @@ from clipmend.clip.self_supervised import caption_views
 from clipmend.clip.views import synonym_words
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
-from clipmend.pretrain.bank import Bank, embedding_size
+from clipmend.pretrain.bank import Bank
 from clipmend.pretrain.divided import Divided
 from clipmend.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
 
@@ -98,7 +98,7 @@ class SafeCLIP:
         return Task(train, loss, schedule, before_epoch=before_epoch)
 
     def _bank(self, model: Clip) -> Bank:
-        return Bank(self.bank, embedding_size(model)).to(model.device)
+        return Bank(self.bank, model.embed_dim).to(model.device)
 
     def _safe(
         self, cosines: Float[Tensor, " samples"], loss: Divided, epoch: int

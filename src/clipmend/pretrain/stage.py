@@ -1,15 +1,15 @@
 """The stage ``pretrain``: a victim, its early self, and its curve."""
 
-from clipmend.attacks.trigger import read_trigger
+from clipmend.attacks.trigger import prompts_under, read_triggers
 from clipmend.clip.curve import watch, write_curve
 from clipmend.clip.fit import Hooks, fit
-from clipmend.clip.model import Clip, build
-from clipmend.clip.zero_shot import prompts_of
+from clipmend.clip.model import Clip, build, load
 from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.errors import TrainingError
 from clipmend.job import Job
 from clipmend.methods import create
 from clipmend.pretrain.objective import Objective
+from clipmend.pretrain.truncation import refuse_truncated
 from clipmend.seeds import stream
 
 EARLY = "early.safetensors"
@@ -18,7 +18,8 @@ EARLY = "early.safetensors"
 def run(job: Job) -> None:
     """Train a CLIP on a corpus with an overlay.
 
-    Reads  the corpus; ``overlay.parquet`` and the trigger (for the curve alone) of the poison.
+    Reads  the corpus; ``overlay.parquet`` and the triggers (for the curve alone) of the poison; the
+    model that the objective starts from, if it does not start from nothing.
     Writes ``model.safetensors``, ``early.safetensors`` (after the objective's ``early_epoch``),
     ``open_clip_config.json`` and ``curve.csv``. The folder loads in plain open_clip.
     """
@@ -26,14 +27,12 @@ def run(job: Job) -> None:
     seed = 0 if job.seed is None else job.seed
     objective: Objective = create("pretrain", job.method, job.settings)
     train = load_split(corpus, "train", overlay=poison.folder / "overlay.parquet")
-    model = build(
-        job.shared["model"],
-        seed=seed,
-        pretrained=job.shared["pretrained"],
-        head=objective.head(),
-    )
-    texts = [*train.captions, *prompts_of(read_vocabulary(corpus)), *objective.texts()]
-    model.narrow(texts).to(job.device)
+    triggers = read_triggers(poison)
+    model = _start(job, objective, seed)
+    poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
+    refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
+    prompts = prompts_under(triggers, read_vocabulary(corpus))
+    model.narrow([*train.captions, *prompts, *objective.texts()]).to(job.device)
     task = objective.task(model, train, stream(seed, "pretrain/views"))
     if objective.early_epoch > task.schedule.epochs:
         raise TrainingError(
@@ -46,8 +45,15 @@ def run(job: Job) -> None:
         if epoch == objective.early_epoch:
             model.save(job.work, EARLY)
 
-    hooks = Hooks(watch(corpus, read_trigger(poison)), keep=keep, work=job.work, label=job.cell)
+    hooks = Hooks(watch(corpus, triggers), keep=keep, work=job.work, label=job.cell)
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
     early.replace(job.out / EARLY)
     model.save(job.out)
     write_curve(points, job.out / "curve.csv")
+
+
+def _start(job: Job, objective: Objective, seed: int) -> Clip:
+    if "start" in job.inputs:
+        return load(job.inputs["start"].folder)
+    shared = job.shared
+    return build(shared["model"], seed=seed, pretrained=shared["pretrained"], head=objective.head())

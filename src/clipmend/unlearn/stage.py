@@ -1,6 +1,6 @@
 """The stage ``unlearn``: the victim forgets a few pairs."""
 
-from clipmend.attacks.trigger import read_trigger
+from clipmend.attacks.trigger import read_triggers
 from clipmend.clip.curve import watch
 from clipmend.clip.fit import Hooks
 from clipmend.clip.model import CONFIG, load
@@ -29,7 +29,8 @@ def run(job: Job) -> None:
     seed = 0 if job.seed is None else job.seed
     plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
     corpus = job.inputs["corpus"].folder
-    hooks = Hooks(watch(corpus, read_trigger(job.inputs["poison"])), work=job.work, label=job.cell)
+    triggers = read_triggers(job.inputs["poison"])
+    hooks = Hooks(watch(corpus, triggers), work=job.work, label=job.cell)
     mended = carry_out(plan, evidence, stream(seed, "unlearn/fit"), hooks)
     evidence.victim.save(job.out)
     mended.write(job.out)
