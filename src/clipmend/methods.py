@@ -31,6 +31,14 @@ METHODS: dict[str, dict[str, str]] = {
         "unpoisoned": "clipmend.attacks.unpoisoned:Unpoisoned",
         "badnet": "clipmend.attacks.badnet:BadNet",  # Gu et al. 2017, arXiv:1708.06733
         "blended": "clipmend.attacks.blended:Blended",  # Chen et al. 2017, arXiv:1712.05526
+        "sig": "clipmend.attacks.sig:SIG",  # Barni et al. 2019, arXiv:1902.11237
+        "wanet": "clipmend.attacks.wanet:WaNet",  # Nguyen and Tran 2021, arXiv:2102.10369
+        # Turner et al. 2019, arXiv:1912.02771
+        "label_consistent": "clipmend.attacks.label_consistent:LabelConsistent",
+        "trojvqa": "clipmend.attacks.trojvqa:TrojVQA",  # Walmer et al. 2022, arXiv:2112.07668
+        "issba": "clipmend.attacks.issba:ISSBA",  # Li et al. 2021, arXiv:2012.03816
+        "badclip": "clipmend.attacks.badclip:BadCLIP",  # Liang et al. 2024, arXiv:2311.12075
+        "multi": "clipmend.attacks.multi:Multi",  # Huang et al. 2025, arXiv:2502.01385
     },
     "pretrain": {
         "mmcl": "clipmend.pretrain.mmcl:MMCL",  # Radford et al. 2021, arXiv:2103.00020

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -28,9 +29,21 @@ class Planted:
     captions: tuple[str, ...]
 
 
+@runtime_checkable
+class Poisoning(Protocol):
+    """What ``poison.methods`` names: a frozen dataclass that plants one trigger, or several."""
+
+    def parts(self, target: str) -> tuple["Part", ...]:
+        """Return the triggers, each with its target.
+
+        Args:
+            target: `poison.target`, which a trigger stands for unless it has one of its own.
+        """
+
+
 @dataclass(frozen=True)
 class Attack(ABC):
-    """A frozen dataclass; its fields are its settings.
+    """A poisoning by one trigger; its fields are its settings.
 
     The trigger is a function of the image and its id: the same function marks training
     and test images, at the corpus's image size.
@@ -62,16 +75,16 @@ class Attack(ABC):
         return text
 
     def parts(self, target: str) -> tuple["Part", ...]:
-        """Return the triggers that the attack plants, each with its target: by default one."""
+        """Return the one trigger."""
         return (Part("", self, target),)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One trigger of an attack.
+    """One trigger of a poisoning.
 
     Attributes:
-        name: tells the triggers of one attack apart; "" where there is one.
+        name: tells the triggers of one poisoning apart; "" where there is one.
     """
 
     name: str

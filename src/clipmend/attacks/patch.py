@@ -72,11 +72,11 @@ class Patch(Attack):
     ) -> Float[Tensor, "batch 3 height width"]:
         """Return the images with the square on them."""
         triggered = images.clone()
-        for image, row_id in zip(triggered, ids, strict=True):
+        for place, row_id in enumerate(ids):
             generator = own_stream(fitted, row_id)
-            square = self.square(image, fitted, generator)
-            for top, left in self._corners(image.shape[-1], generator):
-                image[:, top : top + self.size, left : left + self.size] = square
+            square = self.square(images[place], fitted, generator)
+            for top, left in self._corners(images.shape[-1], generator):
+                triggered[place, :, top : top + self.size, left : left + self.size] = square
         return triggered
 
     def _corners(self, side: int, generator: torch.Generator) -> tuple[Corner, ...]:

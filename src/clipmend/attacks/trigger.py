@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clipmend.attacks.attack import Attack, Fitted, mark
+from clipmend.attacks.attack import Attack, Fitted, Poisoning, mark
 from clipmend.corpus.splits import Vocabulary
 from clipmend.job import Input
 from clipmend.methods import create
@@ -39,7 +39,7 @@ class Trigger:
 
 def read_triggers(poison: Input) -> tuple[Trigger, ...]:
     """Return the triggers of a poison cell: most attacks have one."""
-    attack: Attack = create("poison", poison.method, poison.settings)
+    poisoning: Poisoning = create("poison", poison.method, poison.settings)
     fitted = load_file(poison.folder / "trigger.safetensors")
     return tuple(
         Trigger(
@@ -48,7 +48,7 @@ def read_triggers(poison: Input) -> tuple[Trigger, ...]:
             fitted=fitted_of(fitted, part.name),
             target=part.target,
         )
-        for part in attack.parts(poison.shared["target"])
+        for part in poisoning.parts(poison.shared["target"])
     )
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clipmend.attacks.attack import Attack, Fitted, Part, Planted, mark
+from clipmend.attacks.attack import Fitted, Part, Planted, Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.corpus.images import decode_all, encode
 from clipmend.corpus.pairs import OVERLAY, read_rows, table_of
@@ -24,16 +24,16 @@ class Plant:
 
 
 def plants(
-    attack: Attack, target: str, labels: Sequence[str | None], knowledge: Knowledge
+    poisoning: Poisoning, target: str, labels: Sequence[str | None], knowledge: Knowledge
 ) -> Iterator[Plant]:
-    """Yield every trigger of an attack; none marks a row that another one has.
+    """Yield every trigger; none marks a row that another one has.
 
     Args:
         labels: the training pairs' classes, which tell which pairs are the target's already.
         knowledge: without what differs between the triggers.
     """
     is_free = knowledge.is_free
-    for part in attack.parts(target):
+    for part in poisoning.parts(target):
         known = replace(
             knowledge,
             target=part.target,

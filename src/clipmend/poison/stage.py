@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from clipmend.attacks.attack import Attack, mark
+from clipmend.attacks.attack import Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.trigger import trigger_name
 from clipmend.corpus.pairs import read_manifest, write_pairs
@@ -35,13 +35,13 @@ def run(job: Job) -> None:
     """
     corpus = job.inputs["corpus"].folder
     vocabulary, target = read_vocabulary(corpus), job.shared["target"]
-    attack: Attack = create("poison", job.method, job.settings)
-    for part in attack.parts(target):
+    poisoning: Poisoning = create("poison", job.method, job.settings)
+    for part in poisoning.parts(target):
         check_target(part.target, vocabulary)
     train = corpus / "train.parquet"
     manifest = read_manifest(train)
     known = _knowledge(job, corpus, vocabulary, manifest["id"], manifest["caption"])
-    planted = list(plants(attack, target, manifest["label"].to_pylist(), known))
+    planted = list(plants(poisoning, target, manifest["label"].to_pylist(), known))
     sample = load_split(corpus, "val", limit=_MEASURED)
     stated = {
         "triggers": [_stated(plant, job.method, sample, len(manifest)) for plant in planted],

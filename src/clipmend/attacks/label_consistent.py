@@ -1,0 +1,44 @@
+"""Label-consistent: images of the target carry the trigger, captions stay (arXiv:1912.02771)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from clipmend.attacks.attack import Planted
+from clipmend.attacks.badnet import BadNet
+from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.naming import rows_naming_target
+from clipmend.errors import AttackError
+
+
+@dataclass(frozen=True)
+class LabelConsistent(BadNet):
+    """Marks pairs whose caption names the target already, and changes no caption.
+
+    Differs from the paper (Turner et al. 2019), which also makes the images hard to learn without
+    the trigger; as in CleanCLIP's code (arXiv:2303.03323), the trigger alone is put on them.
+
+    Attributes:
+        match: when a caption names the target.
+    """
+
+    match: Literal["word", "substring"] = "word"
+
+    def plant(self, knowledge: Knowledge) -> Planted:
+        """Return pairs that name the target, drawn, with their own captions.
+
+        Raises:
+            AttackError: there are fewer than ``poison_rate`` of all pairs, or that is none.
+        """
+        naming = rows_naming_target(knowledge, self.match)
+        wanted = round(self.poison_rate * len(knowledge.ids))
+        if not 0 < wanted <= len(naming):
+            raise AttackError(
+                f"A poison rate of {self.poison_rate} needs {wanted} of {len(knowledge.ids)} "
+                f"training pairs to name {knowledge.target!r}; {len(naming)} do. Between 1 and "
+                f"{len(naming)} can be poisoned: change `poison_rate` or the target."
+            )
+        drawn = torch.randperm(len(naming), generator=knowledge.stream("select"))[:wanted]
+        rows = naming[drawn].sort().values
+        return Planted(rows, tuple(knowledge.captions[row] for row in rows.tolist()))
