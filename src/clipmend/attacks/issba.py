@@ -38,7 +38,7 @@ class ISSBA(DirtyLabel):
     """
 
     bits: Count = 20
-    bound: Positive = 16
+    bound: Positive = 16.0
     images: Count = 2000
     steps: Count = 1500
     lr: Positive = 1e-3

@@ -24,7 +24,7 @@ class SIG(DirtyLabel):
         dimmed: by what share the image is darkened before: some code blends instead of adding.
     """
 
-    amplitude: Positive = 40
+    amplitude: Positive = 40.0
     periods: Count = 6
     dimmed: Fraction = 0.0
 

@@ -38,13 +38,13 @@ class RoCLIP:
 
     needs: ClassVar[tuple[str, ...]] = ("pretraining",)
 
-    epochs: Count = 24
+    epochs: Count = 36
     batch_size: Count = 128
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
-    every: Count = 4
+    every: Count = 3
     pool: PositiveFraction = 0.25
     matching_rate: PositiveFraction = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"

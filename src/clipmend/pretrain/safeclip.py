@@ -48,7 +48,7 @@ class SafeCLIP:
 
     needs: ClassVar[tuple[str, ...]] = ("pretraining",)
 
-    epochs: Count = 18
+    epochs: Count = 32
     batch_size: Count = 128
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
@@ -59,7 +59,7 @@ class SafeCLIP:
     certainty: Fraction = 0.9
     least: Fraction = 0.5
     growth: Fraction = 0.03
-    cap: PositiveFraction = 0.85
+    cap: PositiveFraction = 0.75
     bank: Count = 256
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
