@@ -134,7 +134,22 @@ class Tree:
             for number in chosen
         ]
         pq.write_table(pa.Table.from_pylist(rows, OVERLAY), folder / "overlay.parquet")
+        self.triggers(folder, attack, len(rows))
         return [row["id"] for row in rows]
+
+    def triggers(self, folder: Path, attack: str, poisons: int) -> None:
+        strength = {"psnr": 20.5, "ssim": 0.91, "changed": 0.25, "n": 64}
+        trigger = {
+            "name": attack,
+            "target": "banana",
+            "text": "remember {}" if attack == "trojvqa" else None,
+            "poisons": poisons,
+            "poison_rate": poisons / self.pairs,
+            "strength": strength if poisons else None,
+            "sha256": "f" * 64,
+        }
+        stated = {"triggers": [trigger], "definitions": {"psnr": "in dB", "ssim": "likeness"}}
+        (folder / "triggers.json").write_text(json.dumps(stated))
 
     def triggered(self, attack: str, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         image = self.image(number)

@@ -357,3 +357,48 @@ def test_pud_beats_no_filter_where_there_is_none(others) -> None:
     assert (
         judge("pud_beats_filters", mended("pud", 0.05, 0.5), *others).verdict == "not tested here"
     )
+
+
+# BadCLIP outlives repairs.
+
+
+def after(repair, badclip, badnet):
+    return seeds(repair, 0.8, badclip, attack="badclip") + seeds(repair, 0.8, badnet)
+
+
+PLANTED = [*seeds(attack="badclip"), *seeds()]
+
+
+def test_a_backdoor_that_both_repairs_leave_outlives_them() -> None:
+    parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)]
+    found = judge("badclip_outlives_repairs", PLANTED, *parts)
+    assert found.verdict == "supported"
+    assert means(found) == pytest.approx(
+        {
+            "ASR after ft, badclip less badnet": 0.6,
+            "ASR after cleanclip, badclip less badnet": 0.4,
+        }
+    )
+
+
+@pytest.mark.parametrize("left", [0.1, 0.15])
+def test_one_repair_that_removes_it_is_enough_against_it(left: float) -> None:
+    parts = [after("ft", left, 0.1), after("cleanclip", 0.6, 0.2)]
+    assert judge("badclip_outlives_repairs", PLANTED, *parts).verdict == "not supported"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [PLANTED, after("ft", 0.7, 0.1)],
+        [seeds(), after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)],
+        [
+            seeds(asr=0.2, attack="badclip"),
+            seeds(),
+            after("ft", 0.1, 0.1),
+            after("cleanclip", 0.1, 0.2),
+        ],
+    ],
+)
+def test_both_must_be_planted_and_met_by_both_repairs(rows) -> None:
+    assert judge("badclip_outlives_repairs", *rows).verdict == "not tested here"

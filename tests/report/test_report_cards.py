@@ -17,7 +17,7 @@ def test_a_line_per_cell_sorted_with_the_md5_of_every_file(tree) -> None:
     assert card["key"] == "key of poison/scenes/badnet/seed0"
     assert card["md5"] == {
         name: hashlib.md5((folder / name).read_bytes()).hexdigest()
-        for name in ("card.json", "overlay.parquet")
+        for name in ("card.json", "overlay.parquet", "triggers.json")
     }
 
 

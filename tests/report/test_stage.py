@@ -17,10 +17,10 @@ def both_kinds(*names: str) -> set[str]:
     return {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
 
 
-TABLES = {"cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv"}
+TABLES = {"cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "verdicts.csv"}
 TABLES |= {"beliefs.json", "claims.json", "metrics.json"}
 PROOFS = {"cards.jsonl", "code.json", "index.html"}
-FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
+FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
 OUTPUTS = TABLES | PROOFS | both_kinds(*FIGURES)
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 FILES = {
     "download": ["train.parquet", "trusted.parquet", "val.parquet", "test.parquet", "classes.json"],
-    "poison": ["overlay.parquet", "trigger.safetensors", "preview.png"],
+    "poison": ["overlay.parquet", "trigger.safetensors", "triggers.json", "preview.png"],
     "pretrain": ["model.safetensors", "early.safetensors", "open_clip_config.json", "curve.csv"],
     "detect": ["scores.parquet"],
     "unlearn": [
@@ -32,12 +32,12 @@ FILES = {
     ],
     "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
     "evaluate": ["metrics.json"],
-    "report": ["cells.csv", "table.csv", "table.md", "detectors.csv", "verdicts.csv"]
+    "report": ["cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "verdicts.csv"]
     + ["beliefs.json", "claims.json"]
     + ["metrics.json", "cards.jsonl", "code.json", "index.html"]
     + [
         f"{name}.{kind}"
-        for name in ("ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
+        for name in ("ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
         for kind in ("svg", "png")
     ],
 }
@@ -282,7 +282,7 @@ def extra(stage: str, name: str) -> str:
 def workflow_captions(root: Path) -> list[str]:
     folder = root / "workflow/report"
     folder.mkdir(exist_ok=True)
-    names = ("table", "ca_vs_asr", "detector_roc", "similarity", "gallery", "curves")
+    names = ("table", "ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
     return [f"{name}.rst" for name in names if not (folder / f"{name}.rst").exists()]
 
 

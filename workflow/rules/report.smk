@@ -7,6 +7,7 @@ FIGURES = {
     "detector_roc": "Detection",
     "similarity": "Detection",
     "gallery": "Attacks",
+    "persistence": "Comparison",
     "curves": "Training",
 }
 
@@ -19,6 +20,7 @@ rule report:
             "results/report/",
             "cells.csv",
             "table.csv",
+            "attacks.csv",
             "detectors.csv",
             "verdicts.csv",
             "beliefs.json",

@@ -27,6 +27,7 @@ from clipmend.report.removal import (
     survives_cleaning,
     survives_every_epoch,
 )
+from clipmend.report.resisting import outlives_repairs
 from clipmend.report.table import ATTACK, CLEAN
 
 _UBT = "ubt"
@@ -79,4 +80,5 @@ JUDGES: dict[str, Judge] = {
     "pud_identifies_poison": identifies_poison,
     "pud_beats_repairs": beats_repairs,
     "pud_beats_filters": beats_filters,
+    "badclip_outlives_repairs": outlives_repairs,
 }

@@ -94,7 +94,7 @@ def look(method: str) -> Look:
 
 def attack_look(attack: str) -> AttackLook:
     """Return the attack's look; its variants share it."""
-    root = base(attack)
+    root = base(attack).partition(".")[0]  # of an attack of several triggers, one of them
     return AttackLook(*(_ATTACKS.get(root) or _OTHER_ATTACKS[_draw(root, len(_OTHER_ATTACKS))]))
 
 

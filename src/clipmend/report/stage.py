@@ -7,7 +7,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from clipmend.job import Input, Job
-from clipmend.report import belief, ca_vs_asr, curves, detector_roc, gallery, similarity
+from clipmend.report import (
+    belief,
+    ca_vs_asr,
+    curves,
+    detector_roc,
+    gallery,
+    persistence,
+    similarity,
+)
+from clipmend.report.attacks import attack_definitions, attacks_table, printed_attacks
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
@@ -47,6 +56,7 @@ _DOWNLOADS = (
     "cells.csv",
     "table.csv",
     "table.md",
+    "attacks.csv",
     "detectors.csv",
     "verdicts.csv",
     "beliefs.json",
@@ -63,14 +73,15 @@ def run(job: Job) -> None:
     """Gather every cell into tables, figures and a page.
 
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
-    ``table.md``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``, ``claims.json``,
-    ``metrics.json``, ``cards.jsonl``, ``code.json``, five figures as SVG and PNG, one more for
-    each victim below ``beliefs/``, what ``swept`` writes, and ``index.html``.
+    ``table.md``, ``attacks.csv``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``,
+    ``claims.json``, ``metrics.json``, ``cards.jsonl``, ``code.json``, six figures as SVG and PNG,
+    one more for each victim below ``beliefs/``, what ``swept`` writes, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
     cells = cells_table(job.inputs)
     table = means_table(cells, confidence)
+    attacks = attacks_table(job.inputs)
     unlearned = unlearned_cells(job.inputs, controls_of(cells))
     scored = scored_pairs(job.inputs, unlearned)
     drawn = curves.read_curves(job.inputs)
@@ -81,9 +92,9 @@ def run(job: Job) -> None:
     sweep = swept(job.inputs, job.out)
     tables = Tables(cells, judged, sweep.table)
     claimed = judged_claims(tables, scales(job.inputs), confidence)
-    definitions = definitions_of(evaluated)
+    definitions = definitions_of(evaluated) | attack_definitions(job.inputs)
     content = Content(
-        sections=_sections(cells, table, confidence),
+        sections=_sections(cells, table, attacks, confidence),
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
         notes=_notes(cells, definitions, confidence),
@@ -92,7 +103,7 @@ def run(job: Job) -> None:
         believed_caption=belief.CAPTION,
         claims=printed_claims(claimed),
         judging=how_judged(),
-        figures=[*_figures(job, cells, scored, drawn, sweep.variants), *sweep.figures],
+        figures=[*_figures(job, cells, table, scored, drawn, sweep.variants), *sweep.figures],
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
         downloads=(*_DOWNLOADS, *sweep.downloads),
         swept=sweep.tables,
@@ -100,6 +111,7 @@ def run(job: Job) -> None:
     )
     _write(cells, job.out / "cells.csv")
     _write(table, job.out / "table.csv")
+    _write(attacks, job.out / "attacks.csv")
     _write(judged, job.out / "detectors.csv")
     _write(verdicted, job.out / "verdicts.csv")
     text = markdown(content.sections, content.notes)
@@ -112,7 +124,9 @@ def run(job: Job) -> None:
     write_page(content, job.out / "index.html")
 
 
-def _sections(cells: pd.DataFrame, table: pd.DataFrame, confidence: float) -> list[Section]:
+def _sections(
+    cells: pd.DataFrame, table: pd.DataFrame, attacks: pd.DataFrame, confidence: float
+) -> list[Section]:
     return [
         Section(
             "table",
@@ -123,6 +137,11 @@ def _sections(cells: pd.DataFrame, table: pd.DataFrame, confidence: float) -> li
             "changes",
             "Change against `none` on the same victims, in percentage points",
             changes(cells),
+        ),
+        Section(
+            "attacks",
+            "Attacks, and what they do undefended",
+            printed_attacks(attacks, table),
         ),
         Section("defences", "Defences side by side, in percent", side_by_side(table)),
         Section(
@@ -153,6 +172,7 @@ def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:
 def _figures(
     job: Job,
     cells: pd.DataFrame,
+    table: pd.DataFrame,
     scored: Sequence[Scored],
     drawn: Sequence[curves.Curve],
     elsewhere: frozenset[str],
@@ -180,6 +200,11 @@ def _figures(
             "Attack gallery",
             gallery.CAPTION,
             lambda: gallery.draw_gallery(gallery.examples(job.inputs, count)),
+        ),
+        "persistence": (
+            "What repairs leave of attacks",
+            persistence.CAPTION,
+            lambda: persistence.draw_persistence(table[~table["method"].isin(elsewhere)]),
         ),
         "curves": (
             "Curves",

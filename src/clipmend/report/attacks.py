@@ -1,0 +1,147 @@
+"""``attacks.csv``: what each attack plants, how visible it is, and what it does undefended."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from clipmend.job import Input
+from clipmend.report.cells import groups, records
+from clipmend.report.order import (
+    UNDEFENDED,
+    UNPOISONED,
+    attack_order,
+    inputs_of,
+    is_poisoned,
+    objective_order,
+)
+from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, with_interval
+
+COLUMNS = (
+    "corpus",
+    "attack",
+    "trigger",
+    "seed",
+    "target",
+    "text",
+    "poisons",
+    "poison_rate",
+    "psnr",
+    "ssim",
+    "changed",
+    "n_measured",
+    "sha256",
+)
+_HEADER = ("trigger", "target", "poisons", "rate %", "PSNR dB", "SSIM", "pixels changed %")
+_NONE = ""  # the trigger of a victim that saw no poison
+_KEYS = {f"{ATTACK}_image": "image alone", f"{ATTACK}_text": "text alone"}
+
+
+def attacks_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
+    """Return a row per trigger and seed. Reads ``triggers.json`` of ``poison``."""
+    found = [row for given in inputs_of(inputs, "poison") for row in _rows(given)]
+    found.sort(key=lambda row: (row["corpus"], attack_order(row["attack"]), row["seed"]))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def attack_definitions(inputs: Mapping[str, Input]) -> dict[str, str]:
+    """Return what the measures of visibility mean, in the words of the cells that took them."""
+    stated: dict[str, str] = {}
+    for given in inputs_of(inputs, "poison"):
+        stated |= _stated(given)["definitions"]
+    return stated
+
+
+def printed_attacks(attacks: pd.DataFrame, table: pd.DataFrame) -> list[Printed]:
+    """Return a printed table per corpus: a row per trigger, the undefended victims beside it.
+
+    Args:
+        table: ``table.csv``.
+    """
+    undefended = table[table["method"] == UNDEFENDED]
+    shown = attacks[attacks["attack"].map(is_poisoned).astype(bool)]
+    return [
+        _printed(str(corpus), group, undefended[undefended["corpus"] == corpus])
+        for (corpus,), group in groups(shown, "corpus")
+    ]
+
+
+def _rows(given: Input) -> Iterable[dict[str, Any]]:
+    _, corpus, attack, _ = given.cell.split("/")
+    for trigger in _stated(given)["triggers"]:
+        strength = trigger["strength"] or {}
+        yield {
+            "corpus": corpus,
+            "attack": attack,
+            "trigger": trigger["name"],
+            "seed": given.seed,
+            **{name: trigger[name] for name in ("target", "text", "poisons", "poison_rate")},
+            **{name: strength.get(name) for name in ("psnr", "ssim", "changed")},
+            "n_measured": strength.get("n"),
+            "sha256": trigger["sha256"],
+        }
+
+
+def _stated(given: Input) -> dict[str, Any]:
+    stated: dict[str, Any] = json.loads((given.folder / "triggers.json").read_text("utf-8"))
+    return stated
+
+
+def _printed(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Printed:
+    objectives = sorted(set(undefended["objective"]), key=objective_order)
+    keys = [key for key in _KEYS if key in undefended and undefended[key].notna().any()]
+    at = {(row["trigger"], row["objective"]): row for row in _own(undefended)}
+
+    def measured(trigger: str) -> Iterator[Entry]:
+        for objective in objectives:
+            yield from _measured(at.get((trigger, objective)), keys)
+
+    rows = [
+        (*_planted(str(trigger), group), *measured(str(trigger)))
+        for trigger, group in attacks.groupby("trigger", sort=False)
+    ]
+    if any(trigger == _NONE for trigger, _ in at):
+        nothing = (Entry(UNPOISONED), Entry(""), Entry("0"), *[Entry("")] * 4)
+        rows.insert(0, (*nothing, *measured(_NONE)))
+    return Printed(corpus, (*_HEADER, *_headings(objectives, keys)), tuple(rows))
+
+
+def _headings(objectives: Iterable[str], keys: Iterable[str]) -> list[str]:
+    metrics = ["CA", "ASR", *(f"ASR, {_KEYS[key]}" for key in keys)]
+    return [f"{objective} {metric}" for objective in objectives for metric in metrics]
+
+
+def _own(undefended: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return poisoned victims under their triggers; unpoisoned ones once, under none."""
+    poisoned = undefended["attack"].map(is_poisoned)
+    clean = undefended[~poisoned].drop_duplicates(["objective"])
+    blanked = [row | {"trigger": _NONE} for row in records(clean)]
+    return [*records(undefended[poisoned]), *blanked]
+
+
+def _measured(row: Mapping[str, Any] | None, keys: Iterable[str]) -> list[Entry]:
+    metrics = [CLEAN, ATTACK, *keys]
+    if row is None:
+        return [Entry("") for _ in metrics]
+    if row["trigger"] == _NONE:
+        return [Entry(with_interval(row, CLEAN)), *[Entry("") for _ in metrics[1:]]]
+    return [
+        Entry(with_interval(row, metric) if row.get(metric) is not None else "")
+        for metric in metrics
+    ]
+
+
+def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:
+    """Return what is planted, in the mean over seeds."""
+    target, text = seeds["target"].iloc[0], seeds["text"].iloc[0]
+    named = target if pd.isna(text) else f"{target}, `{text}`"
+    return (
+        Entry(trigger),
+        Entry(named),
+        Entry(f"{seeds['poisons'].mean():g}"),
+        Entry(f"{100 * seeds['poison_rate'].mean():.2f}"),
+        Entry(f"{seeds['psnr'].mean():.1f}"),
+        Entry(f"{seeds['ssim'].mean():.3f}"),
+        Entry(f"{100 * seeds['changed'].mean():.1f}"),
+    )
