@@ -55,7 +55,7 @@ class PUD:
 
     detector: str = "pud"
     suspect_share: PositiveFraction = 0.01
-    kept_share: PositiveFraction = 0.5
+    kept_share: PositiveFraction = 0.6
     suspect_batch_size: Count = 16
     push_weight: NonNegative = 1.0
     margin: Fraction = 0.0
@@ -66,7 +66,7 @@ class PUD:
     epsilon: Positive = 2.0
     steps: Count = 3
     unlearning_epochs: Natural = 3
-    epochs: Count = 6
+    epochs: Count = 5
     batch_size: Count = 128
     lr: Positive = 1e-2
     frozen_statistics: bool = False
