@@ -60,7 +60,13 @@ def _draw(panel: Axes, grid: pd.DataFrame) -> None:
             panel.text(
                 column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, size=7
             )
-    panel.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
+    panel.set_xticks(
+        range(len(grid.columns)),
+        list(grid.columns),
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
     panel.set_yticks(range(len(grid.index)), list(grid.index))
     panel.grid(visible=False)
     panel.tick_params(length=0)
