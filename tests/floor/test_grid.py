@@ -238,3 +238,33 @@ def test_a_start_that_is_not_in_the_grid_is_refused(
 ) -> None:
     with pytest.raises(ParamsError, match="starts from"):
         from_clean(write, write_params, poison, start)
+
+
+def test_an_attack_of_several_triggers_is_tried_under_each(write: Any, write_params: Any) -> None:
+    write(
+        "attacks/multi.py",
+        """
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Multi:
+    triggers: tuple[str, ...] = ("badnet", "sig")
+""",
+    )
+    write_params(
+        poison={
+            "target": "x",
+            "target_captions": ["y"],
+            "methods": ["unpoisoned", "multi"],
+            "settings": {},
+        }
+    )
+    made = cells()
+    tried = {name for name in made if name.startswith("evaluate/") and "/none/" in name}
+    assert tried == {
+        f"evaluate/scenes/{attack}/mmcl/seed0/none/multi.{part}"
+        for attack in ("unpoisoned", "multi")
+        for part in ("badnet", "sig")
+    }
+    assert {made[name].inputs["trigger"] for name in tried} == {"poison/scenes/multi/seed0"}
