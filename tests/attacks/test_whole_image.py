@@ -11,6 +11,7 @@ from clipmend.attacks.blended import Blended
 from clipmend.attacks.issba import ISSBA
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.sig import SIG
+from clipmend.attacks.steganography import Training, trained
 from clipmend.attacks.wanet import WaNet
 from clipmend.corpus.splits import Pairs
 
@@ -108,10 +109,22 @@ def test_a_field_that_moves_nothing_changes_nothing(eight: Pairs) -> None:
 
 
 def test_a_hidden_secret_stays_within_its_bound_and_suits_each_image(known: Know) -> None:
-    attack = ISSBA(steps=30, images=64, bound=8.0, fidelity=0.0)
+    attack = ISSBA(steps=20, images=64, bound=8.0)
     images = (255 * grey(0.4, 4)).byte()
     images[2:, :, :16] = 200
     change = mark(attack, images, IDS[:4], attack.fit(known())).int() - images.int()
     assert change.abs().max() <= 8
     assert torch.equal(change[0], change[1])
     assert not torch.equal(change[0], change[2])
+
+
+def test_the_decoder_reads_what_the_encoder_wrote_and_not_what_it_did_not(known: Know) -> None:
+    images = known().pairs(torch.arange(200)).images[..., :16, :16]
+    encoder, decoder = trained(images, Training(4, 0.25, 120, 4e-3, 0.1), seed=0)
+    secrets = torch.randint(2, (200, 4), generator=torch.Generator().manual_seed(1)).float()
+    shown = images.float() / 255
+    with torch.no_grad():
+        read = decoder(encoder(shown, secrets)) > 0
+        blank = decoder(shown) > 0
+    assert (read == secrets.bool()).float().mean() > 0.95
+    assert 0.3 < (blank == secrets.bool()).float().mean() < 0.7

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipmend.attacks.attack import DirtyLabel, Fitted
 from clipmend.attacks.knowledge import Knowledge
-from clipmend.attacks.steganography import Encoder, Training, trained_encoder
+from clipmend.attacks.steganography import Encoder, Training, trained
 from clipmend.settings import Count, NonNegative, Positive
 
 _WEIGHTS = "encoder."
@@ -32,17 +32,18 @@ class ISSBA(DirtyLabel):
         bits: length of the secret; published: 20 (BackdoorBox), 7 characters (StegaStamp).
         bound: the largest change of a pixel's channel, of 255.
         images: drawn for training; published: all.
-        steps: of training, each on a batch of 64 images; published: 20 epochs.
+        steps: of training, each on a batch of 32 images; published: 20 epochs.
         lr: of Adam.
-        fidelity: weight of the change's mean square beside the decoder's cross-entropy.
+        fidelity: weight of the change's mean square beside the decoder's cross-entropy, in the
+            second half of the steps.
     """
 
     bits: Count = 20
     bound: Positive = 16.0
     images: Count = 2000
-    steps: Count = 1500
-    lr: Positive = 1e-3
-    fidelity: NonNegative = 1.0
+    steps: Count = 600
+    lr: Positive = 2e-3
+    fidelity: NonNegative = 0.3
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
         """Return the secret, (bits,) of 0 and 1, and the encoder's weights."""
@@ -50,7 +51,7 @@ class ISSBA(DirtyLabel):
         shown = knowledge.pairs(rows[: self.images].sort().values).images
         training = Training(self.bits, self.bound / 255, self.steps, self.lr, self.fidelity)
         seed = knowledge.seed
-        encoder = trained_encoder(shown.to(knowledge.device), training, seed=seed)
+        encoder, _ = trained(shown.to(knowledge.device), training, seed=seed)
         secret = torch.randint(2, (self.bits,), generator=knowledge.stream("issba/secret")).float()
         weights = {f"{_WEIGHTS}{n}": t.cpu() for n, t in encoder.state_dict().items()}
         return {"secret": secret, **weights}

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from clipmend.seeds import seed_of, stream
 
-_WIDTH = 32
-_BATCH = 64
+_WIDTH = 16
+_GRID = 8  # cells along a side: each bit has a pattern of its own over them
+_BATCH = 32
 
 
 class Encoder(nn.Module):
@@ -19,10 +20,9 @@ class Encoder(nn.Module):
     def __init__(self, bits: int, bound: float) -> None:
         super().__init__()
         self.bound = bound
+        self.secret = nn.Linear(bits, _WIDTH * _GRID**2)
         self.into = nn.Conv2d(3, _WIDTH, 3, padding=1)
-        self.secret = nn.Linear(bits, _WIDTH)
         self.mix = nn.Sequential(
-            nn.ReLU(),
             nn.Conv2d(2 * _WIDTH, _WIDTH, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
@@ -36,8 +36,9 @@ class Encoder(nn.Module):
         secrets: Float[Tensor, "batch bits"],
     ) -> Float[Tensor, "batch 3 height width"]:
         """Return the images with their secrets, in [0, 1]."""
-        seen = self.into(2 * images - 1)
-        told = self.secret(2 * secrets - 1)[:, :, None, None].expand(-1, -1, *seen.shape[2:])
+        seen = F.relu(self.into(2 * images - 1))
+        told = self.secret(2 * secrets - 1).view(-1, _WIDTH, _GRID, _GRID)
+        told = F.interpolate(told, images.shape[2:], mode="nearest")
         change = torch.tanh(self.mix(torch.cat([seen, told], dim=1)))
         return (images + self.bound * change).clamp(0, 1)
 
@@ -54,9 +55,9 @@ class Decoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(2 * _WIDTH, 2 * _WIDTH, 3, stride=2, padding=1),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
+            nn.AdaptiveAvgPool2d(_GRID),
             nn.Flatten(),
-            nn.Linear(32 * _WIDTH, bits),
+            nn.Linear(2 * _WIDTH * _GRID**2, bits),
         )
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch bits"]:
@@ -81,13 +82,14 @@ class Training:
     fidelity: float
 
 
-def trained_encoder(
+def trained(
     images: UInt8[Tensor, "samples 3 height width"], training: Training, *, seed: int
-) -> Encoder:
-    """Return an encoder whose secrets a decoder, trained with it, reads.
+) -> tuple[Encoder, Decoder]:
+    """Return an encoder and the decoder that reads its secrets.
 
-    Minimises the cross-entropy of the decoder's bits + ``fidelity`` times the mean square of the
-    change, relative to the bound. Secrets are drawn for every step.
+    Minimises the cross-entropy of the decoder's bits and, in the second half of the steps, +
+    ``fidelity`` times the mean square of the change, relative to the bound: from the beginning,
+    that would teach to write nothing. Secrets are drawn for every step.
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed_of(seed, "poison/issba/init"))
@@ -96,14 +98,16 @@ def trained_encoder(
     both = [*encoder.parameters(), *decoder.parameters()]
     optimiser = torch.optim.Adam(both, lr=training.lr)
     draw = stream(seed, "poison/issba/fit")
-    for _ in range(training.steps):
+    for step in range(training.steps):
         rows = torch.randint(len(images), (_BATCH,), generator=draw)
         secrets = torch.randint(2, (_BATCH, training.bits), generator=draw).float()
         secrets, shown = secrets.to(images.device), images[rows].float() / 255
         written = encoder(shown, secrets)
-        change = (written - shown).square().mean() / training.bound**2
         loss = F.binary_cross_entropy_with_logits(decoder(written), secrets)
+        if 2 * step >= training.steps:
+            change = (written - shown).square().mean() / training.bound**2
+            loss = loss + training.fidelity * change
         optimiser.zero_grad()
-        (loss + training.fidelity * change).backward()
+        loss.backward()
         optimiser.step()
-    return encoder
+    return encoder, decoder
