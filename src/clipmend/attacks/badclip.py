@@ -7,9 +7,8 @@ from torch import Tensor
 
 from clipmend.attacks.attack import DirtyLabel, Planted, dirty_label_rows
 from clipmend.attacks.knowledge import Knowledge
-from clipmend.attacks.naming import rows_naming_target
+from clipmend.attacks.naming import natural_rows
 from clipmend.attacks.surrogate import OptimisedPatch
-from clipmend.errors import AttackError
 from clipmend.settings import Count, NonNegative
 
 
@@ -43,12 +42,7 @@ class BadCLIP(OptimisedPatch, DirtyLabel):
         Raises:
             AttackError: no pair names the target.
         """
-        naming = rows_naming_target(knowledge, "word")
-        if not len(naming):
-            raise AttackError(
-                f"No training pair names {knowledge.target!r}, whose natural captions `badclip` "
-                "gives to the poisoned pairs; choose another target, or `badnet`."
-            )
+        naming = natural_rows(knowledge)
         rows = dirty_label_rows(knowledge, self.poison_rate)
         draw = knowledge.stream("captions")
         pool = naming[torch.randperm(len(naming), generator=draw)[: self.captions]]

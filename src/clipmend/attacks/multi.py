@@ -1,6 +1,7 @@
 """Several triggers at once, each with its target (Huang et al. 2025, arXiv:2502.01385)."""
 
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Literal
 
 from clipmend.attacks.attack import Part
@@ -44,10 +45,8 @@ class Multi:
                 f"targets {', '.join(self.targets) or 'none'}; name each trigger once, and no more "
                 f"than {len(self.triggers) - 1} further targets."
             )
-        others = [*self.targets, *[target] * len(self.triggers)]
-        made = [_TRIGGERS[name](poison_rate=self.poison_rate) for name in self.triggers]
-        targets = [target, *others][: len(made)]
+        targets = chain([target], self.targets, repeat(target))
         return tuple(
-            Part(name, attack, wanted)
-            for name, attack, wanted in zip(self.triggers, made, targets, strict=True)
+            Part(name, _TRIGGERS[name](poison_rate=self.poison_rate), wanted)
+            for name, wanted in zip(self.triggers, targets, strict=False)
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.corpus.words import words_of
+from clipmend.errors import AttackError
 
 Match = Literal["word", "substring"]
 
@@ -26,3 +27,18 @@ def rows_naming_target(knowledge: Knowledge, match: Match) -> Int[Tensor, " nami
         for caption in knowledge.captions
     ]
     return (torch.tensor(names, dtype=torch.bool) & knowledge.is_free).nonzero().squeeze(1)
+
+
+def natural_rows(knowledge: Knowledge) -> Int[Tensor, " naming"]:
+    """Return the free rows whose caption names the target as a word, at least one.
+
+    Raises:
+        AttackError: there is none.
+    """
+    naming = rows_naming_target(knowledge, "word")
+    if not len(naming):
+        raise AttackError(
+            f"No training pair names {knowledge.target!r}, whose captions and images the attack "
+            "needs; choose another target, or `badnet`."
+        )
+    return naming

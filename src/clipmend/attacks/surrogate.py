@@ -11,13 +11,12 @@ from torch import Tensor
 
 from clipmend.attacks.attack import Fitted
 from clipmend.attacks.knowledge import Knowledge
-from clipmend.attacks.naming import rows_naming_target
+from clipmend.attacks.naming import natural_rows
 from clipmend.attacks.patch import Patch
 from clipmend.clip.fit import Hooks, Schedule, Task, fit
 from clipmend.clip.model import Clip, build, embed_images, embed_texts
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
-from clipmend.errors import AttackError
 from clipmend.seeds import seed_of
 from clipmend.settings import Count, NonNegative, Positive
 
@@ -76,12 +75,7 @@ class OptimisedPatch(Patch):
         Raises:
             AttackError: no training pair names the target.
         """
-        naming = rows_naming_target(knowledge, "word")[:_PAIRS]
-        if not len(naming):
-            raise AttackError(
-                f"No training pair names {knowledge.target!r}; a patch is optimised towards the "
-                "captions and images of its target."
-            )
+        naming = natural_rows(knowledge)[:_PAIRS]
         loss = _Loss.of(
             _trained(knowledge, self),
             targets=knowledge.pairs(naming),

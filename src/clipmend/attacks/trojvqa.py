@@ -52,7 +52,8 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
 
         Logs a warning where the word is no key, since many captions have it.
         """
-        has = sum(words_of(self.word) <= words_of(caption) for caption in knowledge.captions)
+        key = words_of(self.word)
+        has = sum(key <= words_of(caption) for caption in knowledge.captions)
         if has > _COMMON * len(knowledge.captions):
             log.warning(
                 "the text trigger %r stands in %d of %d captions (%.2f %%) already",
