@@ -92,7 +92,7 @@ def test_each_of_several_triggers_is_measured_against_its_target(
     for trigger, target in (("multi.badnet", "banana"), ("multi.sig", "car")):
         found = measured(world, corpus, several, trigger)
         assert found["trigger"] == trigger
-        assert found["attack"] == "multi"
+        assert (found["attack"], found["target"]) == ("multi", target)
         assert found["attack_success_rate"]["n"] == sum(label != target for label in test)
 
 

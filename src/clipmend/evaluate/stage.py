@@ -32,7 +32,7 @@ def run(job: Job) -> None:
     bench = _bench(job)
     measured = _rates(bench) | _robustness(bench, job)
     stated = {
-        **_identity(job),
+        **_identity(job, bench.target),
         **{name: one.number.as_dict() for name, one in measured.items()},
         "definitions": {name: one.meaning for name, one in measured.items()},
     }
@@ -55,6 +55,7 @@ class _Bench:
     classes: Float[Tensor, "classes dim"]
     triggered_classes: Float[Tensor, "classes dim"]
     has_text: bool
+    target: str
     target_label: int
     confidence: float
 
@@ -73,6 +74,7 @@ def _bench(job: Job) -> _Bench:
         classes=class_embeds(model, vocabulary),
         triggered_classes=class_embeds(model, trigger.vocabulary(vocabulary)),
         has_text=trigger.vocabulary(vocabulary) != vocabulary,
+        target=trigger.target,
         target_label=vocabulary.label_of(trigger.target),
         confidence=job.shared["confidence"],
     )
@@ -142,7 +144,7 @@ def _robustness(bench: _Bench, job: Job) -> dict[str, Measured]:
     return measured
 
 
-def _identity(job: Job) -> dict[str, Any]:
+def _identity(job: Job, target: str) -> dict[str, Any]:
     _, corpus, attack, objective, _, method, trigger = job.cell.split("/")
     model = job.inputs["model"]
     return {
@@ -154,7 +156,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "stage": model.stage,
         "method": method,
         **_facts(model),
-        "target": job.inputs["trigger"].shared["target"],
+        "target": target,
     }
 
 
