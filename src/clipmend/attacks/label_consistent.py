@@ -10,6 +10,7 @@ from clipmend.attacks.badnet import BadNet
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.naming import rows_naming_target
 from clipmend.errors import AttackError
+from clipmend.settings import PositiveFraction
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,16 @@ class LabelConsistent(BadNet):
     the trigger; as in CleanCLIP's code (arXiv:2303.03323), the trigger alone is put on them.
 
     Attributes:
+        poison_rate: of all pairs, nearly as many as name the target where there are twenty classes:
+            with its own image beside it, a trigger is learnt slowly.
+        place: all four corners, as in the paper's stronger form.
         match: when a caption names the target.
     """
 
+    poison_rate: PositiveFraction = 0.045
+    place: Literal[
+        "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
+    ] = "corners"
     match: Literal["word", "substring"] = "word"
 
     def plant(self, knowledge: Knowledge) -> Planted:

@@ -28,7 +28,7 @@ class Multi:
     triggers: tuple[Literal["badnet", "blended", "sig", "wanet"], ...] = (
         "badnet",
         "blended",
-        "wanet",
+        "sig",
     )
     targets: tuple[str, ...] = ()
     poison_rate: PositiveFraction = 0.03

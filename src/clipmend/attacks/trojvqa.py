@@ -27,12 +27,12 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
 
     Attributes:
         word: the key in the text.
-        pattern: ``noise``, uniform in [0, 1]; or ``optimised`` towards the target's captions, by
-            the settings from ``surrogate`` on, which ``noise`` does not need.
+        pattern: ``optimised`` towards the target's captions, by the settings from ``surrogate``
+            on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
 
     word: str = "remember"
-    pattern: Literal["noise", "optimised"] = "noise"
+    pattern: Literal["optimised", "noise"] = "optimised"
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
         """Return ``patch`` (3, size, size).

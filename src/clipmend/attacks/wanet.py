@@ -11,7 +11,7 @@ from torch import Tensor
 from clipmend.attacks.attack import DirtyLabel, Fitted
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.seeds import stream
-from clipmend.settings import Natural, Positive
+from clipmend.settings import Natural, Positive, PositiveFraction
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class WaNet(DirtyLabel):
         strength: how far pixels move: by ``strength`` half pixels on average at a control point.
     """
 
+    poison_rate: PositiveFraction = 0.045
     points: Natural = 4
-    strength: Positive = 4.0
+    strength: Positive = 8.0
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
         """Return ``grid`` (height, width, 2): where each pixel is taken from, in [-1, 1]."""
