@@ -125,7 +125,8 @@ def test_the_preset_full_repairs_no_model_that_was_defended_in_training(join) ->
     span = join.spanned(grid.cells(params.load(PRESET.with_name("full.yaml")), Index()))
     defended = [one for one in span if one["objective"] in ("roclip", "safeclip", "siglip")]
     assert {one["method"] for one in defended} == {"none"}
-    assert len(defended) == 3 * 3 * 4  # an unpoisoned victim is tried under both triggers
+    # An unpoisoned victim is tried under every trigger, three of `multi`'s among them.
+    assert len(defended) == 3 * 3 * (11 + 2)
 
 
 @pytest.mark.parametrize("what", ["code", "settings", "shared"])
