@@ -8,7 +8,7 @@ SMOKE := .clipmend/smoke
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CORES ?= all
 
-.PHONY: all test setup smoke format check readme
+.PHONY: all test setup smoke slurm-smoke format check readme
 
 ## all: from nothing to the comparison table in results/report
 all: setup
@@ -29,6 +29,11 @@ smoke: setup
 	cp params/smoke.yaml $(SMOKE)/params.yaml
 	cd $(SMOKE) && $(RUN) snakemake --cores $(CORES) all
 	cat $(SMOKE)/results/report/table.md
+
+## slurm-smoke: the same through a Slurm of one node on loopback (root; Debian's packages)
+slurm-smoke: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[slurm]'
+	$(RUN) scripts/slurm_smoke.sh
 
 ## format: rewrite the sources in the house style
 format: setup
