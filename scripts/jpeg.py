@@ -10,9 +10,9 @@ import argparse
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
@@ -22,9 +22,10 @@ from clipmend import plan
 from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
 from clipmend.clip.model import load
 from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.images import decode_all
 from clipmend.corpus.splits import Pairs, Vocabulary, load_split, read_vocabulary
-from clipmend.grid import UNPOISONED, Cell
-from clipmend.job import Input
+from clipmend.grid import UNPOISONED
+from clipmend.job import Input, input_of
 from clipmend.measure.metrics import attack_success_rate
 from clipmend.store import RESULTS
 
@@ -50,13 +51,14 @@ class Survival:
 
 def compressed(images: Images, quality: int) -> Images:
     """Return the images after JPEG, as Pillow writes it by default: colour at half resolution."""
-    return torch.stack([_round_trip(image, quality) for image in images])
+    encoded = ((str(row), _jpeg(image, quality)) for row, image in enumerate(images))
+    return decode_all(encoded, len(images), images.shape[-1])
 
 
-def _round_trip(image: UInt8[Tensor, "3 height width"], quality: int) -> Tensor:
+def _jpeg(image: UInt8[Tensor, "3 height width"], quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(buffer)).transpose(2, 0, 1).copy())
+    return buffer.getvalue()
 
 
 def left(before: tuple[Images, Images], after: tuple[Images, Images]) -> float:
@@ -66,17 +68,35 @@ def left(before: tuple[Images, Images], after: tuple[Images, Images]) -> float:
     return float(((wanted * found).sum(dim=1) / wanted.square().sum(dim=1)).mean())
 
 
-def survival(
-    victim: Input, trigger: Trigger, val: Pairs, vocabulary: Vocabulary, qualities: Sequence[int]
-) -> Survival:
+@dataclass(frozen=True)
+class Bench:
+    """What all victims of a corpus are measured on.
+
+    Attributes:
+        compressed: the images of ``val`` by quality.
+    """
+
+    val: Pairs
+    vocabulary: Vocabulary
+    compressed: Mapping[int, Images]
+
+    @classmethod
+    def of(cls, corpus: Path, qualities: Sequence[int]) -> "Bench":
+        """Read a corpus, and compress its images once for all victims."""
+        val = load_split(corpus, "val")
+        clean = {quality: compressed(val.images, quality) for quality in qualities}
+        return cls(val, read_vocabulary(corpus), clean)
+
+
+def survival(victim: Input, trigger: Trigger, bench: Bench) -> Survival:
     """Measure one trigger on the victim that was poisoned with it."""
+    val, vocabulary = bench.val, bench.vocabulary
     model = load(victim.folder).narrow(prompts_under([trigger], vocabulary))
     classes = class_embeds(model, trigger.vocabulary(vocabulary))
     target = vocabulary.label_of(trigger.target)
     marked = trigger(val.images, val.ids)
-    after = {quality: compressed(marked, quality) for quality in qualities}
-    clean = {quality: compressed(val.images, quality) for quality in qualities}
-    shown = {"ASR": marked} | {f"ASR at {quality}": after[quality] for quality in qualities}
+    after = {quality: compressed(marked, quality) for quality in bench.compressed}
+    shown = {"ASR": marked} | {f"ASR at {quality}": images for quality, images in after.items()}
     rates = {
         name: attack_success_rate(
             class_cosines(model, images, classes), val.label, target_label=target
@@ -87,7 +107,10 @@ def survival(
         trigger=trigger.name,
         objective=victim.method,
         n=rates["ASR"].n,
-        left={q: left((val.images, marked), (clean[q], after[q])) for q in qualities},
+        left={
+            quality: left((val.images, marked), (clean, after[quality]))
+            for quality, clean in bench.compressed.items()
+        },
         success={name: rate.value for name, rate in rates.items()},
     )
 
@@ -95,19 +118,13 @@ def survival(
 def survivals(qualities: Sequence[int]) -> Iterator[Survival]:
     """Measure every trigger of the run on each of its victims."""
     cells = plan.load().cells
+    bench = cache(lambda corpus: Bench.of(RESULTS / corpus, qualities))
     for victim in [cell for cell in cells.values() if cell.stage == "pretrain"]:
         poison = cells[victim.inputs["poison"]]
         if poison.method == UNPOISONED:
             continue
-        corpus = RESULTS / victim.inputs["corpus"]
-        val, vocabulary = load_split(corpus, "val"), read_vocabulary(corpus)
-        for trigger in read_triggers(_input(poison)):
-            yield survival(_input(victim), trigger, val, vocabulary, qualities)
-
-
-def _input(cell: Cell) -> Input:
-    folder: Path = RESULTS / cell.name
-    return Input(cell.name, folder, cell.stage, cell.method, cell.seed, cell.settings, cell.shared)
+        for trigger in read_triggers(input_of(poison)):
+            yield survival(input_of(victim), trigger, bench(victim.inputs["corpus"]))
 
 
 PAGE = """\

@@ -71,10 +71,12 @@ start_slurm() {
 }
 
 stop_all() {
-	for daemon in slurmd slurmctld; do
-		[[ ! -f $state/$daemon.pid ]] || kill "$(cat "$state/$daemon.pid")" || true
-	done
-	[[ -z ${configured:-} ]] || rm -f "$conf"
+	if [[ -n ${configured:-} ]]; then # else the pids are those of an earlier run
+		for daemon in slurmd slurmctld; do
+			[[ ! -f $state/$daemon.pid ]] || kill "$(cat "$state/$daemon.pid")" || true
+		done
+		rm -f "$conf"
+	fi
 	[[ -z ${stop_munge:-} ]] || pkill -u munge munged || true
 }
 

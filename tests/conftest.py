@@ -1,15 +1,19 @@
 """A world small enough to train in a second: a drawn corpus, an attack, a victim."""
 
-from collections.abc import Mapping
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from clipmend.job import Input, Job
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
 WATCHED = {"watched_epochs": 10, "watched_images": 64}
@@ -54,6 +58,26 @@ class World:
         )
         import_module(f"clipmend.{stage}.stage").run(job)
         return Input(cell, folder, stage, method, seed, settings, shared)
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Callable[[str], ModuleType]]:
+    """Return what imports a file of ``scripts/`` by its name."""
+    loaded: list[str] = []
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # a dataclass looks its module up
+        loaded.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

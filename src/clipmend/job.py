@@ -118,7 +118,7 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
-    inputs = {role: _input(planned[name]) for role, name in cell.inputs.items()}
+    inputs = {role: input_of(planned[name]) for role, name in cell.inputs.items()}
     device = device_of(planned.device)
     stage.run(
         Job(
@@ -185,7 +185,8 @@ def _check_files(cell: Cell, index: Index) -> None:
             )
 
 
-def _input(cell: Cell) -> Input:
+def input_of(cell: Cell) -> Input:
+    """Return a finished cell of the plan as those that read it see it."""
     return Input(
         cell=cell.name,
         folder=RESULTS / cell.name,

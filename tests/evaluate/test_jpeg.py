@@ -1,29 +1,18 @@
 """scripts/jpeg.py measures what JPEG leaves of a trigger."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
 
 from clipmend.attacks.trigger import read_triggers
-from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.job import Input
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "jpeg.py"
 
 
 @pytest.fixture(scope="module")
-def jpeg() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("jpeg", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["jpeg"] = module
-    spec.loader.exec_module(module)
-    return module
+def jpeg(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("jpeg")
 
 
 def test_all_is_left_of_a_change_that_stays_and_nothing_of_one_that_goes(jpeg: ModuleType) -> None:
@@ -51,9 +40,10 @@ def test_a_smooth_change_outlives_what_a_fine_one_does_not(jpeg: ModuleType) -> 
 def test_a_victim_is_measured_at_every_quality(
     jpeg: ModuleType, corpus: Input, poison: Input, victim: Input
 ) -> None:
-    val, vocabulary = load_split(corpus.folder, "val"), read_vocabulary(corpus.folder)
+    bench = jpeg.Bench.of(corpus.folder, [90, 10])
+    val, vocabulary = bench.val, bench.vocabulary
     (trigger,) = read_triggers(poison)
-    found = jpeg.survival(victim, trigger, val, vocabulary, [90, 10])
+    found = jpeg.survival(victim, trigger, bench)
     assert list(found.success) == ["ASR", "ASR at 90", "ASR at 10"]
     assert found.n == int((val.label != vocabulary.label_of("banana")).sum())
     assert 0 < found.left[10] < found.left[90] < 1.1

@@ -1,13 +1,9 @@
 """scripts/cost.py adds up the jobs that only a repair needs."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "cost.py"
 VICTIM = "scenes/badnet/mmcl/seed0"
 INPUTS = {
     "download/scenes": [],
@@ -26,13 +22,8 @@ START = {"detect": 6.0, "unlearn": 5.0, "baselines": 10.0}
 
 
 @pytest.fixture(scope="module")
-def cost():
-    spec = importlib.util.spec_from_file_location("cost", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cost"] = module  # a dataclass looks its module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["cost"]
+def cost(script):
+    return script("cost")
 
 
 @pytest.fixture

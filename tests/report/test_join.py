@@ -1,8 +1,6 @@
 """scripts/join.py: parts become one table, gaps are called gaps, strangers are refused."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +15,8 @@ MMCL = "evaluate/scenes@smoke/badnet/mmcl/seed0"
 
 
 @pytest.fixture(scope="module")
-def join():
-    spec = importlib.util.spec_from_file_location("join", ROOT / "scripts" / "join.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["join"] = module  # a dataclass looks its module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["join"]
+def join(script):
+    return script("join")
 
 
 @pytest.fixture(scope="module")
