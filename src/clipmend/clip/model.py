@@ -126,7 +126,7 @@ class Clip(nn.Module):
         if self._narrowed is None or self._full_table is None:
             return embedding.weight.detach()
         table = self._full_table.clone()
-        table[self._narrowed.to(table.device)] = embedding.weight.detach()
+        table[self._narrowed.to(table.device)] = embedding.weight.detach().to(table.device)
         return table
 
     def full_state(self) -> dict[str, Tensor]:
