@@ -15,6 +15,7 @@ from clipmend import cards, plan
 from clipmend.errors import ClipmendError
 from clipmend.index import Index
 from clipmend.job import Input, input_of
+from clipmend.methods import STAGES
 from clipmend.report.attacks import attacks_table
 from clipmend.report.cards import cards_lines
 from clipmend.report.cells import cells_table, controls_of
@@ -28,12 +29,13 @@ def made() -> dict[str, Input]:
     index = Index()
     planned = plan.load()
     present: dict[str, Mapping[str, object]] = {}
-    for cell in planned.cells.values():
+    # A frozen plan is sorted by name; a cell is judged after those that it reads.
+    for cell in sorted(planned.cells.values(), key=lambda cell: STAGES.index(cell.stage)):
         card = cards.read(RESULTS / cell.name)
         if cell.stage != "report" and plan.fault(cell, card, present, index) is None:
             assert card is not None  # or there would be a fault
             present[cell.name] = card
-    return {name: input_of(planned[name]) for name in present}
+    return {name: input_of(planned[name]) for name in planned.cells if name in present}
 
 
 def gather(folder: Path) -> None:
