@@ -42,19 +42,18 @@ def in_chunks(
 
 @contextmanager
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
-    """Let batch norm in training normalise as ever, and forget what it sees."""
-    norms = [
-        module
-        for module in net.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Let batch norm normalise as ever, and forget what it saw: it has seen it before."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms if norm.training]
+    for norm, buffers in held:
+        for name, value in buffers.items():
+            setattr(norm, name, value.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in held:
+            for name, value in buffers.items():
+                setattr(norm, name, value)
 
 
 def short_texts(
