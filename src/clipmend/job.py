@@ -1,6 +1,7 @@
 """One job makes one cell: checked against the plan, made aside, put in place, its card last."""
 
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -82,14 +83,14 @@ def run(name: str) -> None:
         os.environ[variable] = "1"  # before anything imports torch; a cell's bytes depend on it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or a GPU adds as it likes
     cell = plan.load()[name]
+    if processes.rank() > 0:
+        _follow(name)
+        return
     if processes.count() > 1 and cell.stage not in SHARED:
         raise ClipmendError(
             f"{name} cannot be made by {processes.count()} processes; "
             f"{', '.join(SHARED)} alone is trained by several."
         )
-    if processes.rank() > 0:
-        _follow(name)
-        return
     with locks.cell(name):
         index = Index()
         planned = plan.load()  # again: the job we may have waited for had another plan
@@ -149,6 +150,7 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
 
 def _follow(name: str) -> None:
     """Train along with the leading process, which writes what comes of it."""
+    logging.getLogger("clipmend").setLevel(logging.WARNING)  # what happens is said once
     if processes.told():
         planned = plan.load()
         _import(planned[name]).run(_job(planned[name], planned))

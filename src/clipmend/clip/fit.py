@@ -29,6 +29,8 @@ class Batch:
 
     Attributes:
         rows: where each pair stands in the pairs that are fitted.
+        images: on the CPU, pinned if the model is on a GPU; of several ranks, where the model is.
+        tokens: on the CPU.
     """
 
     rows: Int[Tensor, " batch"]
@@ -131,7 +133,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     hooks = hooks if ranks.leads else replace(hooks, watch=None, keep=None)
     state, keeper = _start(model, task, generator), _keeper(task, hooks, ranks)
     if keeper.load(state):
-        log.info("%s: goes on after %d epochs, %d steps", hooks.label, state.epoch, state.place)
+        log.info("%s: goes on after epoch %d, step %d", hooks.label, state.epoch, state.place)
     elif hooks.watch is not None:
         state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
     _agree(ranks, task, state)
@@ -275,8 +277,10 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
     parts = order.split(task.schedule.batch_size)[state.place :]
     whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
     for batch in ahead(load, whole, depth=2 if is_gpu else 0):
-        images = batch.images.to(device, non_blocking=True)
-        yield replace(batch, images=ranks.gathered(images, len(batch.rows)))
+        if ranks.count > 1:
+            share = batch.images.to(device, non_blocking=True)
+            batch = replace(batch, images=ranks.gathered(share, len(batch.rows)))
+        yield batch
 
 
 def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
