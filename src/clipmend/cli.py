@@ -45,7 +45,25 @@ def _verb(stage: str) -> Callable[[str], None]:
 
 
 for _stage in STAGES[:-1]:
-    app.command(_stage)(_verb(_stage))
+    if _stage != "pretrain":
+        app.command(_stage)(_verb(_stage))
+
+
+@app.command()
+def pretrain(
+    cell: Annotated[str, typer.Argument(help="The cell's path below results/pretrain/.")],
+    processes: Annotated[
+        int, typer.Option(min=1, help="So many processes train it, each on a GPU of its own.")
+    ] = 1,
+) -> None:
+    """Make one cell of pretrain, as the plan has it."""
+    from clipmend import job
+    from clipmend.processes import launch
+
+    if processes > 1:
+        launch(processes, ["pretrain", cell])
+    else:
+        job.run(f"pretrain/{cell.strip('/')}")
 
 
 @app.command()

@@ -40,6 +40,7 @@ EXCLUDED = frozenset(
         "params",
         "plan",
         "practice",
+        "processes",
         "status",
         "store",
     )

@@ -1,6 +1,7 @@
 """One job makes one cell: checked against the plan, made aside, put in place, its card last."""
 
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clipmend import cards, code, grid, locks, plan, store
+from clipmend import cards, code, grid, locks, plan, processes, store
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
 from clipmend.grid import Cell
 from clipmend.index import Index
@@ -19,6 +20,7 @@ from clipmend.plan import Plan
 from clipmend.store import RESULTS
 
 WORK = Path(".clipmend/work")
+SHARED = ("pretrain",)  # the stages whose cells several processes can make together
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -72,19 +74,32 @@ class Job:
 def run(name: str) -> None:
     """Make one cell of the plan, or bring it back if the store has it.
 
+    Of several processes that torchrun started, the leading one does it and the others train along.
+
     Raises:
         ClipmendError: the cell is not in the plan, or the stage cannot make it.
     """
     for variable in THREADS:
         os.environ[variable] = "1"  # before anything imports torch; a cell's bytes depend on it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or a GPU adds as it likes
     cell = plan.load()[name]
+    if processes.rank() > 0:
+        _follow(name)
+        return
+    if processes.count() > 1 and cell.stage not in SHARED:
+        raise ClipmendError(
+            f"{name} cannot be made by {processes.count()} processes; "
+            f"{', '.join(SHARED)} alone is trained by several."
+        )
     with locks.cell(name):
         index = Index()
         planned = plan.load()  # again: the job we may have waited for had another plan
         present = _inputs(cell, planned, index)
         if plan.fault(cell, cards.read(RESULTS / name), present, index) is None:
+            processes.tell(go=False)
             _say(f"{name}: is made already")
         elif store.restore(cell.key, RESULTS / name, plan.as_read(cell, present), index):
+            processes.tell(go=False)
             _say(f"{name}: taken from the store")
         else:
             _make(cell, planned, present, index)
@@ -118,32 +133,43 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
-    inputs = {role: input_of(planned[name]) for role, name in cell.inputs.items()}
-    device = device_of(planned.device)
-    stage.run(
-        Job(
-            cell=cell.name,
-            stage=cell.stage,
-            method=cell.method,
-            seed=cell.seed,
-            settings=cell.settings,
-            shared=cell.shared,
-            device=device,
-            inputs=inputs,
-            out=out,
-            work=work / "progress",
-        )
-    )
+    job = _job(cell, planned)
+    processes.tell(go=True)
+    stage.run(job)
     card = {
         **cell.ingredients(),
         "key": cell.key,
         "inputs": plan.as_read(cell, present),
         "outputs": cards.outputs(out, index),
-        "environment": cards.environment(_device_name(device)),
+        "environment": cards.environment(_device_name(job.device)),
     }
     cards.write(out, card)
     _deliver(cell, out, card, index)
     shutil.rmtree(work)
+
+
+def _follow(name: str) -> None:
+    """Train along with the leading process, which writes what comes of it."""
+    logging.getLogger("clipmend").setLevel(logging.WARNING)  # what happens is said once
+    if processes.told():
+        planned = plan.load()
+        _import(planned[name]).run(_job(planned[name], planned))
+
+
+def _job(cell: Cell, planned: Plan) -> Job:
+    work = WORK / cell.key
+    return Job(
+        cell=cell.name,
+        stage=cell.stage,
+        method=cell.method,
+        seed=cell.seed,
+        settings=cell.settings,
+        shared=cell.shared,
+        device=device_of(planned.device),
+        inputs={role: input_of(planned[name]) for role, name in cell.inputs.items()},
+        out=work / "out",
+        work=work / "progress",
+    )
 
 
 def _deliver(cell: Cell, out: Path, card: Mapping[str, Any], index: Index) -> None:
@@ -213,11 +239,12 @@ def device_of(wanted: str) -> str:
 
 
 def _device_name(device: str) -> str:
+    several = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device == "cpu":
-        return device
+        return f"{device}{several}"
     import torch
 
-    return f"cuda {torch.cuda.get_device_name()}"
+    return f"cuda {torch.cuda.get_device_name()}{several}"
 
 
 def _say(line: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import (
 
 from clipmend import code, methods
 from clipmend.errors import ParamsError, UnknownNameError, suggestion
-from clipmend.settings import Natural
+from clipmend.settings import Count, Natural
 
 PARAMS = Path("params.yaml")
 
@@ -84,18 +84,37 @@ class Unrepaired(Section):
     attacks: Names = ()
 
 
+class Loop(Section):
+    """How a step of pretraining is computed; the batch and its loss are the objective's.
+
+    ``auto`` is bfloat16 on a GPU, float32 on a CPU. ``chunk``: how many samples a process encodes
+    at once, for batches that do not fit into memory.
+    """
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    chunk: Count | None = None
+    grad_checkpointing: bool = False
+    compile: bool = False
+
+
 class Pretrain(Section):
     """The model and the objectives."""
 
     model: str
     pretrained: str | None = None
+    loop: Loop = Loop()
     methods: Annotated[Names, Field(min_length=1)]
     unrepaired: Unrepaired = Unrepaired()
     settings: Settings = {}
 
     def shared(self) -> dict[str, Any]:
-        """Return the model: which objectives there are is in no key."""
-        return {"model": self.model, "pretrained": self.pretrained}
+        """Return the model, and what of the loop is not the default, as it may round otherwise.
+
+        Which objectives there are is in no key.
+        """
+        changed = self.loop.model_dump(mode="json", exclude_defaults=True)
+        loop = {"loop": changed} if changed else {}
+        return {"model": self.model, "pretrained": self.pretrained, **loop}
 
 
 class Detect(Section):

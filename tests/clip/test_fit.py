@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipmend.clip.fit import Batch, Hooks, Point, Schedule, Task, fit, fit_all
+from clipmend.clip.checkpoint import Point
+from clipmend.clip.fit import Batch, Hooks, Loss, Schedule, Task, fit, fit_all
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, build
 from clipmend.corpus.splits import Pairs, load_split
-from clipmend.errors import TrainingError
+from clipmend.errors import ArtifactError, TrainingError
 from clipmend.job import Input
 from clipmend.seeds import stream
 
@@ -122,6 +123,107 @@ def test_a_killed_cooldown_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: P
     with pytest.raises(KilledError):
         settling(pairs, Hooks(work=tmp_path, keep=killed_in(5)))
     assert same(settling(pairs, Hooks(work=tmp_path))[0], settling(pairs)[0])
+
+
+def killed_at(step: int, inner: Loss) -> Loss:
+    """Return a loss that kills the run before it makes this step, counted from 0."""
+    made: list[int] = []
+
+    def dying(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        if len(made) == step:
+            raise KilledError
+        made.append(step)
+        return inner(model, batch, generator)
+
+    return dying
+
+
+@pytest.mark.parametrize("step", [1, 6, 8])
+def test_a_run_killed_inside_an_epoch_goes_on_with_the_next_step(
+    pairs: Pairs, tmp_path: Path, step: int
+) -> None:
+    seen: list[list[int]] = [[], []]
+
+    def noted(rows: list[int]) -> Loss:
+        def shown(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+            rows.extend(batch.rows.tolist())
+            return loss(model, batch, generator)
+
+        return shown
+
+    def run(inner: Loss, hooks: Hooks) -> tuple[Clip, list[Point]]:
+        model = build("scene_resnet", seed=0).narrow(pairs.captions)
+        return model, fit(model, Task(pairs, inner, schedule()), stream(0, "test"), hooks)
+
+    with pytest.raises(KilledError):
+        run(killed_at(step, noted(seen[0])), Hooks(work=tmp_path, every=0.0))
+    resumed, curve = run(noted(seen[0]), Hooks(work=tmp_path, every=0.0))
+    whole, reference = run(noted(seen[1]), Hooks())
+    assert same(resumed, whole)
+    assert curve == reference
+    assert seen[0] == seen[1]  # every pair at its place, none twice
+
+
+def test_a_loss_that_forgets_is_saved_between_epochs_only(pairs: Pairs, tmp_path: Path) -> None:
+    """What ``before_epoch`` prepared is in no checkpoint unless the loss is a module."""
+    begun: list[int] = []
+
+    def run(inner: Loss, hooks: Hooks) -> Clip:
+        model = build("scene_resnet", seed=0).narrow(pairs.captions)
+        task = Task(pairs, inner, schedule(), before_epoch=lambda _, epoch, __: begun.append(epoch))
+        fit(model, task, stream(0, "test"), hooks)
+        return model
+
+    with pytest.raises(KilledError):
+        run(killed_at(6, loss), Hooks(work=tmp_path, every=0.0))
+    resumed = run(loss, Hooks(work=tmp_path, every=0.0))
+    assert begun == [0, 1, 1, 2, 3]
+    assert same(resumed, run(loss, Hooks()))
+
+
+def full_disk(work: Path) -> None:
+    (work / "fit.half").symlink_to("/dev/full")
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_last_checkpoint_stays(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    def run(hooks: Hooks) -> Clip:
+        return fitted(pairs, schedule(), hooks)
+
+    with pytest.raises(ArtifactError, match="No checkpoint can be written") as told:
+        run(Hooks(work=tmp_path, keep=lambda epoch, _: full_disk(tmp_path) if epoch == 3 else None))
+    assert "\n" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.pt"]
+    seen: list[int] = []
+    resumed = run(Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch)))
+    assert seen == [3, 4]
+    assert same(resumed, fitted(pairs, schedule()))
+
+
+def test_a_checkpoint_of_another_model_is_told_in_one_line(pairs: Pairs, tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=killed_in(2)))
+    other = build("scene_resnet", seed=0)  # with its whole vocabulary
+    with pytest.raises(ArtifactError, match="is not of this training") as told:
+        fit(other, Task(pairs, loss, schedule()), stream(0, "test"), Hooks(work=tmp_path))
+    assert "\n" not in str(told.value)
+    assert (tmp_path / "fit.pt").is_file()
+
+
+def test_no_checkpoint_holds_a_loss_that_is_not_finite(pairs: Pairs, tmp_path: Path) -> None:
+    def broken(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        return loss(model, batch, generator) * torch.nan
+
+    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    with pytest.raises(TrainingError, match="learning rate"):
+        fit(
+            model,
+            Task(pairs, broken, schedule()),
+            stream(0, "test"),
+            Hooks(work=tmp_path, every=0.0),
+        )
+    assert not list(tmp_path.iterdir())
 
 
 class Remembering(torch.nn.Module):

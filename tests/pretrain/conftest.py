@@ -1,12 +1,13 @@
 """Pairs to train on, and a run that is killed: what every objective must survive."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from clipmend.clip.fit import Hooks, fit
+from clipmend.clip.fit import Batch, Hooks, Loss, fit
 from clipmend.clip.model import Clip, build
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.job import Input
@@ -60,3 +61,39 @@ def survives(pairs: Pairs, tmp_path: Path) -> Callable[[Objective, int], bool]:
         return all(left[name].equal(right[name]) for name in left)
 
     return run
+
+
+@pytest.fixture
+def survives_inside(pairs: Pairs, tmp_path: Path) -> Callable[[Objective, int], bool]:
+    """Return what tells whether a run killed before a step goes on to a whole run's weights."""
+    few = pairs.take(torch.arange(32))
+
+    def run(objective: Objective, step: int) -> bool:
+        model = _new_model(objective, few)
+        task = objective.task(model, few, stream(0, "views"))
+        made: list[int] = []
+        if isinstance(task.loss, torch.nn.Module):
+            task.loss.register_forward_pre_hook(lambda *_: _die_at(step, made))
+        else:
+            task = replace(task, loss=_dying(task.loss, step, made))
+        with pytest.raises(KilledError):
+            fit(model, task, stream(0, "fit"), Hooks(work=tmp_path, every=0.0))
+        resumed = trained(objective, few, Hooks(work=tmp_path))
+        left, right = resumed.full_state(), trained(objective, few).full_state()
+        return all(left[name].equal(right[name]) for name in left)
+
+    return run
+
+
+def _die_at(step: int, made: list[int]) -> None:
+    if len(made) == step:
+        raise KilledError
+    made.append(step)
+
+
+def _dying(loss: Loss, step: int, made: list[int]) -> Loss:
+    def dying(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        _die_at(step, made)
+        return loss(model, batch, generator)
+
+    return dying

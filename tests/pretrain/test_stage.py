@@ -1,6 +1,7 @@
 """Pretraining: every objective in the table makes a victim that can be read."""
 
 import csv
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from clipmend.clip.curve import COLUMNS
 from clipmend.clip.model import load
 from clipmend.errors import TrainingError
 from clipmend.job import Input
-from clipmend.methods import METHODS
+from clipmend.methods import METHODS, create
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
@@ -32,6 +33,16 @@ def test_an_objective_lowers_its_loss_and_keeps_the_shapes(
     early, last = load(made.folder, "early.safetensors"), load(made.folder)
     shapes = [{name: value.shape for name, value in m.full_state().items()} for m in (early, last)]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("objective", METHODS["pretrain"])
+def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_weights(
+    survives_inside: Any, objective: str
+) -> None:
+    extra = {"safeclip": {"in_modal_epochs": 1}, "roclip": {"every": 2}}.get(objective, {})
+    settings = {"epochs": 3, "batch_size": 8, "early_epoch": 1, **extra}
+    step = random.Random(objective).randrange(9, 12)  # in the last epoch, where all phases are over
+    assert survives_inside(create("pretrain", objective, settings), step)
 
 
 def test_the_curve_has_its_denominators(victim: Input) -> None:

@@ -1,5 +1,7 @@
 # pretrain: CLIP is trained on the corpus with the poison laid over it: the victim.
 #
+# A job that is given several GPUs trains in as many processes, a GPU each (docs/scale.md).
+#
 # Priorities fall along the graph: the longest jobs begin first, so that none is left alone at the end.
 
 
@@ -18,12 +20,14 @@ rule pretrain:
         "logs/benchmark/pretrain/{victim}.tsv"
     priority: 30
     threads: 1
+    params:
+        processes=lambda wildcards, resources: resources.get("gpu") or 1,
     resources:
         mem_mb=4000,
     message:
         "Pretraining {wildcards.victim}"
     shell:
-        "clipmend pretrain {wildcards.victim} > {log} 2>&1"
+        "clipmend pretrain {wildcards.victim} --processes {params.processes} > {log} 2>&1"
 
 
 localrules:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipmend.attacks.trigger import Trigger
-from clipmend.clip.fit import Point, Watch
+from clipmend.clip.checkpoint import Point
+from clipmend.clip.fit import Watch
 from clipmend.clip.model import Clip
 from clipmend.clip.zero_shot import class_cosines, class_embeds
 from clipmend.corpus.splits import load_split, read_vocabulary

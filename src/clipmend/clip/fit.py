@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import ceil, cos, pi
+from math import ceil, cos, inf, pi
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from torch import Tensor
 
+from clipmend.clip.ahead import ahead
+from clipmend.clip.checkpoint import Keeper, Point, State
 from clipmend.clip.model import Clip
+from clipmend.clip.ranks import Ranks
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 
@@ -26,6 +29,8 @@ class Batch:
 
     Attributes:
         rows: where each pair stands in the pairs that are fitted.
+        images: on the CPU, pinned if the model is on a GPU; of several ranks, where the model is.
+        tokens: on the CPU.
     """
 
     rows: Int[Tensor, " batch"]
@@ -90,16 +95,6 @@ class Task:
     before_epoch: Callable[[Clip, int, torch.Generator], None] | None = None
 
 
-@dataclass(frozen=True)
-class Point:
-    """One row of a curve file; ``measured`` is what ``watch`` returned."""
-
-    step: int
-    epoch: float
-    loss: float | None
-    measured: dict[str, float]
-
-
 Watch = Callable[[Clip], dict[str, float]]
 
 
@@ -112,6 +107,7 @@ class Hooks:
         points: at most this many epochs are measured, evenly spaced, the last among them.
         keep: called with the number of finished epochs after each of them.
         work: a folder that survives a kill; a loop that finds its checkpoint there goes on.
+        every: seconds between checkpoints inside an epoch; there is one after each epoch too.
         label: what the progress bar says.
     """
 
@@ -119,55 +115,43 @@ class Hooks:
     points: int = 10
     keep: Callable[[int, Clip], None] | None = None
     work: Path | None = None
+    every: float = 300.0
     label: str = "fit"
-
-
-@dataclass
-class _State:
-    """Everything that the next epoch depends on."""
-
-    model: Clip
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator
-    curve: list[Point]
-    epoch: int = 0
-    settled: int | None = None  # the epoch after which the rate falls
-
-    def is_over(self, schedule: Schedule) -> bool:
-        """Return whether the schedule has no further epoch, or the task needs none."""
-        last = schedule.epochs if self.settled is None else self.settled + schedule.cooldown
-        return self.epoch >= min(last, schedule.epochs)
 
 
 def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hooks()) -> list[Point]:
     """Minimise the task's loss in place; return the curve.
 
     Raises:
-        TrainingError: there is no pair to fit, or the loss is no longer finite.
+        TrainingError: there is no pair to fit, the loss is no longer finite, or the ranks of a
+            model do not train the same.
+        ArtifactError: a checkpoint cannot be written, or is of another training.
     """
     if not len(task.pairs):
         raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
-    tokens = model.tokenise(task.pairs.captions)
-    task = replace(task, pairs=_near(task.pairs, model.device))
-    state = _start(model, task, generator)
-    resumed = _resume(state, task, hooks)
-    if not resumed and hooks.watch is not None:
+    ranks = model.ranks
+    hooks = hooks if ranks.leads else replace(hooks, watch=None, keep=None)
+    state, keeper = _start(model, task, generator), _keeper(task, hooks, ranks)
+    if keeper.load(state):
+        log.info("%s: goes on after epoch %d, step %d", hooks.label, state.epoch, state.place)
+    elif hooks.watch is not None:
         state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
+    _agree(ranks, task, state)
+    tokens = model.tokenise(task.pairs.captions)
     watched = _watched(task.schedule.epochs, hooks.points)
     remaining = range(state.epoch, task.schedule.epochs)
-    for epoch in track(remaining, description=hooks.label, transient=True):
-        if state.is_over(task.schedule):
+    shown = track(remaining, description=hooks.label, transient=True, disable=not ranks.leads)
+    for _ in shown:
+        if state.is_over(task.schedule.epochs, task.schedule.cooldown):
             break
-        if task.before_epoch is not None:
-            task.before_epoch(model, epoch, state.generator)
-        loss = _epoch(state, task, tokens)
-        state.epoch = epoch + 1
+        loss = _epoch(state, task, tokens, keeper)
         _settle(state, task)
         if hooks.keep is not None:
             hooks.keep(state.epoch, model)
-        is_watched = state.epoch in watched or state.is_over(task.schedule)
+        is_over = state.is_over(task.schedule.epochs, task.schedule.cooldown)
+        is_watched = state.epoch in watched or is_over
         _measure(state, task, loss, hooks, is_watched=is_watched)
-        _checkpoint(state, task, hooks)
+        keeper.save(state)
     model.eval()
     return state.curve
 
@@ -207,7 +191,7 @@ def _continued(curve: list[Point], points: list[Point]) -> list[Point]:
     ]
 
 
-def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
+def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
     schedule = task.schedule
     for name, parameter in model.net.named_parameters():
         parameter.requires_grad_(not schedule.moves or name.startswith(schedule.moves))
@@ -217,7 +201,33 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> _State:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    return _State(model, optimiser, generator, curve=[])
+    return State(model, task.loss, optimiser, generator, curve=[])
+
+
+def _keeper(task: Task, hooks: Hooks, ranks: Ranks) -> Keeper:
+    """Return what writes checkpoints; inside an epoch only where they hold what it was made of.
+
+    What ``before_epoch`` prepared is in the state of a loss that is a module, and nowhere else.
+    """
+    is_whole = task.before_epoch is None or isinstance(task.loss, torch.nn.Module)
+    return Keeper(hooks.work, hooks.every if is_whole else inf, writes=ranks.leads)
+
+
+def _agree(ranks: Ranks, task: Task, state: State) -> None:
+    """Refuse ranks that would not train the same: a few images stand for all of them."""
+    if ranks.count == 1:
+        return
+    few = torch.linspace(0, len(task.pairs) - 1, min(64, len(task.pairs))).long()
+    texts = "\n".join((*task.pairs.ids, *task.pairs.captions)).encode()
+    weights = torch.cat([p.detach().flatten().cpu() for p in state.model.net.parameters()])
+    ranks.agree(
+        {
+            "pairs": texts + task.pairs.images[few].numpy().tobytes(),
+            "weights": weights.numpy().tobytes(),
+            "order": state.generator.get_state().numpy().tobytes(),
+            "checkpoint": f"{state.epoch} {state.place}".encode(),
+        }
+    )
 
 
 def _parameters(model: Clip, task: Task) -> list[torch.nn.Parameter]:
@@ -234,15 +244,15 @@ def _per_epoch(task: Task) -> int:
     return ceil(len(task.pairs) / task.schedule.batch_size)
 
 
-def _rate(state: _State, task: Task, place: int) -> float:
-    """Return the learning rate of the present epoch's step at ``place``, as a share of the peak."""
+def _rate(state: State, task: Task) -> float:
+    """Return the learning rate of the next step, as a share of the peak."""
     pace = task.schedule.pace
-    return _course(state, task, place) * (pace[state.epoch] if state.epoch < len(pace) else 1.0)
+    return _course(state, task) * (pace[state.epoch] if state.epoch < len(pace) else 1.0)
 
 
-def _course(state: _State, task: Task, place: int) -> float:
+def _course(state: State, task: Task) -> float:
     schedule, per_epoch = task.schedule, _per_epoch(task)
-    step, steps = state.epoch * per_epoch + place, schedule.epochs * per_epoch
+    step, steps = state.epoch * per_epoch + state.place, schedule.epochs * per_epoch
     rising = max(1, round(schedule.warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -253,55 +263,67 @@ def _course(state: _State, task: Task, place: int) -> float:
     return 1 - (step - state.settled * per_epoch) / max(1, schedule.cooldown * per_epoch)
 
 
-def _batches(task: Task, tokens: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-    order = torch.randperm(len(task.pairs), generator=generator)
-    images = task.pairs.images
-    for rows in order.split(task.schedule.batch_size):
-        if len(rows) > 1:  # one pair has nothing to be contrasted with
-            yield Batch(rows, images.index_select(0, rows.to(images.device)), tokens[rows])
+def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterator[Batch]:
+    """Yield what is left of the epoch; each rank loads its share of the images."""
+    device, ranks = state.model.device, state.model.ranks
+    is_gpu = device.type == "cuda"
+
+    def load(rows: Tensor) -> Batch:
+        batch = Batch(rows, task.pairs.images[ranks.share(rows)], tokens[rows])
+        if not is_gpu:
+            return batch
+        return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
+
+    parts = order.split(task.schedule.batch_size)[state.place :]
+    whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
+    for batch in ahead(load, whole, depth=2 if is_gpu else 0):
+        if ranks.count > 1:
+            share = batch.images.to(device, non_blocking=True)
+            batch = replace(batch, images=ranks.gathered(share, len(batch.rows)))
+        yield batch
 
 
-def _near(pairs: Pairs, device: torch.device) -> Pairs:
-    """Return the pairs with their images on the GPU, if they leave three quarters of it free."""
-    if device.type != "cuda":
-        return pairs
-    free, _ = torch.cuda.mem_get_info(device)
-    fits = 4 * pairs.images.numel() < free
-    return replace(pairs, images=pairs.images.to(device)) if fits else pairs
-
-
-def _epoch(state: _State, task: Task, tokens: Tensor) -> float:
-    model, schedule = state.model, task.schedule
-    model.train()
-    if schedule.frozen_statistics:
-        freeze_statistics(model)
-    losses = []
-    for place, batch in enumerate(_batches(task, tokens, state.generator)):
-        for group in state.optimiser.param_groups:
-            group["lr"] = schedule.lr * _rate(state, task, place)
-        with _precision(model):
-            loss = task.loss(model, batch, state.generator)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(_parameters(model, task), _GRADIENT_NORM)
-        state.optimiser.step()
-        losses.append(loss.detach())
-    mean = float(torch.stack(losses).mean())
-    if not torch.isfinite(torch.tensor(mean)):
-        raise TrainingError(
-            f"The loss is {mean} in epoch {state.epoch + 1}; a learning rate below {schedule.lr} "
-            "would be the first thing to try."
-        )
+def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
+    """Make an epoch, or what is left of it; return its mean loss."""
+    if state.order is None:
+        if task.before_epoch is not None:
+            task.before_epoch(state.model, state.epoch, state.generator)
+        state.order = torch.randperm(len(task.pairs), generator=state.generator)
+    state.model.train()
+    if task.schedule.frozen_statistics:
+        freeze_statistics(state.model)
+    for batch in _batches(task, tokens, state, state.order):
+        _step(state, task, batch)
+        keeper.save_if_due(state)
+    mean = state.mean_loss()
+    state.epoch, state.order, state.losses = state.epoch + 1, None, []
     return mean
 
 
+def _step(state: State, task: Task, batch: Batch) -> None:
+    model = state.model
+    for group in state.optimiser.param_groups:
+        group["lr"] = task.schedule.lr * _rate(state, task)
+    with _precision(model):
+        loss = task.loss(model, batch, state.generator)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = _parameters(model, task)
+    model.ranks.average([p.grad for p in parameters if p.grad is not None])
+    torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
+    state.optimiser.step()
+    state.losses.append(loss.detach())
+
+
 def _precision(model: Clip) -> torch.autocast:
-    """Return bfloat16 where a GPU gains by it; a CPU computes as it is."""
+    """Return bfloat16 where the model wants it, or leaves it open and a GPU gains by it."""
     kind = model.device.type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
+    wanted = "bf16" if kind == "cuda" else "fp32"
+    wanted = wanted if model.precision == "auto" else model.precision
+    return torch.autocast(kind, torch.bfloat16, enabled=wanted == "bf16")
 
 
-def _settle(state: _State, task: Task) -> None:
+def _settle(state: State, task: Task) -> None:
     if task.settled is not None and state.settled is None:
         state.model.eval()
         latest = task.schedule.epochs - task.schedule.cooldown
@@ -320,7 +342,7 @@ def _watched(epochs: int, points: int) -> set[int]:
     return {ceil(epochs * (point + 1) / points) for point in range(points)}
 
 
-def _measure(state: _State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
+def _measure(state: State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
     measured = hooks.watch(state.model) if hooks.watch is not None and is_watched else {}
     step = state.epoch * _per_epoch(task)
     state.curve.append(Point(step, float(state.epoch), loss, measured))
@@ -328,36 +350,3 @@ def _measure(state: _State, task: Task, loss: float, hooks: Hooks, *, is_watched
     log.info(
         "%s: epoch %d/%d loss %.4f %s", hooks.label, state.epoch, task.schedule.epochs, loss, said
     )
-
-
-def _checkpoint(state: _State, task: Task, hooks: Hooks) -> None:
-    if hooks.work is None:
-        return
-    saved: dict[str, Any] = {
-        "model": state.model.net.state_dict(),
-        "loss": task.loss.state_dict() if isinstance(task.loss, torch.nn.Module) else {},
-        "optimiser": state.optimiser.state_dict(),
-        "generator": state.generator.get_state(),
-        "epoch": state.epoch,
-        "settled": state.settled,
-        "curve": [(p.step, p.epoch, p.loss, p.measured) for p in state.curve],
-    }
-    half = hooks.work / "fit.half"
-    torch.save(saved, half)
-    half.replace(hooks.work / "fit.pt")
-
-
-def _resume(state: _State, task: Task, hooks: Hooks) -> bool:
-    path = hooks.work / "fit.pt" if hooks.work is not None else None
-    if path is None or not path.is_file():
-        return False
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    state.model.net.load_state_dict(saved["model"])
-    if isinstance(task.loss, torch.nn.Module):
-        task.loss.load_state_dict(saved["loss"])
-    state.optimiser.load_state_dict(saved["optimiser"])
-    state.generator.set_state(saved["generator"])
-    state.epoch, state.settled = saved["epoch"], saved["settled"]
-    state.curve = [Point(*row) for row in saved["curve"]]
-    log.info("%s: goes on after epoch %d", hooks.label, state.epoch)
-    return True

@@ -13,7 +13,9 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from clipmend.clip.encoding import Precision, in_chunks, short_texts
 from clipmend.clip.openclip import open_clip
+from clipmend.clip.ranks import ALONE
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.seeds import seed_of
 
@@ -30,6 +32,11 @@ class Clip(nn.Module):
     Args:
         net: an open_clip model whose outputs are embeddings.
         config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, as open_clip writes it.
+
+    Attributes:
+        ranks: the processes that train it together.
+        precision: of its training; ``auto``: bfloat16 on a GPU, float32 on a CPU.
+        chunk: how many samples are encoded at once in training; None: all of a batch.
     """
 
     def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
@@ -38,6 +45,9 @@ class Clip(nn.Module):
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
         self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        self.ranks = ALONE
+        self.precision: Precision = "auto"
+        self.chunk: int | None = None
         self._narrowed: Tensor | None = None  # the full-vocabulary ids of the rows kept
         self._full_table: Tensor | None = None
         self._mean = nn.Buffer(_pixel_statistic(config, "mean"), persistent=False)
@@ -71,7 +81,21 @@ class Clip(nn.Module):
         self, images: Shaped[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
         """Return L2-normalised embeddings of 8-bit images, or of float images in [0, 1]."""
-        pixels = images.to(self.device)
+        return self._encoded(images, self._images)
+
+    def encode_text(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch dim"]:
+        """Return L2-normalised embeddings of token rows made by ``tokenise``."""
+        return self._encoded(tokens, self._texts)
+
+    def _encoded(self, batch: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
+        if not self.training:
+            return encode(batch)
+        share = in_chunks(self.net, self.ranks.share(batch), encode, self.chunk)
+        return self.ranks.gathered(share, len(batch))
+
+    def _images(self, images: Tensor) -> Tensor:
+        pixels = images.to(self.device, non_blocking=True)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float() / 255
         if pixels.shape[-1] != self.image_size:
@@ -80,10 +104,26 @@ class Clip(nn.Module):
         normal = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         return cast("Tensor", self.net.encode_image(normal, normalize=True))
 
-    def encode_text(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch dim"]:
-        """Return L2-normalised embeddings of token rows made by ``tokenise``."""
-        ids = tokens.to(self.device)
-        return cast("Tensor", self.net.encode_text(ids, normalize=True))
+    def _texts(self, tokens: Tensor) -> Tensor:
+        device = self.device
+        if (
+            device.type == "cuda" and tokens.device.type == "cpu"
+        ):  # a GPU would have to be waited for
+            return short_texts(self.net, tokens, device)
+        return cast("Tensor", self.net.encode_text(tokens.to(device), normalize=True))
+
+    def checkpoint_towers(self) -> None:
+        """Compute the activations inside the towers again when the gradient comes to them.
+
+        open_clip does it for transformers; its ResNets keep their activations (see ``chunk``).
+        """
+        cast("Any", self.net).set_grad_checkpointing(True)
+
+    def compile_towers(self) -> None:
+        """Have torch compile both towers at their first use; their weights keep their names."""
+        net = cast("Any", self.net)
+        for tower in (net.visual, net.transformer if hasattr(net, "transformer") else net.text):
+            tower.compile()
 
     def tokenise(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
         """Return token ids, in the narrowed vocabulary if there is one.
@@ -238,10 +278,32 @@ def _load_weights(net: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
-        net.load_state_dict({key.removeprefix("module."): state[key] for key in state})
+        state = {key.removeprefix("module."): state[key] for key in state}
+        _refuse_other_shapes(net, state, path)
+        net.load_state_dict(state)
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The weights in {path} do not fit this model: {reason}.") from error
+
+
+def _refuse_other_shapes(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Say in one line what a checkpoint of another architecture has and has not."""
+    wanted = net.state_dict()
+    other = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    counts = {"missing": missing, "unknown": unknown, "of another shape": other}
+    told = [f"{len(names)} {what} ({names[0]})" for what, names in counts.items() if names]
+    if told:
+        raise ModelError(
+            f"The weights in {path} do not fit this model: of {len(wanted)} tensors "
+            f"{', '.join(told)}; name the model that they were made with."
+        )
 
 
 def load(folder: Path, name: str = WEIGHTS) -> Clip:

@@ -57,6 +57,14 @@ class Divided(nn.Module):
                 self._steps += [(part, kind) for part in order.tensor_split(count)]
         self._steps.reverse()  # so that the next step is the last of the list
 
+    def get_extra_state(self) -> list[tuple[Tensor, bool]]:
+        """Return the steps that were planned and not made: a killed epoch goes on with them."""
+        return self._steps
+
+    def set_extra_state(self, state: list[tuple[Tensor, bool]]) -> None:
+        """Take back what ``get_extra_state`` returned."""
+        self._steps = state
+
     def forward(
         self,
         model: Clip,

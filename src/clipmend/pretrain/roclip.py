@@ -96,6 +96,14 @@ class Matched(nn.Module):
         self.bank, self.text_views, self.policy = bank, text_views, policy
         self.matches = False
 
+    def get_extra_state(self) -> bool:
+        """Return what was set before the epoch: a killed one goes on from its middle."""
+        return self.matches
+
+    def set_extra_state(self, state: bool) -> None:
+        """Take back what ``get_extra_state`` returned."""
+        self.matches = state
+
     def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of the batch's views; the pool is asked before it takes them in."""
         images = model.encode_image(autoaugment(batch.images, generator, policy=self.policy))

@@ -4,6 +4,7 @@ from clipmend.attacks.trigger import prompts_under, read_triggers
 from clipmend.clip.curve import watch, write_curve
 from clipmend.clip.fit import Hooks, fit
 from clipmend.clip.model import Clip, build, load
+from clipmend.clip.ranks import join, leave, synced
 from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.errors import TrainingError
 from clipmend.job import Job
@@ -21,18 +22,22 @@ def run(job: Job) -> None:
     Reads  the corpus; ``overlay.parquet`` and the triggers (for the curve alone) of the poison; the
     model that the objective starts from, if it does not start from nothing.
     Writes ``model.safetensors``, ``early.safetensors`` (after the objective's ``early_epoch``),
-    ``open_clip_config.json`` and ``curve.csv``. The folder loads in plain open_clip.
+    ``open_clip_config.json`` and ``curve.csv``. The folder loads in plain open_clip. Of several
+    processes the leading one alone writes.
     """
+    ranks = join(job.device)
     corpus, poison = job.inputs["corpus"].folder, job.inputs["poison"]
     seed = 0 if job.seed is None else job.seed
     objective: Objective = create("pretrain", job.method, job.settings)
     train = load_split(corpus, "train", overlay=poison.folder / "overlay.parquet")
     triggers = read_triggers(poison)
     model = _start(job, objective, seed)
+    model.ranks = ranks
     poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
-    model.narrow([*train.captions, *prompts, *objective.texts()]).to(job.device)
+    model.narrow([*train.captions, *prompts, *objective.texts()])
+    _configure(model, job)
     task = objective.task(model, train, stream(seed, "pretrain/views"))
     if objective.early_epoch > task.schedule.epochs:
         raise TrainingError(
@@ -47,6 +52,9 @@ def run(job: Job) -> None:
 
     hooks = Hooks(watch(corpus, triggers), keep=keep, work=job.work, label=job.cell)
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
+    leave(ranks)
+    if not ranks.leads:
+        return
     early.replace(job.out / EARLY)
     model.save(job.out)
     write_curve(points, job.out / "curve.csv")
@@ -57,3 +65,17 @@ def _start(job: Job, objective: Objective, seed: int) -> Clip:
         return load(job.inputs["start"].folder)
     shared = job.shared
     return build(shared["model"], seed=seed, pretrained=shared["pretrained"], head=objective.head())
+
+
+def _configure(model: Clip, job: Job) -> None:
+    """Bring the model to its device, and to how the loop is to compute with it."""
+    loop = job.shared.get("loop", {})
+    model.precision = loop.get("precision", "auto")
+    model.chunk = loop.get("chunk")
+    if model.ranks.count > 1:
+        synced(model.net, job.device)
+    if loop.get("grad_checkpointing"):
+        model.checkpoint_towers()
+    model.to(job.device)
+    if loop.get("compile"):
+        model.compile_towers()

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from clipmend.clip.checkpoint import Point
 from clipmend.clip.curve import write_curve
-from clipmend.clip.fit import Hooks, Point, fit_all
+from clipmend.clip.fit import Hooks, fit_all
 from clipmend.unlearn.belief import associations, belief_of, chosen_table
 from clipmend.unlearn.unlearner import Evidence, Unlearning
 

@@ -1,0 +1,81 @@
+"""Encoding a batch with less memory or less work, to the same embeddings."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import ceil
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+Precision = Literal["auto", "fp32", "bf16"]
+_STEP = 8  # texts are cut to a multiple of it, so that there are few shapes to compile for
+
+
+def in_chunks(
+    net: nn.Module,
+    batch: Shaped[Tensor, "batch ..."],
+    encode: Callable[[Tensor], Tensor],
+    chunk: int | None,
+) -> Float[Tensor, "batch dim"]:
+    """Return the embeddings of a batch, encoded ``chunk`` samples or fewer at a time.
+
+    The activations of one chunk alone are in memory: those of the others are computed again when
+    the gradient comes to them (as GradCache, arXiv:2101.06983). Any loss over the embeddings so has
+    the gradient of the whole batch; batch norm sees a chunk.
+    """
+    if chunk is None or len(batch) <= chunk:
+        return encode(batch)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(net)
+
+    parts = [
+        checkpoint(encode, part, use_reentrant=False, context_fn=contexts)
+        for part in batch.tensor_split(ceil(len(batch) / chunk))  # of about one size
+    ]
+    return torch.cat(cast("list[Tensor]", parts))
+
+
+@contextmanager
+def _statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Let batch norm normalise as ever, and forget what it saw: it has seen it before."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms if norm.training]
+    for norm, buffers in held:
+        for name, value in buffers.items():
+            setattr(norm, name, value.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in held:
+            for name, value in buffers.items():
+                setattr(norm, name, value)
+
+
+def short_texts(
+    net: nn.Module, tokens: Int[Tensor, "batch context"], device: torch.device
+) -> Float[Tensor, "batch dim"]:
+    """Return L2-normalised text embeddings from as many positions as the longest text has.
+
+    What follows the end of a text changes nothing under a causal mask, and the embedding is read at
+    the end. Most captions fill a fifth of CLIP's 77 positions.
+
+    Args:
+        tokens: on the CPU, so that their length is known without waiting for a GPU.
+    """
+    mask = getattr(net, "attn_mask", None)
+    if mask is None or getattr(net, "text_pool_type", "") != "argmax":
+        ids = tokens.to(device, non_blocking=True)
+        return cast("Tensor", net.encode_text(ids, normalize=True))  # type: ignore[operator]
+    longest = int(tokens.argmax(dim=1).max()) + 1
+    length = min(-(-longest // _STEP) * _STEP, tokens.shape[1])
+    places = cast("Tensor", net.positional_embedding)[:length]
+    shorter = {"positional_embedding": places, "attn_mask": mask[:length, :length]}
+    shown = tokens[:, :length].contiguous()
+    ids = (shown.pin_memory() if device.type == "cuda" else shown).to(device, non_blocking=True)
+    found = functional_call(net, shorter, (), {"text": ids})
+    return cast("Tensor", found["text_features"] if isinstance(found, dict) else found[1])

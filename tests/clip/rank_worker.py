@@ -1,0 +1,133 @@
+"""What each rank of a test runs, as torchrun would start it: `rank_worker.py <folder>`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from clipmend.clip.checkpoint import Point
+from clipmend.clip.fit import Hooks, Schedule, Task, fit
+from clipmend.clip.model import Clip, build
+from clipmend.clip.multimodal import multimodal
+from clipmend.clip.ranks import ALONE, join, leave, synced
+from clipmend.corpus.splits import Pairs
+from clipmend.errors import TrainingError
+from clipmend.methods import create
+from clipmend.seeds import stream
+
+WORDS = ["a", "photo", "of", "the", "red", "green", "dog", "cat", "banana", "tree", "car", "house"]
+RUNS = ("mmcl", "mmcl_ssl", "roclip", "chunked", "transformer")
+SETTINGS = {"epochs": 2, "batch_size": 16, "early_epoch": 1}
+TRANSFORMER = {  # no batch norm: nothing but the batch joins its samples
+    "embed_dim": 32,
+    "vision_cfg": {
+        "image_size": 32,
+        "layers": 2,
+        "width": 64,
+        "head_width": 32,
+        "patch_size": 8,
+    },
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+
+
+def pairs(count: int = 39) -> Pairs:
+    """Return pairs that fill no whole number of batches, of which the last is uneven too."""
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(len(WORDS), (count, 6), generator=generator).tolist()
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8)
+    return Pairs(
+        ids=tuple(map(str, range(count))),
+        images=images,
+        captions=tuple(" ".join(WORDS[at] for at in row) for row in drawn),
+        label=torch.full((count,), -1),
+        is_poisoned=torch.zeros(count, dtype=torch.bool),
+    )
+
+
+def started(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:
+    """Return the model and the task of one of ``RUNS``."""
+    architecture = "scene_resnet"
+    if name in ("transformer", "chunked"):
+        architecture = str(folder / "transformer.json")
+    objective = name if name in ("mmcl_ssl", "roclip") else "mmcl"
+    every = {"every": 2} if name == "roclip" else {}
+    made = create("pretrain", objective, SETTINGS | every)
+    model = build(architecture, seed=0).narrow([*train.captions, *made.texts()])
+    model.chunk = 5 if name == "chunked" else None
+    model.double()  # so that nothing but a mistake sets the results apart
+    task = made.task(model, train, stream(0, "views"))
+    if isinstance(task.loss, torch.nn.Module):
+        task.loss.double()
+    return model, task
+
+
+def trained(name: str, folder: Path, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]]:  # noqa: B008
+    """Return the model that a run makes in as many processes as there are."""
+    train, ranks = pairs(), join("cpu")
+    model, task = started(name, train, folder)
+    model.ranks = ranks
+    if ranks != ALONE:
+        synced(model.net, "cpu")
+    return model, fit(model, task, stream(0, "fit"), hooks)
+
+
+class KilledError(Exception):
+    """Stands for a kill of all ranks."""
+
+
+def killed_and_resumed(folder: Path) -> Clip:
+    """Return the model of a run that is killed inside its second epoch, and goes on."""
+    made: list[int] = []
+
+    def dying(model: Clip, batch: object, generator: torch.Generator) -> torch.Tensor:
+        if len(made) == 4:
+            raise KilledError
+        made.append(1)
+        return multimodal(model, batch, generator)  # type: ignore[arg-type]
+
+    hooks = Hooks(work=folder / "work", every=0.0)
+    model, task = started("mmcl", pairs(), folder)
+    model.ranks = join("cpu")
+    synced(model.net, "cpu")
+    try:
+        fit(model, replace(task, loss=dying), stream(0, "fit"), hooks)
+    except KilledError:
+        return trained("mmcl", folder, hooks)[0]
+    raise AssertionError("the run was not killed")
+
+
+def with_other_data(folder: Path) -> str:
+    """Return what is said where the second rank reads another file."""
+    ranks, train = join("cpu"), pairs()
+    if not ranks.leads:
+        train = replace(train, captions=(*train.captions[:-1], "a small green car"))
+    model, _ = started("mmcl", pairs(), folder)
+    model.ranks = ranks
+    task = Task(train, multimodal, Schedule(epochs=1, batch_size=16, lr=1e-3))
+    try:
+        fit(model, task, stream(0, "fit"))
+    except TrainingError as error:
+        return str(error)
+    except SystemExit as ended:
+        return f"ended with {ended.code}"
+    return "trained"
+
+
+def main() -> None:
+    """Write the weights of every run, and the loss at each of its epochs."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    rank = join("cpu").rank
+    for name in RUNS:
+        model, curve = trained(name, folder)
+        losses = torch.tensor([point.loss for point in curve], dtype=torch.float64)
+        torch.save({**model.net.state_dict(), "losses": losses}, folder / f"{name}.{rank}.pt")
+    torch.save(killed_and_resumed(folder).net.state_dict(), folder / f"resumed.{rank}.pt")
+    (folder / f"other.{rank}.txt").write_text(with_other_data(folder))
+    leave(join("cpu"))
+
+
+if __name__ == "__main__":
+    main()
