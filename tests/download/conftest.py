@@ -165,7 +165,7 @@ def web() -> Iterator[Web]:
     played.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def page() -> type[Page]:
     """Return what makes an answer of the loopback web."""
     return Page

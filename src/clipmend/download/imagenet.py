@@ -1,7 +1,5 @@
 """ImageNet's class names and prompts as open_clip has them, and its WordNet ids."""
 
-from timm.data.imagenet_info import ImageNetInfo
-
 from clipmend.clip.openclip import open_clip
 from clipmend.download.labelled import Names
 
@@ -12,6 +10,8 @@ def imagenet_names() -> Names:
     Two names stand twice in open_clip's list (``missile``, ``sunglasses``). A classifier cannot
     tell classes of one name apart: each such pair is one class here.
     """
+    from timm.data.imagenet_info import ImageNetInfo  # only once open_clip could be imported
+
     by_number = tuple(open_clip.IMAGENET_CLASSNAMES)
     aliases = dict(zip(ImageNetInfo().label_names(), by_number, strict=True))
     return Names(tuple(dict.fromkeys(by_number)), by_number, aliases)
