@@ -94,7 +94,9 @@ def fetch(rows: Mapping[str, pa.Table], way: Way, work: Path, shard_rows: int) -
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the web at its import
     processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_alone)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["img2dataset.downloader", __name__])  # imported once for all
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_alone)
     try:
         for turn in (1, 2):
             shards: list[Shard] = []

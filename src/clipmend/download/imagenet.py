@@ -1,6 +1,5 @@
 """ImageNet's class names and prompts as open_clip has them, and its WordNet ids."""
 
-from clipmend.clip.openclip import open_clip
 from clipmend.download.labelled import Names
 
 
@@ -10,7 +9,8 @@ def imagenet_names() -> Names:
     Two names stand twice in open_clip's list (``missile``, ``sunglasses``). A classifier cannot
     tell classes of one name apart: each such pair is one class here.
     """
-    from timm.data.imagenet_info import ImageNetInfo  # only once open_clip could be imported
+    from clipmend.clip.openclip import open_clip  # seconds, which other class names need not cost
+    from timm.data.imagenet_info import ImageNetInfo  # isort: skip  (fails before open_clip)
 
     by_number = tuple(open_clip.IMAGENET_CLASSNAMES)
     aliases = dict(zip(ImageNetInfo().label_names(), by_number, strict=True))
@@ -19,4 +19,6 @@ def imagenet_names() -> Names:
 
 def imagenet_prompts() -> tuple[str, ...]:
     """Return the 80 templates of CLIP (Radford et al. 2021, arXiv:2103.00020)."""
+    from clipmend.clip.openclip import open_clip
+
     return tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
