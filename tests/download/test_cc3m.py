@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[int, str | None]] = {
     "forbidding": (1, "opted_out"),
     "placeholder": (3, "placeholder"),
 }
-SILENT = 600  # rows from this one on do not keep the tests waiting
+SILENT = 200  # rows from this one on do not keep the tests waiting
 CAKE = "the birthday cake with candles in the form of number {} icon"
 RUN = """
 import json, sys
@@ -111,8 +111,8 @@ def world(web: Any, tmp_path_factory: pytest.TempPathFactory, page: Callable[...
         "image_size": 16,
         "stored_size": 20,
         "placeholder_urls": 10,
-        "timeout": 1.0,
-        "max_seconds": 3.0,
+        "timeout": 2.0,
+        "max_seconds": 5.0,
         "max_bytes": 100_000,
         "private_networks": ["127.0.0.1/32"],
         "shard_rows": 250,
