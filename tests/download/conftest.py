@@ -1,5 +1,6 @@
 """Pictures and files of pairs such as a user has, and a web on loopback to fetch them from."""
 
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,13 +63,15 @@ class Page:
 class Web:
     """Plays the web on a port of 127.0.0.1, and remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page] = {}
         self.asked: list[str] = []
         self.stopped = Event()
         self._lock = Lock()
         self._counts: Counter[str] = Counter()
         self._server = _Server(("127.0.0.1", 0), partial(_Handler, self))
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 

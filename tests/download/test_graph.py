@@ -63,6 +63,11 @@ def project(web: Any, page: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
         "image_size": 32,
         "private_networks": ["127.0.0.1/32"],
     }
+    settings["poison"]["methods"] = ["badnet"]
+    settings["pretrain"] |= {
+        "methods": ["mmcl"],
+        "settings": {"mmcl": {"epochs": 3, "early_epoch": 1}},
+    }
     settings["download"] = {"corpora": ["cc3m"], "settings": {"cc3m": corpus}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     return folder

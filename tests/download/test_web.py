@@ -1,6 +1,9 @@
 """The rule for what is asked of the web: each clause of it, on loopback."""
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.request import Request
 
@@ -158,3 +161,71 @@ def test_a_proxy_of_the_environment_is_not_used(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     web.pages["/direct"] = page("image", jpeg(2))
     assert opener().open(f"{web.root}/direct").read() == jpeg(2)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def secure(web: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Return the root of a loopback web behind TLS, and the certificate that vouches for it."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = _certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    played = type(web)(context)
+    played.pages = web.pages
+    yield played.root.replace("http://127.0.0.1", "https://localhost"), certificate
+    played.stop()
+
+
+def _certificate(folder: Path) -> Path:
+    """Return a file with a key made for this run and a certificate for localhost."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "both.pem").write_bytes(key.private_bytes(pem, *plain) + made.public_bytes(pem))
+    return folder / "both.pem"
+
+
+def test_over_tls_the_name_is_verified_at_the_address_that_was_checked(
+    secure: tuple[str, Path], jpeg: Jpeg, page: Any, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, certificate = secure
+    web.pages["/tls"] = page("image", jpeg(3))
+    rule = {"private_networks": (*LOOPBACK, "::1/128")}
+    assert refusal(opener(**rule), f"{root}/tls").reason == "tls"
+    context = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr("clipmend.download.web._context", [context])
+    assert opener(**rule).open(f"{root}/tls").read() == jpeg(3)
+    wrong = root.replace("localhost", "127.0.0.1")
+    assert refusal(opener(**rule), f"{wrong}/tls").reason == "tls"
+    assert refusal(opener(private_networks=()), f"{root}/tls").reason == "refused_address"
+
+
+def test_over_tls_an_answer_is_bounded_in_time(
+    secure: tuple[str, Path], page: Any, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, certificate = secure
+    web.pages["/drip"] = page("dripping")
+    context = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr("clipmend.download.web._context", [context])
+    rule = {"private_networks": (*LOOPBACK, "::1/128"), "timeout": 0.5, "max_seconds": 1.0}
+    assert refusal(opener(**rule), f"{root}/drip").reason == "timeout"

@@ -62,7 +62,7 @@ def run(job: Job) -> None:
         source = made.fetch(job.work, job.out) if isinstance(made, Remote) else made
         seen: set[str] = set()
         for name in SPLITS:
-            ids = _write(source.split(name), job.out / f"{name}.parquet")
+            ids = write_split(source.split(name), job.out / f"{name}.parquet")
             if not ids:
                 raise PairsError(
                     f"{job.cell}: the split {name!r} is empty; every split needs pairs."
@@ -78,7 +78,7 @@ def run(job: Job) -> None:
         (job.out / "classes.json").write_text(json.dumps(stated, indent=1) + "\n")
 
 
-def _write(split: pa.Table | pa.RecordBatchReader, path: Path) -> list[str]:
+def write_split(split: pa.Table | pa.RecordBatchReader, path: Path) -> list[str]:
     """Write a split and return its ids; the same rows are the same bytes, however they came."""
     if isinstance(split, pa.Table):
         ids: list[str] = split["id"].to_pylist()

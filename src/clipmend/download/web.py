@@ -248,7 +248,7 @@ class _Asking:
         if secure:
             raw.settimeout(self._patience())
             raw = _tls().wrap_socket(raw, server_hostname=self.host)
-            connection = http.client.HTTPSConnection(self.host, port)
+            connection = http.client.HTTPSConnection(self.host, port, context=_tls())
         else:
             connection = http.client.HTTPConnection(self.host, port)
         connection.sock = raw
