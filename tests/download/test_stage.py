@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from clipmend.corpus.pairs import SPLITS, read_pairs
-from clipmend.download.stage import run
+from clipmend.corpus.pairs import PAIRS, SPLITS, read_pairs, write_pairs
+from clipmend.download.stage import run, write_split
 from clipmend.errors import PairsError
 from clipmend.job import Job
 
@@ -54,3 +55,15 @@ def test_pairs_that_do_not_fit_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(PairsError):
         run(job)
     assert list(job.out.iterdir()) == []
+
+
+def test_a_reader_and_a_table_of_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{at}", "image": bytes([at % 256]) * 50, "caption": f"c{at % 7}", "label": None}
+        for at in range(3000)
+    ]
+    table = pa.Table.from_pylist(rows, schema=PAIRS)
+    reader = pa.RecordBatchReader.from_batches(PAIRS, table.to_batches(max_chunksize=700))
+    write_pairs(table, tmp_path / "table")
+    assert write_split(reader, tmp_path / "reader") == [row["id"] for row in rows]
+    assert (tmp_path / "reader").read_bytes() == (tmp_path / "table").read_bytes()
