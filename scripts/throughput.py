@@ -342,7 +342,7 @@ class Watching:
 
 def flops(setting: Setting) -> float:
     """Return the floating-point operations of one sample's step, forward and backward."""
-    net = copy.deepcopy(setting.net).to("meta")
+    net: Any = copy.deepcopy(setting.net).to("meta")
     side = int(setting.config["model_cfg"]["vision_cfg"]["image_size"])
     context = int(setting.config["model_cfg"]["text_cfg"].get("context_length", 77))
     counter = FlopCounterMode(display=False)
@@ -435,7 +435,7 @@ def settings_of(arguments: argparse.Namespace) -> Iterator[Setting]:
             path = Path(folder) / "model.json"
             path.write_text(json.dumps(config))
             built = build(str(path), seed=0)
-        net = built.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        net = built.net.to(memory_format=torch.contiguous_format)
         pairs = drawn(arguments.pairs, side) if side <= 32 else synthetic(arguments.pairs, side)
         for batch in arguments.batch:
             device, workers = arguments.device, arguments.workers
