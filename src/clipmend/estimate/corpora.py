@@ -90,7 +90,7 @@ def _cc3m(cell: Cell) -> Corpus:
     return Corpus(
         sizes,
         int(settings["image_size"]),
-        Figure(rows * each + labelled * IMAGENET_BYTES, "assumed"),
+        Figure(float(rows * each + labelled * IMAGENET_BYTES), "assumed"),
         Figure(CORES * rows / FETCHED_PER_SECOND, "assumed"),
         (rows * FETCHED_BYTES[0], rows * FETCHED_BYTES[1]),
         ("fetched", "stored", "imagenet", "fetching"),
@@ -147,4 +147,4 @@ def _given(cell: Cell) -> Figure | None:
             total += path.stat().st_size
         for folder, _, names in os.walk(path):
             total += sum(Path(folder, one).stat().st_size for one in names)
-    return Figure(total, "extrapolated") if total else None
+    return Figure(float(total), "extrapolated") if total else None

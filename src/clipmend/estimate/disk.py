@@ -31,7 +31,9 @@ def sizes_of(seen: Survey, corpora: Mapping[str, Corpus]) -> dict[str, Figure]:
 def working(model: str) -> Figure | None:
     """Return the bytes of the checkpoint that a training job keeps; None for an unknown model."""
     parameters = PARAMETERS.get(model)
-    return None if parameters is None else Figure(WORKING * _BYTES * parameters, "extrapolated")
+    return (
+        None if parameters is None else Figure(float(WORKING * _BYTES * parameters), "extrapolated")
+    )
 
 
 def _computed(cell: Cell, corpora: Mapping[str, Corpus], model: str) -> Figure | None:
@@ -40,7 +42,11 @@ def _computed(cell: Cell, corpora: Mapping[str, Corpus], model: str) -> Figure |
     saved = SAVED.get(cell.stage, 1 if cell.stage == "detect" and cell.method == "ubt" else 0)
     if saved:
         parameters = PARAMETERS.get(model)
-        return None if parameters is None else Figure(saved * _BYTES * parameters, "extrapolated")
+        return (
+            None
+            if parameters is None
+            else Figure(float(saved * _BYTES * parameters), "extrapolated")
+        )
     if cell.stage == "poison":
         each = _training_images(corpora.get(cell.inputs.get("corpus", "")))
         share = float(cell.settings.get("poison_rate", 0))

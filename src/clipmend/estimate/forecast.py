@@ -55,6 +55,7 @@ class Estimate:
         download: least and most bytes over the network.
         working: bytes of the checkpoint that each running training job keeps; None if unknown.
         waiting: bytes in the store of cells that are not in the grid.
+        missing: files of the user's own that are named, and not there yet.
         basis: where the figures come from, a line each.
     """
 
@@ -66,6 +67,7 @@ class Estimate:
     download: tuple[int, int]
     working: Figure | None
     waiting: int
+    missing: tuple[str, ...]
     basis: tuple[str, ...]
 
 
@@ -96,6 +98,7 @@ def estimate(seen: Survey, machine: Machine, *, is_here: bool) -> Estimate:
         download=(sum(least for least, _ in to_fetch), sum(most for _, most in to_fetch)),
         working=working(model),
         waiting=store_bytes(seen.cells),
+        missing=tuple(seen.missing),
         basis=tuple(basis_of(times)),
     )
 
@@ -127,8 +130,8 @@ def summed(names: Iterable[str], known: Mapping[str, Figure], remaining: set[str
     found = {name: known[name] for name in names if name in known}
     counts = Counter(figure.source for figure in found.values())
     return Sum(
-        remaining=sum(figure.value for name, figure in found.items() if name in remaining),
-        whole=sum(figure.value for figure in found.values()),
+        remaining=float(sum(figure.value for name, figure in found.items() if name in remaining)),
+        whole=float(sum(figure.value for figure in found.values())),
         rest_on={source: counts[source] for source in SOURCES if counts[source]},
         unknown=len(names) - len(found),
     )

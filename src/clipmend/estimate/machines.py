@@ -91,7 +91,7 @@ def usual(device: str) -> str:
 def _machine(name: str, stated: dict[str, Any]) -> Machine:
     rates = {
         (one["model"], one["image_size"]): Rate(
-            one["samples_per_second"], one["source"], one["from"]
+            float(one["samples_per_second"]), one["source"], one["from"]
         )
         for one in stated["rates"]
     }

@@ -48,10 +48,10 @@ class Asked:
     shared: Mapping[str, Any]
     sizes: Sizes
 
-    def count(self, name: str, otherwise: float = 0.0) -> float:
+    def count(self, name: str, otherwise: int | float = 0) -> float:
         """Return a setting that is a number."""
         value = self.settings.get(name, otherwise)
-        return float(value) if isinstance(value, int | float) else otherwise
+        return float(value) if isinstance(value, int | float) else float(otherwise)
 
 
 def passes(cell: Cell, sizes: Sizes) -> float | None:
@@ -105,7 +105,7 @@ def _unlearn(asked: Asked) -> float:
 
 
 def _baselines(asked: Asked) -> float:
-    pairs = asked.count("pairs") or asked.sizes.trusted
+    pairs = asked.count("pairs") or float(asked.sizes.trusted)
     epochs = asked.count("epochs", 1)
     images = min(int(asked.shared.get("watched_images", _WATCHED)), asked.sizes.val)
     watched = min(int(asked.shared.get("watched_epochs", _POINTS)), epochs) * 2 * images * FORWARD

@@ -36,6 +36,12 @@ class Survey:
     changed: Mapping[str, Cell]
 
     @property
+    def missing(self) -> list[str]:
+        """Return the user's own files that the grid names and that are not there yet."""
+        named = dict.fromkeys(name for cell in self.cells.values() for name in cell.files)
+        return [name for name in named if not grid.outside(name).exists()]
+
+    @property
     def remaining(self) -> list[str]:
         """Return the cells that a run would make."""
         return [name for name in self.cells if name not in self.made | self.stored]

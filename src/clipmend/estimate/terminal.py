@@ -38,9 +38,11 @@ def show(found: Estimate, console: Console) -> None:
         console.print(f"· {line}", highlight=False)
     if any(stage.hours.unknown for stage in found.stages):
         console.print(
-            f"No figure: neither was a job like these timed here, nor is there one of "
-            f"{found.model} on {found.machine.name}; they are in no sum."
+            "No figure, and in no sum: jobs of a corpus whose size only its files tell, or of a "
+            f"model that was timed neither here nor on {found.machine.name}."
         )
+    if found.missing:
+        console.print(f"Not there yet, and wanted by the run: {', '.join(found.missing)}.")
 
 
 def as_document(found: Estimate) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def as_document(found: Estimate) -> dict[str, Any]:
         "download_bytes": {"least": found.download[0], "most": found.download[1]},
         "working_bytes_a_job": None if found.working is None else asdict(found.working),
         "waiting_in_store_bytes": found.waiting,
+        "missing": list(found.missing),
         "basis": list(found.basis),
     }
 
@@ -121,7 +124,7 @@ def _hours(hours: float) -> str:
     return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
 
 
-def _size(size: float) -> str:
+def _size(size: int | float) -> str:
     for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= bytes_:
             return f"{size / bytes_:,.1f} {unit}"
