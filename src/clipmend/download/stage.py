@@ -1,14 +1,23 @@
 """The stage ``download``: a source's splits, checked and written as pairs."""
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from clipmend.corpus.pairs import SPLITS, write_pairs
-from clipmend.errors import PairsError
+from clipmend.corpus.pairs import PAIRS, SPLITS, write_pairs
+from clipmend.errors import DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_GROUP = 128  # as ``write_pairs`` has it
+_ROWS = 8 * _GROUP  # written together
 
 
 @runtime_checkable
@@ -27,30 +36,83 @@ class Source(Protocol):
     def image_size(self) -> int:
         """Side of the square images in pixels."""
 
-    def split(self, name: str) -> pa.Table:
-        """Return one of ``SPLITS``, in the schema ``PAIRS``."""
+    def split(self, name: str) -> pa.Table | pa.RecordBatchReader:
+        """Return one of ``SPLITS``, in the schema ``PAIRS``; a reader if it may be very large."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A source that has to be fetched before it has splits."""
+
+    def fetch(self, work: Path, out: Path) -> Source:
+        """Return the pairs, fetched into ``work``, on from where a kill left it.
+
+        What else there is to know of them is written into ``out``, beside the splits.
+        """
 
 
 def run(job: Job) -> None:
     """Write a corpus.
 
     Writes ``{train,trusted,val,test}.parquet`` (schema ``PAIRS``) and ``classes.json``
-    (classes, prompts, image_size).
+    (classes, prompts, image_size), and what a ``Remote`` source writes beside them.
     """
-    source: Source = create("download", job.method, job.settings)
-    seen: set[str] = set()
-    for name in SPLITS:
-        table = source.split(name)
-        ids = table["id"].to_pylist()
-        if not ids:
-            raise PairsError(f"{job.cell}: the split {name!r} is empty; every split needs pairs.")
-        if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
-            raise PairsError(f"{job.cell}: ids in {name!r} are not unique across the splits.")
-        seen.update(ids)
-        write_pairs(table, job.out / f"{name}.parquet")
-    stated = {
-        "classes": list(source.classes),
-        "prompts": list(source.prompts),
-        "image_size": source.image_size,
-    }
-    (job.out / "classes.json").write_text(json.dumps(stated, indent=1) + "\n")
+    made: Source | Remote = create("download", job.method, job.settings)
+    with _full_disk_told(job):
+        source = made.fetch(job.work, job.out) if isinstance(made, Remote) else made
+        seen: set[str] = set()
+        for name in SPLITS:
+            ids = _write(source.split(name), job.out / f"{name}.parquet")
+            if not ids:
+                raise PairsError(
+                    f"{job.cell}: the split {name!r} is empty; every split needs pairs."
+                )
+            if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
+                raise PairsError(f"{job.cell}: ids in {name!r} are not unique across the splits.")
+            seen.update(ids)
+        stated = {
+            "classes": list(source.classes),
+            "prompts": list(source.prompts),
+            "image_size": source.image_size,
+        }
+        (job.out / "classes.json").write_text(json.dumps(stated, indent=1) + "\n")
+
+
+def _write(split: pa.Table | pa.RecordBatchReader, path: Path) -> list[str]:
+    """Write a split and return its ids; the same rows are the same bytes, however they came."""
+    if isinstance(split, pa.Table):
+        ids: list[str] = split["id"].to_pylist()
+        write_pairs(split, path)
+        return ids
+    ids = []
+    options = {"compression": "zstd", "write_statistics": False}
+    with pq.ParquetWriter(path, PAIRS, **options) as writer:
+        for table in _even(split):
+            ids += table["id"].to_pylist()
+            writer.write_table(table, row_group_size=_GROUP)
+    return ids
+
+
+def _even(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Yield the rows in tables of ``_ROWS`` rows, the last one shorter."""
+    waiting = PAIRS.empty_table()
+    for batch in reader:
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], PAIRS)])
+        while waiting.num_rows >= _ROWS:
+            yield waiting[:_ROWS]
+            waiting = waiting[_ROWS:]
+    if waiting.num_rows:
+        yield waiting
+
+
+@contextmanager
+def _full_disk_told(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DownloadError(
+            f"{job.cell}: the disk is full ({error.strerror}); what was made so far stays in "
+            f"{job.work}: make room and run again to go on."
+        ) from error
