@@ -7,6 +7,7 @@ import pytest
 
 from clipmend import grid, params
 from clipmend.estimate.corpora import SCENE_BYTES, corpus_of
+from clipmend.estimate.models import Known, known
 from clipmend.estimate.passes import Sizes, passes
 from clipmend.grid import Cell
 from clipmend.index import Glance
@@ -67,3 +68,17 @@ def test_a_corpus_is_known_from_its_settings(cells: dict[str, Cell]) -> None:
     assert corpus.size is not None
     assert corpus.size.value == SIZES.pairs * SCENE_BYTES
     assert corpus.fetched == (0, 0)
+
+
+def test_models_of_the_same_layers_are_one_whatever_their_images_and_activation() -> None:
+    assert known("RN50-quickgelu") == Known("RN50", 224, 102_007_137)
+    assert known("scene_resnet") == Known("scene_resnet", 32, 4_595_161)
+    assert known("RN101").parameters is None
+    assert known("no_such_model") == Known("no_such_model", None, None)
+
+
+def test_a_surrogate_sees_ten_thousand_pairs_at_most(cells: dict[str, Cell]) -> None:
+    cell = cells["poison/scenes/badclip/seed0"]
+    fitted = cell.settings["epochs"] * cell.settings["images"]
+    assert passes(cell, SIZES) == 8 * 8000 + fitted
+    assert passes(cell, replace(SIZES, train=500_000)) == 8 * 10_000 + fitted

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from clipmend.estimate.corpora import Corpus
 from clipmend.estimate.costs import Figure, figures
-from clipmend.estimate.machines import PARAMETERS
+from clipmend.estimate.models import known
 from clipmend.estimate.survey import Survey
 from clipmend.grid import Cell
 
@@ -30,7 +30,7 @@ def sizes_of(seen: Survey, corpora: Mapping[str, Corpus]) -> dict[str, Figure]:
 
 def working(model: str) -> Figure | None:
     """Return the bytes of the checkpoint that a training job keeps; None for an unknown model."""
-    parameters = PARAMETERS.get(model)
+    parameters = known(model).parameters
     return (
         None if parameters is None else Figure(float(WORKING * _BYTES * parameters), "extrapolated")
     )
@@ -41,7 +41,7 @@ def _computed(cell: Cell, corpora: Mapping[str, Corpus], model: str) -> Figure |
         return corpora[cell.name].size
     saved = SAVED.get(cell.stage, 1 if cell.stage == "detect" and cell.method == "ubt" else 0)
     if saved:
-        parameters = PARAMETERS.get(model)
+        parameters = known(model).parameters
         return (
             None
             if parameters is None

@@ -11,8 +11,6 @@ from clipmend.errors import UnknownNameError
 from clipmend.estimate.costs import Source
 
 PACKAGE_DATA = ("machines.json",)
-PARAMETERS = {"scene_resnet": 4_595_161, "RN50": 102_007_137, "ViT-B-32": 151_277_313}
-"""Numbers of parameters of models, counted on the models as they are built."""
 
 
 @dataclass(frozen=True)

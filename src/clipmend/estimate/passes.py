@@ -15,6 +15,7 @@ from clipmend.methods import base
 FORWARD = 1 / 3
 _WATCHED = 500  # images, of the curve of a victim (clip/curve.py)
 _POINTS = 10  # of a victim's curve (clip/fit.py)
+_SURROGATE = 10_000  # pairs that a surrogate is trained on, at most (attacks/surrogate.py)
 
 # Pairs of a step that are embedded, beside one with gradients: views, a frozen twin, a bank.
 _OBJECTIVES = {"mmcl": 1.0, "siglip": 1.0, "mmcl_ssl": 2.0, "roclip": 1.0, "safeclip": 2.0}
@@ -70,7 +71,7 @@ def passes(cell: Cell, sizes: Sizes) -> float | None:
 def _poison(asked: Asked) -> float | None:
     """Return what an attack that fits its trigger trains, its surrogate first."""
     if "surrogate_epochs" in asked.settings:
-        surrogate = asked.count("surrogate_epochs") * asked.sizes.train
+        surrogate = asked.count("surrogate_epochs") * min(_SURROGATE, asked.sizes.train)
         return surrogate + asked.count("epochs") * asked.count("images")
     return None
 

@@ -1,19 +1,16 @@
 """Seconds of every job of a grid, and what they rest on."""
 
-import importlib.util
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from clipmend.estimate.corpora import ORIGINS, Corpus
 from clipmend.estimate.costs import START, Figure, Source, figures
 from clipmend.estimate.machines import Machine, Rate
+from clipmend.estimate.models import known
 from clipmend.estimate.passes import passes
 from clipmend.estimate.survey import Survey
-from clipmend.grid import CONFIGS, PACKAGED, Cell, outside
+from clipmend.grid import Cell
 
 _BRIEF = 2 * START  # an attack that trains nothing, and the report; more where a corpus is large
 
@@ -53,8 +50,8 @@ class Times:
 
     def rate(self, corpus: Corpus) -> Rate | None:
         """Return the throughput of the grid's model on a corpus."""
-        model = self.seen.params.pretrain.model
-        return self.machine.rate(model, _model_size(model) or corpus.image_size)
+        model = known(self.seen.params.pretrain.model)
+        return self.machine.rate(model.name, model.image_size or corpus.image_size)
 
     def _passes(self, cells: Iterable[Cell]) -> dict[str, float]:
         found = {}
@@ -100,17 +97,3 @@ def basis_of(times: Times) -> Iterator[str]:
         )
     for key in dict.fromkeys(key for one in times.corpora.values() for key in one.origins):
         yield f"Corpora: {ORIGINS[key]}."
-
-
-def _model_size(model: str) -> int | None:
-    """Return the side of the images that a model computes with, in pixels; None if unknown."""
-    path = outside(model if model.endswith(".json") else f"{PACKAGED}{CONFIGS}/{model}.json")
-    if not path.is_file():
-        found = importlib.util.find_spec("open_clip")  # only looked up: importing it takes seconds
-        root = Path(found.origin).parent if found is not None and found.origin else Path()
-        path = root / "model_configs" / f"{model}.json"
-    if not path.is_file():
-        return None
-    stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    size = stated.get("model_cfg", stated)["vision_cfg"].get("image_size")
-    return None if size is None else int(size)
