@@ -479,13 +479,19 @@ def rate_table(runs: Iterable[Mapping[str, Any]], *, on_gpu: bool) -> Iterator[s
             if rate is None:
                 yield f"| {found['lacking'] or 'no time'} |{'|' * (2 + more.count('|'))}\n"
                 continue
-            yield f"| {rate:,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {len(rates)} "
+            span = f"{shown(min(rates))} to {shown(max(rates))}"
+            yield f"| {shown(rate)} | {span} | {len(rates)} "
             if on_gpu:
                 busy = median(found, "busy")
                 yield f"| {found['memory'] / 1e9:.1f} | {'?' if busy is None else f'{busy:.0f}'} "
                 yield f"| {rate * run['flops'] / 1e12:.1f} |\n"
             else:
-                yield f"| {median(found, 'per_core'):,.0f} |\n"
+                yield f"| {shown(median(found, 'per_core') or 0.0)} |\n"
+
+
+def shown(rate: float) -> str:
+    """Return a rate as it is printed."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
 
 
 def part_table(runs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
