@@ -74,6 +74,16 @@ def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_is_gathered_of_a_whole_run_is_what_its_report_holds(
+    by_snakemake: Path, tmp_path: Path
+) -> None:
+    call(by_snakemake, sys.executable, str(ROOT / "scripts/gather.py"), str(tmp_path))
+    for name in ("cells.csv", "attacks.csv", "detectors.csv", "cards.jsonl"):
+        assert (tmp_path / name).read_bytes() == (
+            by_snakemake / "results/report" / name
+        ).read_bytes()
+
+
 def test_dvc_on_all_cores_and_snakemake_on_one_write_the_same_bytes(
     by_dvc: Path, by_snakemake: Path
 ) -> None:

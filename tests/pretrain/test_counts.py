@@ -6,9 +6,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from torch import Tensor
 
 from clipmend import grid, params
-from clipmend.clip.model import load
+from clipmend.clip.model import load, model_config
+from clipmend.clip.openclip import open_clip
+from clipmend.download.scenes import CAPTIONS
+from clipmend.download.shapes import COLOURS, NOUNS
 from clipmend.index import Index
 from clipmend.params import Params
 
@@ -38,7 +42,25 @@ def test_the_counts_are_the_papers() -> None:
         rate = stated.resolve("poison", attack).model_dump()["poison_rate"]
         assert round(rate * corpus["train"]) == 1500
     assert (corpus["train"], corpus["trusted"], corpus["image_size"]) == (500_000, 100_000, 64)
-    assert stated.pretrain.model == "RN50"
+
+
+def test_the_network_is_rn50_but_for_its_tables_of_positions() -> None:
+    ours = model_config(params.load(PRESET).pretrain.model)["model_cfg"]
+    theirs = model_config("RN50")["model_cfg"]
+    assert ours["embed_dim"] == theirs["embed_dim"]
+    assert ours["vision_cfg"] == {**theirs["vision_cfg"], "image_size": 64}
+    assert ours["text_cfg"] == {**theirs["text_cfg"], "context_length": 16}
+
+
+def test_no_caption_is_cut_by_the_shorter_table() -> None:
+    captions = [
+        template.format(noun=noun, colour=colour, size="small", background="checkered")
+        for template in CAPTIONS
+        for noun in NOUNS
+        for colour in COLOURS
+    ]
+    tokens: Tensor = open_clip.SimpleTokenizer(context_length=77)(captions)
+    assert int((tokens > 0).sum(dim=1).max()) < 16  # EDA may bring in a word more
 
 
 def test_the_grid_is_every_attack_under_every_objective_with_every_repair(

@@ -148,6 +148,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     if not len(task.pairs):
         raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
     tokens = model.tokenise(task.pairs.captions)
+    task = replace(task, pairs=_near(task.pairs, model.device))
     state = _start(model, task, generator)
     resumed = _resume(state, task, hooks)
     if not resumed and hooks.watch is not None:
@@ -254,9 +255,19 @@ def _course(state: _State, task: Task, place: int) -> float:
 
 def _batches(task: Task, tokens: Tensor, generator: torch.Generator) -> Iterator[Batch]:
     order = torch.randperm(len(task.pairs), generator=generator)
+    images = task.pairs.images
     for rows in order.split(task.schedule.batch_size):
         if len(rows) > 1:  # one pair has nothing to be contrasted with
-            yield Batch(rows, task.pairs.images[rows], tokens[rows])
+            yield Batch(rows, images.index_select(0, rows.to(images.device)), tokens[rows])
+
+
+def _near(pairs: Pairs, device: torch.device) -> Pairs:
+    """Return the pairs with their images on the GPU, if they leave three quarters of it free."""
+    if device.type != "cuda":
+        return pairs
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = 4 * pairs.images.numel() < free
+    return replace(pairs, images=pairs.images.to(device)) if fits else pairs
 
 
 def _epoch(state: _State, task: Task, tokens: Tensor) -> float:

@@ -91,7 +91,9 @@ class Clip(nn.Module):
         Raises:
             ModelError: a caption has a token that ``narrow`` was not told of.
         """
-        ids: Tensor = self.tokenizer(list(captions))
+        # Captions repeat, and the tokenizer takes a tenth of a millisecond for each.
+        distinct = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
+        ids: Tensor = self.tokenizer(list(distinct))[[distinct[caption] for caption in captions]]
         if self._narrowed is None:
             return ids
         place = torch.searchsorted(self._narrowed, ids).clamp(max=len(self._narrowed) - 1)
@@ -124,7 +126,7 @@ class Clip(nn.Module):
         if self._narrowed is None or self._full_table is None:
             return embedding.weight.detach()
         table = self._full_table.clone()
-        table[self._narrowed.to(table.device)] = embedding.weight.detach()
+        table[self._narrowed.to(table.device)] = embedding.weight.detach().to(table.device)
         return table
 
     def full_state(self) -> dict[str, Tensor]:

@@ -19,8 +19,11 @@ def zoomed_embeds(
 ) -> Float[Tensor, "samples dim"]:
     """Return the embedding of one zoomed view of each image; see ``zoomed``."""
     drawn = torch.rand(len(images), 3, generator=generator)  # all at once: blocks do not show
-    blocks = zip(images.split(_BLOCK), drawn.split(_BLOCK), strict=True)
-    return torch.cat([embed_images(model, zoomed(*block, scale=scale)) for block in blocks])
+    embeds = []
+    for block, places in zip(images.split(_BLOCK), drawn.split(_BLOCK), strict=True):
+        views = zoomed(block.to(model.device), places.to(model.device), scale=scale)
+        embeds.append(embed_images(model, views))
+    return torch.cat(embeds)
 
 
 def zoomed(
@@ -39,7 +42,7 @@ def zoomed(
     side = (low + (high - low) * drawn[:, 0]).sqrt()
     # Coordinates run from -1 to 1: a crop's centre may lie this far from the middle.
     shift = (2 * drawn[:, 1:] - 1) * (1 - side)[:, None]
-    theta = torch.zeros(len(images), 2, 3)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0], theta[:, 1, 1] = -side, side
     theta[:, :, 2] = shift
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)

@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -44,12 +45,22 @@ def decode_all(
         PairsError: a row's bytes are no image; the error names its id.
     """
     pixels = np.empty((count, 3, size, size), np.uint8)
+    decode_into(pixels, encoded)
+    return torch.from_numpy(pixels)
+
+
+def decode_into(pixels: NDArray[np.uint8], encoded: Iterable[tuple[str, bytes]]) -> None:
+    """Write the images of rows of (id, bytes) into ``pixels``, of shape (rows, 3, size, size).
+
+    Raises:
+        PairsError: as ``decode_all``.
+    """
+    size = pixels.shape[-1]
     for place, (row_id, data) in enumerate(encoded):
         try:
             pixels[place] = np.asarray(decode(data, size)).transpose(2, 0, 1)
         except PairsError as error:
             raise PairsError(f"Row {row_id!r}: {error}.") from error
-    return torch.from_numpy(pixels)
 
 
 def encode(image: UInt8[Tensor, "3 height width"]) -> bytes:

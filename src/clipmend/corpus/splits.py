@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from clipmend.corpus.images import decode_all
+from clipmend.corpus.images import decode_into
 from clipmend.corpus.pairs import OVERLAY, read_pairs, read_rows
+from clipmend.corpus.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 
 _BLOCK = 1024
@@ -117,14 +119,31 @@ def _decoded(table: pa.Table, poison: pa.Table, vocabulary: Vocabulary) -> Pairs
     label_of = {name: label for label, name in enumerate(vocabulary.classes)}
     labels = [label_of.get(name, -1) for name in _column("label", table, changed)]
     poisoned = [row_id in changed and changed[row_id]["is_poisoned"] for row_id in ids]
-    images = zip(ids, _column("image", table, changed), strict=True)
     return Pairs(
         ids=tuple(ids),
-        images=decode_all(images, len(ids), vocabulary.image_size),
+        images=_images(table, changed, vocabulary.image_size),
         captions=tuple(_column("caption", table, changed)),
         label=torch.tensor(labels, dtype=torch.long),
         is_poisoned=torch.tensor(poisoned, dtype=torch.bool),
     )
+
+
+def _images(
+    table: pa.Table, changed: Mapping[str, Mapping[str, Any]], size: int
+) -> UInt8[Tensor, "samples 3 size size"]:
+    """Return the decoded images; many are decoded by one process a core."""
+    shape = (table.num_rows, 3, size, size)
+    is_spread = processes_for(table.num_rows) > 1
+    pixels = shared(shape) if is_spread else np.empty(shape, np.uint8)
+
+    def decode(rows: range) -> None:
+        part = table.slice(rows.start, len(rows))
+        images = zip(part["id"].to_pylist(), _column("image", part, changed), strict=True)
+        decode_into(pixels[rows.start : rows.stop], images)
+
+    for _ in spread(decode, table.num_rows):
+        pass
+    return torch.from_numpy(pixels)
 
 
 def _column(name: str, table: pa.Table, changed: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:

@@ -104,11 +104,12 @@ class UBTDetector:
             return after
         if self.rank == "gain":
             return after - before
-        images = embed_images(overfitted, suspects.images)
+        images = embed_images(overfitted, suspects.images).to(overfitted.device)
         if self.rank == "density":
-            return agreement(images, torch.ones(len(images), 1), self.neighbours)
-        texts = embed_texts(overfitted, overfitted.tokenise(suspects.captions))
-        return agreement(images, texts, self.neighbours)
+            texts = torch.ones(len(images), 1)
+        else:
+            texts = embed_texts(overfitted, overfitted.tokenise(suspects.captions))
+        return agreement(images, texts.to(overfitted.device), self.neighbours).cpu()
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class _Overfit:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         drawn = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
+        normal = self.normal.images[drawn].to(batch.images.device)
+        images = model.encode_image(torch.cat([batch.images, normal]))
         texts = model.encode_text(torch.cat([batch.tokens, self.tokens[drawn]]))
         (suspect_images, images), (suspect_texts, texts) = images.chunk(2), texts.chunk(2)
         shortcut = -(suspect_images * suspect_texts).sum(dim=1).mean()
@@ -139,7 +141,7 @@ def agreement(
     """
     count = min(neighbours, len(image_embeds) - 1)
     agreed = []
-    for rows in torch.arange(len(image_embeds)).split(_BLOCK):
+    for rows in torch.arange(len(image_embeds), device=image_embeds.device).split(_BLOCK):
         cosines = image_embeds[rows] @ image_embeds.T
         cosines[torch.arange(len(rows)), rows] = -torch.inf
         nearest = cosines.topk(count, dim=1)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from clipmend.corpus.images import encode
 from clipmend.corpus.pairs import table_of
+from clipmend.corpus.workers import spread
 from clipmend.download.shapes import COLOURS, NOUNS
 from clipmend.seeds import numpy_stream
 from clipmend.settings import Count, Fraction
@@ -88,22 +89,29 @@ class Scenes:
     def split(self, name: str) -> pa.Table:
         """Return a split; only ``train`` has captions that belong to other images."""
         count: int = getattr(self, name)
-        rngs = [numpy_stream(self.seed, f"scenes/{name}/{row}") for row in range(count)]
-        scenes = [_scene(rng, self.typical) for rng in rngs]
-        captions = [_caption(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]
+        parts = spread(lambda rows: self._drawn(name, rows), count)
+        drawn = [row for part in parts for row in part]
+        captions = [caption for _, caption, _ in drawn]
         if name == "train":
             captions = _shuffled(captions, self.noise, numpy_stream(self.seed, "scenes/noise"))
-        images = [
-            draw(scene, self.image_size, rng) for scene, rng in zip(scenes, rngs, strict=True)
-        ]
         return table_of(
             {
                 "id": [f"{name}-{row:06d}" for row in range(count)],
-                "image": images,
+                "image": [image for _, _, image in drawn],
                 "caption": captions,
-                "label": [scene.noun for scene in scenes],
+                "label": [noun for noun, _, _ in drawn],
             }
         )
+
+    def _drawn(self, name: str, rows: range) -> list[tuple[str, str, bytes]]:
+        """Return noun, true caption and image of some rows of a split."""
+        drawn = []
+        for row in rows:
+            rng = numpy_stream(self.seed, f"scenes/{name}/{row}")
+            scene = _scene(rng, self.typical)
+            caption = _caption(scene, rng)
+            drawn.append((scene.noun, caption, draw(scene, self.image_size, rng)))
+        return drawn
 
 
 def _pick(rng: Rng, among: tuple[str, ...]) -> str:
