@@ -6,7 +6,6 @@ python scripts/cost.py [project] > docs/results/cost.md
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from clipmend.estimate.costs import wall_time
 from clipmend.job import THREADS
 from clipmend.methods import METHODS, reference
 
@@ -26,7 +26,6 @@ REPAIRS = ("unlearn", "baselines")
 SHARED = ("download", "poison", "pretrain")  # there before anybody thinks of a repair
 MEASURE = "cleanclip"  # what others are compared with
 RUNS = 3
-NOT_MADE = ("taken from the store", "is made already")
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,7 @@ def wall(project: Path, cell: str) -> float | None:
     Not `cpu_time`: Snakemake samples it every half second for a quarter of a minute and every half
     minute thereafter, so it lacks up to 30 s of a longer job.
     """
-    path, log = project / "logs/benchmark" / f"{cell}.tsv", project / "logs" / f"{cell}.log"
-    if not path.is_file():
-        return None
-    if log.is_file() and any(said in log.read_text(errors="replace") for said in NOT_MADE):
-        return None
-    with path.open(encoding="utf-8") as lines:
-        return float(next(csv.DictReader(lines, delimiter="\t"))["s"])
+    return wall_time(project / "logs/benchmark" / f"{cell}.tsv", project / "logs" / f"{cell}.log")
 
 
 @cache

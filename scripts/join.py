@@ -8,10 +8,8 @@ python scripts/join.py [--params params/full.yaml] [--benchmark gone/logs/benchm
 """
 
 import argparse
-import csv
 import json
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import pandas as pd
 
 from clipmend import grid, params
 from clipmend.errors import ClipmendError
+from clipmend.estimate.costs import Cost, extrapolated, wall_times
 from clipmend.grid import Cell
 from clipmend.index import Index
 from clipmend.report.cells import KEY, groups, records
@@ -28,7 +27,6 @@ from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
 
 NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
 NOT_MEASURED = "not measured"
-NOT_MADE = ("taken from the store", "is made already")
 
 
 @dataclass(frozen=True)
@@ -38,23 +36,6 @@ class Part:
     name: str
     cells: pd.DataFrame
     cards: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The seconds of the whole grid, most of them not measured.
-
-    Attributes:
-        measured: of the jobs whose time is known.
-        total: with the median of like jobs for each of the others.
-        unlike: jobs of which no like one was timed; their time is missing in ``total``.
-    """
-
-    measured: float
-    total: float
-    timed: int
-    jobs: int
-    unlike: int
 
 
 def read_part(folder: Path) -> Part:
@@ -152,47 +133,6 @@ def tables(span: Sequence[Mapping[str, Any]], cells: pd.DataFrame) -> list[Print
     ]
 
 
-def extrapolated(cells: Mapping[str, Cell], seconds: Mapping[str, float]) -> Cost:
-    """Return the cost of the grid: a job without a time gets the median of jobs like it.
-
-    Like is the same method, or the same stage where a stage has none; under the same objective if
-    one was timed there.
-    """
-    timed: dict[tuple[str, ...], list[float]] = {}
-    for name in cells.keys() & seconds.keys():
-        for kind in _kinds(name):
-            timed.setdefault(kind, []).append(seconds[name])
-    measured = total = 0.0
-    unlike = 0
-    for name in cells:
-        like = next((timed[kind] for kind in _kinds(name) if kind in timed), None)
-        if name in seconds:
-            measured += seconds[name]
-            total += seconds[name]
-        elif like is not None:
-            total += statistics.median(like)
-        else:
-            unlike += 1
-    return Cost(measured, total, len(cells.keys() & seconds.keys()), len(cells), unlike)
-
-
-def wall_times(folders: Sequence[Path]) -> dict[str, float]:
-    """Return the seconds of each job that made its cell, by cell, from Snakemake's files.
-
-    Reads `<folder>/<cell>.tsv`, column `s`; the log beside the folder tells what was not made.
-    """
-    found = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*.tsv")):
-            cell = path.relative_to(folder).with_suffix("").as_posix()
-            log = folder.parent / f"{cell}.log"
-            text = log.read_text(errors="replace") if log.is_file() else ""
-            if not any(said in text for said in NOT_MADE):
-                with path.open(encoding="utf-8") as lines:
-                    found[cell] = float(next(csv.DictReader(lines, delimiter="\t"))["s"])
-    return found
-
-
 def text_of(
     printed: Sequence[Printed], parts: Sequence[Part], missing: pd.DataFrame, cost: Cost | None
 ) -> str:
@@ -251,19 +191,6 @@ def _variant(card: Mapping[str, Any]) -> str:
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     return ", ".join(names)
-
-
-def _kinds(cell: str) -> Iterator[tuple[str, ...]]:
-    """Yield what makes a job like another, the most alike first."""
-    stage, *parts = cell.split("/")
-    if stage in ("download", "poison", "report"):
-        yield (stage, *parts[: {"download": 1, "poison": 2}.get(stage, 0)])
-    elif stage == "pretrain":
-        yield (stage, parts[0], parts[2])
-    else:
-        method = () if stage == "evaluate" else (parts[4],)
-        yield (stage, parts[0], parts[2], *method)
-        yield (stage, parts[0], *method)
 
 
 def _environments(parts: Sequence[Part]) -> list[str]:

@@ -83,6 +83,31 @@ def status() -> None:
 
 
 @app.command()
+def estimate(
+    preset: Annotated[Path, typer.Option("--params", help="Another file of parameters.")] = Path(
+        "params.yaml"
+    ),
+    machine: Annotated[
+        str | None, typer.Option(help="Whose figures to take: cpu, a100, ... Default: this one's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a run will cost before it runs: jobs, hours, disk, download; seconds, no lock."""
+    from rich.console import Console
+
+    from clipmend import params
+    from clipmend.estimate import forecast, machines, survey, terminal
+
+    settled = params.load(preset)
+    chosen = machines.machine_named(machine or machines.usual(settled.device))
+    found = forecast.estimate(survey.survey(settled), chosen, is_here=machine is None)
+    if as_json:
+        typer.echo(json.dumps(terminal.as_document(found), indent=1))
+    else:
+        terminal.show(found, Console())
+
+
+@app.command()
 def verify() -> None:
     """Read every file in results/ and compare it with its card; exit 1 if one differs."""
     from clipmend import status as state

@@ -305,7 +305,7 @@ class _Grid:
 
     def _user_files(self, stage: str, name: str, paths: Mapping[str, str]) -> dict[str, str]:
         for setting, path in paths.items():
-            if not Path(path).exists():
+            if self.index.reads and not Path(path).exists():
                 raise PairsError(
                     f"{stage}.settings.{name}.{setting} is {path!r}, which does not exist; "
                     "give a file or folder, relative to the project's folder."
@@ -326,7 +326,7 @@ class _Grid:
         return files
 
     def _model_file(self, setting: str, path: str, what: str) -> str:
-        if not Path(path).is_file():
+        if self.index.reads and not Path(path).is_file():
             raise ModelError(
                 f"pretrain.{setting} is {path!r}, which does not exist; give {what}, relative to "
                 "the project's folder, or a name that open_clip knows."

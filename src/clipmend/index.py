@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 INDEX = Path(".clipmend/index.json")
+UNREAD = "unread"
 
 
 class Index:
@@ -15,6 +16,8 @@ class Index:
     Identity is device and inode; size, mtime and ctime say whether the bytes may have changed.
     Only the main process saves it, so that jobs may read it while they run side by side.
     """
+
+    reads = True  # whether bytes that are not known yet are read
 
     def __init__(self, path: Path = INDEX) -> None:
         self.path = path
@@ -56,6 +59,45 @@ class Index:
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(self.entries, separators=(",", ":")))
         fresh.replace(self.path)
+
+
+class Glance(Index):
+    """An index that reads small files only: a large one that it does not know is ``unread``.
+
+    One that is missing is too. Keys made with it are right where all that they are made of is small
+    or was read before; no other key can belong to a cell that is made already.
+    """
+
+    reads = False
+    limit = 1_000_000  # bytes
+
+    def sha256(self, path: Path) -> str:
+        """Return the sha256 of a file's bytes, if it is known or small."""
+        if not path.is_file():
+            return UNREAD
+        identity, look = _look(path)
+        known = self.entries.get(identity)
+        if known is not None and known[:-1] == look:
+            return str(known[-1])
+        return super().sha256(path) if path.stat().st_size <= self.limit else UNREAD
+
+    def tree(self, path: Path) -> str:
+        """Return a digest of a file, or of a folder whose files are known or small together."""
+        if path.is_dir() and self._weight(path) > self.limit:
+            return UNREAD
+        return super().tree(path) if path.exists() else UNREAD
+
+    def _weight(self, path: Path) -> int:
+        """Return the bytes below a folder that are not known; beyond the limit not all."""
+        weight = 0
+        for folder, _, names in os.walk(path, followlinks=True):
+            for name in names:
+                identity, look = _look(Path(folder, name))
+                known = self.entries.get(identity)
+                weight += int(look[0]) if known is None or known[:-1] != look else 0
+            if weight > self.limit:
+                break
+        return weight
 
 
 def _look(path: Path) -> tuple[str, list[int | str]]:

@@ -1,5 +1,6 @@
 """The presets of the papers hold what their comments promise."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,30 @@ def test_robustness_is_measured_at_three_bounds_for_every_repair() -> None:
     assert stated.evaluate.adversarial.epsilons == (1, 2, 4)
     assert set(METHODS["baselines"]) <= set(stated.baselines.methods)
     assert "ubt" in stated.unlearn.methods
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper_scratch"])
+def test_the_papers_prompts_are_those_of_clip(preset: str) -> None:
+    from clipmend.clip.openclip import open_clip
+
+    templates = tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+    assert params.load(PRESETS / f"{preset}.yaml").poison.target_captions == templates
+
+
+@pytest.mark.parametrize(("preset", "pairs"), [("paper", 500_000), ("paper_scratch", 3_000_000)])
+def test_the_papers_poison_1500_pairs_with_banana(preset: str, pairs: int) -> None:
+    stated = params.load(PRESETS / f"{preset}.yaml")
+    assert stated.poison.target == "banana"
+    rates = [stated.resolve("poison", name).model_dump().get("poison_rate")
+             for name in stated.poison.methods if name != "unpoisoned"]  # fmt: skip
+    assert {round(rate * pairs) for rate in rates} == {1500}
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper_scratch"])
+def test_each_of_the_papers_rates_has_its_source_beside_it_or_above(preset: str) -> None:
+    lines = (PRESETS / f"{preset}.yaml").read_text().splitlines()
+    for place, line in enumerate(lines):
+        is_swept = re.search(r"@lr\S+: {lr: \S+}$", line)  # by the comment over its block
+        if re.search(r"\b(lr|poison_rate): ", line) and not is_swept:
+            near = " ".join(lines[place - 3 : place + 1])
+            assert re.search(r"\[(CleanCLIP|BadCLIP|objectives|ours)\]|issue 3", near), line

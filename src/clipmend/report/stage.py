@@ -32,6 +32,7 @@ from clipmend.report.detectors import (
 from clipmend.report.facts import Belief, beliefs, beliefs_text, printed_beliefs
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
+from clipmend.report.papers import reported
 from clipmend.report.robust import accuracy_under_attack, budget_notes
 from clipmend.report.scale import scales
 from clipmend.report.summary import metrics_text
@@ -75,7 +76,8 @@ def run(job: Job) -> None:
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
     ``table.md``, ``attacks.csv``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``,
     ``claims.json``, ``metrics.json``, ``cards.jsonl``, ``code.json``, six figures as SVG and PNG,
-    one more for each victim below ``beliefs/``, what ``swept`` writes, and ``index.html``.
+    one more for each victim below ``beliefs/``, what ``swept`` and ``reported`` write, and
+    ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -90,14 +92,15 @@ def run(job: Job) -> None:
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
     sweep = swept(job.inputs, job.out)
+    papers = reported(table, job.inputs, job.out)
     tables = Tables(cells, judged, sweep.table)
     claimed = judged_claims(tables, scales(job.inputs), confidence)
     definitions = definitions_of(evaluated) | attack_definitions(job.inputs)
     content = Content(
-        sections=_sections(cells, table, attacks, confidence),
+        sections=[*_sections(cells, table, attacks, confidence), *papers.sections],
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
-        notes=_notes(cells, definitions, confidence),
+        notes=[*_notes(cells, definitions, confidence), *papers.notes],
         beliefs=printed_beliefs(believed),
         believed=_believed(job, believed),
         believed_caption=belief.CAPTION,
@@ -105,7 +108,7 @@ def run(job: Job) -> None:
         judging=how_judged(),
         figures=[*_figures(job, cells, table, scored, drawn, sweep.variants), *sweep.figures],
         definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
-        downloads=(*_DOWNLOADS, *sweep.downloads),
+        downloads=(*_DOWNLOADS, *sweep.downloads, *papers.downloads),
         swept=sweep.tables,
         swept_notes=sweep.notes,
     )

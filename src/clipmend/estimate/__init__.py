@@ -1,0 +1,1 @@
+"""What a run will cost before anything runs: jobs, hours, disk, download."""
