@@ -13,6 +13,8 @@ from rich.progress import track
 from torch import Tensor
 
 from clipmend.clip.model import Clip
+from clipmend.corpus.lazy import streamed
+from clipmend.corpus.order import shuffled
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 
@@ -253,10 +255,11 @@ def _course(state: _State, task: Task, place: int) -> float:
 
 
 def _batches(task: Task, tokens: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-    order = torch.randperm(len(task.pairs), generator=generator)
-    for rows in order.split(task.schedule.batch_size):
-        if len(rows) > 1:  # one pair has nothing to be contrasted with
-            yield Batch(rows, task.pairs.images[rows], tokens[rows])
+    order = shuffled(len(task.pairs), generator)
+    # One pair has nothing to be contrasted with.
+    parts = [rows for rows in order.split(task.schedule.batch_size) if len(rows) > 1]
+    for rows, images in zip(parts, streamed(task.pairs.images, parts), strict=True):
+        yield Batch(rows, images, tokens[rows])
 
 
 def _epoch(state: _State, task: Task, tokens: Tensor) -> float:

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipmend.clip.openclip import open_clip
+from clipmend.corpus.lazy import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.seeds import seed_of
 
@@ -21,6 +22,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
 PACKAGE_DATA = ("configs/scene_resnet.json",)
 _CONFIGS = Path(__file__).parent / "configs"
+_TEXTS = 8192  # tokenised at once: many more as Python lists would take more than as a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
 
@@ -91,16 +93,20 @@ class Clip(nn.Module):
         Raises:
             ModelError: a caption has a token that ``narrow`` was not told of.
         """
+        blocks = [self._ids(captions[at : at + _TEXTS]) for at in range(0, len(captions), _TEXTS)]
+        return torch.cat(blocks) if blocks else self._ids(captions)
+
+    def _ids(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
         ids: Tensor = self.tokenizer(list(captions))
         if self._narrowed is None:
-            return ids
+            return ids.int()
         place = torch.searchsorted(self._narrowed, ids).clamp(max=len(self._narrowed) - 1)
         if not torch.equal(self._narrowed[place], ids):
             raise ModelError(
                 "A caption has a word outside the narrowed vocabulary; narrow the model to "
                 "every text that it will see, or to none."
             )
-        return place
+        return place.int()
 
     def narrow(self, texts: Iterable[str]) -> "Clip":
         """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
@@ -109,7 +115,10 @@ class Clip(nn.Module):
         Ids keep their order, so the largest id still marks the end of a text. ``save``
         writes the full table again.
         """
-        used = set(self.tokenizer(["", *dict.fromkeys(texts)]).unique().tolist())
+        distinct = ["", *dict.fromkeys(texts)]
+        used: set[int] = set()
+        for at in range(0, len(distinct), _TEXTS):
+            used |= set(self.tokenizer(distinct[at : at + _TEXTS]).unique().tolist())
         embedding = cast("nn.Embedding", self.net.token_embedding)
         table = embedding.weight.detach() if self._full_table is None else self._restored()
         kept = torch.tensor(sorted(used))
@@ -261,7 +270,7 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
 
 @torch.no_grad()
 def embed_images(
-    model: Clip, images: UInt8[Tensor, "samples 3 height width"], *, batch_size: int = 256
+    model: Clip, images: Images, *, batch_size: int = 256
 ) -> Float[Tensor, "samples dim"]:
     """Return the image embeddings under evaluation-mode statistics, on the CPU."""
     return _embedded(model, images.split(batch_size), model.encode_image)
@@ -275,7 +284,7 @@ def embed_texts(
     return _embedded(model, tokens.split(batch_size), model.encode_text)
 
 
-def _embedded(model: Clip, batches: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
+def _embedded(model: Clip, batches: Iterable[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
     was_training = model.training
     model.eval()
     embeds = torch.cat([encode(batch).cpu() for batch in batches])
