@@ -111,7 +111,7 @@ class Decoders:
             ring = shared((places, _TASK, 3, size, size))
             self._desks.append(_started(encoded, ring, _CACHE // count))
 
-    def stream(self, parts: Iterable[Rows]) -> Iterator[UInt8[Tensor, "rows 3 size size"]]:
+    def stream(self, parts: Iterable[Rows]) -> Iterator[UInt8[Tensor, "_ 3 size size"]]:
         """Yield the images of each part, in order; those of the next are decoded meanwhile.
 
         Raises:

@@ -45,13 +45,13 @@ class LazyImages(ABC):
         """Return some of them, decoded."""
         return self._decoded(self.rows[_place(wanted)])
 
-    def split(self, size: int) -> Iterator[UInt8[Tensor, "samples 3 height width"]]:
+    def split(self, size: int) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
         """Yield all of them in blocks of ``size``, decoded; the last may be shorter."""
         return self._stream(self.rows[at : at + size] for at in range(0, len(self), size))
 
     def stream(
-        self, parts: Iterable[Int[Tensor, " rows"]]
-    ) -> Iterator[UInt8[Tensor, "samples 3 height width"]]:
+        self, parts: Iterable[Int[Tensor, "_"]]
+    ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
         """Yield the images of each part, decoded, in order; the next ones may be made ready."""
         return self._stream(self.rows[_place(part)] for part in parts)
 
@@ -67,7 +67,7 @@ class LazyImages(ABC):
         return map(self._decoded, parts)
 
 
-Images = UInt8[Tensor, "samples 3 height width"] | LazyImages
+Images = UInt8[Tensor, "_ 3 height width"] | LazyImages
 
 
 class EncodedImages(LazyImages):
@@ -149,8 +149,8 @@ def joined(parts: Sequence[Images]) -> Images:
 
 
 def streamed(
-    images: Images, parts: Iterable[Int[Tensor, " rows"]]
-) -> Iterator[UInt8[Tensor, "rows 3 height width"]]:
+    images: Images, parts: Iterable[Int[Tensor, "_"]]
+) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
     """Yield the images at each of the parts, in order, the next ones decoded meanwhile."""
     if isinstance(images, Tensor):
         return (images[rows] for rows in parts)
