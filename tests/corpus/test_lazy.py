@@ -19,7 +19,15 @@ from clipmend.clip.model import build
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus import decoders, encoded, lazy, workers
 from clipmend.corpus.encoded import Encoded, Reader
-from clipmend.corpus.lazy import EncodedImages, JoinedImages, joined, streamed, taken
+from clipmend.corpus.lazy import (
+    ChangedImages,
+    EncodedImages,
+    JoinedImages,
+    changed,
+    joined,
+    streamed,
+    taken,
+)
 from clipmend.corpus.pairs import read_pairs, table_of, write_pairs
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.errors import PairsError
@@ -162,6 +170,17 @@ def test_joined_images_are_those_of_the_tensors(both: tuple[Pairs, Pairs]) -> No
     assert torch.equal(mixed.take(rows)[5:20], together[rows][5:20])
     assert torch.equal(taken(mixed, rows)[:], together[rows])
     assert torch.equal(joined([whole, whole[:7]])[:], together)
+
+
+def test_changed_images_are_the_changed_tensor(both: tuple[Pairs, Pairs]) -> None:
+    def change(images: torch.Tensor, rows: encoded.Rows) -> torch.Tensor:
+        return images + torch.from_numpy(rows % 7).to(torch.uint8)[:, None, None, None]
+
+    whole, left = (changed(pairs.images, change) for pairs in both)
+    assert isinstance(left, ChangedImages)
+    assert torch.equal(left[SHUFFLED], whole[SHUFFLED])
+    assert torch.equal(torch.cat(list(left.split(90))), whole)
+    assert torch.equal(left.take(SHUFFLED)[3:50], whole[SHUFFLED][3:50])
 
 
 def test_threads_share_the_processes(both: tuple[Pairs, Pairs]) -> None:

@@ -1,7 +1,8 @@
 """Images that are decoded when they are asked for, where a split is too large to be a tensor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import tee
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class LazyImages(ABC):
         return self._stream(self.rows[at : at + size] for at in range(0, len(self), size))
 
     def stream(
-        self, parts: Iterable[Int[Tensor, "_"]]
+        self, parts: Iterable[Int[Tensor, " _"]]
     ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
         """Yield the images of each part, decoded, in order; the next ones may be made ready."""
         return self._stream(self.rows[_place(part)] for part in parts)
@@ -133,6 +134,40 @@ class JoinedImages(LazyImages):
         return found
 
 
+class ChangedImages(LazyImages):
+    """Images with something done to them whenever they are asked for.
+
+    Args:
+        change: what is done; called with images and the rows at which they stand among all.
+    """
+
+    def __init__(
+        self, images: LazyImages, change: Callable[[Tensor, Rows], Tensor], rows: Rows
+    ) -> None:
+        super().__init__(rows, images.size)
+        self._images, self._change = images, change
+
+    def take(self, wanted: Int[Tensor, " rows"]) -> "ChangedImages":
+        """Return some of them, not decoded."""
+        return ChangedImages(self._images, self._change, self.rows[_place(wanted)])
+
+    def _decoded(self, rows: Rows) -> Tensor:
+        return self._change(self._images[torch.from_numpy(rows)], rows)
+
+    def _stream(self, parts: Iterable[Rows]) -> Iterator[Tensor]:
+        asked, shown = tee(parts)
+        plain = self._images.stream(map(torch.from_numpy, asked))
+        return (self._change(images, rows) for images, rows in zip(plain, shown, strict=True))
+
+
+def changed(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
+    """Return the images with ``change`` done to them: at once, or whenever they are asked for."""
+    rows = np.arange(len(images))
+    if isinstance(images, Tensor):
+        return change(images, rows)
+    return ChangedImages(images, change, rows)
+
+
 def taken(images: Images, rows: Int[Tensor, " rows"]) -> Images:
     """Return some of the images; decoded, where they are few enough to be held so."""
     if isinstance(images, Tensor) or fits(len(rows), images.size):
@@ -149,7 +184,7 @@ def joined(parts: Sequence[Images]) -> Images:
 
 
 def streamed(
-    images: Images, parts: Iterable[Int[Tensor, "_"]]
+    images: Images, parts: Iterable[Int[Tensor, " _"]]
 ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
     """Yield the images at each of the parts, in order, the next ones decoded meanwhile."""
     if isinstance(images, Tensor):

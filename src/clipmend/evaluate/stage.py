@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
@@ -52,7 +52,7 @@ class _Bench:
 
     model: Clip
     test: Pairs
-    triggered: UInt8[Tensor, "samples 3 height width"]
+    triggered: Images
     classes: Float[Tensor, "classes dim"]
     triggered_classes: Float[Tensor, "classes dim"]
     has_text: bool
@@ -71,7 +71,7 @@ def _bench(job: Job) -> _Bench:
     return _Bench(
         model=model,
         test=test,
-        triggered=trigger(test.images[:], test.ids),
+        triggered=trigger.on(test),
         classes=class_embeds(model, vocabulary),
         triggered_classes=class_embeds(model, trigger.vocabulary(vocabulary)),
         has_text=trigger.vocabulary(vocabulary) != vocabulary,
