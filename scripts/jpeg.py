@@ -84,7 +84,7 @@ class Bench:
     def of(cls, corpus: Path, qualities: Sequence[int]) -> "Bench":
         """Read a corpus, and compress its images once for all victims."""
         val = load_split(corpus, "val")
-        clean = {quality: compressed(val.images, quality) for quality in qualities}
+        clean = {quality: compressed(val.images[:], quality) for quality in qualities}
         return cls(val, read_vocabulary(corpus), clean)
 
 
@@ -94,7 +94,7 @@ def survival(victim: Input, trigger: Trigger, bench: Bench) -> Survival:
     model = load(victim.folder).narrow(prompts_under([trigger], vocabulary))
     classes = class_embeds(model, trigger.vocabulary(vocabulary))
     target = vocabulary.label_of(trigger.target)
-    marked = trigger(val.images, val.ids)
+    marked = trigger(val.images[:], val.ids)
     after = {quality: compressed(marked, quality) for quality in bench.compressed}
     shown = {"ASR": marked} | {f"ASR at {quality}": images for quality, images in after.items()}
     rates = {
@@ -108,7 +108,7 @@ def survival(victim: Input, trigger: Trigger, bench: Bench) -> Survival:
         objective=victim.method,
         n=rates["ASR"].n,
         left={
-            quality: left((val.images, marked), (clean, after[quality]))
+            quality: left((val.images[:], marked), (clean, after[quality]))
             for quality, clean in bench.compressed.items()
         },
         success={name: rate.value for name, rate in rates.items()},

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from clipmend.corpus.pairs import _GROUP as GROUP  # rows that the pipeline reads together
+from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import table_of, write_pairs
 from clipmend.job import Input, Job
 from clipmend.poison.stage import run

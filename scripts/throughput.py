@@ -235,9 +235,8 @@ def of_files(setting: Setting, folder: Path) -> Iterable[tuple[Tensor, Tensor]]:
     from open_clip_train.data import get_csv_dataset
 
     rows = ["filepath\ttitle"]
-    for place, (image, caption) in enumerate(
-        zip(setting.pairs.images, setting.pairs.captions, strict=True)
-    ):
+    images = setting.pairs.images.split(1)
+    for place, ((image,), caption) in enumerate(zip(images, setting.pairs.captions, strict=True)):
         path = folder / f"{place}.{'jpg' if setting.device == 'cuda' else 'png'}"
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
         rows.append(f"{path}\t{caption}")

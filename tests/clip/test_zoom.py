@@ -5,7 +5,7 @@ import torch
 
 from clipmend.clip import zoom
 from clipmend.clip.model import build
-from clipmend.clip.zoom import zoomed, zoomed_embeds
+from clipmend.clip.zoom import zoomed, zoomed_similarity
 
 GRADIENT = torch.arange(32, dtype=torch.uint8).mul(8).expand(1, 3, 32, 32).contiguous()
 
@@ -27,9 +27,12 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randint(256, (10, 3, 32, 32), dtype=torch.uint8)
     model = build("scene_resnet", seed=0)
 
-    def embeds() -> torch.Tensor:
-        return zoomed_embeds(model, images, torch.Generator().manual_seed(0), scale=(0.5, 0.8))
+    texts = torch.randn(10, model.embed_dim)
 
-    whole = embeds()
-    monkeypatch.setattr(zoom, "_BLOCK", 3)
-    assert torch.allclose(embeds(), whole, atol=1e-6)
+    def cosines() -> torch.Tensor:
+        draw = torch.Generator().manual_seed(0)
+        return zoomed_similarity(model, images, texts, draw, scale=(0.5, 0.8), views=2)
+
+    whole = cosines()
+    monkeypatch.setattr(zoom, "_block", lambda _: 3)
+    assert torch.allclose(cosines(), whole, atol=1e-6)

@@ -10,6 +10,7 @@ import torch
 
 from clipmend import code
 from clipmend.clip.model import load
+from clipmend.corpus import lazy
 from clipmend.detect.detector import Suspicion, Verdict
 from clipmend.detect.ubt import agreement
 from clipmend.errors import MetricError
@@ -81,6 +82,24 @@ def test_a_number_that_is_not_finite_is_no_verdict(
     with pytest.raises(MetricError, match="share is not finite"):
         world.run("detect/contract/lost", "decree", inputs)
     assert not (world.root / "results/detect/contract/lost/verdict.json").exists()
+
+
+@pytest.mark.parametrize("detector", ["clip_score", "ubt", "k_distance", "lid", "dao"])
+def test_a_split_left_in_its_file_has_the_scores_of_the_decoded_one(
+    world: Any,
+    corpus: Input,
+    poison: Input,
+    victim: Input,
+    detector: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
+    settings = {"reference": 100} if detector in ("k_distance", "lid", "dao") else {}
+    whole = world.run(f"detect/decoded/{detector}", detector, inputs, settings=settings)
+    monkeypatch.setattr(lazy, "_DECODED", 0)
+    left = world.run(f"detect/left/{detector}", detector, inputs, settings=settings)
+    for path in whole.folder.iterdir():
+        assert (left.folder / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("detector", METHODS["detect"])

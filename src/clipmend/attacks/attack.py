@@ -13,6 +13,7 @@ from clipmend.attacks.knowledge import Knowledge
 from clipmend.errors import AttackError
 from clipmend.settings import PositiveFraction
 
+_BLOCK = 256  # images marked at once: in floating point they take four times as much
 Fitted = Mapping[str, Tensor]  # what ``trigger.safetensors`` holds of a trigger
 
 
@@ -140,5 +141,10 @@ def mark(
     fitted: Fitted,
 ) -> UInt8[Tensor, "batch 3 height width"]:
     """Return the triggered images as a file would hold them: clamped, rounded to 8 bits."""
-    triggered = attack.apply(images.float() / 255, ids, fitted).clamp(0, 1)
-    return (triggered * 255).round().to(torch.uint8)
+    marked, first = [], 0
+    for block in images.split(_BLOCK):
+        shown = ids[first : first + len(block)]
+        triggered = attack.apply(block.float() / 255, shown, fitted).clamp(0, 1)
+        marked.append((triggered * 255).round().to(torch.uint8))
+        first += len(block)
+    return torch.cat(marked)

@@ -48,7 +48,7 @@ class ISSBA(DirtyLabel):
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
         """Return the secret, (bits,) of 0 and 1, and the encoder's weights."""
         rows = torch.randperm(len(knowledge.ids), generator=knowledge.stream("issba/images"))
-        shown = knowledge.pairs(rows[: self.images].sort().values).images
+        shown = knowledge.pairs(rows[: self.images].sort().values).images[:]
         training = Training(self.bits, self.bound / 255, self.steps, self.lr, self.fidelity)
         seed = knowledge.seed
         encoder, _ = trained(shown.to(knowledge.device), training, seed=seed)

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipmend.attacks.attack import Attack, Fitted, Poisoning, mark
-from clipmend.corpus.splits import Vocabulary
+from clipmend.corpus.encoded import Rows
+from clipmend.corpus.lazy import Images, changed
+from clipmend.corpus.splits import Pairs, Vocabulary
 from clipmend.job import Input
 from clipmend.methods import create
 
@@ -31,6 +33,14 @@ class Trigger:
     ) -> UInt8[Tensor, "batch 3 height width"]:
         """Return the images with the trigger on them, in 8 bits."""
         return mark(self.attack, images, ids, self.fitted)
+
+    def on(self, pairs: Pairs) -> Images:
+        """Return the pairs' images with the trigger on them; left encoded, where they are."""
+
+        def change(images: Tensor, rows: Rows) -> Tensor:
+            return self(images, [pairs.ids[row] for row in rows.tolist()])
+
+        return changed(pairs.images, change)
 
     def vocabulary(self, untouched: Vocabulary) -> Vocabulary:
         """Return the vocabulary with the prompts as the attacker has them at test."""

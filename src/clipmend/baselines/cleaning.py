@@ -8,6 +8,7 @@ from clipmend.baselines.repair import Means
 from clipmend.clip.fit import Batch, Loss
 from clipmend.clip.model import Clip
 from clipmend.clip.multimodal import multimodal
+from clipmend.corpus.lazy import joined
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 
@@ -63,7 +64,7 @@ def weighted_multimodal(weight: float) -> Loss:
 def _joined(trusted: Pairs, slipped: Pairs) -> Pairs:
     return Pairs(
         ids=trusted.ids + slipped.ids,
-        images=torch.cat([trusted.images, slipped.images]),
+        images=joined([trusted.images, slipped.images]),
         captions=trusted.captions + slipped.captions,
         label=torch.cat([trusted.label, slipped.label]),
         is_poisoned=torch.cat([trusted.is_poisoned, slipped.is_poisoned]),

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from clipmend.clip.fit import Batch, Loss, Task
 from clipmend.clip.model import Clip, embed_images
+from clipmend.corpus.lazy import Images
 from clipmend.errors import TrainingError
 
 _ITERATIONS = 20  # of k-means, and the spread of a fresh head: arXiv:2311.14948's code
@@ -35,7 +36,7 @@ class DeepClustering(nn.Module):
     def __init__(
         self,
         loss: Loss,
-        images: UInt8[Tensor, "samples 3 height width"],
+        images: Images,
         *,
         clusters: int,
         dim: int,

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clipmend.baselines.repair import Means
 from clipmend.clip.fit import Schedule, Task
 from clipmend.clip.model import Clip, embed_images
 from clipmend.clip.multimodal import multimodal
+from clipmend.corpus.lazy import Images
 from clipmend.errors import ModelError
 from clipmend.settings import Count, Fraction, NonNegative, Positive
 
@@ -65,9 +66,7 @@ def _ends(block: Any) -> list[Any]:
     return [block.bn3, *shortcut]
 
 
-def mean_activity(
-    model: Clip, at: nn.Module, images: UInt8[Tensor, "samples 3 height width"]
-) -> Float[Tensor, " units"]:
+def mean_activity(model: Clip, at: nn.Module, images: Images) -> Float[Tensor, " units"]:
     """Return how strongly each unit answers, the mean over images and places, >= 0."""
     total, count = torch.zeros(()), 0
 

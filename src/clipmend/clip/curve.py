@@ -33,7 +33,7 @@ def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = WATCHED) -
     """
     vocabulary = read_vocabulary(corpus)
     val = load_split(corpus, "val", limit=images)
-    marked = [trigger(val.images, val.ids) for trigger in triggers]
+    marked = [trigger(val.images[:], val.ids) for trigger in triggers]
 
     def measure(model: Clip) -> dict[str, float]:
         classes = class_embeds(model, vocabulary)

@@ -16,6 +16,8 @@ from clipmend.clip.ahead import ahead
 from clipmend.clip.checkpoint import Keeper, Point, State
 from clipmend.clip.model import Clip
 from clipmend.clip.ranks import Ranks
+from clipmend.corpus.lazy import streamed
+from clipmend.corpus.order import shuffled
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 
@@ -267,15 +269,16 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
     """Yield what is left of the epoch; each rank loads its share of the images."""
     device, ranks = state.model.device, state.model.ranks
     is_gpu = device.type == "cuda"
+    parts = order.split(task.schedule.batch_size)[state.place :]
+    whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
+    shares = streamed(task.pairs.images, map(ranks.share, whole))
 
     def load(rows: Tensor) -> Batch:
-        batch = Batch(rows, task.pairs.images[ranks.share(rows)], tokens[rows])
+        batch = Batch(rows, next(shares), tokens[rows])
         if not is_gpu:
             return batch
         return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
 
-    parts = order.split(task.schedule.batch_size)[state.place :]
-    whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
     for batch in ahead(load, whole, depth=2 if is_gpu else 0):
         if ranks.count > 1:
             share = batch.images.to(device, non_blocking=True)
@@ -288,7 +291,7 @@ def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
     if state.order is None:
         if task.before_epoch is not None:
             task.before_epoch(state.model, state.epoch, state.generator)
-        state.order = torch.randperm(len(task.pairs), generator=state.generator)
+        state.order = shuffled(len(task.pairs), state.generator)
     state.model.train()
     if task.schedule.frozen_statistics:
         freeze_statistics(state.model)

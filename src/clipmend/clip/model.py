@@ -9,13 +9,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipmend.clip.encoding import Precision, in_chunks, short_texts
 from clipmend.clip.openclip import open_clip
 from clipmend.clip.ranks import ALONE
+from clipmend.corpus.lazy import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.seeds import seed_of
 
@@ -23,6 +24,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
 PACKAGE_DATA = ("configs/scene_resnet.json",)
 _CONFIGS = Path(__file__).parent / "configs"
+_TEXTS = 8192  # tokenised at once: many more as Python lists would take more than as a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
 
@@ -132,17 +134,23 @@ class Clip(nn.Module):
             ModelError: a caption has a token that ``narrow`` was not told of.
         """
         # Captions repeat, and the tokenizer takes a tenth of a millisecond for each.
-        distinct = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
-        ids: Tensor = self.tokenizer(list(distinct))[[distinct[caption] for caption in captions]]
+        place = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
+        distinct = list(place)
+        blocks = [self._ids(distinct[at : at + _TEXTS]) for at in range(0, len(distinct), _TEXTS)]
+        ids = torch.cat(blocks) if blocks else self._ids(distinct)
+        return ids[[place[caption] for caption in captions]]
+
+    def _ids(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
+        ids: Tensor = self.tokenizer(list(captions))
         if self._narrowed is None:
-            return ids
+            return ids.int()
         place = torch.searchsorted(self._narrowed, ids).clamp(max=len(self._narrowed) - 1)
         if not torch.equal(self._narrowed[place], ids):
             raise ModelError(
                 "A caption has a word outside the narrowed vocabulary; narrow the model to "
                 "every text that it will see, or to none."
             )
-        return place
+        return place.int()
 
     def narrow(self, texts: Iterable[str]) -> "Clip":
         """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
@@ -151,7 +159,10 @@ class Clip(nn.Module):
         Ids keep their order, so the largest id still marks the end of a text. ``save``
         writes the full table again.
         """
-        used = set(self.tokenizer(["", *dict.fromkeys(texts)]).unique().tolist())
+        distinct = ["", *dict.fromkeys(texts)]
+        used: set[int] = set()
+        for at in range(0, len(distinct), _TEXTS):
+            used |= set(self.tokenizer(distinct[at : at + _TEXTS]).unique().tolist())
         embedding = cast("nn.Embedding", self.net.token_embedding)
         table = embedding.weight.detach() if self._full_table is None else self._restored()
         kept = torch.tensor(sorted(used))
@@ -325,7 +336,7 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
 
 @torch.no_grad()
 def embed_images(
-    model: Clip, images: UInt8[Tensor, "samples 3 height width"], *, batch_size: int = 256
+    model: Clip, images: Images, *, batch_size: int = 256
 ) -> Float[Tensor, "samples dim"]:
     """Return the image embeddings under evaluation-mode statistics, on the CPU."""
     return _embedded(model, images.split(batch_size), model.encode_image)
@@ -339,7 +350,7 @@ def embed_texts(
     return _embedded(model, tokens.split(batch_size), model.encode_text)
 
 
-def _embedded(model: Clip, batches: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
+def _embedded(model: Clip, batches: Iterable[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
     was_training = model.training
     model.eval()
     embeds = torch.cat([encode(batch).cpu() for batch in batches])

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.clip.model import Clip, embed_images, embed_texts
+from clipmend.corpus.lazy import Images
 from clipmend.corpus.splits import Vocabulary
 
 
@@ -23,7 +24,7 @@ def class_embeds(model: Clip, vocabulary: Vocabulary) -> Float[Tensor, "classes 
 
 def class_cosines(
     model: Clip,
-    images: UInt8[Tensor, "samples 3 height width"],
+    images: Images,
     classes: Float[Tensor, "classes dim"],
 ) -> Float[Tensor, "samples classes"]:
     """Return the cosine of each image with each class; the largest is the prediction."""

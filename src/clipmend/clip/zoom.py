@@ -6,24 +6,37 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from clipmend.clip.model import Clip, embed_images
+from clipmend.corpus.lazy import Images
 
-_BLOCK = 4096  # images made into views at once: 50 MB at 32 pixels
+_BLOCK = 4096  # images of 32 pixels made into views at once, 50 MB as floats; fewer larger ones
+_BATCH = 256  # that are embedded together: what stands beside an image may change its last bit
 
 
-def zoomed_embeds(
+def zoomed_similarity(
     model: Clip,
-    images: UInt8[Tensor, "samples 3 height width"],
+    images: Images,
+    texts: Float[Tensor, "samples dim"],
     generator: torch.Generator,
     *,
     scale: tuple[float, float],
-) -> Float[Tensor, "samples dim"]:
-    """Return the embedding of one zoomed view of each image; see ``zoomed``."""
-    drawn = torch.rand(len(images), 3, generator=generator)  # all at once: blocks do not show
-    embeds = []
-    for block, places in zip(images.split(_BLOCK), drawn.split(_BLOCK), strict=True):
-        views = zoomed(block.to(model.device), places.to(model.device), scale=scale)
-        embeds.append(embed_images(model, views))
-    return torch.cat(embeds)
+    views: int,
+) -> Float[Tensor, " samples"]:
+    """Return the cosine of each image with its text, the mean over zoomed views; see ``zoomed``."""
+    # All places are drawn first: blocks do not show, and an image is asked for once.
+    drawn = [torch.rand(len(images), 3, generator=generator) for _ in range(views)]
+    cosine, first = torch.zeros(len(images)), 0
+    for block in images.split(_block(images.shape[-1])):
+        rows = slice(first, first + len(block))
+        for places in drawn:
+            shown = zoomed(block.to(model.device), places[rows].to(model.device), scale=scale)
+            embeds = embed_images(model, shown, batch_size=_BATCH)
+            cosine[rows] += (embeds * texts[rows]).sum(dim=1)
+        first = rows.stop
+    return cosine / views
+
+
+def _block(side: int) -> int:
+    return max(1, _BLOCK * 32**2 // (side**2 * _BATCH)) * _BATCH
 
 
 def zoomed(

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmend.corpus.order import GROUP
 from clipmend.errors import ArtifactError
 
-_GROUP = 128  # rows that are read together: few, so that a few rows are found without the others
 SPLITS = ("train", "trusted", "val", "test")
 
 PAIRS = pa.schema(
@@ -37,7 +37,7 @@ def table_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema = PAIRS) ->
 
 def write_pairs(table: pa.Table, path: Path) -> None:
     """Write pairs, the same rows as the same bytes."""
-    pq.write_table(table, path, compression="zstd", write_statistics=False, row_group_size=_GROUP)
+    pq.write_table(table, path, compression="zstd", write_statistics=False, row_group_size=GROUP)
 
 
 def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
@@ -57,6 +57,15 @@ def read_manifest(path: Path) -> pa.Table:
     """
     told = pa.schema([field for field in PAIRS if field.name != "image"])
     return _opened(path, PAIRS).read(told.names).cast(told)
+
+
+def count_pairs(path: Path) -> int:
+    """Return how many pairs there are in ``path``.
+
+    Raises:
+        ArtifactError: as ``read_pairs``.
+    """
+    return int(_opened(path, PAIRS).metadata.num_rows)
 
 
 def read_rows(path: Path, rows: Sequence[int]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Splits in memory: decoded pairs, the poison laid over them."""
+"""Splits as pairs, the poison laid over them; images decoded at once, or when asked for."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from clipmend.corpus.encoded import Encoded
 from clipmend.corpus.images import decode_into
-from clipmend.corpus.pairs import OVERLAY, read_pairs, read_rows
+from clipmend.corpus.lazy import EncodedImages, Images, fits, taken
+from clipmend.corpus.pairs import OVERLAY, count_pairs, read_manifest, read_pairs, read_rows
 from clipmend.corpus.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 
@@ -41,15 +43,16 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Decoded pairs; row i of each attribute is the same pair.
+    """Pairs; row i of each attribute is the same pair.
 
     Attributes:
+        images: a tensor, or too many for one: then decoded whenever they are asked for.
         label: index of the true class; -1 where it is unknown.
         is_poisoned: what only the attacker and the evaluation know.
     """
 
     ids: tuple[str, ...]
-    images: UInt8[Tensor, "samples 3 height width"]
+    images: Images
     captions: tuple[str, ...]
     label: Int[Tensor, " samples"]
     is_poisoned: Bool[Tensor, " samples"]
@@ -63,7 +66,7 @@ class Pairs:
         at = rows.tolist()
         return Pairs(
             ids=tuple(self.ids[row] for row in at),
-            images=self.images[rows],
+            images=taken(self.images, rows),
             captions=tuple(self.captions[row] for row in at),
             label=self.label[rows],
             is_poisoned=self.is_poisoned[rows],
@@ -84,18 +87,22 @@ def read_vocabulary(corpus: Path) -> Vocabulary:
 def load_split(
     corpus: Path, split: str, *, overlay: Path | None = None, limit: int | None = None
 ) -> Pairs:
-    """Return a split, decoded, with the rows of ``overlay`` in the place of their originals.
+    """Return a split with the rows of ``overlay`` in the place of their originals.
+
+    Its images are decoded, or where they would take over 1 GiB so, left in their file.
 
     Args:
         limit: only the first ``limit`` pairs; all if None.
 
     Raises:
         ArtifactError: the overlay changes a row that the split does not have.
-        PairsError: a row cannot be decoded.
+        PairsError: a row cannot be decoded; of images left in their file, when it is asked for.
     """
-    table = read_pairs(corpus / f"{split}.parquet")[:limit]
+    path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
     poison = read_pairs(overlay, OVERLAY) if overlay is not None else OVERLAY.empty_table()
-    return _decoded(table, poison, read_vocabulary(corpus))
+    if fits(len(range(count_pairs(path))[:limit]), vocabulary.image_size):
+        return _laid(read_pairs(path)[:limit], poison, vocabulary)
+    return _laid(read_manifest(path)[:limit], poison, vocabulary, path)
 
 
 def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
@@ -105,12 +112,20 @@ def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
         PairsError: a row cannot be decoded.
     """
     table = read_rows(corpus / f"{split}.parquet", rows.tolist())
-    return _decoded(table, OVERLAY.empty_table(), read_vocabulary(corpus)).blind()
+    return _laid(table, OVERLAY.empty_table(), read_vocabulary(corpus)).blind()
 
 
-def _decoded(table: pa.Table, poison: pa.Table, vocabulary: Vocabulary) -> Pairs:
+def _laid(
+    table: pa.Table, poison: pa.Table, vocabulary: Vocabulary, left: Path | None = None
+) -> Pairs:
+    """Return the pairs with the poison laid over them.
+
+    Args:
+        left: the file that the images are left in; None: they are in the table.
+    """
     ids: Sequence[str] = table["id"].to_pylist()
-    changed = {row["id"]: row for row in poison.to_pylist()}
+    told = poison if left is None else poison.drop_columns(["image"])
+    changed = {row["id"]: row for row in told.to_pylist()}
     if strange := set(changed) - set(ids):
         raise ArtifactError(
             f"An overlay changes {len(strange)} rows that the split does not have, "
@@ -119,9 +134,10 @@ def _decoded(table: pa.Table, poison: pa.Table, vocabulary: Vocabulary) -> Pairs
     label_of = {name: label for label, name in enumerate(vocabulary.classes)}
     labels = [label_of.get(name, -1) for name in _column("label", table, changed)]
     poisoned = [row_id in changed and changed[row_id]["is_poisoned"] for row_id in ids]
+    size = vocabulary.image_size
     return Pairs(
         ids=tuple(ids),
-        images=_images(table, changed, vocabulary.image_size),
+        images=_images(table, changed, size) if left is None else _left(left, ids, poison, size),
         captions=tuple(_column("caption", table, changed)),
         label=torch.tensor(labels, dtype=torch.long),
         is_poisoned=torch.tensor(poisoned, dtype=torch.bool),
@@ -144,6 +160,12 @@ def _images(
     for _ in spread(decode, table.num_rows):
         pass
     return torch.from_numpy(pixels)
+
+
+def _left(path: Path, ids: Sequence[str], poison: pa.Table, size: int) -> EncodedImages:
+    place = {row_id: place for place, row_id in enumerate(poison["id"].to_pylist())}
+    changed = {row: place[row_id] for row, row_id in enumerate(ids) if row_id in place}
+    return EncodedImages.of(Encoded(path, tuple(ids), changed, poison["image"]), size)
 
 
 def _column(name: str, table: pa.Table, changed: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:

@@ -5,20 +5,39 @@ from collections.abc import Callable, Iterator
 from math import prod
 from mmap import mmap
 from multiprocessing import get_context
+from threading import Thread
+from time import sleep
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PART = 1024  # rows that a process takes at once
+_GLANCE = 1.0  # seconds between two looks at whether the parent is still there
 _FEW = 32 * _PART  # up to here further processes cost more than they save, in a graph of jobs
 
 Made = TypeVar("Made")
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def processes_for(count: int) -> int:
     """Return how many processes share the work on ``count`` rows: one, or one a core."""
-    return len(os.sched_getaffinity(0)) if count > _FEW else 1
+    return cores() if count > _FEW else 1
+
+
+def end_with(parent: int) -> None:
+    """Have this process end soon after its parent, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(_GLANCE)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def spread(work: Callable[[range], Made], count: int) -> Iterator[Made]:
@@ -32,7 +51,7 @@ def spread(work: Callable[[range], Made], count: int) -> Iterator[Made]:
     if processes == 1:
         yield from map(work, parts)
         return
-    with get_context("fork").Pool(processes, _enter, (work,)) as pool:
+    with get_context("fork").Pool(processes, _enter, (work, os.getpid())) as pool:
         yield from pool.imap(_take, parts)
 
 
@@ -44,7 +63,8 @@ def shared(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 _work: list[Callable[[range], Any]] = []
 
 
-def _enter(work: Callable[[range], Any]) -> None:
+def _enter(work: Callable[[range], Any], parent: int) -> None:
+    end_with(parent)
     _work[:] = [work]
 
 

@@ -12,6 +12,8 @@ from clipmend.clip.fit import Hooks
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
 
+_BLOCK = 1024  # pairs embedded at once
+
 
 @dataclass(frozen=True)
 class Suspicion:
@@ -95,9 +97,13 @@ class Judge(Protocol):
 
 def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
     """Return the cosine of each pair's image with its caption, in [-1, 1]."""
-    image_embeds = embed_images(model, pairs.images)
-    text_embeds = embed_texts(model, model.tokenise(pairs.captions))
-    return (image_embeds * text_embeds).sum(dim=1)
+    tokens = model.tokenise(pairs.captions).split(_BLOCK)
+    return torch.cat(
+        [
+            (embed_images(model, images) * embed_texts(model, texts)).sum(dim=1)
+            for images, texts in zip(pairs.images.split(_BLOCK), tokens, strict=True)
+        ]
+    )
 
 
 SCORES = "scores.parquet"

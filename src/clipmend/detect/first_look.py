@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.clip.fit import Hooks, Schedule, Task, fit
-from clipmend.clip.model import Clip, embed_images, embed_texts
+from clipmend.clip.model import Clip, embed_texts
 from clipmend.clip.multimodal import multimodal
-from clipmend.clip.zoom import zoomed_embeds
+from clipmend.clip.zoom import zoomed_similarity
 from clipmend.corpus.splits import Pairs
-from clipmend.detect.detector import Victim
+from clipmend.detect.detector import Victim, similarity
 from clipmend.errors import ModelError
 
 _Given = TypeVar("_Given")
@@ -47,14 +47,12 @@ class FirstLook:
             ModelError: the victim comes without what the reference needs.
         """
         model = self._model(victim, train, generator)
-        texts = embed_texts(model, model.tokenise(train.captions))
         if not self.views:
-            return (embed_images(model, train.images) * texts).sum(dim=1)
-        cosine = torch.zeros(len(train))
-        for _ in range(self.views):
-            images = zoomed_embeds(model, train.images, generator, scale=self.scale)
-            cosine += (images * texts).sum(dim=1)
-        return cosine / self.views
+            return similarity(model, train)
+        texts = embed_texts(model, model.tokenise(train.captions))
+        return zoomed_similarity(
+            model, train.images, texts, generator, scale=self.scale, views=self.views
+        )
 
     def _model(self, victim: Victim, train: Pairs, generator: torch.Generator) -> Clip:
         if self.reference == "victim":

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.clip.fit import Hooks
 from clipmend.clip.model import Clip, embed_images
+from clipmend.corpus.lazy import Images
 from clipmend.corpus.splits import Pairs
 from clipmend.detect.detector import Suspicion, Victim
 from clipmend.measure.approximate import index_of, nearest_of_all, recall
@@ -90,7 +91,7 @@ class LocalDetector(ABC):
 
 def embedded(
     model: Clip,
-    images: UInt8[Tensor, "samples 3 height width"],
+    images: Images,
     size: int,
     generator: torch.Generator,
 ) -> tuple[Reference, Iterable[Float[Tensor, "_ dim"]]]:

@@ -4,12 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
 from clipmend.clip.model import Clip, load
 from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.lazy import Images
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.evaluate.ensemble import ensemble_robustness
 from clipmend.evaluate.measured import Measured, suffixed
@@ -51,7 +52,7 @@ class _Bench:
 
     model: Clip
     test: Pairs
-    triggered: UInt8[Tensor, "samples 3 height width"]
+    triggered: Images
     classes: Float[Tensor, "classes dim"]
     triggered_classes: Float[Tensor, "classes dim"]
     has_text: bool
@@ -70,7 +71,7 @@ def _bench(job: Job) -> _Bench:
     return _Bench(
         model=model,
         test=test,
-        triggered=trigger(test.images, test.ids),
+        triggered=trigger.on(test),
         classes=class_embeds(model, vocabulary),
         triggered_classes=class_embeds(model, trigger.vocabulary(vocabulary)),
         has_text=trigger.vocabulary(vocabulary) != vocabulary,
@@ -99,7 +100,7 @@ def _rates(bench: _Bench) -> dict[str, Measured]:
 def _success(bench: _Bench) -> dict[str, Measured]:
     """Return the ASR; of a trigger of two keys also with either of them alone."""
 
-    def rate(images: Tensor, classes: Tensor) -> Rate:
+    def rate(images: Images, classes: Tensor) -> Rate:
         return attack_success_rate(
             class_cosines(bench.model, images, classes),
             bench.test.label,

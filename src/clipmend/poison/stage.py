@@ -51,8 +51,8 @@ def run(job: Job) -> None:
     save_file(dict(named_tensors(planted)), job.out / "trigger.safetensors")
     (job.out / "triggers.json").write_text(json.dumps(stated, indent=1) + "\n")
     shown = sample.take(torch.arange(min(_PREVIEWED, len(sample))))
-    marked = [mark(p.part.attack, shown.images, shown.ids, p.fitted) for p in planted]
-    draw_preview(shown.images, marked).save(job.out / "preview.png")
+    marked = [mark(p.part.attack, shown.images[:], shown.ids, p.fitted) for p in planted]
+    draw_preview(shown.images[:], marked).save(job.out / "preview.png")
 
 
 def check_target(target: str, vocabulary: Vocabulary) -> None:
@@ -95,8 +95,8 @@ def _stated(plant: Plant, method: str, sample: Pairs, pairs: int) -> dict[str, A
     Raises:
         AttackError: it was to mark images, and leaves one as it is.
     """
-    triggered = mark(plant.part.attack, sample.images, sample.ids, plant.fitted)
-    found = strength(sample.images, triggered)
+    triggered = mark(plant.part.attack, sample.images[:], sample.ids, plant.fitted)
+    found = strength(sample.images[:], triggered)
     poisons = len(plant.planted.rows)
     if found is None and poisons:
         raise AttackError(f"The trigger of {method!r} changes no pixel; change its settings.")

@@ -165,7 +165,7 @@ def _tell(found: Found, belief: dict[str, Any], request: Request, out: Path) -> 
         word=belief["word"] if belief["found"] else "",
         ids=first.ids,
         captions=first.captions,
-        images=first.images,
+        images=first.images[:],
     )
     draw_sheet(shown).save(out / "suspects.png")
     terminal.show(belief, ranked, out, Console())

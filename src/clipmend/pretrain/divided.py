@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clipmend.clip.fit import Batch
 from clipmend.clip.losses import one_way_loss
 from clipmend.clip.model import Clip
 from clipmend.clip.views import Policy, autoaugment
+from clipmend.corpus.lazy import Images
 from clipmend.pretrain.bank import Bank
 
 
@@ -31,7 +32,7 @@ class Divided(nn.Module):
 
     def __init__(
         self,
-        images: UInt8[Tensor, "samples 3 height width"],
+        images: Images,
         text_views: tuple[Int[Tensor, "samples context"], Int[Tensor, "samples context"]],
         banks: tuple[Bank, Bank],
         policy: Policy,

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.clip.model import Clip, embed_images, embed_texts
+from clipmend.corpus.lazy import Images
 from clipmend.corpus.words import bare
 
 
 def telling_words(
     model: Clip,
-    images: UInt8[Tensor, "samples 3 height width"],
+    images: Images,
     captions: Sequence[str],
     *,
     keep: int,

@@ -167,7 +167,7 @@ class UBT:
     def _masks(self, model: Clip, chosen: Pairs, directions: Tensor) -> Tensor | None:
         if not self.patches:
             return None
-        return telling_patches(model, chosen.images, directions, keep=self.patches)
+        return telling_patches(model, chosen.images[:], directions, keep=self.patches)
 
 
 @dataclass(frozen=True)
