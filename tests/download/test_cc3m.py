@@ -314,16 +314,19 @@ def _kill(process: "subprocess.Popen[str]", folder: Path, shards: int) -> None:
     finish(process)  # its output ends when the last process that holds it has ended
 
 
+@pytest.mark.slow
 def test_killed_twice_it_writes_the_same_bytes(disturbed: Disturbed, made: Path) -> None:
     written = {file.name: file.read_bytes() for file in made.iterdir()}
     assert {file.name: file.read_bytes() for file in disturbed.out.iterdir()} == written
 
 
+@pytest.mark.slow
 def test_what_was_fetched_before_a_kill_is_not_fetched_again(disturbed: Disturbed) -> None:
     assert len(disturbed.left) >= 4
     assert disturbed.left.items() <= disturbed.remained.items()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(disturbed: Disturbed) -> None:
     status, told = disturbed.full
     line = told.splitlines()[-1]
