@@ -1,5 +1,6 @@
-"""The whole graph on pairs fetched from a web on loopback."""
+"""`params/paper.yaml` at a reduced count, from addresses on a loopback web to the table."""
 
+import copy
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clipmend.clip.model import build
 from clipmend.download.scenes import Scenes
 
 pytest.importorskip("img2dataset", reason="the extra cc3m is not installed")
@@ -51,26 +53,36 @@ def project(web: Any, page: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
         file = folder / "labelled" / row["label"] / f"{row['id']}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row["image"])
-    settings = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
-    corpus = {
+    build("scene_resnet", seed=7).save(folder, "clip.safetensors")  # plays OpenAI's weights
+    settings = reduced(yaml.safe_load((ROOT / "params/paper.yaml").read_text()))
+    settings["download"]["settings"]["cc3m"] |= {
         "path": "Train.tsv",
         "test_path": "labelled",
-        "train": 400,
-        "trusted": 100,
-        "val": 40,
         "classes": list(source.classes),
         "prompts": ["a photo of a {}"],
-        "image_size": 32,
         "private_networks": ["127.0.0.1/32"],
     }
-    settings["poison"]["methods"] = ["badnet"]
-    settings["pretrain"] |= {
-        "methods": ["mmcl"],
-        "settings": {"mmcl": {"epochs": 3, "early_epoch": 1}},
-    }
-    settings["download"] = {"corpora": ["cc3m"], "settings": {"cc3m": corpus}}
+    settings["pretrain"] |= {"model": "scene_resnet", "pretrained": "clip.safetensors"}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     return folder
+
+
+def reduced(paper: dict[str, Any]) -> dict[str, Any]:
+    """Return the preset with smaller numbers and fewer methods; what is left is the preset's."""
+    settings = copy.deepcopy(paper)
+    settings["device"] = "cpu"
+    sizes = {"train": 400, "trusted": 100, "val": 40, "image_size": 32}
+    settings["download"]["settings"]["cc3m"] |= sizes
+    settings["poison"]["methods"] = ["badnet"]
+    settings["poison"]["settings"]["badnet"] |= {"poison_rate": 0.05, "size": 4}
+    settings["pretrain"]["methods"] = ["mmcl"]
+    settings["pretrain"]["settings"]["mmcl"] |= {"epochs": 1}
+    settings["detect"]["methods"] = ["clip_score", "ubt"]
+    settings["unlearn"] |= {"methods": ["ubt"]}
+    settings["baselines"]["methods"] = ["ft", "cleanclip"]
+    for repair in ("ft", "cleanclip"):
+        settings["baselines"]["settings"][repair] |= {"epochs": 1}
+    return settings
 
 
 def test_the_graph_runs_from_addresses_to_the_table(project: Path) -> None:
@@ -78,7 +90,12 @@ def test_the_graph_runs_from_addresses_to_the_table(project: Path) -> None:
     told = json.loads((project / "results/download/cc3m/facts.json").read_text())
     assert told["splits"]["train"]["failed"] + told["splits"]["trusted"]["failed"] == 50
     with (project / "results/report/table.csv").open() as file:
-        assert {row["corpus"] for row in csv.DictReader(file)} == {"cc3m"}
+        rows = list(csv.DictReader(file))
+    assert {row["corpus"] for row in rows} == {"cc3m"}
+    assert {row["method"] for row in rows} == {"none", "ft", "cleanclip", "ubt"}
+    with (project / "results/report/papers.csv").open() as file:
+        sources = {row["source"] for row in csv.DictReader(file)}
+    assert {"this run", "CleanCLIP"} <= {source.split(",")[0] for source in sources}, sources
     card = json.loads((project / "results/download/cc3m/card.json").read_text())
     assert {"ledger.parquet", "facts.json", "train.parquet"} <= card["outputs"].keys()
 
