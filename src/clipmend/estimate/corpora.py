@@ -22,7 +22,8 @@ FETCHED_BYTES = (90_000, 294_000)
 CORES, FETCHED_PER_SECOND = 16, 850
 ORIGINS = {
     "scenes": "2,332 bytes an image and 1,500 images/s a core, measured at 32 px, 2026-11",
-    "stored": "40 kB an image reduced to 256 px as JPEG of quality 95: assumed",
+    "stored": "40 kB an image reduced to 256 px as JPEG of quality 95: assumed; while it is made, "
+    "the fetched shards take as much again",
     "imagenet": "50,000 labelled images of 130 kB, those of ImageNet's validation set: assumed",
     "fetched": "rows asked for x 90 to 294 kB. At least: the images of 3,016,640 rows, none larger "
     "than 1,024 px, take 271 GB (dataset card WeiChow/cc3m). At most: img2dataset's 850 images/s "
