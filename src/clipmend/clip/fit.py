@@ -272,7 +272,8 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
         batch = Batch(rows, task.pairs.images[ranks.share(rows)], tokens[rows])
         if not is_gpu:
             return batch
-        return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
+        with torch.cuda.device(device):  # a new thread begins on the first GPU
+            return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
 
     parts = order.split(task.schedule.batch_size)[state.place :]
     whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
