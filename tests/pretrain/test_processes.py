@@ -39,6 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["device"] = "cpu"
     params["download"] = {"corpora": ["tiny"], "settings": {"tiny": SIZES}}
     params["pretrain"]["settings"]["mmcl"] = {"epochs": 3, "early_epoch": 1, "batch_size": 48}
+    params["pretrain"]["settings"]["mmcl_ssl"] = {"epochs": 1, "early_epoch": 9}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     made = call(folder, "snakemake", "--cores", "1", "results/poison/tiny/badnet/seed0/card.json")
     assert made.returncode == 0, made.stderr
@@ -87,10 +88,20 @@ def test_processes_make_the_cell_that_one_process_makes(
         assert (again.returncode, "is made already" in again.stderr) == (0, True)
 
 
-def test_a_mistake_in_several_processes_is_told_once(fresh: Callable[..., Called]) -> None:
-    done = fresh("clipmend", "pretrain", "tiny/badnt/mmcl/seed0", "--processes", "2")
+@pytest.mark.parametrize(
+    ("victim", "said"),
+    [
+        ("tiny/badnt/mmcl/seed0", "Did you mean 'pretrain/tiny/badnet/mmcl/seed0'?"),
+        ("tiny/badnet/mmcl_ssl/seed0", "the early checkpoint is wanted after epoch 9"),
+    ],
+)
+def test_a_mistake_in_several_processes_is_told_once(
+    fresh: Callable[..., Called], victim: str, said: str
+) -> None:
+    done = fresh("clipmend", "pretrain", victim, "--processes", "2")
     assert done.returncode == 2
     assert done.stderr.count("clipmend: ") == 1
+    assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
