@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,7 @@ from clipmend.plan import Plan
 from clipmend.store import RESULTS
 
 WORK = Path(".clipmend/work")
+DEFERENCE = 15.0  # seconds
 SHARED = ("pretrain",)  # the stages whose cells several processes can make together
 
 THREADS = (
@@ -82,10 +84,10 @@ def run(name: str) -> None:
     for variable in THREADS:
         os.environ[variable] = "1"  # before anything imports torch; a cell's bytes depend on it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or a GPU adds as it likes
-    cell = plan.load()[name]
     if processes.rank() > 0:
         _follow(name)
         return
+    cell = plan.load()[name]
     if processes.count() > 1 and cell.stage not in SHARED:
         raise ClipmendError(
             f"{name} cannot be made by {processes.count()} processes; "
@@ -149,11 +151,16 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
 
 
 def _follow(name: str) -> None:
-    """Train along with the leading process, which writes what comes of it."""
-    logging.getLogger("clipmend").setLevel(logging.WARNING)  # what happens is said once
-    if processes.told():
-        planned = plan.load()
+    """Train along with the leading process, which writes what comes of it and speaks for all."""
+    logging.getLogger("clipmend").setLevel(logging.WARNING)
+    if not processes.told():
+        return
+    planned = plan.load()
+    try:
         _import(planned[name]).run(_job(planned[name], planned))
+    except ClipmendError:
+        time.sleep(DEFERENCE)  # a mistake that is everybody's has ended this process by then
+        raise
 
 
 def _job(cell: Cell, planned: Plan) -> Job:

@@ -97,6 +97,21 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
     assert "\n" not in str(refused.value)
 
 
+def test_a_checkpoint_of_another_architecture_is_told_by_what_it_has_and_lacks(
+    model: Clip, tmp_path: Path
+) -> None:
+    state = model.full_state()
+    state["visual.layer1.0.conv1.weight"] = torch.zeros(64, 64, 1, 1)
+    state["visual.layer9"] = state.pop("visual.bn1.weight")
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(ModelError) as refused:
+        build("scene_resnet", seed=0, pretrained=str(tmp_path / "other.pt"))
+    line = str(refused.value)
+    assert "1 missing (visual.bn1.weight), 1 unknown (visual.layer9), 1 of another shape" in line
+    assert "(visual.layer1.0.conv1.weight is (64, 64, 1, 1), not " in line
+    assert "\n" not in line
+
+
 def test_a_pickle_that_is_no_tensor_is_not_run(tmp_path: Path) -> None:
     torch.save({"harm": Path}, tmp_path / "evil.pt")
     with pytest.raises(ModelError):

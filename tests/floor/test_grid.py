@@ -185,6 +185,17 @@ def test_no_two_cells_share_a_key(write_params: Any) -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_how_the_loop_computes_is_in_the_key_where_it_is_not_the_default(write_params: Any) -> None:
+    model = {"model": "scene_resnet", "methods": ["mmcl"]}
+    write_params(pretrain=model)
+    before = cells()
+    write_params(pretrain={**model, "loop": {"precision": "auto", "chunk": None}})
+    assert not changed(before)
+    write_params(pretrain={**model, "loop": {"chunk": 64}})
+    assert "pretrain/scenes/badnet/mmcl/seed0" in changed(before)
+    assert cells()["pretrain/scenes/badnet/mmcl/seed0"].shared["loop"] == {"chunk": 64}
+
+
 def test_the_bytes_of_a_model_config_move_the_victims(write_params: Any) -> None:
     Path("m.json").write_text("{}")
     write_params(pretrain={"model": "m.json", "methods": ["mmcl"]})

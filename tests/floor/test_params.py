@@ -35,6 +35,14 @@ def refused(text: str | None = None) -> str:
         ({"evaluate": {"adversarial": {"epsilons": [0]}}}, "evaluate.adversarial.epsilons.0: "),
         ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 stands there twice"),
         ({"evaluate": {"adversarial": {"step": 3}}}, "Did you mean 'steps'?"),
+        (
+            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"precision": "fp16"}}},
+            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16', not 'fp16'",
+        ),
+        (
+            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
+            "unknown key pretrain.loop.chunks. Did you mean 'chunk'?",
+        ),
         ({"baselines": {"watched_epochs": 0}}, "baselines.watched_epochs: "),
         ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
         ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),

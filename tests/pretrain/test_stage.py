@@ -62,6 +62,21 @@ def test_the_same_inputs_train_the_same_bytes(
         assert (again.folder / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+def test_the_settings_of_the_loop_reach_the_model(
+    world: Any, corpus: Input, poison: Input, victim: Input
+) -> None:
+    """In chunks batch norm sees fewer images, and in bfloat16 all is rounded: both are noticed."""
+    loop = {"chunk": 16, "precision": "bf16", "grad_checkpointing": True}
+    inputs = {"corpus": corpus, "poison": poison}
+    shared = {**MODEL, "loop": loop}
+    cell = "pretrain/looped/badnet/mmcl/seed0"
+    made = world.run(cell, "mmcl", inputs, victim.settings, shared=shared)
+    rows = list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))
+    assert float(rows[-1]["loss"]) < float(rows[1]["loss"])
+    plain, looped = load(victim.folder).full_state(), load(made.folder).full_state()
+    assert not plain["visual.bn1.running_mean"].equal(looped["visual.bn1.running_mean"])
+
+
 def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poison: Input) -> None:
     with pytest.raises(TrainingError, match="early_epoch"):
         world.run(

@@ -20,10 +20,10 @@ rule pretrain:
         "logs/benchmark/pretrain/{victim}.tsv"
     priority: 30
     threads: 1
-    params:
-        processes=lambda wildcards, resources: resources.get("gpu") or 1,
     resources:
         mem_mb=4000,
+    params:
+        processes=lambda wildcards, resources: resources.get("gpu") or 1,
     message:
         "Pretraining {wildcards.victim}"
     shell:

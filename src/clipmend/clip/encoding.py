@@ -74,7 +74,7 @@ def short_texts(
     longest = int(tokens.argmax(dim=1).max()) + 1
     length = min(-(-longest // _STEP) * _STEP, tokens.shape[1])
     places = cast("Tensor", net.positional_embedding)[:length]
-    shorter = {"positional_embedding": places, "attn_mask": mask[:length, :length]}
+    shorter = {"positional_embedding": places, "attn_mask": mask[:length, :length].contiguous()}
     shown = tokens[:, :length].contiguous()
     ids = (shown.pin_memory() if device.type == "cuda" else shown).to(device, non_blocking=True)
     found = functional_call(net, shorter, (), {"text": ids})

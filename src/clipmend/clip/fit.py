@@ -277,7 +277,8 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
         batch = Batch(rows, next(shares), tokens[rows])
         if not is_gpu:
             return batch
-        return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
+        with torch.cuda.device(device):  # a new thread begins on the first GPU
+            return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
 
     for batch in ahead(load, whole, depth=2 if is_gpu else 0):
         if ranks.count > 1:

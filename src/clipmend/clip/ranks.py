@@ -63,7 +63,7 @@ class Ranks:
         """Check that all ranks hold the same bytes under each name.
 
         Raises:
-            TrainingError: they do not. The other ranks end without a word: it is said once.
+            TrainingError: they do not; in every rank.
         """
         if self.count == 1:
             return
@@ -73,10 +73,8 @@ class Ranks:
         for rank, theirs in enumerate(found):
             for name in facts:
                 if theirs[name] != found[0][name]:
-                    if not self.leads:
-                        raise SystemExit(2)
                     raise TrainingError(
-                        f"Rank {rank} of {self.count} has another {name} than rank 0; all must "
+                        f"Rank {rank} of {self.count} differs from rank 0 in its {name}; all must "
                         "read the same files with the same packages."
                     )
 
