@@ -82,6 +82,16 @@ def test_same_image_and_id_same_mark(fitted: list[tuple[Attack, Fitted]], eight:
         assert torch.equal(alone[0], once[3])
 
 
+@every_attack
+def test_blocks_of_images_do_not_show(
+    fitted: list[tuple[Attack, Fitted]], eight: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [mark(attack, eight.images, eight.ids, tensors) for attack, tensors in fitted]
+    monkeypatch.setattr("clipmend.attacks.attack._BLOCK", 3)
+    for (attack, tensors), marked in zip(fitted, whole, strict=True):
+        assert torch.equal(mark(attack, eight.images, eight.ids, tensors), marked)
+
+
 @every_trigger
 def test_a_trigger_changes_every_image(fitted: list[tuple[Attack, Fitted]], eight: Pairs) -> None:
     for attack, tensors in fitted:

@@ -38,6 +38,19 @@ def test_a_word_outside_the_narrowed_vocabulary_is_refused() -> None:
         narrowed.tokenise(["a zebra"])
 
 
+def test_blocks_of_captions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = [f"a photo of a {noun}" for noun in ("banana", "car", "red boat", "dog", "cat")]
+
+    def tokens() -> torch.Tensor:
+        return build("scene_resnet", seed=0).narrow(captions).tokenise(captions)
+
+    whole = tokens()
+    monkeypatch.setattr("clipmend.clip.model._TEXTS", 2)
+    assert torch.equal(tokens(), whole)
+    assert whole.dtype == torch.int32
+    assert build("scene_resnet", seed=0).tokenise([]).shape == (0, 16)
+
+
 def test_narrowing_twice_loses_no_word(model: Clip) -> None:
     twice = build("scene_resnet", seed=3).narrow(CAPTIONS).narrow(["a zebra"])
     torch.testing.assert_close(

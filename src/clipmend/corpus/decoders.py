@@ -192,7 +192,6 @@ def _serve(pipe: Connection, ring: Pixels, reader: Reader, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with(parent)
     gc.freeze()  # a collection would write to, and so copy, what was inherited
-
     place = 0
     while True:
         try:

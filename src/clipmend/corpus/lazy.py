@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import tee
+from threading import Lock
 
 import numpy as np
 import torch
@@ -104,11 +105,13 @@ class _Source:
         self.size = size
         self._encoded = encoded
         self._decoders: Decoders | None = None
+        self._lock = Lock()
 
     def decoders(self) -> Decoders:
-        if self._decoders is None or not self._decoders.end.alive:
-            self._decoders = Decoders(self._encoded, self.size)
-        return self._decoders
+        with self._lock:
+            if self._decoders is None or not self._decoders.end.alive:
+                self._decoders = Decoders(self._encoded, self.size)
+            return self._decoders
 
 
 class JoinedImages(LazyImages):
