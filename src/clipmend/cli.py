@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,16 @@ def main() -> None:
         app()
     except ClipmendError as error:
         typer.echo(f"clipmend: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        where = f" that holds {error.filename}" if error.filename else ""
+        typer.echo(
+            f"clipmend: The disk{where} is full. Make room and run again: what is finished stays, "
+            "and what was under way goes on.",
+            err=True,
+        )
         sys.exit(2)
 
 

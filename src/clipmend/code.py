@@ -32,6 +32,7 @@ EXCLUDED = frozenset(
         "crate",
         "errors",
         "flow",
+        "gpus",
         "grid",
         "index",
         "job",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clipmend import cards, code, grid, locks, plan, processes, store
+from clipmend import cards, code, gpus, grid, locks, plan, processes, store
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
 from clipmend.grid import Cell
 from clipmend.index import Index
@@ -22,6 +22,7 @@ from clipmend.store import RESULTS
 
 WORK = Path(".clipmend/work")
 DEFERENCE = 15.0  # seconds
+WITHOUT_GPU = ("download", "report")  # stages that have no use for one
 SHARED = ("pretrain",)  # the stages whose cells several processes can make together
 
 THREADS = (
@@ -128,6 +129,8 @@ def _inputs(cell: Cell, planned: Plan, index: Index) -> dict[str, Any]:
 
 def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -> None:
     """Run the stage in the cell's work folder, then put what it wrote in place."""
+    if planned.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
+        gpus.claim()
     stage = _import(cell)
     _check_files(cell, index)
     work = WORK / cell.key

@@ -1,4 +1,4 @@
-"""Locks that die with the process that holds them: one for the plan, one for each cell."""
+"""Locks that die with the process that holds them: for the plan, for each cell, for each GPU."""
 
 import fcntl
 import os
@@ -37,6 +37,17 @@ def hold_main(patience: float | None = None) -> None:
         )
     _sign(file)
     _held[path] = file  # kept open on purpose: closing it would give the lock away
+
+
+def hold(name: str) -> bool:
+    """Take a lock and keep it until the process ends; say whether it was free."""
+    file = _open(LOCKS / name)
+    if not _take(file, 0.0):
+        file.close()
+        return False
+    _sign(file)
+    _held[LOCKS / name] = file
+    return True
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A user's mistake is one line and exit code 2; a bug keeps its traceback."""
 
+from errno import EACCES, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ def test_an_error_of_a_stage_is_one_line_too(
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert capsys.readouterr().err == "clipmend: report is not defined.\n"
+
+
+def test_a_full_disk_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str) -> None:
+        raise OSError(ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr("sys.argv", ["clipmend", "report"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err.startswith("clipmend: The disk that holds report is full. Make")
+
+
+def test_another_error_of_the_system_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(name: str) -> None:
+        raise PermissionError(EACCES, "Permission denied", name)
+
+    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr("sys.argv", ["clipmend", "report"])
+    with pytest.raises(PermissionError):
+        cli.main()
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
