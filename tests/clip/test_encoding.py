@@ -11,6 +11,7 @@ from clipmend.clip.encoding import short_texts
 from clipmend.clip.fit import _precision
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, build
+from clipmend.clip.ranks import Ranks
 
 CAPTIONS = ["a photo of a banana", "a car", "the red car on a plain background", "a zebra"] * 2
 TRANSFORMER = {
@@ -72,6 +73,23 @@ def test_batch_norm_sees_each_chunk_once(images: torch.Tensor) -> None:
     for name, value in again.net.named_buffers():
         torch.testing.assert_close(value, seen[name])
     assert again.net.get_buffer("visual.bn1.num_batches_tracked") == 2
+
+
+def test_ranks_whose_shares_differ_by_a_row_encode_as_many_chunks(
+    transformer: Clip, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ranks, "gathered", lambda _, share, total: share)  # noqa: ARG005
+    transformer.chunk = 3
+    sizes: dict[int, list[int]] = {0: [], 1: []}
+    for rank, seen in sizes.items():
+        transformer.ranks = Ranks(rank, 2)
+
+        def encode(part: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(len(part))
+            return part.flatten(1).double()
+
+        transformer._encoded(images[:7], encode)
+    assert sizes == {0: [2, 2], 1: [2, 1]}
 
 
 def test_a_short_text_has_the_embedding_that_all_positions_give(transformer: Clip) -> None:

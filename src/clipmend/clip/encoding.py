@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from math import ceil
 from typing import Literal, cast
 
 import torch
@@ -19,15 +18,15 @@ def in_chunks(
     net: nn.Module,
     batch: Shaped[Tensor, "batch ..."],
     encode: Callable[[Tensor], Tensor],
-    chunk: int | None,
+    chunks: int,
 ) -> Float[Tensor, "batch dim"]:
-    """Return the embeddings of a batch, encoded ``chunk`` samples or fewer at a time.
+    """Return the embeddings of a batch, encoded in so many chunks of about one size.
 
     The activations of one chunk alone are in memory: those of the others are computed again when
     the gradient comes to them (as GradCache, arXiv:2101.06983). Any loss over the embeddings so has
     the gradient of the whole batch; batch norm sees a chunk.
     """
-    if chunk is None or len(batch) <= chunk:
+    if chunks == 1:
         return encode(batch)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -35,7 +34,7 @@ def in_chunks(
 
     parts = [
         checkpoint(encode, part, use_reentrant=False, context_fn=contexts)
-        for part in batch.tensor_split(ceil(len(batch) / chunk))  # of about one size
+        for part in batch.tensor_split(chunks)
     ]
     return torch.cat(cast("list[Tensor]", parts))
 

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -93,7 +94,10 @@ class Clip(nn.Module):
         """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
         if not self.training:
             return encode(batch)
-        share = in_chunks(self.net, self.ranks.share(batch), encode, self.chunk)
+        # As many in each rank, whose shares may differ by a row: batch norm waits for all of them.
+        largest = ceil(len(batch) / self.ranks.count)
+        chunks = 1 if self.chunk is None else ceil(largest / self.chunk)
+        share = in_chunks(self.net, self.ranks.share(batch), encode, chunks)
         return self.ranks.gathered(share, len(batch))
 
     def _images(self, images: Tensor) -> Tensor:
