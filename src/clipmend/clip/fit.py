@@ -32,7 +32,7 @@ class Batch:
     Attributes:
         rows: where each pair stands in the pairs that are fitted.
         images: on the CPU, pinned if the model is on a GPU; of several ranks, where the model is.
-        tokens: on the CPU.
+        tokens: on the CPU, pinned if the model is on a GPU.
     """
 
     rows: Int[Tensor, " batch"]
@@ -273,18 +273,18 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
     whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
     shares = streamed(task.pairs.images, map(ranks.share, whole))
 
-    def load(rows: Tensor) -> Batch:
-        batch = Batch(rows, next(shares), tokens[rows])
+    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
+        images, shown = next(shares), tokens[rows]
         if not is_gpu:
-            return batch
+            return images, shown
         with torch.cuda.device(device):  # a new thread begins on the first GPU
-            return Batch(rows, batch.images.pin_memory(), batch.tokens.pin_memory())
+            return images.pin_memory(), shown.pin_memory()
 
-    for batch in ahead(load, whole, depth=2 if is_gpu else 0):
+    loaded = ahead(load, whole, depth=2 if is_gpu else 0)
+    for rows, (images, shown) in zip(whole, loaded, strict=True):
         if ranks.count > 1:
-            share = batch.images.to(device, non_blocking=True)
-            batch = replace(batch, images=ranks.gathered(share, len(batch.rows)))
-        yield batch
+            images = ranks.gathered(images.to(device, non_blocking=True), len(rows))
+        yield Batch(rows, images, shown)
 
 
 def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
