@@ -10,14 +10,14 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import PAIRS, SPLITS, write_pairs
 from clipmend.errors import DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_GROUP = 128  # as ``write_pairs`` has it
-_ROWS = 8 * _GROUP  # written together
+_ROWS = 8 * GROUP  # written together
 
 
 @runtime_checkable
@@ -89,7 +89,7 @@ def write_split(split: pa.Table | pa.RecordBatchReader, path: Path) -> list[str]
     with pq.ParquetWriter(path, PAIRS, **options) as writer:
         for table in _even(split):
             ids += table["id"].to_pylist()
-            writer.write_table(table, row_group_size=_GROUP)
+            writer.write_table(table, row_group_size=GROUP)
     return ids
 
 

@@ -74,7 +74,8 @@ class Divided(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the loss of the next batch that was planned."""
         rows, is_safe = self._steps.pop()
-        views = [autoaugment(self.images[rows], generator, policy=self.policy) for _ in range(2)]
+        images = self.images[rows]
+        views = [autoaugment(images, generator, policy=self.policy) for _ in range(2)]
         texts = [view[rows] for view in self.text_views]
         return (self._across if is_safe else self._within)(model, views, texts)
 
