@@ -27,6 +27,11 @@ def count() -> int:
     return int(os.environ["WORLD_SIZE"]) if all(map(os.environ.get, _VARIABLES)) else 1
 
 
+def here() -> int:
+    """Return how many of them share this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if count() > 1 else 1
+
+
 def rank() -> int:
     """Return the place of this process among them, from 0."""
     return int(os.environ["RANK"]) if count() > 1 else 0

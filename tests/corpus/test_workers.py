@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +61,20 @@ def test_a_truncated_image_is_named_by_its_row_from_whichever_process_met_it(tmp
 
     with pytest.raises(PairsError, match="train-000033"):
         load_split(tmp_path, "train")
+
+
+def test_a_process_that_is_killed_is_one_line_and_not_waited_for_forever():
+    def die(rows):
+        if 21 in rows:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(PairsError, match=r"One of 3 processes .* on 40 rows was ended"):
+        list(workers.spread(die, 40))
+
+
+def test_processes_that_train_one_model_share_the_cores_of_their_machine(monkeypatch):
+    assert workers.cores() == 3
+    told = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in (told | {"LOCAL_WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    assert workers.cores() == 1

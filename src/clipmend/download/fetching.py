@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipmend.corpus.workers import cores
 from clipmend.download.web import Opener, Rule, Visit, may_recover
 from clipmend.errors import DownloadError
 
@@ -93,10 +94,9 @@ def fetch(rows: Mapping[str, pa.Table], way: Way, work: Path, shard_rows: int) -
         OSError: a file could not be written.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the web at its import
-    processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     context = get_context("forkserver")
     context.set_forkserver_preload(["img2dataset.downloader", __name__])  # imported once for all
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_alone)
+    pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_end_alone)
     try:
         for turn in (1, 2):
             shards: list[Shard] = []
