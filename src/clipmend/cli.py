@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,7 @@ def main() -> None:
         typer.echo(f"clipmend: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        if error.errno != ENOSPC:
+        if error.errno not in (ENOSPC, EDQUOT):
             raise
         where = f" that holds {error.filename}" if error.filename else ""
         typer.echo(

@@ -9,6 +9,11 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 DEVICES = Path("/dev")
 
 
+def has_driver() -> bool:
+    """Say whether this machine has an NVIDIA driver; torch is not asked."""
+    return (DEVICES / "nvidiactl").exists()
+
+
 def claim(wanted: int = 1) -> None:
     """Let this process and its children see ``wanted`` GPUs, those first that no job here holds.
 

@@ -236,8 +236,7 @@ def input_of(cell: Cell) -> Input:
 
 def device_of(wanted: str) -> str:
     """Return ``cpu`` or ``cuda``; torch is asked only where the machine has an NVIDIA driver."""
-    has_driver = Path("/dev/nvidiactl").exists()
-    if wanted == "cpu" or (wanted == "auto" and not has_driver):
+    if wanted == "cpu" or (wanted == "auto" and not gpus.has_driver()):
         return "cpu"
     import torch
 

@@ -29,6 +29,18 @@ def test_pretraining_is_every_pair_in_every_epoch_and_the_curve(cells: dict[str,
     assert passes(cell, SIZES) == pytest.approx(12 * 8000 + watched)
 
 
+def test_chunks_are_encoded_a_second_time_where_a_batch_is_more_than_one(
+    cells: dict[str, Cell],
+) -> None:
+    cell = cells[f"pretrain/{VICTIM}"]
+    chunked, larger = (
+        replace(cell, shared={**cell.shared, "loop": {"chunk": chunk}}) for chunk in (32, 4096)
+    )
+    again = (passes(chunked, SIZES) or 0) - (passes(cell, SIZES) or 0)
+    assert again == pytest.approx(12 * 8000 / 3)
+    assert passes(larger, SIZES) == passes(cell, SIZES)
+
+
 def test_work_grows_with_epochs_and_with_pairs(cells: dict[str, Cell]) -> None:
     for name in (f"pretrain/{VICTIM}", f"baselines/{VICTIM}/ft", f"detect/{VICTIM}/ubt"):
         cell = cells[name]

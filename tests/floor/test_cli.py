@@ -1,6 +1,6 @@
 """A user's mistake is one line and exit code 2; a bug keeps its traceback."""
 
-from errno import EACCES, ENOSPC
+from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,12 @@ def test_an_error_of_a_stage_is_one_line_too(
     assert capsys.readouterr().err == "clipmend: report is not defined.\n"
 
 
+@pytest.mark.parametrize("number", [ENOSPC, EDQUOT])
 def test_a_full_disk_is_one_line_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     def run(name: str) -> None:
-        raise OSError(ENOSPC, "No space left on device", name)
+        raise OSError(number, "No space left on device", name)
 
     monkeypatch.setattr(job, "run", run)
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])

@@ -10,6 +10,7 @@ from clipmend.estimate.disk import sizes_of, working
 from clipmend.estimate.machines import Machine
 from clipmend.estimate.survey import Survey, store_bytes
 from clipmend.estimate.times import Times, basis_of
+from clipmend.job import WITHOUT_GPU
 from clipmend.methods import STAGES
 
 SOURCES: tuple[Source, ...] = ("measured", "extrapolated", "assumed")
@@ -118,7 +119,7 @@ def _stages(
             name=stage,
             remaining=sum(name in remaining for name in names),
             jobs=len(names),
-            unit="core" if stage in ("download", "report") else machine.unit,
+            unit="core" if stage in WITHOUT_GPU else machine.unit,
             hours=summed(names, hours, remaining),
             disk=summed(names, sizes, remaining),
         )

@@ -1,12 +1,11 @@
 """How fast machines train models: figures that ship with the package, each with its provenance."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
+from clipmend import gpus
 from clipmend.errors import UnknownNameError
 from clipmend.estimate.costs import Source
 
@@ -80,8 +79,7 @@ def usual(device: str) -> str:
     Args:
         device: of ``params.yaml``; ``auto`` is a GPU where its driver is there.
     """
-    has_gpu = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia").is_dir()
-    if device == "cpu" or (device == "auto" and not has_gpu):
+    if device == "cpu" or (device == "auto" and not gpus.has_driver()):
         return "cpu"
     return next(name for name, one in machines().items() if one.unit == "GPU")
 

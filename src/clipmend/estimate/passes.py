@@ -78,6 +78,9 @@ def _poison(asked: Asked) -> float | None:
 
 def _pretrain(asked: Asked) -> float:
     once = _OBJECTIVES.get(asked.method, 1.0)
+    chunk = asked.shared.get("loop", {}).get("chunk")
+    if chunk is not None and chunk < asked.count("batch_size"):
+        once *= 1 + FORWARD  # a chunk is encoded again when the gradient comes to it
     watched = _POINTS * 2 * min(_WATCHED, asked.sizes.val) * FORWARD
     return asked.count("epochs", 1) * asked.sizes.train * once + watched
 
