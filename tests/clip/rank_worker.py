@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 from clipmend.clip.checkpoint import Point
@@ -11,6 +12,10 @@ from clipmend.clip.fit import Hooks, Schedule, Task, fit
 from clipmend.clip.model import Clip, build
 from clipmend.clip.multimodal import multimodal
 from clipmend.clip.ranks import ALONE, join, leave, synced
+from clipmend.corpus.encoded import Encoded
+from clipmend.corpus.images import encode
+from clipmend.corpus.lazy import EncodedImages
+from clipmend.corpus.pairs import table_of, write_pairs
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import TrainingError
 from clipmend.methods import create
@@ -46,6 +51,25 @@ def pairs(count: int = 39) -> Pairs:
     )
 
 
+def write(folder: Path) -> None:
+    """Write the pairs as a split."""
+    made = pairs()
+    table = {
+        "id": made.ids,
+        "image": [encode(image) for image in made.images],
+        "caption": made.captions,
+        "label": [None] * len(made),
+    }
+    write_pairs(table_of(table), folder / "train.parquet")
+
+
+def left_in_their_file(folder: Path) -> Pairs:
+    """Return the pairs, their images decoded whenever they are asked for."""
+    nothing = pa.chunked_array([], pa.binary())
+    source = Encoded(folder / "train.parquet", pairs().ids, {}, nothing)
+    return replace(pairs(), images=EncodedImages.of(source, 32))
+
+
 def started(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:
     """Return the model and the task of one of ``RUNS``."""
     architecture = "scene_resnet"
@@ -63,9 +87,14 @@ def started(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:
     return model, task
 
 
-def trained(name: str, folder: Path, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]]:  # noqa: B008
+def trained(
+    name: str,
+    folder: Path,
+    hooks: Hooks = Hooks(),  # noqa: B008
+    train: Pairs | None = None,
+) -> tuple[Clip, list[Point]]:
     """Return the model that a run makes in as many processes as there are."""
-    train, ranks = pairs(), join("cpu")
+    train, ranks = train or pairs(), join("cpu")
     model, task = started(name, train, folder)
     model.ranks = ranks
     if ranks != ALONE:
@@ -122,6 +151,8 @@ def main() -> None:
         model, curve = trained(name, folder)
         losses = torch.tensor([point.loss for point in curve], dtype=torch.float64)
         torch.save({**model.net.state_dict(), "losses": losses}, folder / f"{name}.{rank}.pt")
+    left = trained("mmcl", folder, train=left_in_their_file(folder))[0]
+    torch.save(left.net.state_dict(), folder / f"left.{rank}.pt")
     torch.save(killed_and_resumed(folder).net.state_dict(), folder / f"resumed.{rank}.pt")
     (folder / f"other.{rank}.txt").write_text(with_other_data(folder))
     leave(join("cpu"))

@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what two processes have written, connected over loopback."""
     made = tmp_path_factory.mktemp("ranks")
     (made / "work").mkdir()
+    worker.write(made)
     (made / "transformer.json").write_text(json.dumps(worker.TRANSFORMER))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -74,7 +75,7 @@ def test_two_processes_train_what_one_does_with_the_joint_batch(folder: Path, na
         torch.testing.assert_close(together[key], weight, atol=TOLERANCE, rtol=0, msg=key)
 
 
-@pytest.mark.parametrize("name", [*worker.RUNS, "resumed"])
+@pytest.mark.parametrize("name", [*worker.RUNS, "left", "resumed"])
 def test_all_ranks_end_with_the_same_bytes(folder: Path, name: str) -> None:
     first, second = (
         torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in range(RANKS)
@@ -88,6 +89,14 @@ def test_ranks_killed_inside_an_epoch_go_on_to_the_bytes_of_an_undisturbed_run(
     resumed = torch.load(folder / "resumed.0.pt", weights_only=True)
     whole = torch.load(folder / "mmcl.0.pt", weights_only=True)
     assert all(resumed[key].equal(whole[key]) for key in resumed)
+
+
+def test_ranks_that_decode_their_share_train_what_those_do_that_hold_all_images(
+    folder: Path,
+) -> None:
+    left = torch.load(folder / "left.0.pt", weights_only=True)
+    whole = torch.load(folder / "mmcl.0.pt", weights_only=True)
+    assert all(left[key].equal(whole[key]) for key in left)
 
 
 def test_ranks_with_other_data_are_refused_in_one_line(folder: Path) -> None:
