@@ -1,6 +1,7 @@
 """Which GPUs a job has for itself, where a machine has several: a lock for each."""
 
 import os
+import platform
 from pathlib import Path
 
 from clipmend import locks
@@ -25,7 +26,7 @@ def claim(wanted: int = 1) -> None:
         return
     held: list[int] = []
     for number in range(there):
-        if len(held) < wanted and locks.hold(f"gpu{number}"):
+        if len(held) < wanted and locks.hold(f"{platform.node()}-gpu{number}"):
             held.append(number)
     shared = [number for number in range(there) if number not in held]
     os.environ[VISIBLE] = ",".join(map(str, [*held, *shared][:wanted]))

@@ -291,6 +291,11 @@ def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]
     return model, fit_all(model, tasks(), stream(0, "test"), hooks), seen
 
 
+def test_pairs_that_are_each_alone_are_refused(pairs: Pairs) -> None:
+    with pytest.raises(TrainingError, match="nothing to be contrasted with"):
+        fitted(pairs, schedule(batch_size=1))
+
+
 def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
     _, curve, seen = in_sequence(pairs, Hooks(watch=lambda _: {"clean_accuracy": 0.5}))
     assert [point.epoch for point in curve] == [0, 1, 2, 3, 4, 5]

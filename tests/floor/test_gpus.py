@@ -1,6 +1,7 @@
 """Which GPU a job sees: one that no other job of the folder holds."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from clipmend import gpus, locks
 
 HOLD = (
-    "import sys; from clipmend import locks; locks.hold('gpu0'); "
+    "import platform, sys; from clipmend import locks; locks.hold(f'{platform.node()}-gpu0'); "
     "print('held', flush=True); sys.stdin.read()"
 )
 
@@ -52,7 +53,7 @@ def test_where_all_are_taken_jobs_share(monkeypatch: pytest.MonkeyPatch) -> None
 def test_several_are_held_together() -> None:
     gpus.claim(2)
     assert os.environ[gpus.VISIBLE] == "0,1"
-    assert not locks.hold("gpu1")
+    assert not locks.hold(f"{platform.node()}-gpu1")
 
 
 def test_what_is_chosen_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:

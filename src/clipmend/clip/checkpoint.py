@@ -67,8 +67,13 @@ class State:
         """Return the mean loss of the present epoch's steps; the one place that waits for a GPU.
 
         Raises:
-            TrainingError: it is not finite.
+            TrainingError: it is not finite, or no step was made.
         """
+        if not self.losses:
+            raise TrainingError(
+                "No batch of this training has two pairs, and one alone has nothing to be "
+                "contrasted with; give it more pairs or a larger batch."
+            )
         mean = float(torch.stack(self.losses).mean())
         if not torch.isfinite(torch.tensor(mean)):
             peak = self.optimiser.defaults["lr"]
