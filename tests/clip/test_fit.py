@@ -1,6 +1,7 @@
 """The loop: deterministic, resumable, and only as wide as it was told."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -293,7 +294,7 @@ def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]
 
 def test_pairs_that_are_each_alone_are_refused(pairs: Pairs) -> None:
     with pytest.raises(TrainingError, match="nothing to be contrasted with"):
-        fitted(pairs, schedule(batch_size=1))
+        fitted(pairs, replace(schedule(), batch_size=1))
 
 
 def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
