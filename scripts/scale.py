@@ -229,7 +229,8 @@ need be; core-seconds are what was computed. `pretrain` is one pass over all pai
 another. `ubt` zooms into each image four times, overfits a fifth of the pairs against as many drawn
 from all others, looks at all pairs again, and compares each suspect with every other.
 
-Ids, captions, labels and marks take {each:,.0f} bytes a pair, by which a larger split needs more
+The decoders keep up to 512 MB of encoded images, which the smaller split does not fill. Ids,
+captions, labels and marks take {each:,.0f} bytes a pair, by which a larger split needs more
 memory; tokens take 4 for each place of the model's context.
 """
 

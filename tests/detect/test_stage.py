@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 
 from clipmend import code
 from clipmend.clip.model import load
@@ -144,6 +145,14 @@ def test_ubt_leaves_its_overfitted_model(scored: Input, victim: Input) -> None:
         if not torch.equal(value, had.full_state()[name])
     ]
     assert changed
+
+
+def test_blocks_of_suspects_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    images, texts = F.normalize(torch.randn(2, 40, 8, generator=draw), dim=2)
+    whole = agreement(images, texts, 5)
+    monkeypatch.setattr("clipmend.detect.ubt._CELLS", 40 * 7)
+    assert torch.allclose(agreement(images, texts, 5), whole, atol=1e-6)
 
 
 def test_agreement_is_the_mean_over_the_nearest_images_of_both_cosines() -> None:

@@ -15,7 +15,8 @@ from clipmend.detect.detector import OVERFITTED, Suspicion, Victim, similarity
 from clipmend.detect.first_look import FirstLook
 from clipmend.settings import Count, Natural, NonNegative, Positive, PositiveFraction
 
-_BLOCK = 1024  # suspects compared with all others at once
+_BLOCK = 1024  # suspects compared with all others at once, and fewer where there are more
+_CELLS = 2**25  # of these by all others
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def agreement(
     """
     count = min(neighbours, len(image_embeds) - 1)
     agreed = []
-    for rows in torch.arange(len(image_embeds), device=image_embeds.device).split(_BLOCK):
+    block = max(1, min(_BLOCK, _CELLS // len(image_embeds)))
+    for rows in torch.arange(len(image_embeds), device=image_embeds.device).split(block):
         cosines = image_embeds[rows] @ image_embeds.T
         cosines[torch.arange(len(rows)), rows] = -torch.inf
         nearest = cosines.topk(count, dim=1)
