@@ -29,6 +29,9 @@ PACKAGES = (
 )
 """Packages whose version can change a cell's bytes; recorded, never in a key."""
 
+_MAKERS = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
+_VECTORS = ("avx512_bf16", "avx512f", "avx2", "avx", "asimd")
+
 
 def read(folder: Path) -> dict[str, Any] | None:
     """Return a cell's card, or None where there is none that can be read."""
@@ -116,13 +119,16 @@ def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def _cpu() -> str:
-    """Return the machine's class: kernels choose their arithmetic by the widest vectors it has."""
+    """Return the machine's class: kernels choose their arithmetic by the widest vectors it has.
+
+    By its maker too: the same vectors are not added in the same order on all of them.
+    """
     machine = platform.machine()
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
+        told = Path("/proc/cpuinfo").read_text()
     except OSError:
         return machine if sys.platform != "darwin" else f"{machine} neon"
-    for vectors in ("avx512_bf16", "avx512f", "avx2", "avx", "asimd"):
-        if vectors in flags:
-            return f"{machine} {vectors}"
-    return machine
+    words = set(told.split())
+    maker = next((name for vendor, name in _MAKERS.items() if vendor in words), "")
+    vectors = next((name for name in _VECTORS if name in words), "")
+    return " ".join(part for part in (machine, maker, vectors) if part)
