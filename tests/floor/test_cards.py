@@ -21,6 +21,7 @@ FLAGS = "flags : fpu avx avx2 avx512f avx512_bf16"
 def test_processors_that_add_in_another_order_are_told_apart(
     told: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda _: told)
     monkeypatch.setattr(cards.platform, "machine", lambda: "m")
+    monkeypatch.setattr(cards, "_versions", lambda _: ())  # which read files too
+    monkeypatch.setattr(Path, "read_text", lambda _: told)
     assert cards.environment("cpu")["cpu"] == f"m {said}"
