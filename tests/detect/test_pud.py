@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipmend.clip.fit import Batch, Hooks
 from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip, embed_images, load
+from clipmend.clip.ranks import ALONE
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.detect import pud
 from clipmend.detect.detector import Suspicion, Victim
@@ -50,6 +51,7 @@ class Planted(Clip):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.net = Net()
+        self.ranks, self.precision, self.chunk = ALONE, "auto", None
 
     def tokenise(self, captions: tuple[str, ...]) -> Tensor:
         return torch.tensor([[int(caption[-1])] for caption in captions])
