@@ -36,8 +36,7 @@ class Ascent:
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the difference; a pair that is at chance no longer moves anything."""
         rows = torch.randperm(len(self.others), generator=generator)[: self.negatives]
-        others = self.others.images[rows].to(batch.images.device)
-        images = model.encode_image(torch.cat([batch.images, others]))
+        images = model.encode_image(torch.cat([batch.images, self.others.images[rows]]))
         texts = model.encode_text(torch.cat([batch.tokens, self.tokens[rows]]))
         own, scale = len(batch.rows), model.logit_scale()
         to_texts = losses_among(images[:own], texts[:own], texts[own:], scale)

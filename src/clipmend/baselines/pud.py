@@ -135,8 +135,7 @@ class _Unlearn:
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         size = (self.settings.suspect_batch_size,)
         drawn = torch.randint(len(self.suspects), size, generator=generator)
-        suspects = self.suspects.images[drawn].to(batch.images.device)
-        shown = torch.cat([batch.images, suspects])
+        shown = torch.cat([batch.images, self.suspects.images[drawn]])
         images, pushed = model.encode_image(shown).split([len(batch.rows), len(drawn)])
         texts, anchors = self.texts[batch.rows].to(images), self.anchors[batch.rows].to(images)
         push = hinge(pushed, self.suspect_texts[drawn].to(images), self.settings.margin)

@@ -112,9 +112,8 @@ class Clip(nn.Module):
 
     def _texts(self, tokens: Tensor) -> Tensor:
         device = self.device
-        if (
-            device.type == "cuda" and tokens.device.type == "cpu"
-        ):  # a GPU would have to be waited for
+        # Of tokens on a GPU the length is known only to who waits for it.
+        if device.type == "cuda" and tokens.device.type == "cpu":
             return short_texts(self.net, tokens, device)
         return cast("Tensor", self.net.encode_text(tokens.to(device), normalize=True))
 

@@ -123,8 +123,7 @@ class _Overfit:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         drawn = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        normal = self.normal.images[drawn].to(batch.images.device)
-        images = model.encode_image(torch.cat([batch.images, normal]))
+        images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
         texts = model.encode_text(torch.cat([batch.tokens, self.tokens[drawn]]))
         (suspect_images, images), (suspect_texts, texts) = images.chunk(2), texts.chunk(2)
         shortcut = -(suspect_images * suspect_texts).sum(dim=1).mean()

@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipmend.corpus.order import GROUP
 from clipmend.corpus.workers import cores
 from clipmend.download.web import Opener, Rule, Visit, may_recover
 from clipmend.errors import DownloadError
 
-_GROUP = 128  # rows that are read together
 _CONNECTIONS = 64  # of each process
 _TOKEN = "img2dataset"  # what the user agent names; a site may forbid it the use of its images
 _DIRECTIVES = ["noai", "noimageai", "noindex", "noimageindex"]  # img2dataset's own default
@@ -165,7 +165,7 @@ def _without_images(folder: Path) -> pa.Table:
 
 def _images(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in _files(folder):
-        for batch in pq.ParquetFile(path).iter_batches(_GROUP, columns=["id", "image"]):
+        for batch in pq.ParquetFile(path).iter_batches(GROUP, columns=["id", "image"]):
             for row_id, image in zip(*(part.to_pylist() for part in batch.columns), strict=True):
                 if image is not None:
                     yield row_id, image
@@ -202,7 +202,7 @@ def fetch_shard(shard: Shard, way: Way) -> None:
         table = _outcomes(pq.ParquetFile(folder / "0.parquet").read(), opener.visits)
         if table["id"].to_pylist() != list(shard.ids):
             raise DownloadError(f"img2dataset lost rows of {shard.path}; run again.")
-        pq.write_table(table, folder / "outcomes", row_group_size=_GROUP, compression="none")
+        pq.write_table(table, folder / "outcomes", row_group_size=GROUP, compression="none")
         (folder / "outcomes").replace(shard.path)
     finally:
         urllib.request.install_opener(None)

@@ -17,6 +17,7 @@ from clipmend.job import Input
 from clipmend.methods import base
 from clipmend.report.cells import records
 from clipmend.report.order import UNPOISONED, inputs_of
+from clipmend.report.published import thousands
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, Section
 
 PACKAGE_DATA = ("papers.csv",)
@@ -108,7 +109,7 @@ def printed_papers(table: pd.DataFrame) -> list[Printed]:
         Printed(
             f"Setting {setting}: reported elsewhere, and measured here, in percent",
             header,
-            tuple(tuple(Entry(_thousands(row[name])) for name in _COLUMNS) for row in records(of)),
+            tuple(tuple(Entry(thousands(row[name])) for name in _COLUMNS) for row in records(of)),
         )
         for setting, of in table.groupby("setting", sort=True)
     ]
@@ -167,7 +168,3 @@ def _differs(
     for name in (row["attack"], row["method"]):
         if base(name) in _OWN:
             yield _OWN[base(name)]
-
-
-def _thousands(text: str) -> str:
-    return f"{int(text):,}" if text.isdigit() else text

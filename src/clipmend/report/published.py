@@ -53,7 +53,7 @@ def printed_published(table: pd.DataFrame) -> Printed:
     """Return both as they are printed."""
     header = tuple(name.replace("_", " ") for name in table.columns)
     rows = tuple(
-        tuple(Entry(_thousands(str(row[name]))) for name in table.columns)
+        tuple(Entry(thousands(str(row[name]))) for name in table.columns)
         for row in records(table.astype(object))
     )
     return Printed("Reported elsewhere, and measured here, in percent", header, rows)
@@ -90,5 +90,6 @@ def _percent(fraction: float | None) -> str:
     return "none" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _thousands(text: str) -> str:
+def thousands(text: str) -> str:
+    """Return a whole number with commas, and any other text as it is."""
     return f"{int(text):,}" if text.isdigit() else text

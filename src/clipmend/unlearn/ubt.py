@@ -189,8 +189,7 @@ class _Dissociate:
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         drawn = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
         pushed_off = self._pushed_off(batch, generator)
-        normal = self.normal.images[drawn].to(pushed_off.device)
-        images = model.encode_image(torch.cat([pushed_off, normal]))
+        images = model.encode_image(torch.cat([pushed_off, self.normal.images[drawn]]))
         suspects, held = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
         drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
@@ -203,6 +202,4 @@ class _Dissociate:
         if self.masks is None:
             return batch.images
         under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        device = batch.images.device
-        normal = self.normal.images[under].to(device)
-        return torch.where(self.masks[batch.rows].to(device), batch.images, normal)
+        return torch.where(self.masks[batch.rows], batch.images, self.normal.images[under])
