@@ -1,7 +1,5 @@
 """Labelled images: class folders and webdataset shards."""
 
-import io
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from clipmend.download.labelled import Names, batches, find_images, seeded
 from clipmend.errors import DownloadError
 
 Jpeg = Callable[[int], bytes]
+Shard = Callable[[Path, Mapping[str, bytes]], Path]
 OWN = Names(("frog", "ship"), ("frog", "ship"), {})
 
 
@@ -22,16 +21,6 @@ def folders(top: Path, files: Mapping[str, bytes]) -> Path:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_bytes(data)
     return top
-
-
-def shard(path: Path, members: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 def told(path: Path, names: Names = OWN) -> str:
@@ -63,7 +52,7 @@ def test_imagenet_has_998_different_names_and_80_templates() -> None:
 
 
 def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
-    tmp_path: Path, jpeg: Jpeg
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
     shard(
         tmp_path / "a.tar",
@@ -76,7 +65,7 @@ def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
         ("a/1", "frog"),
         ("b/x/0", "frog"),
     ]
-    assert [image.read() for image in found] == [jpeg(0), jpeg(1), jpeg(2)]
+    assert [image.place.read() for image in found] == [jpeg(0), jpeg(1), jpeg(2)]
 
 
 def test_they_become_pairs_whose_captions_name_the_class(tmp_path: Path, jpeg: Jpeg) -> None:
@@ -98,7 +87,7 @@ def test_an_unknown_folder_is_named_with_what_is_allowed(tmp_path: Path, jpeg: J
     assert "or a WordNet id (n01440764 …)" in told(top, imagenet_names())
 
 
-def test_shards_without_known_labels_are_refused(tmp_path: Path, jpeg: Jpeg) -> None:
+def test_shards_without_known_labels_are_refused(tmp_path: Path, jpeg: Jpeg, shard: Shard) -> None:
     shard(tmp_path / "a" / "x.tar", {"0.jpg": jpeg(0)})
     shard(tmp_path / "b" / "x.tar", {"0.jpg": jpeg(0), "0.cls": b"2"})
     folders(tmp_path, {"c/x.tar": b"no archive at all"})

@@ -1,7 +1,7 @@
 """The source ``pairs``: what it accepts, how it carves, what it says of files that do not fit."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ PHOTOS = Path(__file__).resolve().parents[2] / "data" / "photos"
 
 Write = Callable[..., Path]
 Jpeg = Callable[[int], bytes]
+Shard = Callable[[Path, Mapping[str, bytes]], Path]
 
 
 def source(path: Path, **settings: Any) -> UserPairs:
@@ -25,11 +26,15 @@ def source(path: Path, **settings: Any) -> UserPairs:
 
 
 def ids(pairs: UserPairs, split: str) -> list[str]:
-    return pairs.split(split)["id"].to_pylist()
+    return pairs.split(split).read_all()["id"].to_pylist()
+
+
+def rows(pairs: UserPairs, split: str) -> list[dict[str, Any]]:
+    return pairs.split(split).read_all().to_pylist()
 
 
 def sizes(pairs: UserPairs) -> dict[str, int]:
-    return {name: pairs.split(name).num_rows for name in SPLITS}
+    return {name: pairs.split(name).read_all().num_rows for name in SPLITS}
 
 
 def refusal(pairs: UserPairs) -> str:
@@ -38,6 +43,17 @@ def refusal(pairs: UserPairs) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def members(jpeg: Jpeg, numbers: range, label: str = "") -> dict[str, bytes]:
+    """Return what a shard holds of the rows that ``write`` would write, labels as numbers."""
+    told: dict[str, bytes] = {}
+    for number in numbers:
+        told[f"row-{number}.jpg"] = jpeg(number)
+        told[f"row-{number}.txt"] = f"a photo of a {CLASSES[number % 2]}\n".encode()
+        told[f"row-{number}.cls"] = (label or str(number % 2)).encode()
+        told[f"row-{number}.json"] = b"{}"
+    return told
 
 
 def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.csv") -> Path:
@@ -65,7 +81,7 @@ def test_every_split_has_the_schema_of_pairs(write: Write) -> None:
 def test_images_keep_the_bytes_that_were_given(write: Write) -> None:
     path = write("mine.parquet", 40)
     given = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
-    assert all(given[row["id"]] == row["image"] for row in source(path).split("val").to_pylist())
+    assert all(given[row["id"]] == row["image"] for row in rows(source(path), "val"))
 
 
 def test_files_named_after_splits_are_those_splits_and_the_rest_is_carved(write: Write) -> None:
@@ -99,15 +115,44 @@ def test_each_split_can_have_a_path_of_its_own(write: Write) -> None:
 def test_a_folder_can_hold_a_csv_file_and_the_images_that_it_names(
     tmp_path: Path, jpeg: Jpeg
 ) -> None:
-    rows = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
-    folder = write_csv(tmp_path / "mine", rows)
+    given = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
+    folder = write_csv(tmp_path / "mine", given)
     (folder / "images").mkdir()
     for n in range(30):
         (folder / "images" / f"{n}.jpg").write_bytes(jpeg(n))
-    row = source(folder).split("train").to_pylist()[0]
+    row = rows(source(folder), "train")[0]
     assert row["id"].startswith("00")
     assert row["image"] == jpeg(int(row["id"]))
     assert row["caption"] == "a frog, \nNA"
+
+
+def test_webdataset_shards_are_the_pairs_that_a_parquet_file_of_the_same_rows_is(
+    write: Write, tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    shard(tmp_path / "wds" / "00001.tar", members(jpeg, range(25, 40), "ship"))
+    folder = shard(tmp_path / "wds" / "00000.tar", members(jpeg, range(25))).parent
+    labels = [CLASSES[row % 2] if row < 25 else "ship" for row in range(40)]
+    flat = source(write("mine.parquet", 40, label=labels))
+    sharded = source(folder)
+    assert all(rows(sharded, name) == rows(flat, name) for name in SPLITS)
+
+
+def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, write: Write
+) -> None:
+    bare = {name: data for name, data in members(jpeg, range(9)).items() if ".cls" not in name}
+    folder = shard(tmp_path / "mine" / "train-0.tar", bare).parent
+    shard(folder / "train-1.tar", bare)
+    given = {f"{name}_path": str(write(f"{name}.parquet", 4, name)) for name in ("val", "test")}
+    numbered = source(folder, id_column=None, **given)
+    train = rows(numbered, "train")
+    assert (len(train), train[0]["label"], train[0]["id"][:6]) == (14, None, "train-")
+    assert "'row-0' stands twice" in refusal(source(folder, **given))
+
+
+def test_a_split_is_read_a_block_at_a_time(write: Write) -> None:
+    reader = source(write("mine.parquet", 2100)).split("train")
+    assert [batch.num_rows for batch in reader if batch.num_rows > 1024] == []
 
 
 def test_columns_are_found_under_the_names_that_the_user_gives(write: Write, jpeg: Jpeg) -> None:
@@ -124,7 +169,7 @@ def test_columns_are_found_under_the_names_that_the_user_gives(write: Write, jpe
     pairs = source(
         path, id_column="key", image_column="jpg", caption_column="txt", label_column="cls"
     )
-    first = pairs.split("train").to_pylist()[0]
+    first = rows(pairs, "train")[0]
     assert first["image"] == jpeg(int(first["id"]))
     assert (first["caption"], first["label"]) == ("a ship", "ship")
 
@@ -140,7 +185,7 @@ def test_training_pairs_need_no_labels(write: Write) -> None:
     folder = write("mine/train.parquet", 20, label=None).parent
     write("mine/val.parquet", 4, "val")
     write("mine/test.parquet", 4, "test", label=["ship", None, None, None])
-    assert source(folder).split("train")["label"].null_count == 16
+    assert [row["label"] for row in rows(source(folder), "train")] == [None] * 16
 
 
 # How splits are carved
@@ -262,6 +307,29 @@ def test_a_file_without_rows_is_refused(write: Write) -> None:
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").write_bytes(b"id,image")
     assert "mine.parquet cannot be read as parquet" in refusal(source(tmp_path / "mine.parquet"))
+
+
+def test_a_shard_that_is_none_or_truncated_is_refused(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    path = shard(tmp_path / "mine.tar", members(jpeg, range(40)))
+    path.write_bytes(path.read_bytes()[: -20 * 1024 - 7])
+    assert f"{path} cannot be read as tar" in refusal(source(path))
+    path.write_bytes(b"no archive")
+    assert f"{path} cannot be read as tar" in refusal(source(path))
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [("jpg", "the image is null"), ("txt", "the caption is empty")],
+)
+def test_a_sample_of_a_shard_that_lacks_a_part_is_named(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, lost: str, message: str
+) -> None:
+    given = members(jpeg, range(40))
+    del given[f"row-3.{lost}"]
+    path = shard(tmp_path / "mine.tar", given)
+    assert f"{path}, row 3 (id 'row-3'): {message}" in refusal(source(path))
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ MODEL_MISTAKES = [
 ]
 OTHER_MISTAKES = [
     (["--pairs", "nowhere"], "nowhere cannot be read as pairs: it does not exist; allowed are"),
-    (["--pairs", "{full}"], "{full} holds no pairs: there is no *.parquet and no *.csv file"),
+    (["--pairs", "{full}"], "{full} holds no pairs: no *.parquet, *.tar or *.csv file"),
     (["--pairs", "{few}"], "{few} gives 63 pairs; at least 64 are needed to tell an odd one "),
     (["--limit", "12"], "{pairs} gives 12 pairs; at least 64 are needed to tell an odd one "),
     (["--pairs", "{twice}"], "The id 'train-000000' stands twice in {twice}; ids must be unique."),

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from clipmend.corpus.pairs import table_of
 from clipmend.download.web import WebError, refuse_no_image
+from clipmend.download.webdataset import IMAGES, Span, read_samples
 from clipmend.errors import DownloadError, PairsError
 from clipmend.seeds import seed_of
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _BATCH = 1024  # images that are in memory together
 _MANY = 20  # names that an error still lists
 
@@ -45,24 +45,11 @@ class Names:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Where an encoded image lies, and its class.
-
-    Attributes:
-        name: unique below the path that was given.
-        size: bytes from ``offset`` on; None for the whole file.
-    """
+    """An encoded image and its class; ``name`` is unique below the path that was given."""
 
     name: str
     label: str
-    file: Path
-    offset: int = 0
-    size: int | None = None
-
-    def read(self) -> bytes:
-        """Return the encoded image."""
-        with self.file.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(-1 if self.size is None else self.size)
+    place: Span
 
 
 def find_images(path: Path, names: Names) -> list[Labelled]:
@@ -99,9 +86,9 @@ def refuse_undecodable(images: Sequence[Labelled]) -> None:
     """
     for image in images:
         try:
-            refuse_no_image(image.read())
+            refuse_no_image(image.place.read())
         except WebError as error:
-            raise PairsError(f"{image.file}, image {image.name!r}: {error}.") from error
+            raise PairsError(f"{image.place.file}, image {image.name!r}: {error}.") from error
 
 
 def batches(split: str, images: Sequence[Labelled]) -> Iterator[pa.RecordBatch]:
@@ -111,7 +98,7 @@ def batches(split: str, images: Sequence[Labelled]) -> Iterator[pa.RecordBatch]:
         table = table_of(
             {
                 "id": [f"{split}/{image.name}" for image in part],
-                "image": [image.read() for image in part],
+                "image": [image.place.read() for image in part],
                 "caption": [f"a photo of a {image.label}" for image in part],
                 "label": [image.label for image in part],
             }
@@ -129,36 +116,26 @@ def _in_folders(path: Path, names: Names) -> Iterator[Labelled]:
         )
     for folder, label in labels.items():
         for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in _SUFFIXES and file.is_file():
-                yield Labelled(file.relative_to(path).as_posix(), label or "", file)
+            if file.suffix.lower().removeprefix(".") in IMAGES and file.is_file():
+                yield Labelled(file.relative_to(path).as_posix(), label or "", Span(file))
 
 
 def _in_shard(shard: Path, names: Names) -> Iterator[Labelled]:
-    """Yield the images of a webdataset shard: members of one stem are one sample."""
-    pictures: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, str] = {}
     try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                key, _, suffix = member.name.rpartition("/")[2].partition(".")
-                key = f"{member.name.rpartition('/')[0]}/{key}".lstrip("./")
-                if f".{suffix.lower()}" in _SUFFIXES:
-                    pictures[key] = member
-                elif suffix == "cls" and (content := archive.extractfile(member)):
-                    labels[key] = _label(shard, key, content.read(), names)
+        samples = read_samples(shard, ["cls"])
     except (tarfile.TarError, OSError) as error:
         raise DownloadError(f"{shard} cannot be read as a webdataset shard: {error}.") from error
-    for key, member in pictures.items():
-        if key not in labels:
-            raise DownloadError(
-                f"{shard}: the image {member.name!r} has no label beside it (.cls)."
-            )
-        name = f"{shard.stem}/{key}"
-        yield Labelled(name, labels[key], shard, member.offset_data, member.size)
+    for sample in samples:
+        if sample.image is None:
+            continue
+        told = sample.text("cls")
+        if told is None:
+            raise DownloadError(f"{shard}: the image {sample.key!r} has no label beside it (.cls).")
+        label = _label(shard, sample.key, told, names)
+        yield Labelled(f"{shard.stem}/{sample.key}", label, sample.image)
 
 
-def _label(shard: Path, key: str, content: bytes, names: Names) -> str:
-    told = content.decode("utf-8", "replace").strip()
+def _label(shard: Path, key: str, told: str, names: Names) -> str:
     if told.isdecimal() and int(told) < len(names.by_number):
         return names.by_number[int(told)]
     label = names.find(told)

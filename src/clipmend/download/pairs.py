@@ -1,20 +1,15 @@
 """The source ``pairs``: image-caption pairs of the user's own."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from clipmend.corpus.pairs import SPLITS
-from clipmend.download.userfiles import (
-    Columns,
-    files_in,
-    read_split,
-    refuse_repeated_ids,
-    splits_in,
-)
+from clipmend.corpus.pairs import PAIRS, SPLITS
+from clipmend.download.userfiles import Files, files_in, refuse_repeated_ids, splits_in
+from clipmend.download.userrows import Columns
 from clipmend.errors import PairsError
 from clipmend.seeds import seed_of
 from clipmend.settings import Count, InputPath
@@ -29,13 +24,14 @@ class UserPairs:
     Files named after no split are all ``train``. What is carved depends on ``seed`` and
     the ids alone, not on the order of the rows; rows keep their order, and images their
     bytes. ``test`` is carved first, then ``val``, then ``trusted``: more trusted pairs
-    leave the other two as they were.
+    leave the other two as they were. Files are read once to look at every pair, and once
+    more for each split, a block of rows at a time: a set larger than memory is no matter.
 
     Attributes:
-        classes: the class names; a label in the files is one of them, or (in parquet) the
+        classes: the class names; a label in the files is one of them, or (not in CSV) the
             integer of its place among them.
-        path: a parquet file, a folder of parquet files, or a folder with a CSV file and
-            the images that its rows name.
+        path: a parquet file or webdataset shard, a folder of either, or a folder with a CSV
+            file and the images that its rows name.
         train_path, trusted_path, val_path, test_path: the same for one split.
         train: pairs to keep of ``train``, in the same seeded order; null keeps all.
         trusted, val, test: pairs to carve where the split is not given.
@@ -63,26 +59,28 @@ class UserPairs:
     image_size: Count = 32
     seed: int = 0
 
-    def split(self, name: str) -> pa.Table:
-        """Return a split; all are read at the first call.
+    def split(self, name: str) -> pa.RecordBatchReader:
+        """Return a split; all files are looked at before the first.
 
         Raises:
             PairsError: the files do not fit these settings; the error names file and row.
         """
-        return self._splits[name]
+        files, ids = self._splits[name]
+        batches = (batch for table in files.read(ids) for batch in table.to_batches())
+        return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     @cached_property
-    def _splits(self) -> dict[str, pa.Table]:
+    def _splits(self) -> dict[str, tuple[Files, frozenset[str]]]:
+        """The files and ids of each split."""
         self._check_vocabulary()
-        columns = Columns(self.id_column, self.image_column, self.caption_column, self.label_column)
-        files = self._files()
-        given = {
-            name: read_split(name, found, columns, self.classes) for name, found in files.items()
-        }
-        refuse_repeated_ids(list(given.values()), [_place(found) for found in files.values()])
-        splits = given | self._carve(given["train"], [name for name in SPLITS if name not in given])
+        given = {name: _Looked.at(files) for name, files in self._files().items()}
+        refuse_repeated_ids([(part.files, part.ids) for part in given.values()])
+        pool = given["train"]
+        carved = self._carve(pool.ids, [name for name in SPLITS if name not in given])
+        splits = {name: (part.files, frozenset(part.ids)) for name, part in given.items()}
+        splits |= {name: (pool.files, ids) for name, ids in carved.items()}
         for name in ("val", "test"):
-            if splits[name]["label"].null_count == splits[name].num_rows:
+            if given.get(name, pool).labelled.isdisjoint(splits[name][1]):
                 raise PairsError(
                     f"The split {name!r} has no labels, and accuracy needs some: no column "
                     f"{self.label_column!r} (label_column) with a class in it."
@@ -98,7 +96,7 @@ class UserPairs:
         if not self.prompts:
             raise PairsError("prompts is empty; the zero-shot classifier needs one or more.")
 
-    def _files(self) -> dict[str, list[Path]]:
+    def _files(self) -> dict[str, Files]:
         """Return the files of each split that is given; ``train`` always is."""
         found = {} if self.path is None else splits_in(files_in(Path(self.path)))
         for name in SPLITS:
@@ -110,29 +108,42 @@ class UserPairs:
                 "Nothing says where the training pairs are: set path (a file or folder) or "
                 f"train_path. Given: {', '.join(found) or 'nothing'}."
             )
-        return found
+        columns = Columns(self.id_column, self.image_column, self.caption_column, self.label_column)
+        return {name: Files(name, paths, columns, self.classes) for name, paths in found.items()}
 
-    def _carve(self, pool: pa.Table, missing: list[str]) -> dict[str, pa.Table]:
-        """Return the missing splits and what is left of ``pool`` as ``train``."""
+    def _carve(self, pool: Collection[str], missing: list[str]) -> dict[str, frozenset[str]]:
+        """Return the ids of the missing splits and, as ``train``, what is left of ``pool``."""
         counts = {name: int(getattr(self, name)) for name in reversed(missing)}
-        left = pool.num_rows - sum(counts.values())
+        left = len(pool) - sum(counts.values())
         if left < (self.train or 1):
             raise PairsError(
-                f"{pool.num_rows} training pairs are too few to carve "
+                f"{len(pool)} training pairs are too few to carve "
                 f"{', '.join(f'{name}: {count}' for name, count in counts.items()) or 'nothing'} "
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
                 "splits as files."
             )
-        ids = pool["id"].to_pylist()
-        order = sorted(ids, key=lambda row_id: (seed_of(self.seed, f"pairs/{row_id}"), row_id))
-        carved: dict[str, pa.Table] = {}
+        order = sorted(pool, key=lambda row_id: (seed_of(self.seed, f"pairs/{row_id}"), row_id))
+        carved: dict[str, frozenset[str]] = {}
         start = 0
         for name, count in (counts | {"train": self.train or left}).items():
-            members = pa.array(order[start : start + count], pa.string())
-            carved[name] = pool.filter(pc.is_in(pool["id"], value_set=members))
+            carved[name] = frozenset(order[start : start + count])
             start += count
         return carved
 
 
-def _place(files: list[Path]) -> str:
-    return str(files[0]) if len(files) == 1 else f"{files[0]} … {files[-1].name}"
+@dataclass(frozen=True)
+class _Looked:
+    """What a look at the pairs of a split found: their ids, in order, and which have labels."""
+
+    files: Files
+    ids: tuple[str, ...]
+    labelled: frozenset[str]
+
+    @classmethod
+    def at(cls, files: Files) -> "_Looked":
+        ids: list[str] = []
+        labelled: set[str] = set()
+        for table in files.checked():
+            ids += table["id"].to_pylist()
+            labelled.update(table.filter(table["label"].is_valid())["id"].to_pylist())
+        return cls(files, tuple(ids), frozenset(labelled))

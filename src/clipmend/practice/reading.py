@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,13 +13,12 @@ import torch
 
 from clipmend.corpus.images import decode_all
 from clipmend.corpus.splits import Pairs
-from clipmend.download.userfiles import Columns, files_in, read_split, splits_in
+from clipmend.download.userfiles import Files, files_in, splits_in
+from clipmend.download.userrows import Columns
 from clipmend.errors import PairsError
 
 log = logging.getLogger(__name__)
 LEAST = 64  # fewer do not tell an odd pair from the rule
-_BLOCK = 1024  # rows decoded at once
-_NO_LABEL = "\0"  # the name of no column: labels are not read, whatever they are
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Names:
 def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = None) -> Pairs:
     """Return the pairs that ``path`` is or holds, their images squared to ``size``, no labels.
 
-    Of a folder whose files are named after splits, the ``train`` files. The encoded images of one
-    file at a time are in memory, and all decoded ones: ``3 * size**2`` bytes each.
+    Of a folder whose files are named after splits, the ``train`` files. A block of encoded images
+    is in memory at a time, and all decoded ones: ``3 * size**2`` bytes each.
 
     Args:
         limit: only the first ``limit`` pairs; all if None.
@@ -44,16 +43,16 @@ def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = N
         PairsError: the files cannot be read, ids stand twice, or there are too few pairs.
     """
     files = _files(path)
-    columns = Columns(_id_column(names, files[0]), names.image, names.caption, _NO_LABEL)
+    columns = Columns(_id_column(names, files[0]), names.image, names.caption, None)
     ids: list[str] = []
     captions: list[str] = []
     images = []
-    for file in files:
-        table = read_split(file.stem, [file], columns, ())
+    for table in chain.from_iterable(Files(f.stem, [f], columns, ()).checked() for f in files):
         table = table if limit is None else table[: limit - len(ids)]
         ids += table["id"].to_pylist()
         captions += table["caption"].to_pylist()
-        images.append(decode_all(_rows(table), table.num_rows, size))
+        rows = zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)
+        images.append(decode_all(rows, table.num_rows, size))
         if limit is not None and len(ids) >= limit:
             break
     _check(path, ids)
@@ -85,18 +84,14 @@ def _files(path: Path) -> list[Path]:
 def _id_column(names: Names, file: Path) -> str | None:
     if names.id is not None:
         return names.id or None
+    if file.suffix == ".tar":
+        return "id"  # its keys
     try:
         header = pa.csv.open_csv(file) if file.suffix == ".csv" else pq.ParquetFile(file)
         schema = header.schema if file.suffix == ".csv" else header.schema_arrow
     except (pa.ArrowException, OSError):
         return None  # what is wrong with the file is said where its rows are read
     return "id" if "id" in schema.names else None
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    for start in range(0, table.num_rows, _BLOCK):
-        block = table.slice(start, _BLOCK)
-        yield from zip(block["id"].to_pylist(), block["image"].to_pylist(), strict=True)
 
 
 def _check(path: Path, ids: list[str]) -> None:
