@@ -53,10 +53,19 @@ class Section(BaseModel):
 
 
 class Download(Section):
-    """The corpora, each a source and its settings."""
+    """The corpora, each a source and its settings.
+
+    ``rows_per_shard``: a split of more rows lies in several files of that many, rounded up to a
+    multiple of 1,024; null: in one, however large.
+    """
 
     corpora: Annotated[Names, Field(min_length=1)]
+    rows_per_shard: Count | None = None
     settings: Settings = {}
+
+    def shared(self) -> dict[str, Any]:
+        """Return how splits are cut, if they are: a cell that is not keeps its key."""
+        return super().shared() if self.rows_per_shard is not None else {}
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ def discard(path: Path) -> None:
         if parent.is_file():
             parent.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # renaming onto another link of the same file does nothing
     shutil.move(path, target)
 
 

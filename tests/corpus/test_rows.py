@@ -42,9 +42,9 @@ def test_groups_without_a_wanted_row_are_not_read(
     read: list[int] = []
     real = pq.ParquetFile.read_row_group
 
-    def counted(self: pq.ParquetFile, group: int, *args: object) -> object:
+    def counted(self: pq.ParquetFile, group: int, *args: object, **named: object) -> object:
         read.append(group)
-        return real(self, group, *args)
+        return real(self, group, *args, **named)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
     read_rows(path, [5, 6, 900])

@@ -15,7 +15,7 @@ from clipmend.job import Job
 FEW = {"train": 30, "trusted": 8, "val": 8, "test": 8, "image_size": 16}
 
 
-def job_of(out: Path, method: str, settings: dict[str, Any]) -> Job:
+def job_of(out: Path, method: str, settings: dict[str, Any], **shared: Any) -> Job:
     out.mkdir()
     return Job(
         cell=f"download/{method}",
@@ -23,7 +23,7 @@ def job_of(out: Path, method: str, settings: dict[str, Any]) -> Job:
         method=method,
         seed=None,
         settings=settings,
-        shared={},
+        shared=shared,
         device="cpu",
         inputs={},
         out=out,
@@ -48,6 +48,19 @@ def test_it_writes_the_same_bytes_twice(tmp_path: Path) -> None:
         run(job_of(tmp_path / name, "scenes", FEW))
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_splits_of_many_rows_are_cut_into_shards_and_others_are_not(tmp_path: Path) -> None:
+    many = FEW | {"train": 1030}
+    run(job_of(tmp_path / "one", "scenes", many))
+    run(job_of(tmp_path / "cut", "scenes", many, rows_per_shard=100))
+    one, cut = (read_pairs(tmp_path / name / "train.parquet") for name in ("one", "cut"))
+    assert cut.equals(one)
+    assert [file.name for file in sorted((tmp_path / "cut" / "train").iterdir())] == [
+        "00000.parquet",
+        "00001.parquet",
+    ]
+    assert not (tmp_path / "cut" / "test").exists()
 
 
 def test_pairs_that_do_not_fit_leave_no_file(tmp_path: Path) -> None:

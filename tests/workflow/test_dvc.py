@@ -148,3 +148,29 @@ def test_dvc_shows_numbers_parameters_and_plots(copied: Any, tmp_path: Path) -> 
     succeed(project, "dvc", "plots", "diff", "one", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
     assert "attack_success_rate" in page
+
+
+def test_shards_are_in_dvc_file_by_file_or_left_out_of_it_by_a_line(copied: Any) -> None:
+    project = copied("copy")
+    shards = [f"results/download/scenes/train/0000{number}.parquet" for number in range(2)]
+    project.params(download={"corpora": ["scenes"], "rows_per_shard": 1000})
+    project.repro()
+    assert all(is_cached(project, path) for path in shards)
+    with (project.root / ".dvcignore").open("a") as file:
+        file.write("/results/download/*/*/\n")
+    project.params(download={"corpora": ["scenes"], "rows_per_shard": 2000})
+    made = project.repro()
+    assert "download/scenes" in made
+    assert not any(is_cached(project, path) for path in shards)
+    assert is_cached(project, "results/download/scenes/train.parquet")
+    commit(project, "outside")
+    succeed(project, "dvc", "checkout")
+    assert all((project.root / path).is_file() for path in shards)
+    assert "up to date" in succeed(project, "dvc", "status")
+    assert not project.planned()
+
+
+def is_cached(project: Any, path: str) -> bool:
+    """Say whether DVC has a file of these bytes."""
+    md5 = hashlib.md5((project.root / path).read_bytes(), usedforsecurity=False).hexdigest()
+    return (project.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).is_file()

@@ -150,6 +150,27 @@ def test_a_truncated_model_and_an_edited_table_are_named_and_mended(project: Any
     assert project.call("clipmend", "verify").returncode == 0
 
 
+def test_shards_are_proven_and_brought_back_with_their_cell(project: Any) -> None:
+    before = project.contents()
+    project.params(download={"corpora": ["scenes"], "rows_per_shard": 1000})
+    assert len(project.run()) == sum(name.endswith("card.json") for name in before)
+    sharded = project.contents()
+    shard = project.root / "results/download/scenes/train/00001.parquet"
+    shard.unlink()
+    assert project.run() == []
+    assert project.contents() == sharded
+    project.params()
+    assert project.run() == []
+    assert project.contents() == before
+    project.params(download={"corpora": ["scenes"], "rows_per_shard": 1000})
+    assert project.run() == []
+    shutil.rmtree(project.root / ".clipmend/store")
+    shard.unlink()
+    assert "train/00001.parquet is missing" in project.call("clipmend", "verify").stdout
+    assert project.run() == ["download/scenes"]
+    assert project.contents() == sharded
+
+
 def test_a_new_method_in_the_table_makes_its_own_cells_and_the_report(project: Any) -> None:
     module = project.root / "src/clipmend/baselines/new.py"
     module.write_text((module.parent / "ft.py").read_text().replace("class FT", "class New"))

@@ -136,7 +136,7 @@ class Decoders:
     def _asked(self, rows: Rows) -> tuple[Pixels, list[int]]:
         """Hand the rows over; return where the images will be, and how far each process is then."""
         out = np.empty((len(rows), 3, self._size, self._size), np.uint8)
-        owner = self._encoded.group_of(rows) % len(self._desks)
+        owner = self._encoded.groups.of(rows) % len(self._desks)
         tasks = []
         for number in range(len(self._desks)):
             places = np.flatnonzero(owner == number)

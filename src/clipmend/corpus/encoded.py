@@ -1,4 +1,4 @@
-"""The encoded images of a split, read from its file a group of rows at a time."""
+"""The encoded images of a split, read from its files a group of rows at a time."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from clipmend.corpus.shards import Groups
 from clipmend.errors import PairsError
 
 Rows = NDArray[np.int64]
@@ -23,7 +23,7 @@ class Encoded:
     """The ids and encoded images of a split, an overlay's in the place of what it changes.
 
     Attributes:
-        path: the split's file; its images stay in it.
+        path: the split's file; its images stay in it, or in the shards beside it.
         ids: of all rows, in manifest order.
         changed: by row, where an overlay's image stands in ``overlay``.
         overlay: the encoded images of the changed rows.
@@ -35,15 +35,9 @@ class Encoded:
     overlay: pa.ChunkedArray
 
     @cached_property
-    def firsts(self) -> Rows:
-        """The first row of each group of the file."""
-        found = pq.read_metadata(self.path)
-        sizes = [found.row_group(group).num_rows for group in range(found.num_row_groups)]
-        return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-
-    def group_of(self, rows: Rows) -> Rows:
-        """Return the number of the group that holds each row."""
-        return np.searchsorted(self.firsts, rows, side="right") - 1
+    def groups(self) -> Groups:
+        """The groups of rows that are read together."""
+        return Groups(self.path)
 
 
 class Reader:
@@ -58,8 +52,7 @@ class Reader:
 
     def __init__(self, encoded: Encoded, budget: int) -> None:
         self._encoded, self._budget = encoded, budget
-        # Not memory-mapped: pages once touched would count as this process's memory.
-        self._file = pq.ParquetFile(encoded.path)
+        self._groups = Groups(encoded.path)  # with files of its own: a reader may be a process
         self._kept: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
         self._read: OrderedDict[int, None] = OrderedDict()
         self._bytes = 0
@@ -71,14 +64,14 @@ class Reader:
             PairsError: the file cannot be read.
         """
         at, images = -1, pa.chunked_array([], pa.binary())
-        for row, group in zip(rows.tolist(), self._encoded.group_of(rows).tolist(), strict=True):
+        for row, group in zip(rows.tolist(), self._groups.of(rows).tolist(), strict=True):
             place = self._encoded.changed.get(row)
             if place is not None:
                 yield self._encoded.ids[row], self._encoded.overlay[place].as_py()
                 continue
             if at != group:
                 at, images = group, self._group(group)
-            first = int(self._encoded.firsts[group])
+            first = int(self._groups.firsts[group])
             yield self._encoded.ids[row], images[row - first].as_py()
 
     def _group(self, group: int) -> Any:
@@ -86,9 +79,9 @@ class Reader:
             self._kept.move_to_end(group)
             return self._kept[group]
         try:
-            images = self._file.read_row_group(group, ["image"], use_threads=False)["image"]
+            images = self._groups.read(group, ["image"])["image"]
         except (pa.ArrowException, OSError) as error:
-            first = self._encoded.ids[int(self._encoded.firsts[group])]
+            first = self._encoded.ids[int(self._groups.firsts[group])]
             raise PairsError(
                 f"{self._encoded.path} cannot be read from row {first!r} on ({error})"
             ) from error

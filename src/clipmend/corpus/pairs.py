@@ -1,14 +1,15 @@
 """Pairs on disk: the parquet schema that every split and every overlay has."""
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmend.corpus.order import GROUP
+from clipmend.corpus.shards import Groups, files_of
 from clipmend.errors import ArtifactError
 
 SPLITS = ("train", "trusted", "val", "test")
@@ -21,6 +22,7 @@ PAIRS = pa.schema(
         pa.field("label", pa.string()),
     ]
 )
+MANIFEST = pa.schema([field for field in PAIRS if field.name != "image"])
 OVERLAY = pa.schema(
     [
         *PAIRS,
@@ -46,7 +48,9 @@ def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
     Raises:
         ArtifactError: the file is absent, or does not have the schema.
     """
-    return _opened(path, schema).read(schema.names).cast(schema)
+    _opened(path, MANIFEST)
+    parts = [_opened(file, schema).read(schema.names) for file in files_of(path)]
+    return pa.concat_tables(parts).cast(schema)
 
 
 def read_manifest(path: Path) -> pa.Table:
@@ -55,8 +59,7 @@ def read_manifest(path: Path) -> pa.Table:
     Raises:
         ArtifactError: as ``read_pairs``.
     """
-    told = pa.schema([field for field in PAIRS if field.name != "image"])
-    return _opened(path, PAIRS).read(told.names).cast(told)
+    return _opened(path, MANIFEST).read(MANIFEST.names).cast(MANIFEST)
 
 
 def count_pairs(path: Path) -> int:
@@ -65,7 +68,7 @@ def count_pairs(path: Path) -> int:
     Raises:
         ArtifactError: as ``read_pairs``.
     """
-    return int(_opened(path, PAIRS).metadata.num_rows)
+    return int(_opened(path, MANIFEST).metadata.num_rows)
 
 
 def read_rows(path: Path, rows: Sequence[int]) -> pa.Table:
@@ -74,17 +77,15 @@ def read_rows(path: Path, rows: Sequence[int]) -> pa.Table:
     Raises:
         ArtifactError: as ``read_pairs``, or the file has fewer rows.
     """
-    file = _opened(path, PAIRS)
-    if rows and not 0 <= rows[0] <= rows[-1] < file.metadata.num_rows:
-        raise ArtifactError(f"{path} has {file.metadata.num_rows} rows, not one {rows[-1]}.")
-    found, first = [PAIRS.empty_table()], 0
-    for group in range(file.num_row_groups):
-        end = first + file.metadata.row_group(group).num_rows
-        here = rows[bisect_left(rows, first) : bisect_left(rows, end)]
-        if here:
-            table = file.read_row_group(group, PAIRS.names)
-            found.append(table.take([row - first for row in here]).cast(PAIRS))
-        first = end
+    count = count_pairs(path)
+    if rows and not 0 <= rows[0] <= rows[-1] < count:
+        raise ArtifactError(f"{path} has {count} rows, not one {rows[-1]}.")
+    groups, wanted = Groups(path), np.array(rows, np.int64)
+    owner = groups.of(wanted)
+    found = [PAIRS.empty_table()]
+    for group in np.unique(owner).tolist():
+        here = wanted[owner == group] - groups.firsts[group]
+        found.append(groups.read(group, PAIRS.names).take(here).cast(PAIRS))
     return pa.concat_tables(found)
 
 

@@ -2,8 +2,9 @@
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmend.corpus.order import GROUP
-from clipmend.corpus.pairs import PAIRS, SPLITS, write_pairs
+from clipmend.corpus.pairs import MANIFEST, PAIRS, SPLITS
+from clipmend.corpus.shards import shard
 from clipmend.errors import DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create
@@ -55,14 +57,16 @@ def run(job: Job) -> None:
     """Write a corpus.
 
     Writes ``{train,trusted,val,test}.parquet`` (schema ``PAIRS``) and ``classes.json``
-    (classes, prompts, image_size), and what a ``Remote`` source writes beside them.
+    (classes, prompts, image_size), and what a ``Remote`` source writes beside them. A split of
+    more rows than ``rows_per_shard`` is written as its manifest and shards: see ``corpus.shards``.
     """
+    per_shard: int | None = job.shared.get("rows_per_shard")
     made: Source | Remote = create("download", job.method, job.settings)
     with _full_disk_told(job):
         source = made.fetch(job.work, job.out) if isinstance(made, Remote) else made
         seen: set[str] = set()
         for name in SPLITS:
-            ids = write_split(source.split(name), job.out / f"{name}.parquet")
+            ids = write_split(source.split(name), job.out / f"{name}.parquet", per_shard)
             if not ids:
                 raise PairsError(
                     f"{job.cell}: the split {name!r} is empty; every split needs pairs."
@@ -78,19 +82,40 @@ def run(job: Job) -> None:
         (job.out / "classes.json").write_text(json.dumps(stated, indent=1) + "\n")
 
 
-def write_split(split: pa.Table | pa.RecordBatchReader, path: Path) -> list[str]:
-    """Write a split and return its ids; the same rows are the same bytes, however they came."""
-    if isinstance(split, pa.Table):
-        ids: list[str] = split["id"].to_pylist()
-        write_pairs(split, path)
-        return ids
-    ids = []
+def write_split(
+    split: pa.Table | pa.RecordBatchReader, path: Path, per_shard: int | None = None
+) -> list[str]:
+    """Write a split and return its ids; the same rows are the same bytes, however they came.
+
+    Args:
+        per_shard: rows of a shard, rounded up to ``_ROWS``; None: there are none.
+    """
+    tables = _even(split.to_reader() if isinstance(split, pa.Table) else split)
+    each = None if per_shard is None else -(-per_shard // _ROWS)
+    parts = [MANIFEST.empty_table()]
+    for number, first in enumerate(tables):
+        rest = islice(tables, None if each is None else each - 1)
+        parts.append(_write(chain([first], rest), path if each is None else shard(path, number)))
+    manifest = pa.concat_tables(parts)
+    if len(parts) > 2:
+        pq.write_table(manifest, path, compression="zstd", write_statistics=False)
+    elif each is not None and manifest.num_rows:
+        shard(path, 0).rename(path)
+        shard(path, 0).parent.rmdir()
+    ids: list[str] = manifest["id"].to_pylist()
+    return ids
+
+
+def _write(tables: Iterable[pa.Table], path: Path) -> pa.Table:
+    """Write pairs into a file and return what a manifest says of them."""
+    path.parent.mkdir(exist_ok=True)
+    told = []
     options = {"compression": "zstd", "write_statistics": False}
     with pq.ParquetWriter(path, PAIRS, **options) as writer:
-        for table in _even(split):
-            ids += table["id"].to_pylist()
+        for table in tables:
             writer.write_table(table, row_group_size=GROUP)
-    return ids
+            told.append(table.select(MANIFEST.names))
+    return pa.concat_tables(told)
 
 
 def _even(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
+from clipmend.corpus.shards import files_of
 from clipmend.job import Input
 from clipmend.report.canvas import DOUBLE, SINGLE, Panels, blank, styled
 from clipmend.report.order import attack_order, inputs_of
@@ -107,7 +108,8 @@ def rows_of(pairs: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return id, image and caption of the pairs that have these ids, by id."""
     wanted = pc.field("id").isin(list(ids))
     columns = ["id", "image", "caption"]
-    table = pq.read_table(pairs, columns=columns, filters=wanted, use_threads=False)
+    files = [str(file) for file in files_of(pairs)]
+    table = pq.read_table(files, columns=columns, filters=wanted, use_threads=False)
     return {row["id"]: row for row in table.to_pylist()}
 
 

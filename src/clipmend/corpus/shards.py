@@ -1,0 +1,76 @@
+"""The files of a split: one, or a manifest beside a folder of shards.
+
+A split of many pairs is ``train.parquet``, which has its ids, captions and labels and no images,
+and ``train/00000.parquet`` and so on, each with some of the pairs whole, in the same order.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipmend.errors import ArtifactError
+
+
+def shard(split: Path, number: int) -> Path:
+    """Return where a split's shard of that number lies."""
+    return split.with_suffix("") / f"{number:05d}.parquet"
+
+
+def files_of(split: Path) -> tuple[Path, ...]:
+    """Return the files that hold the pairs of a split whole, in their order.
+
+    Raises:
+        ArtifactError: shards do not hold as many pairs as their manifest names.
+    """
+    folder = split.with_suffix("")
+    if not folder.is_dir():
+        return (split,)
+    files = tuple(sorted(folder.glob("*.parquet")))
+    held = sum(pq.read_metadata(file).num_rows for file in files)
+    named = pq.read_metadata(split).num_rows
+    if held != named:
+        raise ArtifactError(f"{split} names {named} pairs, and the shards in {folder} hold {held}.")
+    return files
+
+
+class Groups:
+    """The row groups of a split, over all files that hold its images.
+
+    Attributes:
+        firsts: the first row of each.
+        rows: of all together.
+    """
+
+    def __init__(self, split: Path) -> None:
+        self.files = files_of(split)
+        self._place: list[tuple[Path, int]] = []
+        sizes: list[int] = []
+        for file in self.files:
+            found = pq.read_metadata(file)
+            self._place += [(file, group) for group in range(found.num_row_groups)]
+            sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
+        self.firsts: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        self.rows = sum(sizes)
+        self._open: dict[Path, Any] = {}
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the group that holds each row."""
+        return np.searchsorted(self.firsts, rows, side="right") - 1
+
+    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of a group.
+
+        Raises:
+            pyarrow.ArrowException, OSError: its file cannot be read.
+        """
+        file, number = self._place[group]
+        if file not in self._open:
+            # Not memory-mapped: pages once touched would count as this process's memory.
+            self._open[file] = pq.ParquetFile(file)
+        table: pa.Table = self._open[file].read_row_group(number, list(columns), use_threads=False)
+        return table
