@@ -8,34 +8,24 @@ python scripts/gather.py docs/results/full/unpoisoned
 """
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
-from clipmend import cards, plan
+from clipmend import plan
 from clipmend.errors import ClipmendError
 from clipmend.index import Index
 from clipmend.job import Input, input_of
-from clipmend.methods import STAGES
 from clipmend.report.attacks import attacks_table
 from clipmend.report.cards import cards_lines
 from clipmend.report.cells import cells_table, controls_of
 from clipmend.report.detectors import detectors_table, scored_pairs
 from clipmend.report.unlearned import unlearned_cells
-from clipmend.store import RESULTS
 
 
 def made() -> dict[str, Input]:
     """Return every proven cell of the plan but the report, by name."""
-    index = Index()
     planned = plan.load()
-    present: dict[str, Mapping[str, object]] = {}
-    # A frozen plan is sorted by name; a cell is judged after those that it reads.
-    for cell in sorted(planned.cells.values(), key=lambda cell: STAGES.index(cell.stage)):
-        card = cards.read(RESULTS / cell.name)
-        if cell.stage != "report" and plan.fault(cell, card, present, index) is None:
-            assert card is not None  # or there would be a fault
-            present[cell.name] = card
-    return {name: input_of(planned[name]) for name in planned.cells if name in present}
+    missing = plan.faults(planned.cells, Index()).keys() | {"report"}
+    return {name: input_of(cell) for name, cell in planned.cells.items() if name not in missing}
 
 
 def gather(folder: Path) -> None:

@@ -4,13 +4,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipmend.errors import ClipmendError
+from clipmend.errors import FULL, ClipmendError
 from clipmend.methods import STAGES
 from clipmend.practice import request
 
@@ -32,7 +31,7 @@ def main() -> None:
         typer.echo(f"clipmend: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
+        if error.errno not in FULL:
             raise
         where = f" that holds {error.filename}" if error.filename else ""
         typer.echo(

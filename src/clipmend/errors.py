@@ -15,8 +15,12 @@ ClipmendError
 └── BusyError           another run holds the lock
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says of a disk, a quota or a file that can take no more."""
 
 
 class ClipmendError(Exception):

@@ -103,6 +103,21 @@ def fault(
     return cards.damage(RESULTS / cell.name, card, index)
 
 
+def faults(cells: Mapping[str, Cell], index: Index) -> dict[str, str]:
+    """Return why each cell that is not proven is not, of those of a plan, stage after stage."""
+    present: dict[str, Any] = {}
+    found: dict[str, str] = {}
+    # A frozen plan is sorted by name; a cell is judged after those that it reads.
+    for cell in sorted(cells.values(), key=lambda cell: STAGES.index(cell.stage)):
+        card = cards.read(RESULTS / cell.name)
+        why = fault(cell, card, present, index)
+        if why is None:
+            present[cell.name] = card
+        else:
+            found[cell.name] = why
+    return found
+
+
 def as_read(cell: Cell, present: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a job that runs now would note of its inputs."""
     return {role: cards.as_read(present[name]) for role, name in cell.inputs.items()}

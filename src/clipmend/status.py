@@ -16,18 +16,11 @@ from clipmend.store import DAMAGED, RESULTS, STORE
 def describe() -> str:
     """Return a line for each stale cell with its reason, and a line that counts them."""
     index = Index()
-    settled = params.load()
-    cells = grid.cells(settled, index)
-    present: dict[str, Any] = {}
+    cells = grid.cells(params.load(), index)
     lines = []
-    for cell in cells.values():
-        card = cards.read(RESULTS / cell.name)
-        why = plan.fault(cell, card, present, index)
-        if why is None:
-            present[cell.name] = card
-        else:
-            waits = " (waits in the store)" if store.has(cell.key) else ""
-            lines.append(f"{cell.name}: {why}{waits}")
+    for name, why in plan.faults(cells, index).items():
+        waits = " (waits in the store)" if store.has(cells[name].key) else ""
+        lines.append(f"{name}: {why}{waits}")
     return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
 
 

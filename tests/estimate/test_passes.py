@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from clipmend import grid, params
+from clipmend.attacks import surrogate
+from clipmend.clip.curve import WATCHED
+from clipmend.clip.fit import Hooks
+from clipmend.estimate import passes as counted
 from clipmend.estimate.corpora import SCENE_BYTES, corpus_of
 from clipmend.estimate.models import Known, known
 from clipmend.estimate.passes import Sizes, passes
@@ -94,3 +98,9 @@ def test_a_surrogate_sees_ten_thousand_pairs_at_most(cells: dict[str, Cell]) -> 
     fitted = cell.settings["epochs"] * cell.settings["images"]
     assert passes(cell, SIZES) == 8 * 8000 + fitted
     assert passes(cell, replace(SIZES, train=500_000)) == 8 * 10_000 + fitted
+
+
+def test_what_is_repeated_here_so_as_not_to_import_torch_is_what_is_done() -> None:
+    assert counted._WATCHED == WATCHED
+    assert Hooks().points == counted._POINTS
+    assert counted._SURROGATE == surrogate._PAIRS

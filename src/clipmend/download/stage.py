@@ -1,6 +1,5 @@
 """The stage ``download``: a source's splits, checked and written as pairs."""
 
-import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,11 +13,10 @@ import pyarrow.parquet as pq
 from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import MANIFEST, PAIRS, SPLITS
 from clipmend.corpus.shards import shard
-from clipmend.errors import DownloadError, PairsError
+from clipmend.errors import FULL, DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROWS = 8 * GROUP  # written together
 
 
@@ -135,7 +133,7 @@ def _full_disk_told(job: Job) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise DownloadError(
             f"{job.cell}: the disk is full ({error.strerror}); what was made so far stays in "
