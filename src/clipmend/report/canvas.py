@@ -104,9 +104,14 @@ def width(columns: int) -> float:
     return SINGLE if columns == 1 else DOUBLE
 
 
-def fitted(title: str, columns: int) -> str:
-    """Return the title on as many lines as a panel that shares the width with others needs."""
-    return "\n".join(wrap(title, max(16, int((width(columns) / columns - 0.25) / _LETTER))))
+def fitted(title: str, columns: int, wide: float | None = None) -> str:
+    """Return the title on as many lines as a panel that shares the width with others needs.
+
+    Args:
+        wide: the figure's width, in inches; None: what ``width`` says.
+    """
+    inches = (width(columns) if wide is None else wide) / columns - 0.25
+    return "\n".join(wrap(title, max(16, int(inches / _LETTER))))
 
 
 def label_bottoms(panels: Panels, name: str) -> None:

@@ -133,7 +133,7 @@ def draw_pareto(found: Sequence[Cleaning]) -> Figure:
             ours = [one for one in shown if one.loss == loss and _row(one) == row]
             _panel(axes, ours, _colours(shown))
             named = f"cleaned by {loss}: {_said(ours)}"
-            axes.set_title(f"{_titled(row, rows)}\n{fitted(named, len(losses))}")
+            axes.set_title(f"{_titled(row, rows)}\n{fitted(named, len(losses), DOUBLE)}")
     label_bottoms(panels, "Attack success rate")
     for axes in panels[:, 0]:
         axes.set_ylabel("Clean accuracy")
