@@ -133,6 +133,17 @@ def test_the_floor_of_an_unpoisoned_victim_is_not_ranked() -> None:
     assert bold(printed)[0] == [False, True, False, False]
 
 
+def test_attacks_that_do_not_fit_side_by_side_have_tables_of_their_own() -> None:
+    names = [f"badnet@{number}" for number in range(9)]
+    rows = [cell(attack="unpoisoned", trigger=name) for name in names]
+    rows += [cell(attack=name, trigger=name) for name in names]
+    parts = comparison(means_table(cells_of(*rows), 0.95))
+    assert [len(part.header) - 1 for part in parts] == [12, 12, 4]
+    assert parts[0].title == "scenes, mmcl: unpoisoned, badnet@0"
+    assert parts[2].title == "scenes, mmcl: badnet@7, badnet@8"
+    assert all(len(row) == len(part.header) for part in parts for row in part.rows)
+
+
 def test_a_gap_in_the_grid_prints_as_a_gap() -> None:
     cells = cells_of(cell(), cell(attack="blended", trigger="blended"), cell("ft"))
     (printed,) = comparison(means_table(cells, 0.95))

@@ -1,6 +1,6 @@
 """``table.csv`` and ``table.md``: every method over the seeds, and beside the undefended model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from clipmend.report.order import (
 
 GROUP = tuple(name for name in KEY if name != "seed")
 CLEAN, ATTACK = "clean_accuracy", "attack_success_rate"
+_ACROSS = 12  # columns of numbers, as many as a page is wide
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,17 @@ def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 
 def comparison(table: pd.DataFrame) -> list[Printed]:
-    """Return a printed table per corpus and objective: methods down, attacks across, in percent."""
-    return [
-        _compared(f"{corpus}, {objective}", group)
-        for (corpus, objective), group in groups(table, "corpus", "objective")
-    ]
+    """Return a printed table per corpus and objective: methods down, attacks across, in percent.
+
+    Several, if there are more attacks than fit beside one another.
+    """
+    printed = []
+    for (corpus, objective), group in groups(table, "corpus", "objective"):
+        parts = list(_parts(group))
+        for names, part in parts:
+            told = f": {', '.join(names)}" if len(parts) > 1 else ""
+            printed.append(_compared(f"{corpus}, {objective}{told}", part))
+    return printed
 
 
 def changes(cells: pd.DataFrame) -> list[Printed]:
@@ -176,6 +183,18 @@ def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> di
                 low, high = clipped(interval) if interval else (None, None)
                 values |= {f"{metric}_low": low, f"{metric}_high": high}
     return values
+
+
+def _parts(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Yield attacks that fit beside one another, and their rows; an attack stays whole."""
+    names: list[str] = []
+    for attack in sorted(set(table["attack"]), key=attack_order):
+        beside = table["attack"].isin([*names, attack])
+        if names and len(_columns(table[beside])) > _ACROSS:
+            yield names, table[table["attack"].isin(names)]
+            names = []
+        names.append(attack)
+    yield names, table[table["attack"].isin(names)]
 
 
 def _compared(title: str, table: pd.DataFrame) -> Printed:
