@@ -62,8 +62,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Callable[[str], ModuleType]]:
-    """Return what imports a file of ``scripts/`` by its name."""
+    """Return what imports a file of ``scripts/`` by its name; it finds the others there."""
     loaded: list[str] = []
+    sys.path.insert(0, str(SCRIPTS))
 
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
@@ -76,6 +77,7 @@ def script() -> Iterator[Callable[[str], ModuleType]]:
         return module
 
     yield load
+    sys.path.remove(str(SCRIPTS))
     for name in loaded:
         del sys.modules[name]
 

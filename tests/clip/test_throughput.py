@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +47,17 @@ def test_both_loops_take_their_turn_with_the_same_weights(
     after = setting.net.state_dict().values()
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert torch.are_deterministic_algorithms_enabled()  # the other loop's flags were put back
+
+
+def test_images_left_in_shards_are_those_in_memory(
+    throughput: ModuleType, setting: Any, tmp_path: Path
+) -> None:
+    sharded = throughput.of_shards(setting, tmp_path)
+    rows = torch.tensor([3, 0, 15])
+    assert torch.equal(sharded.pairs.images[rows], setting.pairs.images[rows])
+    clock = throughput.Clock("cpu", window=1, seconds=0.0)
+    throughput.ours(sharded, clock)
+    assert len(clock.walls) == 3
 
 
 def test_the_other_loop_sees_what_ours_does(throughput: ModuleType, setting: Any) -> None:
