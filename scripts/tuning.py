@@ -1,5 +1,9 @@
-"""The baselines' plateau, from the curves of the preset `tuning`: a table and a figure in docs/."""
+"""The repairs' plateau, from the curves of a preset of tuning: a table and a figure in docs/.
 
+python scripts/tuning.py [docs/results/tuning]
+"""
+
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ from matplotlib.lines import Line2D
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = ROOT / "results" / "baselines"
-OUT = ROOT / "docs" / "results" / "tuning"
+OUT = ROOT / "docs/results/tuning"
 RATES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
 
 
@@ -25,7 +29,7 @@ def curves() -> pd.DataFrame:
         victim = f"{attack}, {objective}"
         found.append(points.assign(victim=victim, seed=seed, method=method, variant=variant))
     if not found:
-        raise SystemExit(f"No curves in {CURVES}; run the preset `tuning` first.")
+        raise SystemExit(f"No curves in {CURVES}; run a preset of tuning first.")
     return pd.concat(found, ignore_index=True)
 
 
@@ -51,13 +55,15 @@ def _order(variant: str) -> tuple[float, str]:
 
 
 def draw(points: pd.DataFrame) -> Figure:
-    """Draw a panel per victim and method, a colour per learning rate."""
+    """Draw a panel per victim and method, a colour per learning rate; the fewer side by side."""
     victims, methods = sorted(set(points["victim"])), sorted(set(points["method"]), reverse=True)
+    is_tall = len(methods) > len(victims)
+    shape = (len(methods), len(victims)) if is_tall else (len(victims), len(methods))
     variants = sorted(set(points["variant"]), key=_order)
     colours = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(variants)))  # by rate
-    figure = Figure(figsize=(6.8, 2.3 * len(victims) + 0.5), layout="constrained")
-    panels = figure.subplots(len(victims), len(methods), squeeze=False, sharey=True)
-    for row, victim in zip(panels, victims, strict=True):
+    figure = Figure(figsize=(6.8, (1.7 if is_tall else 2.3) * shape[0] + 0.5), layout="constrained")
+    panels = figure.subplots(*shape, squeeze=False, sharey=True)
+    for row, victim in zip(panels.T if is_tall else panels, victims, strict=True):
         for axes, method in zip(row, methods, strict=True):
             ours = points[(points["victim"] == victim) & (points["method"] == method)]
             for variant, run in ours.groupby("variant"):
@@ -86,12 +92,17 @@ def draw(points: pd.DataFrame) -> Figure:
 
 def main() -> None:
     """Write the table and the figure."""
-    OUT.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=OUT)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
     points = curves()
-    ends(points).to_csv(OUT / "plateau.csv", index=False, float_format="%.4f", lineterminator="\n")
+    ends(points).to_csv(
+        folder / "plateau.csv", index=False, float_format="%.4f", lineterminator="\n"
+    )
     figure = draw(points)
-    figure.savefig(OUT / "plateau.png", dpi=200, metadata={"Software": None})
-    figure.savefig(OUT / "plateau.svg", metadata={"Date": None})
+    figure.savefig(folder / "plateau.png", dpi=200, metadata={"Software": None})
+    figure.savefig(folder / "plateau.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
