@@ -223,8 +223,8 @@ def encoded(setting: Setting) -> Iterator[bytes]:
         yield buffer.getvalue()
 
 
-def of_shards(setting: Setting, folder: Path) -> Setting:
-    """Return the setting with its images left in shards, as those of a large split are."""
+def write_shards(setting: Setting, folder: Path) -> Path:
+    """Write the setting's pairs as a split of several shards; return its manifest."""
     columns = {
         "id": setting.pairs.ids,
         "image": list(encoded(setting)),
@@ -232,7 +232,12 @@ def of_shards(setting: Setting, folder: Path) -> Setting:
         "label": [None] * len(setting.pairs),
     }
     path = folder / "train.parquet"
-    write_split(table_of(columns), path, per_shard=1024)
+    write_split(table_of(columns), path, per_shard=len(setting.pairs) // 2)
+    return path
+
+
+def from_shards(setting: Setting, path: Path) -> Setting:
+    """Return the setting with its images left in shards, as those of a large split are."""
     left = Encoded(path, setting.pairs.ids, {}, pa.chunked_array([], pa.binary()))
     side = int(setting.config["model_cfg"]["vision_cfg"]["image_size"])
     return replace(setting, pairs=replace(setting.pairs, images=EncodedImages.of(left, side)))

@@ -34,14 +34,15 @@ from loops import (
     EnoughError,
     Setting,
     free,
+    from_shards,
     of_files,
-    of_shards,
     ours,
     ready,
     settings_of,
     task_of,
     theirs,
     wait,
+    write_shards,
 )
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -154,6 +155,12 @@ def flops(setting: Setting) -> float:
     return counter.get_total_flops() / 2
 
 
+def streaming(setting: Setting, clock: Clock, shards: Path) -> None:
+    """Take a turn with our loop, images decoded meanwhile by processes that end with it."""
+    ours(from_shards(setting, shards), clock)
+    clock.used.clear()  # what those processes use is not in it
+
+
 Turn = Callable[[Setting, Clock], None]
 
 
@@ -166,8 +173,8 @@ def turns(setting: Setting, folder: Path) -> dict[str, Turn]:
         found[FILES] = lambda setting, clock: theirs(setting, clock, files)
     found[READY] = lambda setting, clock: theirs(setting, clock, cycle(ready(setting)))
     found[OURS] = ours
-    sharded = of_shards(setting, folder)
-    found[SHARDS] = lambda _, clock: ours(sharded, clock)
+    shards = write_shards(setting, folder)
+    found[SHARDS] = lambda setting, clock: streaming(setting, clock, shards)
     if on_gpu:
         found[FREE] = free
     else:
@@ -249,7 +256,8 @@ def rate_table(runs: Iterable[Mapping[str, Any]], *, on_gpu: bool) -> Iterator[s
                 yield f"| {found['memory'] / 1e9:.1f} | {'?' if busy is None else f'{busy:.0f}'} "
                 yield f"| {rate * run['flops'] / 1e12:.1f} |\n"
             else:
-                yield f"| {shown(median(found, 'per_core') or 0.0)} |\n"
+                used = median(found, "per_core")
+                yield f"| {'' if used is None else shown(used)} |\n"
 
 
 def shown(rate: float) -> str:
@@ -296,8 +304,9 @@ clipped, AdamW.
 
 {parts}"""
 LOAD = """\
-*Samples/core-s* counts the processor's time alone, so that others on the machine matter less; the
-load before was {load:.1f}.
+*Samples/core-s* counts the processor's time alone, so that others on the machine matter less; of
+images left in shards it is not known, as processes of their own decode them. The load before was
+{load:.1f}.
 """
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says of a disk, a quota or a file that can take no more."""
+"""What the operating system says of a disk, a quota, or the size of a file, that is used up."""
 
 
 class ClipmendError(Exception):

@@ -55,8 +55,8 @@ class Section(BaseModel):
 class Download(Section):
     """The corpora, each a source and its settings.
 
-    ``rows_per_shard``: a split of more rows lies in several files of that many, rounded up to a
-    multiple of 1,024; null: in one, however large.
+    ``rows_per_shard``: a split of more rows lies in several files of that many, rounded up to
+    whole groups of 128; null: in one, however large.
     """
 
     corpora: Annotated[Names, Field(min_length=1)]

@@ -107,8 +107,7 @@ def faults(cells: Mapping[str, Cell], index: Index) -> dict[str, str]:
     """Return why each cell that is not proven is not, of those of a plan, stage after stage."""
     present: dict[str, Any] = {}
     found: dict[str, str] = {}
-    # A frozen plan is sorted by name; a cell is judged after those that it reads.
-    for cell in sorted(cells.values(), key=lambda cell: STAGES.index(cell.stage)):
+    for cell in sorted(cells.values(), key=_turn):
         card = cards.read(RESULTS / cell.name)
         why = fault(cell, card, present, index)
         if why is None:
@@ -116,6 +115,12 @@ def faults(cells: Mapping[str, Cell], index: Index) -> dict[str, str]:
         else:
             found[cell.name] = why
     return found
+
+
+def _turn(cell: Cell) -> tuple[int, bool]:
+    """Return when a cell is judged: after those that it reads. A frozen plan is sorted by name."""
+    goes_on = any(name.partition("/")[0] == cell.stage for name in cell.inputs.values())
+    return STAGES.index(cell.stage), goes_on  # what it goes on from starts from nothing
 
 
 def as_read(cell: Cell, present: Mapping[str, Any]) -> dict[str, Any]:

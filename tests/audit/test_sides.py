@@ -69,4 +69,8 @@ def test_a_stage_is_compared_with_dvc_s_name_of_its_folder() -> None:
     assert differing_stages(cards, lock.encode()) == {}
     assert differing_stages(cards, lock.replace(name, "other.dir").encode()).keys() == {"pretrain"}
     assert differing_stages({}, lock.encode()) == {}
+    sharded = {"pretrain/a/b": {"md5": md5 | {"train/00000.parquet": "e" * 32}}}
+    assert differing_stages(sharded, lock.encode()) == {}  # they may be left out of DVC
+    edited = {"pretrain/a/b": {"md5": md5 | {"card.json": "f" * 32}}}
+    assert differing_stages(edited, lock.encode()).keys() == {"pretrain"}
     assert differing_stages(cards, None) == {}

@@ -22,7 +22,7 @@ from clipmend.methods import create
 from clipmend.seeds import stream
 
 WORDS = ["a", "photo", "of", "the", "red", "green", "dog", "cat", "banana", "tree", "car", "house"]
-RUNS = ("mmcl", "mmcl_ssl", "roclip", "chunked", "transformer")
+RUNS = ("mmcl", "mmcl_ssl", "roclip", "chunked", "singly", "transformer")
 SETTINGS = {"epochs": 2, "batch_size": 16, "early_epoch": 1}
 TRANSFORMER = {  # no batch norm: nothing but the batch joins its samples
     "embed_dim": 32,
@@ -73,13 +73,14 @@ def left_in_their_file(folder: Path) -> Pairs:
 def started(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:
     """Return the model and the task of one of ``RUNS``."""
     architecture = "scene_resnet"
-    if name in ("transformer", "chunked"):
+    if name in ("transformer", "chunked", "singly"):
         architecture = str(folder / "transformer.json")
     objective = name if name in ("mmcl_ssl", "roclip") else "mmcl"
     every = {"every": 2} if name == "roclip" else {}
     made = create("pretrain", objective, SETTINGS | every)
     model = build(architecture, seed=0).narrow([*train.captions, *made.texts()])
-    model.chunk = 5 if name == "chunked" else None
+    # One by one, the share of three of the last batch's seven is cut into four, one of them empty.
+    model.chunk = {"chunked": 5, "singly": 1}.get(name)
     model.double()  # so that nothing but a mistake sets the results apart
     task = made.task(model, train, stream(0, "views"))
     if isinstance(task.loss, torch.nn.Module):

@@ -88,7 +88,7 @@ def test_ranks_whose_shares_differ_by_a_row_encode_as_many_chunks(
             seen.append(len(part))
             return part.flatten(1).double()
 
-        transformer._encoded(images[:7], encode)
+        transformer._encoded(images[:7], encode, tower=0)
     assert sizes == {0: [2, 2], 1: [2, 1]}
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,9 +53,12 @@ def test_both_loops_take_their_turn_with_the_same_weights(
 def test_images_left_in_shards_are_those_in_memory(
     throughput: ModuleType, setting: Any, tmp_path: Path
 ) -> None:
-    sharded = throughput.of_shards(setting, tmp_path)
-    rows = torch.tensor([3, 0, 15])
-    assert torch.equal(sharded.pairs.images[rows], setting.pairs.images[rows])
+    many = replace(setting, pairs=setting.pairs.take(torch.arange(300) % 16))
+    many = replace(many, pairs=replace(many.pairs, ids=tuple(map(str, range(300)))))
+    sharded = throughput.from_shards(many, throughput.write_shards(many, tmp_path))
+    assert len(list((tmp_path / "train").iterdir())) == 2
+    rows = torch.tensor([3, 0, 299])
+    assert torch.equal(sharded.pairs.images[rows], many.pairs.images[rows])
     clock = throughput.Clock("cpu", window=1, seconds=0.0)
     throughput.ours(sharded, clock)
     assert len(clock.walls) == 3

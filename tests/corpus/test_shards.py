@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from clipmend.corpus import lazy
+from clipmend.corpus import lazy, shards
 from clipmend.corpus.pairs import (
     MANIFEST,
     count_pairs,
@@ -48,10 +48,10 @@ def folders(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_shards_hold_whole_pairs_and_the_manifest_no_image(
     folders: tuple[Path, Path], table: pa.Table
 ) -> None:
-    shards = sorted((folders[1] / "train").iterdir())
-    assert [file.name for file in shards] == ["00000.parquet", "00001.parquet", "00002.parquet"]
-    assert [pq.read_metadata(file).num_rows for file in shards] == [1024, 1024, 452]
-    assert pq.read_table(shards[1]).equals(table[1024:2048])
+    files = sorted((folders[1] / "train").iterdir())
+    assert [file.name for file in files] == ["00000.parquet", "00001.parquet", "00002.parquet"]
+    assert [pq.read_metadata(file).num_rows for file in files] == [1024, 1024, 452]
+    assert pq.read_table(files[1]).equals(table[1024:2048])
     assert pq.read_table(folders[1] / "train.parquet").equals(table.select(MANIFEST.names))
 
 
@@ -97,5 +97,34 @@ def test_a_shard_that_is_missing_is_told_with_what_is_there(
 ) -> None:
     write_split(table, tmp_path / "train.parquet", per_shard=1000)
     (tmp_path / "train" / "00001.parquet").unlink()
+    path = tmp_path / "train.parquet"
     with pytest.raises(ArtifactError, match=r"names 2500 pairs, and the shards .* hold 1476\."):
-        files_of(tmp_path / "train.parquet")
+        files_of(path)
+    (path.with_suffix("") / "00000.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ArtifactError, match=r"a shard of it cannot be read"):
+        Groups(path)
+    for shard in path.with_suffix("").iterdir():
+        shard.unlink()
+    for read in (Groups, read_pairs, lambda path: read_rows(path, [3])):
+        with pytest.raises(ArtifactError, match=r"the shards in .* hold 0\."):
+            read(path)
+
+
+def test_an_empty_folder_beside_a_whole_split_is_no_shards(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "train.parquet"
+    path.write_bytes((folders[0] / "train.parquet").read_bytes())
+    path.with_suffix("").mkdir()
+    assert read_pairs(path).num_rows == COUNT
+
+
+def test_few_files_are_open_together(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_OPEN", 1)
+    groups = Groups(folders[1] / "train.parquet")
+    for group in (0, 9, 19, 0):
+        ids = groups.read(group, ["id"])["id"].to_pylist()
+        assert ids[0] == f"row-{128 * group}"
+        assert len(groups._open) == 1

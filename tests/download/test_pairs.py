@@ -1,15 +1,19 @@
 """The source ``pairs``: what it accepts, how it carves, what it says of files that do not fit."""
 
 import csv
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clipmend.corpus.pairs import PAIRS, SPLITS
 from clipmend.download.pairs import UserPairs
+from clipmend.download.stage import write_split
+from clipmend.download.webdataset import Span
 from clipmend.errors import PairsError
 
 CLASSES = ("frog", "ship")
@@ -150,9 +154,65 @@ def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
     assert "'row-0' stands twice" in refusal(source(folder, **given))
 
 
-def test_a_split_is_read_a_block_at_a_time(write: Write) -> None:
-    reader = source(write("mine.parquet", 2100)).split("train")
-    assert [batch.num_rows for batch in reader if batch.num_rows > 1024] == []
+def test_a_split_is_read_a_block_at_a_time_from_one_large_group(tmp_path: Path, jpeg: Jpeg) -> None:
+    count, padding = 2000, bytes(40_000)  # what follows a picture is no part of it
+    columns = {"id": list(range(count)), "image": [jpeg(n) + padding for n in range(count)]}
+    columns |= {"caption": ["a frog"] * count, "label": ["frog"] * count}
+    pq.write_table(
+        pa.table(columns), tmp_path / "mine.parquet", use_dictionary=False, write_batch_size=16
+    )
+    assert pq.read_metadata(tmp_path / "mine.parquet").num_row_groups == 1
+    reader = source(tmp_path / "mine.parquet").split("train")
+    before, most = pa.total_allocated_bytes(), 0
+    for batch in reader:
+        assert batch.num_rows <= 128
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < count * len(padding) / 4
+
+
+def test_an_image_of_a_shard_is_read_for_its_own_split_alone(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = source(shard(tmp_path / "mine.tar", members(jpeg, range(40))))
+    sizes(pairs)
+    read: list[Span] = []
+    monkeypatch.setattr(Span, "read", lambda span: read.append(span) or jpeg(0))
+    sizes(pairs)
+    assert len(read) == len(set(read)) == 40
+
+
+def test_the_same_rows_are_the_same_corpus_in_whatever_form(
+    write: Write, tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    path = write("mine.parquet", 600, image=[jpeg(n) + bytes(12_000) for n in range(600)])
+    table = pq.read_table(path)
+    pq.write_table(table, tmp_path / "again.parquet", row_group_size=77)
+    tar: dict[str, bytes] = {}
+    for row in table.to_pylist():
+        told = {"jpg": row["image"], "txt": row["caption"].encode(), "cls": row["label"].encode()}
+        tar |= {f"{row['id']}.{suffix}": data for suffix, data in told.items()}
+    forms = [path, tmp_path / "again.parquet", shard(tmp_path / "mine.tar", tar)]
+    for number, form in enumerate(forms):
+        write_split(source(form).split("train"), tmp_path / f"{number}", None)
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
+
+
+def test_what_img2dataset_tells_beside_its_shards_is_no_pairs(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, write: Write
+) -> None:
+    path = shard(tmp_path / "out" / "00000.tar", members(jpeg, range(40)))
+    pq.write_table(pa.table({"url": ["x"], "key": ["0"]}), path.with_suffix(".parquet"))
+    assert sizes(source(path.parent))["train"] == 25
+    write("out/others.parquet", 4)
+    assert "in several forms, *.parquet and *.tar" in refusal(source(path.parent))
+
+
+def test_hidden_files_and_notes_in_a_shard_are_no_samples(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    strays = {"._row-0.jpg": b"finder", "README.md": b"hello"}
+    path = shard(tmp_path / "mine.tar", strays | members(jpeg, range(40)))
+    assert sizes(source(path))["train"] == 25
 
 
 def test_columns_are_found_under_the_names_that_the_user_gives(write: Write, jpeg: Jpeg) -> None:
@@ -313,10 +373,33 @@ def test_a_shard_that_is_none_or_truncated_is_refused(
     tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
     path = shard(tmp_path / "mine.tar", members(jpeg, range(40)))
-    path.write_bytes(path.read_bytes()[: -20 * 1024 - 7])
-    assert f"{path} cannot be read as tar" in refusal(source(path))
-    path.write_bytes(b"no archive")
-    assert f"{path} cannot be read as tar" in refusal(source(path))
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        header = archive.getmember("row-20.jpg").offset
+    damaged = whole[:header] + bytes([whole[header] ^ 1]) + whole[header + 1 :]
+    for content in (
+        b"no archive",
+        damaged,
+        whole[:header],
+        whole[: header + 99],
+        whole[: header + 520],
+    ):
+        path.write_bytes(content)
+        assert f"{path} cannot be read as tar" in refusal(source(path))
+
+
+def test_a_member_that_stands_twice_or_is_no_text_is_refused(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    given = members(jpeg, range(40))
+    for more, told in (
+        ({"row-3.png": jpeg(1)}, "an image of row-3 twice"),
+        ({"./row-3.TXT": b"x"}, "row-3.TXT of row-3 twice"),
+        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is no UTF-8 text"),
+        ({"caf\udce9.jpg": jpeg(1)}, "is no UTF-8"),
+    ):
+        path = shard(tmp_path / "mine.tar", given | more)
+        assert told in refusal(source(path))
 
 
 @pytest.mark.parametrize(

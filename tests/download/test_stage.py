@@ -51,7 +51,7 @@ def test_it_writes_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 def test_splits_of_many_rows_are_cut_into_shards_and_others_are_not(tmp_path: Path) -> None:
-    many = FEW | {"train": 1030}
+    many = FEW | {"train": 130}
     run(job_of(tmp_path / "one", "scenes", many))
     run(job_of(tmp_path / "cut", "scenes", many, rows_per_shard=100))
     one, cut = (read_pairs(tmp_path / name / "train.parquet") for name in ("one", "cut"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from clipmend import cards, job, locks, plan, status, store
+from clipmend.grid import Cell
 from clipmend.index import Index
 from clipmend.plan import Plan
 from clipmend.store import RESULTS
@@ -150,6 +151,24 @@ def test_status_says_what_is_stale_and_why_and_changes_nothing(
     write_params(**change)
     assert f"{FT}: {why}" in status.describe().splitlines()
     assert contents() == made
+
+
+def test_cells_are_judged_after_those_that_they_read_however_a_plan_is_sorted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells = {
+        name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)
+        for name, stage, inputs in (
+            ("evaluate/a", "evaluate", {"model": "pretrain/badnet/goes_on"}),
+            ("pretrain/badnet/goes_on", "pretrain", {"start": "pretrain/unpoisoned/mmcl"}),
+            ("pretrain/unpoisoned/mmcl", "pretrain", {"corpus": "download/scenes"}),
+            ("download/scenes", "download", {}),
+        )
+    }
+    judged: list[str] = []
+    monkeypatch.setattr(plan, "fault", lambda cell, *_: judged.append(cell.name))
+    assert plan.faults(dict(sorted(cells.items())), Index()) == {}
+    assert judged == list(reversed(cells))
 
 
 @pytest.mark.usefixtures("made")

@@ -39,6 +39,25 @@ def in_chunks(
     return torch.cat(cast("list[Tensor]", parts))
 
 
+def none_too(encode: Callable[[Tensor], Tensor], tower: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return ``encode`` for a batch of no sample too, which a tower may refuse.
+
+    It is the share of a rank whose batch has fewer samples than there are ranks. A blank sample is
+    encoded and left out, but not where batch norm would count it; such towers take an empty batch.
+    """
+
+    def encoded(batch: Tensor) -> Tensor:
+        if len(batch) or _counts(tower):
+            return encode(batch)
+        return encode(batch.new_zeros(1, *batch.shape[1:]))[:0]
+
+    return encoded
+
+
+def _counts(tower: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in tower.modules())
+
+
 @contextmanager
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
     """Let batch norm normalise as ever, and forget what it saw: it has seen it before."""

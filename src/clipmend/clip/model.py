@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clipmend.clip.encoding import Precision, in_chunks, short_texts
+from clipmend.clip.encoding import Precision, in_chunks, none_too, short_texts
 from clipmend.clip.openclip import open_clip
 from clipmend.clip.ranks import ALONE
 from clipmend.corpus.lazy import Images
@@ -84,16 +84,23 @@ class Clip(nn.Module):
         self, images: Shaped[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
         """Return L2-normalised embeddings of 8-bit images, or of float images in [0, 1]."""
-        return self._encoded(images, self._images)
+        return self._encoded(images, self._images, tower=0)
 
     def encode_text(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch dim"]:
         """Return L2-normalised embeddings of token rows made by ``tokenise``."""
-        return self._encoded(tokens, self._texts)
+        return self._encoded(tokens, self._texts, tower=1)
 
-    def _encoded(self, batch: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    @property
+    def _towers(self) -> tuple[nn.Module, nn.Module]:
+        """The tower of images, and that of texts or what it mostly is."""
+        net = cast("Any", self.net)
+        return net.visual, net.transformer if hasattr(net, "transformer") else net.text
+
+    def _encoded(self, batch: Tensor, encode: Callable[[Tensor], Tensor], *, tower: int) -> Tensor:
         """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
         if not self.training:
             return encode(batch)
+        encode = none_too(encode, self._towers[tower])
         # As many in each rank, whose shares may differ by a row: batch norm waits for all of them.
         largest = ceil(len(batch) / self.ranks.count)
         chunks = 1 if self.chunk is None else ceil(largest / self.chunk)
@@ -126,8 +133,7 @@ class Clip(nn.Module):
 
     def compile_towers(self) -> None:
         """Have torch compile both towers at their first use; their weights keep their names."""
-        net = cast("Any", self.net)
-        for tower in (net.visual, net.transformer if hasattr(net, "transformer") else net.text):
+        for tower in self._towers:
             tower.compile()
 
     def tokenise(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:

@@ -4,6 +4,7 @@ A split of many pairs is ``train.parquet``, which has its ids, captions and labe
 and ``train/00000.parquet`` and so on, each with some of the pairs whole, in the same order.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from clipmend.errors import ArtifactError
 
+_OPEN = 16  # files that a reader has open together: a corpus may have thousands
+
 
 def shard(split: Path, number: int) -> Path:
     """Return where a split's shard of that number lies."""
@@ -25,16 +28,22 @@ def files_of(split: Path) -> tuple[Path, ...]:
     """Return the files that hold the pairs of a split whole, in their order.
 
     Raises:
-        ArtifactError: shards do not hold as many pairs as their manifest names.
+        ArtifactError: shards cannot be read, or are not those of as many pairs as their manifest
+            names.
     """
-    folder = split.with_suffix("")
-    if not folder.is_dir():
-        return (split,)
-    files = tuple(sorted(folder.glob("*.parquet")))
-    held = sum(pq.read_metadata(file).num_rows for file in files)
-    named = pq.read_metadata(split).num_rows
-    if held != named:
-        raise ArtifactError(f"{split} names {named} pairs, and the shards in {folder} hold {held}.")
+    files = tuple(sorted(split.with_suffix("").glob("*.parquet")))
+    try:
+        named = pq.read_metadata(split)
+        if not files and "image" in named.schema.to_arrow_schema().names:
+            return (split,)
+        held = sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactError(f"{split} or a shard of it cannot be read ({error}).") from error
+    if held != named.num_rows:
+        raise ArtifactError(
+            f"{split} names {named.num_rows} pairs, and the shards in {split.with_suffix('')} "
+            f"hold {held}."
+        )
     return files
 
 
@@ -56,7 +65,7 @@ class Groups:
             sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
         self.firsts: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         self.rows = sum(sizes)
-        self._open: dict[Path, Any] = {}
+        self._open: OrderedDict[Path, Any] = OrderedDict()
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of the group that holds each row."""
@@ -72,5 +81,8 @@ class Groups:
         if file not in self._open:
             # Not memory-mapped: pages once touched would count as this process's memory.
             self._open[file] = pq.ParquetFile(file)
+        self._open.move_to_end(file)
+        if len(self._open) > _OPEN:
+            self._open.popitem(last=False)[1].close()
         table: pa.Table = self._open[file].read_row_group(number, list(columns), use_threads=False)
         return table

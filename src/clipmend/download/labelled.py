@@ -128,7 +128,7 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labelled]:
     for sample in samples:
         if sample.image is None:
             continue
-        told = sample.text("cls")
+        told = sample.texts.get("cls")
         if told is None:
             raise DownloadError(f"{shard}: the image {sample.key!r} has no label beside it (.cls).")
         label = _label(shard, sample.key, told, names)
@@ -136,9 +136,9 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labelled]:
 
 
 def _label(shard: Path, key: str, told: str, names: Names) -> str:
-    if told.isdecimal() and int(told) < len(names.by_number):
-        return names.by_number[int(told)]
     label = names.find(told)
+    if label is None and told.isdecimal() and int(told) < len(names.by_number):
+        return names.by_number[int(told)]
     if label is None:
         raise DownloadError(
             f"{shard}: {key}.cls says {told!r}, which is no class; {names.allowed()}."

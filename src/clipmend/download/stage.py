@@ -17,8 +17,6 @@ from clipmend.errors import FULL, DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create
 
-_ROWS = 8 * GROUP  # written together
-
 
 @runtime_checkable
 class Source(Protocol):
@@ -86,15 +84,15 @@ def write_split(
     """Write a split and return its ids; the same rows are the same bytes, however they came.
 
     Args:
-        per_shard: rows of a shard, rounded up to ``_ROWS``; None: there are none.
+        per_shard: rows of a shard, rounded up to whole groups; None: there are none.
     """
     tables = _even(split.to_reader() if isinstance(split, pa.Table) else split)
-    each = None if per_shard is None else -(-per_shard // _ROWS)
+    each = None if per_shard is None else -(-per_shard // GROUP)
     parts = [MANIFEST.empty_table()]
     for number, first in enumerate(tables):
         rest = islice(tables, None if each is None else each - 1)
         parts.append(_write(chain([first], rest), path if each is None else shard(path, number)))
-    manifest = pa.concat_tables(parts)
+    manifest = pa.concat_tables(parts).combine_chunks()  # pages are cut where chunks are
     if len(parts) > 2:
         pq.write_table(manifest, path, compression="zstd", write_statistics=False)
     elif each is not None and manifest.num_rows:
@@ -117,15 +115,15 @@ def _write(tables: Iterable[pa.Table], path: Path) -> pa.Table:
 
 
 def _even(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """Yield the rows in tables of ``_ROWS`` rows, the last one shorter."""
+    """Yield the rows in tables of one group, each in one chunk; the last one is shorter."""
     waiting = PAIRS.empty_table()
     for batch in reader:
         waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], PAIRS)])
-        while waiting.num_rows >= _ROWS:
-            yield waiting[:_ROWS]
-            waiting = waiting[_ROWS:]
+        while waiting.num_rows >= GROUP:
+            yield waiting[:GROUP].combine_chunks()
+            waiting = waiting[GROUP:]
     if waiting.num_rows:
-        yield waiting
+        yield waiting.combine_chunks()
 
 
 @contextmanager

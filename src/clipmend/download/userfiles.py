@@ -31,10 +31,18 @@ def files_in(path: Path) -> list[Path]:
             f"{path} cannot be read as pairs: it {why}; allowed are a parquet file, a webdataset "
             "shard, a folder of either, and a folder that holds a CSV file and its images."
         )
-    for suffix in FORMATS:
-        if found := sorted(path.glob(f"*{suffix}")):
-            return found
-    raise PairsError(f"{path} holds no pairs: no *.parquet, *.tar or *.csv file is in it.")
+    found = {suffix: sorted(path.glob(f"*{suffix}")) for suffix in FORMATS}
+    if {file.stem for file in found[".parquet"]} <= {file.stem for file in found[".tar"]}:
+        found[".parquet"] = []  # what img2dataset tells of its shards, beside them
+    held = [suffix for suffix, files in found.items() if files]
+    if not held:
+        raise PairsError(f"{path} holds no pairs: no *.parquet, *.tar or *.csv file is in it.")
+    if len(held) > 1:
+        raise PairsError(
+            f"{path} holds pairs in several forms, *{' and *'.join(held)}; put those that are "
+            "meant into a folder of their own."
+        )
+    return found[held[0]]
 
 
 def splits_in(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -62,8 +70,8 @@ def splits_in(files: Sequence[Path]) -> dict[str, list[Path]]:
 class Files:
     """The files of a split, read in their order, a block of rows at a time.
 
-    Labels are class names, or integers that index ``classes``; a file without the label column
-    has unknown labels.
+    Labels are class names, or (not in CSV) integers that index ``classes``; a file without the
+    label column has unknown labels.
 
     Attributes:
         name: of the split; rows that have no ids are numbered after it.

@@ -13,11 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from clipmend.corpus.images import decode
+from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import table_of
-from clipmend.download.webdataset import Sample, read_samples
+from clipmend.download.webdataset import Sample, Span, read_samples
 from clipmend.errors import PairsError
 
-_BLOCK = 1024  # rows that are in memory together
+_READ_AHEAD = 1 << 16  # bytes; without a limit all of a row group, which may be all of a file
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Rows:
             image = value.as_py()
             if isinstance(image, str) and self.file.suffix == ".csv":
                 image = self._file_bytes(row, image)
+            if isinstance(image, dict) and self.file.suffix == ".tar":
+                image = Span(self.file, **image).read()
             if not isinstance(image, bytes):
                 raise PairsError(
                     f"{self.at(row)}: the image is {'null' if image is None else 'no bytes'}; "
@@ -176,7 +179,6 @@ def read_rows(file: Path, columns: Columns, numbers: Iterator[str]) -> Iterator[
     first = 0
     with _unreadable_told(file):
         for block in _blocks(file, columns):
-            _refuse_missing(file, columns, block.schema.names)
             if columns.id is None:
                 ids = [next(numbers) for _ in range(block.num_rows)]
             else:
@@ -197,23 +199,32 @@ def _unreadable_told(file: Path) -> Iterator[None]:
 
 
 def _blocks(file: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of ``GROUP``, images that lie elsewhere not read."""
     if file.suffix == ".tar":
         samples = read_samples(file, ["txt", "cls"])
-        starts = range(0, len(samples), _BLOCK)
-        return (_sampled(samples[start : start + _BLOCK], columns) for start in starts)
+        starts = range(0, len(samples), GROUP)
+        return (_sampled(samples[start : start + GROUP], columns) for start in starts)
     if file.suffix == ".csv":
-        return iter(_csv_table(file).to_batches(max_chunksize=_BLOCK))
-    batches: Iterator[pa.RecordBatch] = pq.ParquetFile(file).iter_batches(_BLOCK)
+        table = _csv_table(file)
+        _refuse_missing(file, columns, table.column_names)
+        return iter(table.to_batches(max_chunksize=GROUP))
+    parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD, pre_buffer=False)
+    names = parquet.schema_arrow.names
+    _refuse_missing(file, columns, names)
+    ours = (columns.id, columns.image, columns.caption, columns.label)
+    wanted = [name for name in names if name in ours]
+    batches: Iterator[pa.RecordBatch] = parquet.iter_batches(GROUP, columns=wanted)
     return batches
 
 
 def _sampled(samples: Sequence[Sample], columns: Columns) -> pa.RecordBatch:
+    images = [sample.image for sample in samples]
     found: dict[str, list[Any]] = {
-        columns.image: [sample.image and sample.image.read() for sample in samples],
-        columns.caption: [sample.text("txt") for sample in samples],
+        columns.image: [image and {"offset": image.offset, "size": image.size} for image in images],
+        columns.caption: [sample.texts.get("txt") for sample in samples],
     }
     if columns.label is not None:
-        found[columns.label] = [sample.text("cls") for sample in samples]
+        found[columns.label] = [sample.texts.get("cls") for sample in samples]
     if columns.id is not None:
         found[columns.id] = [sample.key for sample in samples]
     return pa.RecordBatch.from_pydict(found)
