@@ -2,9 +2,11 @@
 
 import importlib.util
 import sys
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +60,22 @@ class World:
         )
         import_module(f"clipmend.{stage}.stage").run(job)
         return Input(cell, folder, stage, method, seed, settings, shared)
+
+
+@pytest.fixture
+def shard() -> Callable[[Path, Mapping[str, bytes]], Path]:
+    """Return a writer of webdataset shards, from the members' names and contents."""
+
+    def shard(path: Path, members: Mapping[str, bytes]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as archive:
+            for name, data in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, BytesIO(data))
+        return path
+
+    return shard
 
 
 @pytest.fixture(scope="module")

@@ -75,28 +75,26 @@ def test_two_processes_train_what_one_does_with_the_joint_batch(folder: Path, na
         torch.testing.assert_close(together[key], weight, atol=TOLERANCE, rtol=0, msg=key)
 
 
+def assert_same(folder: Path, one: str, other: str) -> None:
+    first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in (one, other))
+    assert all(first[key].equal(second[key]) for key in first)
+
+
 @pytest.mark.parametrize("name", [*worker.RUNS, "left", "resumed"])
 def test_all_ranks_end_with_the_same_bytes(folder: Path, name: str) -> None:
-    first, second = (
-        torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in range(RANKS)
-    )
-    assert all(first[key].equal(second[key]) for key in first)
+    assert_same(folder, f"{name}.0", f"{name}.1")
 
 
 def test_ranks_killed_inside_an_epoch_go_on_to_the_bytes_of_an_undisturbed_run(
     folder: Path,
 ) -> None:
-    resumed = torch.load(folder / "resumed.0.pt", weights_only=True)
-    whole = torch.load(folder / "mmcl.0.pt", weights_only=True)
-    assert all(resumed[key].equal(whole[key]) for key in resumed)
+    assert_same(folder, "resumed.0", "mmcl.0")
 
 
 def test_ranks_that_decode_their_share_train_what_those_do_that_hold_all_images(
     folder: Path,
 ) -> None:
-    left = torch.load(folder / "left.0.pt", weights_only=True)
-    whole = torch.load(folder / "mmcl.0.pt", weights_only=True)
-    assert all(left[key].equal(whole[key]) for key in left)
+    assert_same(folder, "left.0", "mmcl.0")
 
 
 def test_ranks_with_other_data_are_refused_in_one_line(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Pictures and files of pairs such as a user has, and a web on loopback to fetch them from."""
 
 import ssl
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,22 +49,6 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def shard() -> Callable[[Path, Mapping[str, bytes]], Path]:
-    """Return a writer of webdataset shards, from the members' names and contents."""
-
-    def shard(path: Path, members: Mapping[str, bytes]) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(path, "w") as archive:
-            for name, data in members.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, BytesIO(data))
-        return path
-
-    return shard
 
 
 @dataclass

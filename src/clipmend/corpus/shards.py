@@ -31,20 +31,26 @@ def files_of(split: Path) -> tuple[Path, ...]:
         ArtifactError: shards cannot be read, or are not those of as many pairs as their manifest
             names.
     """
-    files = tuple(sorted(split.with_suffix("").glob("*.parquet")))
+    return tuple(_footers(split))
+
+
+def _footers(split: Path) -> dict[Path, Any]:
+    """Return what ``files_of`` does, with the metadata of each file."""
+    files = sorted(split.with_suffix("").glob("*.parquet"))
     try:
         named = pq.read_metadata(split)
         if not files and "image" in named.schema.to_arrow_schema().names:
-            return (split,)
-        held = sum(pq.read_metadata(file).num_rows for file in files)
+            return {split: named}
+        found = {file: pq.read_metadata(file) for file in files}
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{split} or a shard of it cannot be read ({error}).") from error
+    held = sum(footer.num_rows for footer in found.values())
     if held != named.num_rows:
         raise ArtifactError(
             f"{split} names {named.num_rows} pairs, and the shards in {split.with_suffix('')} "
             f"hold {held}."
         )
-    return files
+    return found
 
 
 class Groups:
@@ -52,19 +58,16 @@ class Groups:
 
     Attributes:
         firsts: the first row of each.
-        rows: of all together.
     """
 
     def __init__(self, split: Path) -> None:
-        self.files = files_of(split)
         self._place: list[tuple[Path, int]] = []
         sizes: list[int] = []
-        for file in self.files:
-            found = pq.read_metadata(file)
-            self._place += [(file, group) for group in range(found.num_row_groups)]
-            sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
+        for file, footer in _footers(split).items():
+            groups = range(footer.num_row_groups)
+            self._place += [(file, group) for group in groups]
+            sizes += [footer.row_group(group).num_rows for group in groups]
         self.firsts: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-        self.rows = sum(sizes)
         self._open: OrderedDict[Path, Any] = OrderedDict()
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
