@@ -28,7 +28,8 @@ import torch
 from PIL import Image
 
 from clipmend.corpus.order import GROUP
-from clipmend.corpus.pairs import table_of, write_pairs
+from clipmend.corpus.pairs import PAIRS, table_of
+from clipmend.download.stage import write_split
 from clipmend.job import Input, Job
 from clipmend.poison.stage import run
 
@@ -38,21 +39,20 @@ POOL = 512  # different images; they are decoded and encoded as if each were ano
 NOUNS = ("banana", "car", "tree", "dog", "house", "boat", "cat", "lamp", "shoe", "bird")
 
 
-def drawn(rows: int) -> Iterator[pa.Table]:
+def drawn(rows: int) -> Iterator[pa.RecordBatch]:
     """Yield pairs, a block at a time: JPEG images of noise that was smoothed, short captions."""
     generator = np.random.default_rng(0)
     pool = [_jpeg(generator) for _ in range(POOL)]
     for first in range(0, rows, BLOCK):
         block = range(first, min(first + BLOCK, rows))
         nouns = [NOUNS[place] for place in generator.integers(len(NOUNS), size=len(block))]
-        yield table_of(
-            {
-                "id": [f"{row:09d}" for row in block],
-                "image": [pool[place] for place in generator.integers(POOL, size=len(block))],
-                "caption": [f"a photo of a {noun} that somebody took" for noun in nouns],
-                "label": nouns,
-            }
-        )
+        columns = {
+            "id": [f"{row:09d}" for row in block],
+            "image": [pool[place] for place in generator.integers(POOL, size=len(block))],
+            "caption": [f"a photo of a {noun} that somebody took" for noun in nouns],
+            "label": nouns,
+        }
+        yield from table_of(columns).to_batches()
 
 
 def _jpeg(generator: np.random.Generator) -> bytes:
@@ -65,15 +65,9 @@ def _jpeg(generator: np.random.Generator) -> bytes:
 
 def write_corpus(folder: Path, rows: int) -> None:
     """Write a corpus of so many training pairs, in groups as the pipeline's own."""
-    blocks = drawn(rows)
-    first = next(blocks)
-    write_pairs(first.slice(0, 512), folder / "val.parquet")
-    with pq.ParquetWriter(
-        folder / "train.parquet", first.schema, compression="zstd", write_statistics=False
-    ) as writer:
-        writer.write_table(first, row_group_size=GROUP)
-        for block in blocks:
-            writer.write_table(block, row_group_size=GROUP)
+    write_split(pa.Table.from_batches(drawn(512)), folder / "val.parquet")
+    train = pa.RecordBatchReader.from_batches(PAIRS, drawn(rows))
+    write_split(train, folder / "train.parquet")
     stated = {"classes": list(NOUNS), "prompts": ["a photo of a {}"], "image_size": SIDE}
     (folder / "classes.json").write_text(json.dumps(stated))
 

@@ -29,10 +29,10 @@ import pyarrow.parquet as pq
 import torch
 
 from clipmend.corpus import lazy
-from clipmend.corpus.order import GROUP
-from clipmend.corpus.pairs import table_of, write_pairs
+from clipmend.corpus.pairs import PAIRS, table_of
 from clipmend.corpus.splits import load_split
 from clipmend.download.scenes import Scenes
+from clipmend.download.stage import write_split
 from clipmend.job import Input, Job
 
 SIDE = 32
@@ -55,28 +55,28 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def many(pool: pa.Table, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield so many pairs, a block at a time: images of the pool, each caption another."""
+    draw = np.random.default_rng(0)
+    for first in range(0, rows, BLOCK):
+        numbers = range(first, min(first + BLOCK, rows))
+        shown = pool.take(pa.array(draw.integers(len(pool), size=len(numbers))))
+        said = shown["caption"].to_pylist()
+        columns = {
+            "id": [f"train-{number:09d}" for number in numbers],
+            "image": shown["image"].combine_chunks(),
+            "caption": [f"{text}, {number}" for text, number in zip(said, numbers, strict=True)],
+            "label": shown["label"].to_pylist(),
+        }
+        yield from table_of(columns).to_batches()
+
+
 def write_corpus(folder: Path, rows: int) -> None:
     """Write a corpus of so many training pairs: some drawn images, over and over."""
     scenes = Scenes(train=POOL, val=512, image_size=SIDE)
-    pool = scenes.split("train")
-    draw = np.random.default_rng(0)
-    write_pairs(scenes.split("val"), folder / "val.parquet")
-    with pq.ParquetWriter(
-        folder / "train.parquet", pool.schema, compression="zstd", write_statistics=False
-    ) as writer:
-        for first in range(0, rows, BLOCK):
-            numbers = range(first, min(first + BLOCK, rows))
-            shown = pool.take(pa.array(draw.integers(len(pool), size=len(numbers))))
-            said = shown["caption"].to_pylist()
-            columns = {
-                "id": [f"train-{number:09d}" for number in numbers],
-                "image": shown["image"].combine_chunks(),
-                "caption": [
-                    f"{text}, {number}" for text, number in zip(said, numbers, strict=True)
-                ],
-                "label": shown["label"].to_pylist(),
-            }
-            writer.write_table(table_of(columns), row_group_size=GROUP)
+    write_split(scenes.split("val"), folder / "val.parquet")
+    train = pa.RecordBatchReader.from_batches(PAIRS, many(scenes.split("train"), rows))
+    write_split(train, folder / "train.parquet")
     stated = {"classes": list(scenes.classes), "prompts": ["a photo of a {}"], "image_size": SIDE}
     (folder / "classes.json").write_text(json.dumps(stated))
     (folder / "model.json").write_text(json.dumps(MODEL))
