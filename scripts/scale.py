@@ -222,12 +222,13 @@ from the 1 GiB of the pipeline, so that both sizes are. Decoded, the larger one'
 of one layer: what is measured is the pairs' way to it.
 
 {table}
-*Peak* is that of the process that computes, *with the decoders* the most that it and its decoders
-had at one moment, shared pages counted once (looked at twice a second). *Load* is how many
-processes wanted a core in the minute before: where it is above {cores}, times are longer than they
-need be; core-seconds are what was computed. `pretrain` is one pass over all pairs, `clip_score`
-another. `ubt` zooms into each image four times, overfits a fifth of the pairs against as many drawn
-from all others, looks at all pairs again, and compares each suspect with every other.
+*Peak* is that of the process that computes, shared libraries included; *with the decoders* is the
+most that it and its decoders had at one moment, pages that several share counted once (looked at
+twice a second), so that it may be the smaller of the two. *Load* is how many processes wanted a
+core in the minute before: where it is above {cores}, times are longer than they need be;
+core-seconds are what was computed. `pretrain` is one pass over all pairs, `clip_score` another.
+`ubt` zooms into each image four times, overfits a fifth of the pairs against as many drawn from all
+others, looks at all pairs again, and compares each suspect with every other.
 
 The decoders keep up to 512 MB of encoded images, which the smaller split does not fill. Ids,
 captions, labels and marks take {each:,.0f} bytes a pair, by which a larger split needs more

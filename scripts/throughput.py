@@ -284,7 +284,8 @@ def machine(device: str) -> str:
     cores = f"{os.cpu_count()} cores ({names[0] if names else platform.machine()})"
     versions = f"torch {torch.__version__}, open_clip {open_clip.__version__}"
     card = f"{torch.cuda.get_device_name()}, " if device == "cuda" else ""
-    return f"{card}{cores}, {torch.get_num_threads()} threads, {versions}"
+    threads = torch.get_num_threads()
+    return f"{card}{cores}, {threads} thread{'s' if threads > 1 else ''}, {versions}"
 
 
 PAGE = """\

@@ -11,6 +11,7 @@ from clipmend.report.curves import draw_curves, read_curves
 from clipmend.report.detector_roc import draw_detector_roc
 from clipmend.report.detectors import scored_pairs
 from clipmend.report.gallery import difference, draw_gallery, examples
+from clipmend.report.palette import look
 from clipmend.report.similarity import draw_similarity
 
 
@@ -64,6 +65,16 @@ def test_the_best_corner_is_marked_and_controls_are_open(figures) -> None:
              for text, handle in zip(labels(figure), key.legend_handles, strict=True)}  # fmt: skip
     assert faces["ubt@oracle†"] == "white"
     assert faces["ubt"] != "white"
+
+
+def test_a_victim_is_seen_behind_a_repair_that_left_it_as_it_was(figures) -> None:
+    """Such points coincide: the victim's is drawn first, and larger."""
+    for axes in figures["ca_vs_asr"].axes:
+        sizes = [bar.lines[0].get_markersize() for bar in axes.containers]
+        colours = [bar.lines[0].get_color() for bar in axes.containers]
+        victims = [place for place, colour in enumerate(colours) if colour == look("none").colour]
+        assert victims == list(range(len(victims)))
+        assert min(sizes[: len(victims)]) > max(sizes[len(victims) :])
 
 
 def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> None:

@@ -168,6 +168,19 @@ def test_a_panel_for_each_objective_and_loss_holds_every_epoch(planted: Any) -> 
     assert points == {(0.6, 0.91), (0.2, 0.905), (0.04, 0.89), (0.001, 0.87)}
 
 
+def test_seeds_share_a_panel_and_have_shapes_of_their_own(tree: Any) -> None:
+    base_grid(tree, seeds=(0, 1))
+    for seed in (0, 1):
+        victim = f"scenes/badnet/mmcl/seed{seed}"
+        sweep(tree, victim, "cleanclip@a", {}, [(0.9, 0.5)])
+    figure = draw_pareto(cleanings(tree.inputs))
+    (axes,) = figure.axes
+    shapes = [dots.get_paths()[0].vertices.shape for dots in axes.collections]
+    assert len(set(shapes)) == len(shapes) == 2
+    (key,) = figure.legends
+    assert {"seed 0", "seed 1"} <= {text.get_text() for text in key.get_texts()}
+
+
 @pytest.mark.parametrize(
     ("lost", "verdict"), [(0.10, "supported"), (0.02, "not supported"), (None, "supported")]
 )

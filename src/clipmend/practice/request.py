@@ -27,7 +27,10 @@ class Request:
     ]
     pairs: Annotated[
         Path,
-        Option(help="A parquet file, a folder of them, or a folder with a CSV file and images."),
+        Option(
+            help="A parquet file, a webdataset shard, a folder of either, or a folder with a CSV "
+            "file and images."
+        ),
     ]
     out: Annotated[
         Path | None,

@@ -1,6 +1,7 @@
 """Clean accuracy against attack success rate: the trade that every repair makes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,9 +28,13 @@ CAPTION = (
     "Clean accuracy against attack success rate, a point per evaluated cell and a panel per "
     "objective. Colour tells the method, shape the attack on its victim; open points are controls, "
     "which use what no defender has. The best corner, every clean image right and no attack "
-    "successful, is shaded. Bars are Wilson intervals over the test images."
+    "successful, is shaded. The horizontal axis is logarithmic from 1 % on, since most repairs end "
+    "below. Bars are Wilson intervals over the test images."
 )
 _BEST = "#D9EAD3"
+_EVEN = 0.01  # the ASR up to which the horizontal axis is linear
+_TICKS = (0, 0.01, 0.1, 1)
+_UNTOUCHED = "none"
 
 
 @styled
@@ -59,7 +64,7 @@ def draw_ca_vs_asr(cells: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, cells: pd.DataFrame) -> None:
     # A corner of the panel, not of the data: it must not move with the axis limits.
     axes.add_patch(Wedge((0, 1), 0.16, -90, 0, transform=axes.transAxes, color=_BEST, zorder=0))
-    for row in records(cells.sort_values("control", ascending=False, kind="stable")):
+    for row in sorted(records(cells), key=_layer):
         colour = look(row["method"]).colour
         x, y = row["attack_success_rate"], row["clean_accuracy"]
         axes.errorbar(
@@ -69,20 +74,34 @@ def _panel(axes: Axes, cells: pd.DataFrame) -> None:
             yerr=[[y - row["clean_accuracy_low"]], [row["clean_accuracy_high"] - y]],
             fmt=attack_look(row["attack"]).marker,
             color=colour,
-            markersize=5.5 if row["attack"] == row["trigger"] else 4,
+            markersize=_size(row),
             markerfacecolor="white" if row["control"] else colour,
             markeredgecolor=colour if row["control"] else "white",
             markeredgewidth=1.1 if row["control"] else 0.5,
             elinewidth=0.7,
         )
+    axes.set_xscale("symlog", linthresh=_EVEN)
+    axes.set_xticks(_TICKS, minor=False)
+    axes.set_xticks([], minor=True)
     percent_ticks(axes, x=True, y=True)
+
+
+def _layer(row: Mapping[str, Any]) -> int:
+    """Return where a point is drawn: victims at the back, controls before them, then repairs."""
+    return 0 if row["method"] == _UNTOUCHED else 1 if row["control"] else 2
+
+
+def _size(row: Mapping[str, Any]) -> float:
+    """Return a point's size: a victim is seen behind a repair that leaves it as it is."""
+    size = 5.5 if row["attack"] == row["trigger"] else 4.0
+    return size + 2.5 if row["method"] == _UNTOUCHED else size
 
 
 def _frame(axes: Axes, cells: pd.DataFrame) -> None:
     low = min(cells["clean_accuracy"].min(), cells["clean_accuracy_low"].min())
     high = max(cells["clean_accuracy"].max(), cells["clean_accuracy_high"].max())
     room = max(0.08 * (high - low), 0.01)
-    axes.set(xlim=(-0.03, 1.03), ylim=(low - room, high + room))
+    axes.set(xlim=(-0.0015, 1.3), ylim=(low - room, high + room))
 
 
 def _key(cells: pd.DataFrame) -> list[Line2D]:

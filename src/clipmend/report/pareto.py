@@ -1,6 +1,6 @@
 """CA against ASR over every epoch of every learning rate of a cleaning: what it could reach."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,9 +28,9 @@ from clipmend.report.table import ATTACK, CLEAN, Entry, Printed
 CAPTION = (
     "What cleaning can reach: clean accuracy against attack success rate on the validation images "
     "after every epoch of every learning rate, a row per victim's objective and a column per "
-    "cleaning loss. The star is the victim; the ringed point has the highest clean accuracy among "
-    "those with an attack success rate below 5 %, left of the dotted line; its CA / ASR in percent "
-    "stand above the panel."
+    "cleaning loss; colour tells the rate, shape the seed. The star is the victim; the ringed "
+    "point has the highest clean accuracy among those with an attack success rate below 5 %, left "
+    "of the dotted line; its CA / ASR in percent stand above the panel."
 )
 DEFINITIONS = {
     "best_clean_accuracy_asr5": "The highest CA on `val` of any epoch of any learning rate whose "
@@ -60,6 +60,8 @@ COLUMNS = (
     "n_epochs",
 )
 _ASR5, _ASR10, _NEAR = 0.05, 0.10, 0.01
+_STAR = "#009E73"
+_SEEDS = "os^Dv<>"  # a marker a seed, from the lowest
 
 
 def pareto_table(found: Sequence[Cleaning]) -> pd.DataFrame:
@@ -131,7 +133,7 @@ def draw_pareto(found: Sequence[Cleaning]) -> Figure:
         for column, loss in enumerate(losses):
             axes = panels[line, column]
             ours = [one for one in shown if one.loss == loss and _row(one) == row]
-            _panel(axes, ours, _colours(shown))
+            _panel(axes, ours, _colours(shown), _markers(shown))
             named = f"cleaned by {loss}: {_said(ours)}"
             axes.set_title(f"{_titled(row, rows)}\n{fitted(named, len(losses), DOUBLE)}")
     label_bottoms(panels, "Attack success rate")
@@ -155,19 +157,33 @@ def _titled(row: tuple[str, str, str], rows: Sequence[tuple[str, str, str]]) -> 
 def _colours(found: Sequence[Cleaning]) -> dict[float, str]:
     """Return a colour a learning rate, from dark for the lowest; the same in every panel."""
     rates = sorted({run.lr for one in found for run in one.runs})
-    shades = colormaps["viridis"]
+    shades = colormaps["plasma"]
     return {
         lr: to_hex(shades(0.9 * place / max(1, len(rates) - 1))) for place, lr in enumerate(rates)
     }
 
 
-def _panel(axes: Axes, found: Sequence[Cleaning], colours: dict[float, str]) -> None:
+def _markers(found: Sequence[Cleaning]) -> dict[int, str]:
+    """Return a marker a seed, the same in every panel."""
+    seeds = sorted({one.victim.seed for one in found})
+    return {seed: _SEEDS[place % len(_SEEDS)] for place, seed in enumerate(seeds)}
+
+
+def _panel(
+    axes: Axes,
+    found: Sequence[Cleaning],
+    colours: Mapping[float, str],
+    markers: Mapping[int, str],
+) -> None:
     axes.axvline(_ASR5, color="#555555", linestyle=(0, (1, 2)), linewidth=0.8)
     for one in found:
         points = one.points
         shades = [colours[lr] for lr in points["lr"]]
-        axes.scatter(points[ATTACK], points[CLEAN], c=shades, s=9, alpha=0.75, linewidths=0)
-        axes.plot(one.start[ATTACK], one.start[CLEAN], "*", color="#D55E00", markersize=9, zorder=4)
+        marker = markers[one.victim.seed]
+        axes.scatter(
+            points[ATTACK], points[CLEAN], c=shades, s=10, marker=marker, alpha=0.8, linewidths=0
+        )
+        axes.plot(one.start[ATTACK], one.start[CLEAN], "*", color=_STAR, markersize=9, zorder=4)
         if (best := best_below(points, _ASR5)) is not None:
             axes.plot(
                 best[ATTACK],
@@ -196,7 +212,7 @@ def _said(found: Sequence[Cleaning]) -> str:
 
 def _key(found: Sequence[Cleaning]) -> list[Line2D]:
     return [
-        Line2D([], [], linestyle="none", marker="*", color="#D55E00", markersize=8, label="start"),
+        Line2D([], [], linestyle="none", marker="*", color=_STAR, markersize=8, label="start"),
         Line2D(
             [],
             [],
@@ -213,7 +229,16 @@ def _key(found: Sequence[Cleaning]) -> list[Line2D]:
             )
             for lr, colour in _colours(found).items()
         ),
+        *_seed_keys(_markers(found)),
     ]
+
+
+def _seed_keys(markers: Mapping[int, str]) -> list[Line2D]:
+    if len(markers) == 1:
+        return []
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 4, "color": "#777777"}
+    return [Line2D([], [], marker=marker, label=f"seed {seed}", **look)
+            for seed, marker in markers.items()]  # fmt: skip
 
 
 def printed_pareto(table: pd.DataFrame) -> list[Printed]:
