@@ -8,6 +8,7 @@ from clipmend.report.evidence import (
     Finding,
     Limits,
     Number,
+    by_victim,
     judgement,
     planted,
     poisoned_cells,
@@ -45,7 +46,7 @@ def _both(cells: pd.DataFrame, repair: str, least: float) -> pd.DataFrame:
     on = ["corpus", "objective", "seed"]
     ours = left[left["attack"] == _OURS]
     other = left[left["attack"] == _OTHER][[*on, ATTACK]].rename(columns={ATTACK: "other"})
-    return ours.merge(other, on=on)
+    return by_victim(ours.merge(other, on=on))
 
 
 def _because(numbers: tuple[Number, ...]) -> str:
@@ -53,4 +54,5 @@ def _because(numbers: tuple[Number, ...]) -> str:
         f"`{repair}` leaves {number.points()} points more ASR"
         for repair, number in zip(_REPAIRS, numbers, strict=True)
     ]
-    return f"Of `{_OURS}` {' and '.join(parts)} than of `{_OTHER}` (n = {numbers[0].n})."
+    counted = numbers[0].counted("pairs of victims")
+    return f"Of `{_OURS}` {' and '.join(parts)} than of `{_OTHER}` ({counted})."
