@@ -151,6 +151,16 @@ def test_without_a_planted_and_cleaned_victim_of_each_it_is_not_tested(ssl) -> N
     assert judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl).verdict == "not tested here"
 
 
+@pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (4, 5), (5, 4)])
+def test_tuning_is_judged_by_as_many_cleanings_of_both_and_not_by_a_few(plain, ssl) -> None:
+    names = (*TRIES, "cleanclip@lr3")
+    rows = [
+        tried((0.78, 0.02), names=names[:plain]),
+        tried(objective="mmcl_ssl", names=names[:ssl]),
+    ]
+    assert judge("ssl_survives_cleanclip", *rows).verdict == "not tested here"
+
+
 # Accuracy makes removal harder.
 
 SIZES = {"scenes": 8_000, "scenes@large": 64_000}

@@ -48,11 +48,14 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether CleanCLIP cleans ``mmcl`` victims and not ``mmcl_ssl`` ones, however tuned.
 
     An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
+    What a tuning reaches is told by ``tries`` cleanings or more, as many of either objective.
     """
     both = _both_objectives(best_cleanings(evidence.cells, limits))
+    both = both[(both["tries"] >= limits["tries"]) & (both["tries"] == both["tries_ssl"])]
     if both.empty:
         return untested(
-            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip`."
+            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip` and "
+            f"its variants, {limits['tries']:g} times or more and as often under either."
         )
     plain = evidence.number("share of CA lost by cleaning mmcl", both["lost"])
     ssl = evidence.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
@@ -75,7 +78,8 @@ def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
     Of planted victims that some epoch cleans under ``mmcl``: without one there is nothing to
     compare. One that no epoch cleans under ``mmcl_ssl`` has lost all of its CA.
     """
-    swept = evidence.sweep[evidence.sweep["cleaning"] == "mmcl_ssl"].copy()
+    works = evidence.sweep["start_attack_success_rate"] >= limits["planted"]
+    swept = evidence.sweep[works & (evidence.sweep["cleaning"] == "mmcl_ssl")].copy()
     best = swept["best_clean_accuracy_asr5"].astype(float)
     swept["lost"] = swept["start_clean_accuracy"] - best
     both = _both_objectives(swept)
