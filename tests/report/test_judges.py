@@ -417,20 +417,21 @@ PLANTED = [*seeds(attack="badclip"), *seeds()]
 
 
 def test_a_backdoor_that_both_repairs_leave_outlives_them() -> None:
-    parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)]
+    parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.15)]
     found = judge("badclip_outlives_repairs", PLANTED, *parts)
     assert found.verdict == "supported"
-    assert means(found) == pytest.approx(
-        {
-            "ASR after ft, badclip less badnet": 0.6,
-            "ASR after cleanclip, badclip less badnet": 0.4,
-        }
-    )
+    expected = {
+        "ASR of badclip after ft": 0.7,
+        "ASR of badnet after ft": 0.1,
+        "ASR of badclip after cleanclip": 0.6,
+        "ASR of badnet after cleanclip": 0.15,
+    }
+    assert means(found) == pytest.approx(expected, abs=0.001)
 
 
-@pytest.mark.parametrize("left", [0.1, 0.15])
-def test_one_repair_that_removes_it_is_enough_against_it(left: float) -> None:
-    parts = [after("ft", left, 0.1), after("cleanclip", 0.6, 0.2)]
+@pytest.mark.parametrize("left", [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)])
+def test_one_repair_that_removes_both_or_neither_is_enough_against_it(left) -> None:
+    parts = [after("ft", *left), after("cleanclip", 0.6, 0.1)]
     assert judge("badclip_outlives_repairs", PLANTED, *parts).verdict == "not supported"
 
 
