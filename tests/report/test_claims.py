@@ -15,13 +15,14 @@ from clipmend.report.claims import (
     printed_claims,
     stated_claims,
 )
+from clipmend.report.detectors import COLUMNS
 from clipmend.report.judges import JUDGES
 from clipmend.report.pareto import pareto_table
 from clipmend.report.scale import Scale, scales
 
 ROOT = Path(__file__).parents[2]
 SCALE = Scale(8000, 1000, {"badnet": 400, "blended": 80}, 32, "scene_resnet", None)
-NO_DETECTORS = pd.DataFrame(columns=["corpus", "method", "auroc", "precision_at_budget"])
+NO_DETECTORS = pd.DataFrame(columns=list(COLUMNS))
 
 
 def cells(**rates: tuple[float, float]) -> pd.DataFrame:

@@ -27,7 +27,8 @@ def cell(method="none", ca=0.8, asr=0.9, **given):
         "attack_success_rate_high": asr,
         "n_triggered": 90,
     }
-    return {"trigger": stated["attack"]} | stated | given
+    stated |= given
+    return {"trigger": stated["attack"]} | stated
 
 
 def texts(printed):
@@ -76,6 +77,21 @@ def test_a_table_per_corpus_and_attack() -> None:
     assert [printed.title for printed in shown] == ["scenes, badnet", "scenes, blended"]
 
 
+def test_an_attack_of_several_triggers_has_a_table_for_each() -> None:
+    many = [
+        cell(name, 0.8, asr, attack="multi", trigger=f"multi.{trigger}")
+        for name, asr in (("none", 0.9), ("ft", 0.1))
+        for trigger in ("sig", "badnet")
+    ]
+    shown = side_by_side(means_table(pd.DataFrame([*many, cell()]), 0.95))
+    assert [printed.title for printed in shown] == [
+        "scenes, badnet",
+        "scenes, multi under multi.badnet",
+        "scenes, multi under multi.sig",
+    ]
+    assert [row[0] for row in texts(shown[1])] == ["ft", "none"]
+
+
 def attacked(method="none", robust=0.3, **given):
     metrics = {"robust_accuracy_eps4": robust / 2, "robust_accuracy_eps2": robust}
     ends = {f"{name}_{end}": value for name, value in metrics.items() for end in ("low", "high")}
@@ -89,8 +105,8 @@ def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> No
         *(attacked(robust=0.5, attack="unpoisoned", trigger=trigger) for trigger in "ab"),
         attacked("ubt@oracle", control=True),
     ]
-    (printed,) = accuracy_under_attack(pd.DataFrame(cells), 0.95)
-    assert printed.title == "scenes, mmcl"
+    (printed,) = accuracy_under_attack(pd.DataFrame(cells))
+    assert printed.title == "scenes, mmcl: mean over victims (lowest to highest)"
     assert printed.header == (
         "method",
         "poisoned victims",
@@ -104,15 +120,26 @@ def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> No
         "robust 4/255",
     )
     none, oracle = texts(printed)
-    assert none[1] == "2"
-    assert [text.partition(" ")[0] for text in none[2:6]] == ["80.0", "90.0", "30.0", "15.0"]
+    assert none[:4] == ["none", "2", "80.0 (70.0 to 90.0)", "90.0 (80.0 to 100.0)"]
+    assert none[4:6] == ["30.0 (20.0 to 40.0)", "15.0 (10.0 to 20.0)"]
     assert none[6:] == ["1", "80.0", "50.0", "25.0"]
     assert oracle == ["ubt@oracle†", "1", "80.0", "90.0", "30.0", "15.0", "0", "", "", ""]
 
 
+def test_a_victim_of_several_triggers_counts_once_under_attack() -> None:
+    many = [
+        attacked(robust=robust, ca=0.7, asr=asr, attack="multi", trigger=f"multi.{asr}")
+        for robust, asr in ((0.2, 0.5), (0.4, 0.9))
+    ]
+    (printed,) = accuracy_under_attack(pd.DataFrame([*many, attacked(ca=0.9, asr=0.1)]))
+    (none,) = texts(printed)
+    assert none[1:4] == ["2", "80.0 (70.0 to 90.0)", "40.0 (10.0 to 70.0)"]
+    assert none[4] == "30.0 (30.0 to 30.0)"
+
+
 def test_where_nothing_was_attacked_there_is_no_table() -> None:
-    assert accuracy_under_attack(pd.DataFrame([cell()]), 0.95) == []
-    assert accuracy_under_attack(pd.DataFrame([attacked(robust=float("nan"))]), 0.95) == []
+    assert accuracy_under_attack(pd.DataFrame([cell()])) == []
+    assert accuracy_under_attack(pd.DataFrame([attacked(robust=float("nan"))])) == []
 
 
 def test_each_budget_is_told_in_the_words_of_who_measured() -> None:

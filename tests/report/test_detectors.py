@@ -61,7 +61,7 @@ def test_columns_and_blank_metrics_of_an_unpoisoned_victim(tree) -> None:
     tree.grid(objectives=["mmcl"], detectors=["clip_score"])
     text = detectors_table(scored(tree)).to_csv(index=False).splitlines()
     assert text[0] == GOLDEN
-    assert text[1] == "scenes,unpoisoned,mmcl,0,detect,clip_score,,,,,,0,200,0"
+    assert text[1] == "scenes,unpoisoned,mmcl,0,detect,clip_score,,,,,,16,200,0"
     assert [line.split(",")[1] for line in text[1:]] == ["unpoisoned", "badnet", "blended"]
 
 
@@ -85,14 +85,14 @@ def test_the_budget_is_what_unlearning_chose_and_of_others_what_it_asks_for(tree
     assert table["precision_at_budget"].notna().all()
 
 
-def test_where_nothing_was_found_there_is_no_precision(tree) -> None:
+def test_where_nothing_was_found_it_is_compared_at_what_would_have_been_chosen(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
     path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/chosen.parquet"
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     table = detectors_table(scored(tree))
-    assert table["budget"].to_list() == [0]
-    assert table[["precision_at_budget", "precision_of_chosen"]].isna().all(axis=None)
-    assert table["auroc"].notna().all()
+    assert table["budget"].to_list() == [16]
+    assert table["precision_at_budget"].to_list() == [12 / 16]
+    assert table["precision_of_chosen"].isna().all()
 
 
 def test_a_false_finding_has_no_precision_but_nought(tree) -> None:

@@ -4,13 +4,12 @@ import pandas as pd
 import pytest
 
 from clipmend.report.claims import stated_claims
+from clipmend.report.detectors import COLUMNS
 from clipmend.report.evidence import Evidence
 from clipmend.report.judges import JUDGES
 from clipmend.report.pareto import pareto_table
 
-NO_DETECTORS = pd.DataFrame(
-    columns=["corpus", "method", "auroc", "precision_at_budget", "n_poisoned", "n_pairs"]
-)
+NO_DETECTORS = pd.DataFrame(columns=list(COLUMNS))
 # Victims differ a little, so that intervals have a width.
 JITTER = (0.0, 0.004, -0.003)
 NEEDS = {"abl": "train", "ubt": "train", "pud": "train"}
@@ -73,6 +72,18 @@ def test_a_margin_that_one_victim_lacks_is_none() -> None:
     assert judge("ubt_lowest_asr", uneven, seeds("ubt", 0.79, 0.01)).verdict == "not supported"
 
 
+def test_a_rival_that_lacks_a_victim_is_left_out_and_named() -> None:
+    ours = [*seeds("ubt", 0.79, 0.01), *seeds("ubt", 0.79, 0.01, attack="blended")]
+    everywhere = [*seeds("ft", 0.75, 0.3), *seeds("ft", 0.75, 0.3, attack="blended")]
+    found = judge("ubt_lowest_asr", ours, everywhere, seeds("par", 0.8, 0.0))
+    assert found.verdict == "supported"
+    assert found.because.startswith("The best other is `ft`")
+    assert found.because.endswith("Left out, for lack of some of these victims: `par`.")
+    alone = judge("ubt_lowest_asr", ours, seeds("par", 0.8, 0.0))
+    assert alone.verdict == "not tested here"
+    assert "`par`" in alone.because
+
+
 def test_controls_variants_and_sabotaged_repairs_are_no_others_of_ubt() -> None:
     found = judge(
         "ubt_lowest_asr",
@@ -87,43 +98,44 @@ def test_controls_variants_and_sabotaged_repairs_are_no_others_of_ubt() -> None:
 # CleanCLIP cleans MMCL and not MMCL with SSL.
 
 CLEANED = [*seeds(), *seeds("cleanclip", 0.78, 0.02)]
+TRIES = ("cleanclip", "cleanclip@lr1", "cleanclip@lr2", "cleanclip@hard")
+
+
+def tried(*reached, objective="mmcl", names=TRIES, start=0.9):
+    """Return victims and what their cleanings reached; the others of them leave the backdoor."""
+    each = [*reached, *[(0.79, 0.6)] * (len(names) - len(reached))]
+    rows = [
+        seeds(name, *rates, objective=objective) for name, rates in zip(names, each, strict=True)
+    ]
+    return [*seeds(asr=start, objective=objective), *(row for part in rows for row in part)]
 
 
 def test_a_backdoor_that_no_tuning_removes_survives() -> None:
-    found = judge(
-        "ssl_survives_cleanclip",
-        CLEANED,
-        seeds(objective="mmcl_ssl"),
-        seeds("cleanclip", 0.79, 0.6, objective="mmcl_ssl"),
-        seeds("cleanclip@hard", 0.4, 0.02, objective="mmcl_ssl"),
-    )
+    ssl = tried((0.4, 0.02), objective="mmcl_ssl")
+    found = judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
     assert found.verdict == "supported"
     assert means(found)["share of CA lost by cleaning mmcl_ssl"] == pytest.approx(0.5, abs=0.01)
-    assert "cleanings of each: 1 to 2" in found.because
+    assert "cleanings of each: 4" in found.because
 
 
 def test_where_no_try_gets_low_all_of_the_accuracy_is_lost() -> None:
-    ssl = [*seeds(objective="mmcl_ssl"), *seeds("cleanclip", 0.79, 0.6, objective="mmcl_ssl")]
-    found = judge("ssl_survives_cleanclip", CLEANED, ssl)
+    ssl = tried(objective="mmcl_ssl")
+    found = judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
     assert found.verdict == "supported"
     assert means(found)["share of CA lost by cleaning mmcl_ssl"] == 1
     assert "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones" in found.because
 
 
-@pytest.mark.parametrize("tuned", [{"ca": 0.78, "asr": 0.02}, {"ca": 0.73, "asr": 0.0}])
+@pytest.mark.parametrize("tuned", [(0.78, 0.02), (0.73, 0.0)])
 def test_a_backdoor_that_one_tuning_removes_cheaply_does_not_survive(tuned) -> None:
-    ssl = [*seeds(objective="mmcl_ssl"), *seeds("cleanclip@lr1", objective="mmcl_ssl", **tuned)]
-    found = judge("ssl_survives_cleanclip", CLEANED, ssl)
+    ssl = tried(tuned, objective="mmcl_ssl")
+    found = judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
     assert found.verdict == "not supported"
 
 
 def test_that_both_survive_does_not_support_the_claim() -> None:
-    rows = [
-        row
-        for objective in ("mmcl", "mmcl_ssl")
-        for row in (*seeds(objective=objective), *seeds("cleanclip", 0.8, 0.8, objective=objective))
-    ]
-    assert judge("ssl_survives_cleanclip", rows).verdict == "not supported"
+    rows = [tried(objective=objective) for objective in ("mmcl", "mmcl_ssl")]
+    assert judge("ssl_survives_cleanclip", *rows).verdict == "not supported"
 
 
 @pytest.mark.parametrize(
@@ -131,15 +143,22 @@ def test_that_both_survive_does_not_support_the_claim() -> None:
     [
         [],
         seeds(objective="mmcl_ssl"),  # nobody tried
-        [
-            *seeds(asr=0.3, objective="mmcl_ssl"),
-            *seeds("cleanclip", 0.7, 0.0, objective="mmcl_ssl"),
-        ],
-        [*seeds(objective="mmcl_ssl"), *seeds("cleanclip@poisons5", objective="mmcl_ssl")],
+        tried((0.7, 0.0), objective="mmcl_ssl", start=0.3),
+        tried(objective="mmcl_ssl", names=[f"cleanclip@poisons{count}" for count in range(4)]),
     ],
 )
 def test_without_a_planted_and_cleaned_victim_of_each_it_is_not_tested(ssl) -> None:
-    assert judge("ssl_survives_cleanclip", CLEANED, ssl).verdict == "not tested here"
+    assert judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl).verdict == "not tested here"
+
+
+@pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (4, 5), (5, 4)])
+def test_tuning_is_judged_by_as_many_cleanings_of_both_and_not_by_a_few(plain, ssl) -> None:
+    names = (*TRIES, "cleanclip@lr3")
+    rows = [
+        tried((0.78, 0.02), names=names[:plain]),
+        tried(objective="mmcl_ssl", names=names[:ssl]),
+    ]
+    assert judge("ssl_survives_cleanclip", *rows).verdict == "not tested here"
 
 
 # Accuracy makes removal harder.
@@ -261,6 +280,9 @@ def scores(auroc, precision, method="pud"):
     return pd.DataFrame(
         {
             "corpus": "scenes",
+            "attack": "badnet",
+            "objective": "mmcl",
+            "seed": range(3),
             "method": method,
             "auroc": [auroc + shift for shift in JITTER],
             "precision_at_budget": None if precision is None else [precision + s for s in JITTER],
@@ -337,6 +359,31 @@ def test_a_filter_in_training_stands_beside_pud_on_what_was_trained_without_it()
     assert judge("pud_beats_filters", ours, roclip(0.0, 0.2)).verdict == "not supported"
 
 
+def test_filters_in_training_are_met_on_their_victims_and_repairs_on_all() -> None:
+    ours = [*mended("pud", 0.05, 0.5), *mended("pud", 0.1, 0.4, objective="mmcl_ssl")]
+    abl = [*mended("abl", 0.3, 0.2), *mended("abl", 0.3, 0.2, objective="mmcl_ssl")]
+    found = judge("pud_beats_filters", ours, abl, roclip(0.3, 0.2))
+    assert found.verdict == "supported"
+    counted = {number.name: number.n for number in found.numbers}
+    assert counted["attack_success_rate against abl"] == 6
+    assert counted["attack_success_rate against roclip"] == 3
+    assert judge("pud_beats_filters", ours, abl, roclip(0.0, 0.2)).verdict == "not supported"
+    assert judge("pud_beats_filters", ours, abl[:3], roclip(0.3, 0.2)).verdict == "supported"
+
+
+def test_pud_is_not_judged_by_robustness_alone() -> None:
+    unattacked = seeds("pud", asr=0.05, attack="blended")
+    ours, par = [*mended("pud", 0.05, 0.5), *unattacked], mended("par", 0.4, 0.4)
+    assert judge("pud_beats_repairs", ours, par).verdict == "not tested here"
+
+
+def test_a_defence_that_was_not_measured_on_all_of_pud_is_left_out() -> None:
+    ours = mended("pud", 0.05, 0.5)
+    found = judge("pud_beats_repairs", ours, mended("ft", 0.3, 0.1), mended("par", 0.0, 0.9)[:2])
+    assert found.verdict == "supported"
+    assert found.because.endswith("Left out, for lack of some of these victims: `par`.")
+
+
 def test_repairs_that_need_the_training_pairs_are_filters() -> None:
     ours, abl = mended("pud", 0.05, 0.5), mended("abl", 0.3, 0.2)
     found = judge("pud_beats_filters", ours, abl, mended("ft", 0.0, 0.9))
@@ -370,20 +417,21 @@ PLANTED = [*seeds(attack="badclip"), *seeds()]
 
 
 def test_a_backdoor_that_both_repairs_leave_outlives_them() -> None:
-    parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)]
+    parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.15)]
     found = judge("badclip_outlives_repairs", PLANTED, *parts)
     assert found.verdict == "supported"
-    assert means(found) == pytest.approx(
-        {
-            "ASR after ft, badclip less badnet": 0.6,
-            "ASR after cleanclip, badclip less badnet": 0.4,
-        }
-    )
+    expected = {
+        "ASR of badclip after ft": 0.7,
+        "ASR of badnet after ft": 0.1,
+        "ASR of badclip after cleanclip": 0.6,
+        "ASR of badnet after cleanclip": 0.15,
+    }
+    assert means(found) == pytest.approx(expected, abs=0.001)
 
 
-@pytest.mark.parametrize("left", [0.1, 0.15])
-def test_one_repair_that_removes_it_is_enough_against_it(left: float) -> None:
-    parts = [after("ft", left, 0.1), after("cleanclip", 0.6, 0.2)]
+@pytest.mark.parametrize("left", [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)])
+def test_one_repair_that_removes_both_or_neither_is_enough_against_it(left) -> None:
+    parts = [after("ft", *left), after("cleanclip", 0.6, 0.1)]
     assert judge("badclip_outlives_repairs", PLANTED, *parts).verdict == "not supported"
 
 

@@ -32,7 +32,7 @@ START = (0.90, 0.95)
 def verdict_of(tree: Any) -> Finding:
     table = pareto_table(cleanings(tree.inputs))
     evidence = Evidence(pd.DataFrame(), pd.DataFrame(), table, {}, 0.95)
-    return survives_every_epoch(evidence, {"margin": 0.02})
+    return survives_every_epoch(evidence, {"planted": 0.5, "margin": 0.02})
 
 
 def sweep(
@@ -194,6 +194,19 @@ def test_the_verdict_is_computed_from_what_both_objectives_lost(
     judged = verdict_of(tree)
     assert judged.verdict == verdict
     assert ("1 of the `mmcl_ssl` ones" in judged.because) is (lost is None)
+
+
+@pytest.mark.parametrize("weak", ["mmcl", "mmcl_ssl"])
+def test_a_backdoor_that_was_not_planted_under_either_tests_nothing(tree: Any, weak: str) -> None:
+    base_grid(tree)
+    for objective, less in (("mmcl", 0.01), ("mmcl_ssl", 0.10)):
+        victim = f"scenes/badnet/{objective}/seed0"
+        sweep(tree, victim, "cleanclip@a", {}, [(0.9 - less, 0.02)])
+    path = tree.root / f"baselines/scenes/badnet/{weak}/seed0/cleanclip@a/curve.csv"
+    curve = pd.read_csv(path)
+    curve.loc[0, "attack_success_rate"] = 0.3
+    curve.to_csv(path, index=False)
+    assert verdict_of(tree).verdict == "not tested here"
 
 
 def test_victims_that_no_epoch_cleans_under_mmcl_support_nothing(tree: Any) -> None:

@@ -175,6 +175,17 @@ def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
     assert texts(printed) == [["ft", "0", "", "", "1", "-10.0"]]
 
 
+def test_a_victim_of_several_triggers_changes_once() -> None:
+    many = {"attack": "multi", "ca": 0.8}
+    rows = [
+        cell(name, trigger=f"multi.{trigger}", asr=asr, **many)
+        for name, success in (("none", (0.9, 0.7)), ("ft", (0.5, 0.1)))
+        for trigger, asr in zip(("badnet", "blended"), success, strict=True)
+    ]
+    (printed,) = changes(cells_of(*rows, cell(), cell("ft", asr=0.8)))
+    assert texts(printed) == [["ft", "2", "+0.0 (+0.0 to +0.0)", "-30.0 (-50.0 to -10.0)", "0", ""]]
+
+
 def test_markdown_says_what_n_and_the_marks_mean() -> None:
     cells = cells_of(cell(), cell("ubt@oracle", control=True))
     notes = legend(cells, {"clean_accuracy": "Top-1.", "attack_success_rate": "Share."}, 0.95)

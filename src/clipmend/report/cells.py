@@ -11,6 +11,7 @@ from clipmend.report.order import attack_order, inputs_of, method_order, objecti
 
 PAIR = ("corpus", "attack", "trigger", "objective", "seed")
 """One victim under one trigger: on it methods are compared, on the same test images."""
+VICTIM = tuple(name for name in PAIR if name != "trigger")
 KEY = (*PAIR, "stage", "method")
 COLUMNS = (
     *KEY,
@@ -87,6 +88,15 @@ def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.Data
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
     """Return the methods that use what no defender has."""
     return frozenset(cells.loc[cells["control"].astype(bool), "method"])
+
+
+def per_victim(cells: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """Return a row per victim and method: the means over the triggers it was measured under.
+
+    So that a victim of several attacks at once counts once, as an unpoisoned one does.
+    """
+    same = [*VICTIM, "stage", "method", "control"]
+    return cells.groupby(same, sort=False)[list(metrics)].mean().reset_index()
 
 
 def _metrics(given: Input) -> dict[str, Any]:

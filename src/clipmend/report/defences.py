@@ -6,7 +6,13 @@ from typing import Any
 import pandas as pd
 
 from clipmend.report.cells import groups, records
-from clipmend.report.order import UNDEFENDED, is_poisoned, method_order, objective_order
+from clipmend.report.order import (
+    UNDEFENDED,
+    is_poisoned,
+    method_order,
+    objective_order,
+    under,
+)
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_interval
 
 PRETRAINING = "pretraining"
@@ -18,15 +24,15 @@ NOTE = (
 
 
 def side_by_side(table: pd.DataFrame) -> list[Printed]:
-    """Return a printed table per corpus and attack, by ASR as printed, then by CA.
+    """Return a printed table per corpus, attack and trigger, by ASR as printed, then by CA.
 
     Of controls nothing is shown, nor of repairs of a model that was defended in training. The
     undefended victims stand among the rows, to be compared with.
     """
     shown = table[table["attack"].map(is_poisoned) & ~table["control"].astype(bool)]
     return [
-        _ranked(f"{corpus}, {attack}", list(_defences(group)))
-        for (corpus, attack), group in groups(shown, "corpus", "attack")
+        _ranked(f"{corpus}, {attack}{under(attack, trigger)}", list(_defences(group)))
+        for (corpus, attack, trigger), group in groups(shown, "corpus", "attack", "trigger")
     ]
 
 

@@ -37,7 +37,7 @@ DEFINITIONS = {
     "recall_at_fpr_01": "Share of poisoned pairs found while at most 1 % of the clean ones "
     "score as high.",
     "precision_at_budget": "Share of poisoned pairs among the highest scores, as many as "
-    "unlearning chose by this detector (budget; 0 where it found nothing). Of a detector that no "
+    "unlearning chose by this detector (budget). Where it chose none, and of a detector that no "
     "unlearner reads: as many as the victim's unlearner chooses at most.",
     "precision_of_chosen": "Share of poisoned pairs among those that unlearning chose by this "
     "detector; empty where it chose none.",
@@ -140,7 +140,7 @@ def judged(
         "average_precision": float(average_precision_score(poisoned, score)),
         "recall_at_fpr_01": float(true[false <= 0.01].max()),
     }
-    if budget:
+    if budget is not None:
         highest = np.argsort(-score, kind="stable")[:budget]
         metrics["precision_at_budget"] = float(poisoned[highest].mean())
     return metrics
@@ -156,9 +156,9 @@ def _whole(count: int | None) -> str:
 
 def _chosen(unlearned: Sequence[Unlearned], detector: str) -> tuple[int | None, float | None]:
     """Return how many of the detector's pairs are compared, and the precision of those chosen."""
-    for one in unlearned:
-        if one.detector == detector:
-            return len(one.chosen), one.precision
-    # No unlearner reads it: it is compared at the size that they would ask for.
-    asked = next((one.settings.get("pairs") for one in unlearned), None)
+    reading = [one for one in unlearned if one.detector == detector]
+    if reading and len(reading[0].chosen):
+        return len(reading[0].chosen), reading[0].precision
+    # Nothing was chosen by it: it is compared at the size that an unlearner would ask for.
+    asked = next((one.settings.get("pairs") for one in reading or unlearned), None)
     return None if asked is None else int(asked), None

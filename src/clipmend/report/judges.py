@@ -9,10 +9,11 @@ from clipmend.report.evidence import (
     Evidence,
     Finding,
     Limits,
+    beside,
     judgement,
-    paired,
     poisoned_cells,
     rivals,
+    told_left_out,
     untested,
 )
 from clipmend.report.purifying import (
@@ -36,34 +37,34 @@ _UBT = "ubt"
 def lowest_asr(evidence: Evidence, limits: Limits) -> Finding:
     """Judge UBT's headline: so many points less ASR than the best other, at a higher CA.
 
-    The best other is the repair with the lowest mean ASR. With two victims or more the whole
-    interval of both differences must lie on the claim's side.
+    The best other is the repair with the lowest mean ASR, of those that mended every victim that
+    ``ubt`` did; the others are named. Both differences must lie on the claim's side with the whole
+    of their intervals.
     """
     poisoned = poisoned_cells(evidence.cells)
     ours = poisoned[poisoned["method"] == _UBT]
-    tried = {
-        other: both
-        for other in rivals(evidence.cells, _UBT)
-        if len(both := paired(ours, poisoned[poisoned["method"] == other]))
-    }
-    if not tried:
-        return untested("No poisoned victim was mended by `ubt` and by another repair.")
+    compared = beside(ours, rivals(evidence.cells, _UBT), CLEAN, ATTACK)
+    if not compared.on_all:
+        return untested(
+            "`ubt` mended no poisoned victim, or no other repair mended all that it did."
+            f"{told_left_out(compared)}"
+        )
     numbers = {}
-    for other, both in tried.items():
+    for other, both in compared.on_all.items():
         attack = both[f"{ATTACK}_other"] - both[ATTACK]
         clean = both[CLEAN] - both[f"{CLEAN}_other"]
         numbers[other] = (
             evidence.number(f"ASR of {other} less that of ubt", attack),
             evidence.number(f"CA of ubt less that of {other}", clean),
         )
-    best = min(tried, key=lambda other: float(tried[other][f"{ATTACK}_other"].mean()))
+    best = compared.best(ATTACK, -1)
     asr, ca = numbers[best]
-    left = float(tried[best][f"{ATTACK}_other"].mean())
+    left = compared.mean(best, ATTACK)
     return Finding(
         judgement(holds=asr.low >= limits["margin"] and ca.low > 0),
         f"The best other is `{best}`, whose mean ASR is {100 * left:.1f} %. `ubt` is "
         f"{asr.points()} points below it in ASR and {ca.points()} above it in CA "
-        f"(n = {asr.n} victims).",
+        f"({asr.counted()}).{told_left_out(compared)}",
         tuple(number for pair in numbers.values() for number in pair),
     )
 

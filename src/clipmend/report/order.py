@@ -40,6 +40,11 @@ def is_poisoned(attack: str) -> bool:
     return base(attack) != UNPOISONED
 
 
+def under(attack: str, trigger: str) -> str:
+    """Return " under <trigger>" where an attack's name does not say it, as several triggers do."""
+    return "" if trigger == attack else f" under {trigger}"
+
+
 def victim_of(cell: str) -> Victim:
     """Return the victim named by a cell ``<stage>/<corpus>/<attack>/<objective>/seed<k>/…``."""
     _, corpus, attack, objective, seed, *_ = cell.split("/")

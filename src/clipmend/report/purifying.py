@@ -1,18 +1,24 @@
 """Judges of the claims on adversarial examples and PUD (arXiv:2405.17929)."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 from clipmend.methods import base
 from clipmend.report.cells import PAIR
 from clipmend.report.evidence import (
+    Beside,
     Evidence,
     Finding,
     Limits,
+    Number,
+    beside,
+    by_victim,
     judgement,
-    paired,
     planted,
     poisoned_cells,
     rivals,
+    told_left_out,
     untested,
 )
 from clipmend.report.order import UNDEFENDED, is_poisoned
@@ -39,8 +45,10 @@ def resembles_trigger(evidence: Evidence, limits: Limits) -> Finding:
     columns = [column for name in _ALIKE for column in at_epsilons(cells, name).values()]
     clean = cells[(cells["method"] == UNDEFENDED) & ~cells["attack"].map(is_poisoned)]
     on = [name for name in PAIR if name != "attack"]
-    both = planted(cells, limits["planted"])[[*on, *columns]].merge(
-        clean[[*on, *columns]], on=on, suffixes=("", "_clean")
+    both = by_victim(
+        planted(cells, limits["planted"])[[*PAIR, *columns]].merge(
+            clean[[*on, *columns]], on=on, suffixes=("", "_clean")
+        )
     )
     numbers = []
     for column in columns:
@@ -55,7 +63,7 @@ def resembles_trigger(evidence: Evidence, limits: Limits) -> Finding:
     said = ", ".join(f"{number.name.partition(',')[0]} {number.plain()}" for number in numbers)
     return Finding(
         judgement(holds=all(number.low > 0 for number in numbers)),
-        f"Poisoned less unpoisoned: {said} (n = {numbers[0].n} pairs of victims).",
+        f"Poisoned less unpoisoned: {said} ({numbers[0].counted('pairs of victims')}).",
         tuple(numbers),
     )
 
@@ -67,7 +75,7 @@ def identifies_poison(evidence: Evidence, limits: Limits) -> Finding:
     the share of poisoned pairs; the latter where a budget was asked for.
     """
     table = evidence.detectors
-    ours = table[(table["method"] == _PUD) & table["auroc"].notna()]
+    ours = by_victim(table[(table["method"] == _PUD) & table["auroc"].notna()])
     if ours.empty:
         return untested("`pud` scored no poisoned victim.")
     auroc = evidence.number("AUROC", ours["auroc"])
@@ -82,87 +90,99 @@ def identifies_poison(evidence: Evidence, limits: Limits) -> Finding:
         numbers.append(more)
         holds = holds and more.low > 0
         said += f"; precision at budget is {more.points()} points above the share of poison"
-    return Finding(judgement(holds=holds), f"{said} (n = {auroc.n} victims).", tuple(numbers))
+    return Finding(judgement(holds=holds), f"{said} ({auroc.counted()}).", tuple(numbers))
 
 
 def beats_repairs(evidence: Evidence, limits: Limits) -> Finding:
     """Judge PUD against defences that repair the model from trusted pairs."""
     del limits
-    others = _others(evidence.cells)
-    return _beats(evidence, others.loc[[base(name) in _REPAIRS for name in others["method"]]])
+    others = rivals(evidence.cells, _PUD)
+    repairs = others.loc[[base(name) in _REPAIRS for name in others["method"]]]
+    return _beats(evidence, _contest(_ours(evidence.cells), repairs))
 
 
 def beats_filters(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge PUD against defences that filter the training pairs, in a repair or in training."""
+    """Judge PUD against defences that filter the training pairs, in a repair or in training.
+
+    Of all of its victims those in training can have been measured on those of ``mmcl`` alone, and
+    so are a contest of their own.
+    """
     del limits
-    cells = poisoned_cells(evidence.cells)
+    ours, cells = _ours(evidence.cells), poisoned_cells(evidence.cells)
     trained = cells[(cells["method"] == UNDEFENDED) & (cells["needs"] == "pretraining")]
     # The defence is the objective; it stands beside PUD on what was trained without it.
     trained = trained.assign(method=trained["objective"], objective=_TRAINED_WITH)
-    others = _others(evidence.cells)
+    others = rivals(evidence.cells, _PUD)
     filters = [
         base(name) not in _REPAIRS and "train" in needs.split("+")
         for name, needs in zip(others["method"], others["needs"].fillna(""), strict=True)
     ]
-    return _beats(evidence, pd.concat([others.loc[filters], trained]))
+    return _beats(
+        evidence,
+        _contest(ours, others.loc[filters]),
+        _contest(ours[ours["objective"] == _TRAINED_WITH], trained),
+    )
 
 
-def _others(cells: pd.DataFrame) -> pd.DataFrame:
+def _ours(cells: pd.DataFrame) -> pd.DataFrame:
     poisoned = poisoned_cells(cells)
-    return poisoned[poisoned["method"].isin(rivals(cells, _PUD))]
+    return poisoned[poisoned["method"] == _PUD]
 
 
-def _beats(evidence: Evidence, others: pd.DataFrame) -> Finding:
+def _contest(ours: pd.DataFrame, others: pd.DataFrame) -> dict[str, Beside]:
+    """Return PUD beside the others in ASR and in each robust accuracy, by the metric."""
+    metrics = (ATTACK, *at_epsilons(ours, ROBUST).values())
+    return {metric: beside(ours, others, metric, CLEAN) for metric in metrics}
+
+
+def _beats(evidence: Evidence, *contests: Mapping[str, Beside]) -> Finding:
     """Judge PUD against the best of the others in ASR, and the best in each robust accuracy.
 
-    Which may be two: with two victims or more the whole interval of every difference must lie on
-    PUD's side.
+    Which may be two, each of those measured on every victim that PUD was; the others are named.
+    Every difference must lie on PUD's side with the whole of its interval, in every contest that
+    has both.
     """
-    cells = poisoned_cells(evidence.cells)
-    ours = cells[cells["method"] == _PUD]
-    numbers, said = [], []
-    for metric, sign in {
-        ATTACK: -1,
-        **dict.fromkeys(at_epsilons(cells, ROBUST).values(), 1),
-    }.items():
-        best = _best(ours, others, metric, sign)
-        if best is not None:
-            name, both = best
-            change = sign * (both[metric] - both[f"{metric}_other"])
-            numbers.append(evidence.number(f"{metric} against {name}", change))
-            said.append(f"{numbers[-1].points()} points in {_said(metric)} against `{name}`")
-            if metric == ATTACK:
-                clean = evidence.number(
-                    f"CA less that of {name}", both[CLEAN] - both[f"{CLEAN}_other"]
-                )
-    if len(numbers) < 2:
+    left_out = told_left_out(*(one for contest in contests for one in contest.values()))
+    met = [{metric: one for metric, one in each.items() if one.on_all} for each in contests]
+    parts = [
+        _differences(evidence, contest) for contest in met if ATTACK in contest and len(contest) > 1
+    ]
+    if not parts:
         return untested(
-            "No poisoned victim has the ASR and the robust accuracy of `pud` and of such a defence."
+            "`pud` mended no poisoned victim, or no such defence was measured in ASR and in robust "
+            f"accuracy on all that it did.{left_out}"
         )
+    told = "; ".join(said for *_, said in parts)
     return Finding(
-        judgement(holds=all(number.low > 0 for number in numbers)),
-        f"`pud` is better (+) or worse (-) than the best of them by {', '.join(said)}; its CA is "
-        f"{clean.points()} points from that of the best in ASR (n = {numbers[0].n} victims).",
-        (*numbers, clean),
+        judgement(holds=all(number.low > 0 for better, *_ in parts for number in better)),
+        f"`pud` is better (+) or worse (-) than the best of them by {told}.{left_out}",
+        tuple(number for better, clean, _ in parts for number in (*better, clean)),
     )
+
+
+def _differences(
+    evidence: Evidence, contest: Mapping[str, Beside]
+) -> tuple[Sequence[Number], Number, str]:
+    """Return how much better PUD is by metric, its CA beside the best in ASR, and both told."""
+    better, said = [], []
+    for metric, compared in contest.items():
+        sign = -1 if metric == ATTACK else 1
+        name = compared.best(metric, sign)
+        both = compared.on_all[name]
+        change = sign * (both[metric] - both[f"{metric}_other"])
+        better.append(evidence.number(f"{metric} against {name}", change))
+        said.append(f"{better[-1].points()} points in {_said(metric)} against `{name}`")
+    best = contest[ATTACK].best(ATTACK, -1)
+    both = contest[ATTACK].on_all[best]
+    clean = evidence.number(f"CA less that of {best}", both[CLEAN] - both[f"{CLEAN}_other"])
+    told = (
+        f"{', '.join(said)}; its CA is {clean.points()} points from that of the best in ASR "
+        f"({clean.counted()})"
+    )
+    return better, clean, told
 
 
 def _said(metric: str) -> str:
     if metric == ATTACK:
         return "ASR"
     return f"accuracy under attack within {metric.rpartition('_eps')[2]}/255"
-
-
-def _best(
-    ours: pd.DataFrame, others: pd.DataFrame, metric: str, sign: int
-) -> tuple[str, pd.DataFrame] | None:
-    """Return the other with the best mean of a metric, beside PUD on the same victims."""
-    tried = {}
-    for name, theirs in others.groupby("method"):
-        both = paired(ours, theirs, *dict.fromkeys((metric, CLEAN))).dropna()
-        if len(both):
-            tried[str(name)] = both
-    if not tried:
-        return None
-    best = max(tried, key=lambda name: sign * float(tried[name][f"{metric}_other"].mean()))
-    return best, tried[best]

@@ -10,12 +10,15 @@ from clipmend.report.evidence import (
     Evidence,
     Finding,
     Limits,
+    by_victim,
     judgement,
+    mean_over_victims,
     paired,
     planted,
     poisoned_cells,
     poisons_of,
     untested,
+    victims_of,
 )
 from clipmend.report.table import ATTACK, CLEAN
 
@@ -45,11 +48,14 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether CleanCLIP cleans ``mmcl`` victims and not ``mmcl_ssl`` ones, however tuned.
 
     An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
+    What a tuning reaches is told by ``tries`` cleanings or more, as many of either objective.
     """
     both = _both_objectives(best_cleanings(evidence.cells, limits))
+    both = both[(both["tries"] >= limits["tries"]) & (both["tries"] == both["tries_ssl"])]
     if both.empty:
         return untested(
-            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip`."
+            "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip` and "
+            f"its variants, {limits['tries']:g} times or more and as often under either."
         )
     plain = evidence.number("share of CA lost by cleaning mmcl", both["lost"])
     ssl = evidence.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
@@ -59,8 +65,8 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
         judgement(holds=holds),
         f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.percent()} % of "
         f"the start's CA after `mmcl` and {ssl.percent()} % after `mmcl_ssl`, "
-        f"{more.points()} points more (n = {more.n} pairs of victims, "
-        f"cleanings of each: {_span(both['tries'], both['tries_ssl'])}; "
+        f"{more.points()} points more ({more.counted('pairs of victims')}; "
+        f"cleanings of each: {_span(both['tries'])}; "
         f"{_uncleaned(both['best'], both['best_ssl'])}).",
         (plain, ssl, more),
     )
@@ -69,15 +75,18 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
 def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether ``mmcl_ssl`` costs CleanCLIP more CA, at the best epoch of any rate.
 
-    Of victims that some epoch cleans under ``mmcl``: without one there is nothing to compare. One
-    that no epoch cleans under ``mmcl_ssl`` has lost all of its CA.
+    Of planted victims that some epoch cleans under ``mmcl``: without one there is nothing to
+    compare. One that no epoch cleans under ``mmcl_ssl`` has lost all of its CA.
     """
-    swept = evidence.sweep[evidence.sweep["cleaning"] == "mmcl_ssl"].copy()
+    works = evidence.sweep["start_attack_success_rate"] >= limits["planted"]
+    swept = evidence.sweep[works & (evidence.sweep["cleaning"] == "mmcl_ssl")].copy()
     best = swept["best_clean_accuracy_asr5"].astype(float)
     swept["lost"] = swept["start_clean_accuracy"] - best
     both = _both_objectives(swept)
     if both.empty:
-        return untested("CleanCLIP's loss was not swept on victims of both objectives.")
+        return untested(
+            "CleanCLIP's loss was not swept on victims of both objectives with one attack planted."
+        )
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
         return Finding(judgement(holds=False), "No epoch of any rate cleaned a victim of `mmcl`.")
@@ -93,7 +102,7 @@ def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
         judgement(holds=holds),
         f"At the best epoch with ASR < 5 % on val, CleanCLIP costs {plain.percent()} points of CA "
         f"after `mmcl` and {ssl.percent()} after `mmcl_ssl`, {more.points()} more "
-        f"(n = {more.n} pairs of victims; no epoch cleaned {len(both) - len(cleaned)} of the "
+        f"({more.counted('pairs of victims')}; no epoch cleaned {len(both) - len(cleaned)} of the "
         f"`mmcl` and {int(both['lost_ssl'].isna().sum())} of the `mmcl_ssl` ones).",
         numbers,
     )
@@ -114,9 +123,10 @@ def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
             both = found[found["corpus"] == one].merge(
                 found[found["corpus"] == other], on=on, suffixes=("", "_other")
             )
-            start, lost = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
-            sign = 1 if start.mean() > 0 else -1
-            parts.append(pd.DataFrame({"start": sign * start, "lost": sign * lost}))
+            both = by_victim(both.assign(corpus=f"{one}, {other}"))
+            higher, more = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
+            sign = 1 if mean_over_victims(higher) > 0 else -1
+            parts.append(pd.DataFrame({"start": sign * higher, "lost": sign * more}))
     differences = pd.concat(parts) if parts else pd.DataFrame()
     if differences.empty:
         return untested("No attack was planted and cleaned on corpora of two sizes.")
@@ -125,7 +135,7 @@ def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
     return Finding(
         judgement(holds=start.low > 0 and lost.low > 0),
         f"Victims that start {start.points()} points of CA higher lose {lost.points()} points more "
-        f"of it by being cleaned (n = {lost.n} pairs of victims).",
+        f"of it by being cleaned ({lost.counted('pairs of victims')}).",
         (start, lost),
     )
 
@@ -166,7 +176,7 @@ def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
     return Finding(
         judgement(holds=left.low >= limits["defeated"] and more.low > 0),
         f"With {most} poisons among the trusted pairs `cleanclip` leaves an ASR of "
-        f"{left.percent()} %, {more.points()} points more than with none (n = {more.n} victims).",
+        f"{left.percent()} %, {more.points()} points more than with none ({more.counted()}).",
         tuple(number for _, pair in sorted(numbers.items()) for number in pair),
     )
 
@@ -175,16 +185,17 @@ def _both_objectives(found: pd.DataFrame) -> pd.DataFrame:
     """Return a row per pair of victims that only the objective tells apart."""
     on = [name for name in PAIR if name != "objective" and name in found]
     with_ssl = found[found["objective"] == _WITH_SSL]
-    return found[found["objective"] == _PLAIN].merge(with_ssl, on=on, suffixes=("", "_ssl"))
+    both = found[found["objective"] == _PLAIN].merge(with_ssl, on=on, suffixes=("", "_ssl"))
+    return by_victim(both)
 
 
-def _span(*counts: "pd.Series[int]") -> str:
-    low, high = min(count.min() for count in counts), max(count.max() for count in counts)
+def _span(counts: "pd.Series[int]") -> str:
+    low, high = counts.min(), counts.max()
     return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _uncleaned(plain: "pd.Series[float]", ssl: "pd.Series[float]") -> str:
     return (
-        f"none got so low in {int(plain.isna().sum())} of the `mmcl` and "
-        f"{int(ssl.isna().sum())} of the `mmcl_ssl` ones, which count as all of the CA lost"
+        f"none got so low in {victims_of(plain.isna())} of the `mmcl` and "
+        f"{victims_of(ssl.isna())} of the `mmcl_ssl` ones, which count as all of the CA lost"
     )

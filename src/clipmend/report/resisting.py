@@ -1,5 +1,7 @@
 """The judge of BadCLIP's claim: that its backdoor outlives repairs that remove others."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from clipmend.report.cells import PAIR
@@ -8,6 +10,7 @@ from clipmend.report.evidence import (
     Finding,
     Limits,
     Number,
+    by_victim,
     judgement,
     planted,
     poisoned_cells,
@@ -20,22 +23,30 @@ _REPAIRS = ("ft", "cleanclip")
 
 
 def outlives_repairs(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge whether ``ft`` and ``cleanclip`` leave more of ``badclip`` than of ``badnet``.
+    """Judge whether ``ft`` and ``cleanclip`` remove ``badnet`` and leave ``badclip`` in place.
 
     On victims of both attacks under one objective and seed, in both of which the backdoor works.
+    Both repairs must do both: a backdoor outlives nothing where the other is not removed either.
     """
-    numbers = tuple(
-        evidence.number(f"ASR after {repair}, {_OURS} less {_OTHER}", both[ATTACK] - both["other"])
+    left = {
+        repair: (
+            evidence.number(f"ASR of {_OURS} after {repair}", both[ATTACK]),
+            evidence.number(f"ASR of {_OTHER} after {repair}", both["other"]),
+        )
         for repair in _REPAIRS
         if len(both := _both(evidence.cells, repair, limits["planted"]))
-    )
-    if len(numbers) < len(_REPAIRS):
+    }
+    if len(left) < len(_REPAIRS):
         return untested(
             f"`{_OURS}` and `{_OTHER}` were not both planted and repaired by "
             f"{' and '.join(f'`{name}`' for name in _REPAIRS)}."
         )
-    holds = all(number.low >= limits["margin"] for number in numbers)
-    return Finding(judgement(holds=holds), _because(numbers), numbers)
+    holds = all(
+        ours.low >= limits["left"] and other.high < limits["cleaned"]
+        for ours, other in left.values()
+    )
+    numbers = tuple(number for pair in left.values() for number in pair)
+    return Finding(judgement(holds=holds), _because(left), numbers)
 
 
 def _both(cells: pd.DataFrame, repair: str, least: float) -> pd.DataFrame:
@@ -45,12 +56,13 @@ def _both(cells: pd.DataFrame, repair: str, least: float) -> pd.DataFrame:
     on = ["corpus", "objective", "seed"]
     ours = left[left["attack"] == _OURS]
     other = left[left["attack"] == _OTHER][[*on, ATTACK]].rename(columns={ATTACK: "other"})
-    return ours.merge(other, on=on)
+    return by_victim(ours.merge(other, on=on))
 
 
-def _because(numbers: tuple[Number, ...]) -> str:
+def _because(left: Mapping[str, tuple[Number, Number]]) -> str:
     parts = [
-        f"`{repair}` leaves {number.points()} points more ASR"
-        for repair, number in zip(_REPAIRS, numbers, strict=True)
+        f"`{repair}` leaves an ASR of {ours.percent()} % of `{_OURS}` and of {other.percent()} % "
+        f"of `{_OTHER}` ({ours.counted('pairs of victims')})"
+        for repair, (ours, other) in left.items()
     ]
-    return f"Of `{_OURS}` {' and '.join(parts)} than of `{_OTHER}` (n = {numbers[0].n})."
+    return f"{'; '.join(parts)}."

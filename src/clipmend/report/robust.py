@@ -5,14 +5,19 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from clipmend.report.cells import groups, records
-from clipmend.report.intervals import clipped, student_interval
+from clipmend.report.cells import groups, per_victim, records
 from clipmend.report.order import is_poisoned, method_order
-from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, interval_text, method_label
+from clipmend.report.table import (
+    ATTACK,
+    CLEAN,
+    Entry,
+    Printed,
+    lowest_to_highest,
+    method_label,
+)
 
 ROBUST = "robust_accuracy"
 ENSEMBLE = "robust_accuracy_ensemble"
-_VICTIM = ["attack", "seed"]
 
 
 def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
@@ -24,17 +29,17 @@ def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def accuracy_under_attack(cells: pd.DataFrame, confidence: float) -> list[Printed]:
+def accuracy_under_attack(cells: pd.DataFrame) -> list[Printed]:
     """Return a printed table per corpus and objective: means over victims, in percent.
 
-    None where no cell was attacked. An unpoisoned victim is measured once per trigger, and counts
-    once.
+    With the lowest and the highest: victims of several attacks are no sample of one thing. None
+    where no cell was attacked. A victim that is measured under several triggers counts once.
     """
     columns = _columns(cells)
     if not columns:
         return []
     return [
-        _table(f"{corpus}, {objective}", group, columns, confidence)
+        _table(f"{corpus}, {objective}: mean over victims (lowest to highest)", group, columns)
         for (corpus, objective), group in groups(cells, "corpus", "objective")
         if group[list(columns.values())].notna().any(axis=None)
     ]
@@ -59,23 +64,21 @@ def _columns(cells: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _table(
-    title: str, cells: pd.DataFrame, columns: Mapping[str, str], confidence: float
-) -> Printed:
-    poisoned = cells["attack"].map(is_poisoned)
-    once = cells[~poisoned].drop_duplicates(["stage", "method", *_VICTIM])
+def _table(title: str, cells: pd.DataFrame, columns: Mapping[str, str]) -> Printed:
+    victims = per_victim(cells, CLEAN, ATTACK, *columns.values())
+    poisoned = victims["attack"].map(is_poisoned)
     parts = [
-        (cells[poisoned], [CLEAN, ATTACK, *columns.values()]),
-        (once, [CLEAN, *columns.values()]),
+        (victims[poisoned], [CLEAN, ATTACK, *columns.values()]),
+        (victims[~poisoned], [CLEAN, *columns.values()]),
     ]
-    methods = {(row["method"], row["stage"], bool(row["control"])) for row in records(cells)}
+    methods = {(row["method"], row["stage"], bool(row["control"])) for row in records(victims)}
     rows = []
     for method, stage, control in sorted(methods, key=lambda one: (method_order(one[0]), one[1])):
         entries = [Entry(method_label(method, control=control))]
         for part, metrics in parts:
             ours = part[(part["method"] == method) & (part["stage"] == stage)]
             entries.append(Entry(str(len(ours))))
-            entries += [Entry(_mean(ours[metric], confidence)) for metric in metrics]
+            entries += [Entry(lowest_to_highest(ours[metric])) for metric in metrics]
         rows.append(tuple(entries))
     header = (
         "method",
@@ -88,11 +91,3 @@ def _table(
         *columns,
     )
     return Printed(title, header, tuple(rows))
-
-
-def _mean(values: "pd.Series[float]", confidence: float) -> str:
-    known = [float(value) for value in values.dropna()]
-    if not known:
-        return ""
-    interval = student_interval(known, confidence)
-    return interval_text(sum(known) / len(known), clipped(interval) if interval else None)

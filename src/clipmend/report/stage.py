@@ -97,7 +97,7 @@ def run(job: Job) -> None:
     claimed = judged_claims(tables, scales(job.inputs), confidence)
     definitions = definitions_of(evaluated) | attack_definitions(job.inputs)
     content = Content(
-        sections=[*_sections(cells, table, attacks, confidence), *papers.sections],
+        sections=[*_sections(cells, table, attacks), *papers.sections],
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
         notes=[*_notes(cells, definitions, confidence), *papers.notes],
@@ -127,9 +127,7 @@ def run(job: Job) -> None:
     write_page(content, job.out / "index.html")
 
 
-def _sections(
-    cells: pd.DataFrame, table: pd.DataFrame, attacks: pd.DataFrame, confidence: float
-) -> list[Section]:
+def _sections(cells: pd.DataFrame, table: pd.DataFrame, attacks: pd.DataFrame) -> list[Section]:
     return [
         Section(
             "table",
@@ -150,7 +148,7 @@ def _sections(
         Section(
             "robustness",
             "Accuracy under attack, in percent",
-            accuracy_under_attack(cells, confidence),
+            accuracy_under_attack(cells),
         ),
     ]
 

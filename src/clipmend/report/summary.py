@@ -6,6 +6,7 @@ import pandas as pd
 
 from clipmend.cards import canonical
 from clipmend.report.cells import groups, records
+from clipmend.report.order import under
 
 RATES = ("clean_accuracy", "attack_success_rate")
 DETECTION = ("auroc", "average_precision")
@@ -15,8 +16,8 @@ def metrics_text(table: pd.DataFrame, judged: pd.DataFrame) -> str:
     """Return means over seeds: corpus, objective, attack, then repair or detector, then metric."""
     stated: dict[str, Any] = {"evaluate": {}, "detect": {}}
     for row in records(table):
-        under = "" if row["trigger"] == row["attack"] else f" under {row['trigger']}"
-        place = (row["corpus"], row["objective"], f"{row['attack']}{under}", row["method"])
+        attack = f"{row['attack']}{under(row['attack'], row['trigger'])}"
+        place = (row["corpus"], row["objective"], attack, row["method"])
         _put(stated["evaluate"], place, {name: row[name] for name in RATES})
     for place, rows in groups(judged, "corpus", "objective", "attack", "method"):
         means = rows[list(DETECTION)].astype(float).mean()

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.report.cells import FOUND, KEY, PAIR, groups, records
+from clipmend.report.cells import FOUND, KEY, PAIR, groups, per_victim, records
 from clipmend.report.intervals import clipped, student_interval
 from clipmend.report.order import (
     UNDEFENDED,
     attack_order,
     is_poisoned,
     method_order,
+    under,
 )
 
 GROUP = tuple(name for name in KEY if name != "seed")
@@ -84,14 +85,16 @@ def comparison(table: pd.DataFrame) -> list[Printed]:
 def changes(cells: pd.DataFrame) -> list[Printed]:
     """Return a printed table per corpus: each method minus ``none`` on the same victims, in points.
 
-    A pair is one victim under one trigger: same model to begin with, same test images.
+    A pair is one victim under one trigger: same model to begin with, same test images. The
+    changes of a victim of several triggers are averaged: it counts once.
     """
     start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, CLEAN, ATTACK]]
     others = cells[cells["method"] != UNDEFENDED]
     paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))
     for metric in (CLEAN, ATTACK):
-        paired[f"{metric}_change"] = paired[metric] - paired[f"{metric}_start"]
-    return [_changed(str(corpus), group) for (corpus,), group in groups(paired, "corpus")]
+        paired[metric] -= paired[f"{metric}_start"]
+    change = per_victim(paired, CLEAN, ATTACK)
+    return [_changed(str(corpus), group) for (corpus,), group in groups(change, "corpus")]
 
 
 def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: float) -> list[str]:
@@ -159,15 +162,22 @@ def tenths(fraction: float) -> float:
 def with_interval(row: Mapping[str, Any], metric: str) -> str:
     """Return a row's mean in percent, with its interval over seeds if it has one."""
     low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
-    return interval_text(row[metric], None if low is None or high is None else (low, high))
+    return _ranging(row[metric], None if low is None or high is None else (low, high))
 
 
-def interval_text(mean: float, interval: tuple[float, float] | None) -> str:
-    """Return a mean in percent, with its interval if it has one."""
-    if interval is None:
-        return f"{100 * mean:.1f}"
-    low, high = interval
-    return f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+def lowest_to_highest(fractions: "pd.Series[float]", form: str = ".1f") -> str:
+    """Return the mean in percent, with the lowest and the highest of several; "" of none."""
+    known = fractions.dropna()
+    if known.empty:
+        return ""
+    ends = (known.min(), known.max()) if len(known) > 1 else None
+    return _ranging(known.mean(), ends, form)
+
+
+def _ranging(mean: float, ends: tuple[float, float] | None, form: str = ".1f") -> str:
+    # + 0.0: there is no loss of -0.0 points.
+    said, *around = (f"{round(100 * one, 1) + 0.0:{form}}" for one in (mean, *(ends or ())))
+    return f"{said} ({' to '.join(around)})" if around else said
 
 
 def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> dict[str, Any]:
@@ -224,12 +234,7 @@ def _columns(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
         triggers = sorted(trigger for other, trigger in pairs if other == attack)
         columns.append((f"{attack} CA", attack, triggers[0], CLEAN))
         columns += [
-            (
-                f"{attack} ASR" if trigger == attack else f"{attack} ASR under {trigger}",
-                attack,
-                trigger,
-                ATTACK,
-            )
+            (f"{attack} ASR{under(attack, trigger)}", attack, trigger, ATTACK)
             for trigger in triggers
         ]
     return columns
@@ -259,23 +264,21 @@ def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
     return worth_ranking and not row["control"] and row["method"] != UNDEFENDED
 
 
-def _changed(title: str, paired: pd.DataFrame) -> Printed:
-    # An unpoisoned victim is measured once per trigger, with the same CA each time.
-    poisoned = paired["attack"].map(is_poisoned)
+def _changed(title: str, change: pd.DataFrame) -> Printed:
+    poisoned = change["attack"].map(is_poisoned)
     rows = []
-    for method in sorted(set(paired["method"]), key=method_order):
-        ours = paired["method"] == method
-        hit, clean = paired[ours & poisoned], paired[ours & ~poisoned]
-        clean = clean.drop_duplicates(["attack", "objective", "seed"])
-        control = bool(paired.loc[ours, "control"].iloc[0])
+    for method in sorted(set(change["method"]), key=method_order):
+        ours = change["method"] == method
+        hit, clean = change[ours & poisoned], change[ours & ~poisoned]
+        control = bool(change.loc[ours, "control"].iloc[0])
         rows.append(
             (
                 Entry(method_label(method, control=control)),
                 Entry(str(len(hit))),
-                Entry(_points(hit[f"{CLEAN}_change"])),
-                Entry(_points(hit[f"{ATTACK}_change"])),
+                Entry(lowest_to_highest(hit[CLEAN], "+.1f")),
+                Entry(lowest_to_highest(hit[ATTACK], "+.1f")),
                 Entry(str(len(clean))),
-                Entry(_points(clean[f"{CLEAN}_change"])),
+                Entry(lowest_to_highest(clean[CLEAN], "+.1f")),
             )
         )
     header = (
@@ -287,19 +290,6 @@ def _changed(title: str, paired: pd.DataFrame) -> Printed:
         "CA, mean (lowest to highest)",
     )
     return Printed(title, header, tuple(rows))
-
-
-def _points(change: "pd.Series[float]") -> str:
-    points = 100 * change.dropna()
-    if points.empty:
-        return ""
-    if len(points) == 1:
-        return _signed(points.iloc[0])
-    return f"{_signed(points.mean())} ({_signed(points.min())} to {_signed(points.max())})"
-
-
-def _signed(points: float) -> str:
-    return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: there is no loss of -0.0 points
 
 
 def _unchanged(cells: pd.DataFrame) -> list[str]:
