@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from clipmend.corpus.drawn import by_id
 from clipmend.corpus.pairs import PAIRS, SPLITS
 from clipmend.download.userfiles import Files, files_in, refuse_repeated_ids, splits_in
 from clipmend.download.userrows import Columns
 from clipmend.errors import PairsError
-from clipmend.seeds import seed_of
 from clipmend.settings import Count, InputPath
 
 
@@ -126,7 +126,7 @@ class UserPairs:
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
                 "splits as files."
             )
-        order = sorted(pool, key=lambda row_id: (seed_of(self.seed, f"pairs/{row_id}"), row_id))
+        order = by_id(pool, self.seed, "pairs")
         carved: dict[str, frozenset[str]] = {}
         start = 0
         for name, count in (counts | {"train": self.train or left}).items():
