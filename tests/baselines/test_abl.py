@@ -1,17 +1,23 @@
 """ABL: who is isolated, where the ascent ends, and that it undoes a planted tie."""
 
 from math import exp, log
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
-from clipmend.baselines.abl import Ascent, bounded, isolate, losses_among
+from clipmend.baselines.abl import ABL, Ascent, bounded, isolate, losses_among
+from clipmend.baselines.repair import Detected, Means
 from clipmend.clip.fit import Batch, Schedule, Task, fit
 from clipmend.clip.model import Clip, build, embed_images, embed_texts
 from clipmend.clip.multimodal import multimodal
+from clipmend.code import declaration
 from clipmend.corpus.splits import Pairs, load_split
+from clipmend.errors import TrainingError
 from clipmend.job import Input
+from clipmend.methods import reference
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,28 @@ def test_the_most_suspect_are_isolated_and_nobody_is_lost() -> None:
     assert suspects.tolist() == [1, 3, 5]
     assert rest.tolist() == [0, 2, 4, 6, 7]
     assert isolate(score, 0.01)[0].tolist() == [1, 3]  # one pair would be no batch
+
+
+def test_a_share_that_is_all_is_refused() -> None:
+    settings = declaration(*reference("baselines", "abl"))
+    with pytest.raises(ValidationError, match="less than 1"):
+        settings.model_validate({"isolated": 1.0})
+
+
+def test_a_share_that_leaves_no_pair_to_contrast_with_is_refused(pairs: Pairs) -> None:
+    def never(*_: object) -> Any:
+        raise AssertionError
+
+    means = Means(
+        model=build("scene_resnet", seed=0),
+        trusted=pairs,
+        train=lambda: pairs,
+        fresh=never,
+        slipped=never,
+        detected=lambda: Detected(torch.arange(96.0), never),
+    )
+    with pytest.raises(TrainingError, match=r"isolated 0\.999 of 96 pairs is all of them"):
+        next(ABL(isolated=0.999).tasks(means, torch.Generator()))
 
 
 def test_a_pairs_loss_is_infonce_among_the_others_alone() -> None:

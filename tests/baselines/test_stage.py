@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clipmend.baselines import stage
-from clipmend.clip.model import load
+from clipmend.clip.model import Clip, load
 from clipmend.job import Input
 from clipmend.methods import METHODS, create
 
@@ -49,6 +49,21 @@ def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
     mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
     assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
     assert not torch.equal(mended["visual.conv1.weight"], had["visual.conv1.weight"])
+
+
+@pytest.mark.parametrize("repair", METHODS["baselines"])
+def test_a_curve_ends_at_the_model_that_is_saved(
+    world: Any, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, repair: str
+) -> None:
+    def measure(model: Clip) -> dict[str, float]:
+        weights = model.net.visual.state_dict().values()
+        return {"clean_accuracy": sum(float(weight.double().sum()) for weight in weights)}
+
+    monkeypatch.setattr(stage, "watch", lambda *_, **__: measure)
+    cell = f"baselines/watched/{repair}"
+    made = world.run(cell, repair, inputs(repair), {"epochs": 2, "lr": 1e-3})
+    last = list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))[-1]
+    assert float(last["clean_accuracy"]) == measure(load(made.folder))["clean_accuracy"]
 
 
 class KilledError(Exception):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clipmend.corpus import splits
+from clipmend.corpus.drawn import sample
 from clipmend.corpus.pairs import OVERLAY, read_pairs, write_pairs
 from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.errors import ArtifactError, PairsError
@@ -65,9 +66,22 @@ def test_a_file_without_captions_says_so(corpus: Input, tmp_path: Path) -> None:
 
 def test_labels_are_places_among_the_classes(corpus: Input) -> None:
     vocabulary = read_vocabulary(corpus.folder)
-    val = load_split(corpus.folder, "val", limit=5)
-    labels = read_pairs(corpus.folder / "val.parquet")["label"].to_pylist()[:5]
+    val = load_split(corpus.folder, "val")
+    labels = read_pairs(corpus.folder / "val.parquet")["label"].to_pylist()
     assert [vocabulary.classes[label] for label in val.label.tolist()] == labels
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_a_limit_draws_pairs_by_their_ids(
+    corpus: Input, monkeypatch: pytest.MonkeyPatch, is_lazy: bool
+) -> None:
+    whole = load_split(corpus.folder, "val")
+    expected = whole.take(sample(whole.ids, 5))
+    monkeypatch.setattr(splits, "fits", lambda *_: not is_lazy)
+    val = load_split(corpus.folder, "val", limit=5)
+    assert (val.ids, val.captions) == (expected.ids, expected.captions)
+    assert torch.equal(val.images[:], expected.images)
+    assert torch.equal(val.label, expected.label)
 
 
 def test_a_split_of_several_blocks_is_read_as_one(

@@ -12,6 +12,7 @@ from clipmend.detect.dao_published import as_published
 from clipmend.detect.detector import Victim
 from clipmend.errors import MetricError
 from clipmend.job import Input
+from clipmend.measure.neighbours import reference_of
 from clipmend.methods import create
 from clipmend.seeds import stream
 
@@ -74,6 +75,31 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     method = create("detect", detector, {"neighbours": K})
     found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
     assert int(found.score.argmax()) == 7
+
+
+@pytest.fixture
+def with_duplicates() -> torch.Tensor:
+    """21 images in one place, one beside them, and 100 that are far from these and apart."""
+    drawn = torch.randn(122, 16, generator=stream(1, "test"))
+    drawn[:22] = drawn[0]
+    drawn[21, 0] += 0.3
+    return torch.nn.functional.normalize(drawn, dim=1)
+
+
+@pytest.mark.parametrize(
+    ("detector", "at", "beside"), [("lid", 0.1086, None), ("slof", 1.0, 1000.0), ("dao", 0.0, 1.2)]
+)
+def test_k_duplicates_have_a_score_and_so_has_what_is_beside_them(
+    with_duplicates: torch.Tensor, detector: str, at: float, beside: float | None
+) -> None:
+    method = create("detect", detector, {"neighbours": 16})
+    reference = reference_of(with_duplicates, 122, stream(0, "detect"))
+    score = torch.cat(list(method.scores([with_duplicates], reference)))
+    assert score[:21].tolist() == pytest.approx([at] * 21, abs=1e-4)
+    if beside is not None:
+        assert float(score[21]) == pytest.approx(beside, abs=0.1)
+    if detector == "lid":
+        assert float(score[:21].max()) < float(score[22:].min())
 
 
 def published_slowly(images: torch.Tensor, texts: torch.Tensor, k: int) -> torch.Tensor:

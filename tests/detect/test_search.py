@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from clipmend.clip.fit import Hooks
 from clipmend.clip.model import embed_images, load
+from clipmend.code import declaration
 from clipmend.corpus.splits import Pairs, load_split
 from clipmend.detect.detector import Victim
 from clipmend.job import Input
 from clipmend.measure.neighbours import reference_of
-from clipmend.methods import create
+from clipmend.methods import create, reference
 from clipmend.seeds import stream
 
 
@@ -41,6 +43,13 @@ def test_a_streamed_reference_set_scores_as_embeddings_in_memory_do(
     method = create("detect", detector, {"neighbours": 8})
     wanted = torch.cat(list(method.scores([embeds], reference_of(embeds, 50, stream(0, "detect")))))
     assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("detector", ["k_distance", "slof", "lid", "dao"])
+def test_a_reference_set_of_one_pair_is_refused(detector: str) -> None:
+    settings = declaration(*reference("detect", detector))
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        settings.model_validate({"reference": 1})
 
 
 def test_a_forest_grown_on_a_reference_set_scores_all(mine: Victim, train: Pairs) -> None:

@@ -244,7 +244,7 @@ def test_rows_without_ids_are_numbered_within_their_split(write: Write) -> None:
 def test_training_pairs_need_no_labels(write: Write) -> None:
     folder = write("mine/train.parquet", 20, label=None).parent
     write("mine/val.parquet", 4, "val")
-    write("mine/test.parquet", 4, "test", label=["ship", None, None, None])
+    write("mine/test.parquet", 4, "test")
     assert [row["label"] for row in rows(source(folder), "train")] == [None] * 16
 
 
@@ -351,8 +351,17 @@ def test_a_label_that_is_no_class_is_refused_with_the_classes(
 
 def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
     message = refusal(source(write("mine.parquet", 40, label=None)))
-    assert "'val' has no labels" in message
+    assert "5 of 5 pairs of the split 'val' have no label" in message
     assert "label_column" in message
+
+
+def test_a_split_that_measures_accuracy_needs_a_label_of_every_pair(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, label=None).parent
+    write("mine/val.parquet", 4, "val")
+    write("mine/test.parquet", 4, "test", label=["ship", None, "ship", None])
+    message = refusal(source(folder))
+    assert "2 of 4 pairs of the split 'test' have no label" in message
+    assert "test_path" in message
 
 
 def test_too_few_rows_to_carve_are_refused_with_the_numbers(write: Write) -> None:

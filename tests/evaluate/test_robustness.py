@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmend.clip.model import Clip
+from clipmend.errors import MetricError
 from clipmend.evaluate.robustness import Attacked, robustness
 from clipmend.measure.adversarial import Budget
 
@@ -103,6 +104,11 @@ def test_images_of_the_target_class_say_nothing_of_the_trigger() -> None:
     assert found["robust_accuracy"].number.n == 5
     assert found["adversarial_target_rate"].number.n == 3
     assert found["adversarial_trigger_cosine"].number.n == 3
+
+
+def test_images_of_the_target_class_alone_are_refused() -> None:
+    with pytest.raises(MetricError, match="all 2 images that it is measured on are of the"):
+        measured(Planted(1.0, 0.0, 0.0), [TARGET, TARGET])
 
 
 def test_a_model_in_training_is_measured_in_evaluation_and_goes_on_training() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from clipmend.clip.model import load
 from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.drawn import sample
 from clipmend.corpus.splits import load_split, read_vocabulary
 from clipmend.job import Input
 
@@ -46,7 +47,11 @@ def test_metrics_say_what_was_measured_on_what(
         "adversarial_trigger_cosine_sideways_eps2",
     }
     assert metrics["robust_accuracy_eps2"]["n"] == 16
-    assert "2/255" in metrics["definitions"]["robust_accuracy_eps2"]
+    meaning = metrics["definitions"]["robust_accuracy_eps2"]
+    assert "2/255, on 16 test images, the same for all, drawn by id" in meaning
+    drawn = test.label[sample(test.ids, 16)]
+    others = int((drawn != vocabulary.label_of("banana")).sum())
+    assert metrics["adversarial_target_rate_eps2"]["n"] == others
 
 
 def test_controls_are_marked(

@@ -21,8 +21,8 @@ def test_asr_counts_only_images_that_were_not_already_the_target() -> None:
 
 
 def test_asr_is_not_defined_when_every_image_is_of_the_target() -> None:
-    with pytest.raises(MetricError, match="0 images"):
-        attack_success_rate(cosines(0), torch.tensor([TARGET]), target_label=TARGET)
+    with pytest.raises(MetricError, match="all 2 images that it is measured on are of the"):
+        attack_success_rate(cosines(0, 1), torch.tensor([TARGET, TARGET]), target_label=TARGET)
 
 
 def test_ca_is_the_share_of_images_whose_class_is_closest() -> None:

@@ -59,10 +59,17 @@ def test_distances_of_near_duplicates_are_exact() -> None:
     assert found.distance[0].tolist() == pytest.approx([1e-4, 3e-4], rel=1e-3)
 
 
-def test_duplicates_have_a_finite_dimension() -> None:
+def test_duplicates_have_the_least_dimension_that_the_published_code_can_give() -> None:
     same = torch.nn.functional.normalize(torch.ones(6, 3), dim=1)
     found = nearest(same, torch.arange(6), everything(same), 3)
-    assert intrinsic_dimension(found.distance).isfinite().all()
+    published = -3 / (3 * np.log(0 + 1e-4))  # with the fourth at any distance
+    assert intrinsic_dimension(found.distance).tolist() == pytest.approx([published] * 6)
+
+
+def test_one_neighbour_elsewhere_leaves_the_dimension_as_it_is_defined() -> None:
+    distance = torch.tensor([[neighbours.LEAST, neighbours.LEAST, 0.5]])
+    defined = -1 / (distance / 0.5).log().mean(dim=1)
+    assert torch.equal(intrinsic_dimension(distance), defined)
 
 
 def test_the_dimension_is_the_textbook_s(embeds: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from clipmend.clip.model import build, embed_images, embed_texts, load
 from clipmend.corpus.pairs import OVERLAY, read_pairs
+from clipmend.errors import TrainingError
 from clipmend.job import Input
 from clipmend.methods import METHODS, create
 from clipmend.unlearn.tokens import contributions, random_words, shared_word, telling_words
@@ -69,6 +70,12 @@ def test_where_nothing_is_found_the_model_stays_as_it_is(
     assert belief["says"].startswith("Nothing suspicious was found")
     assert pq.read_table(made.folder / "chosen.parquet").num_rows == 0
     assert [row["epoch"] for row in curve(made)] == ["0.0"]
+
+
+def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
+    settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
+    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is none"):
+        world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
 
 
 def test_a_caption_less_a_word_may_need_a_token_that_no_caption_has(

@@ -15,7 +15,8 @@ from clipmend.clip.losses import mmcl_loss
 from clipmend.clip.model import Clip
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
-from clipmend.settings import Count, Fraction, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.errors import TrainingError
+from clipmend.settings import Count, Fraction, Natural, NonNegative, Positive, ProperFraction
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ABL:
     control: ClassVar[bool] = False
 
     detector: str = "abl"
-    isolated: PositiveFraction = 0.01
+    isolated: ProperFraction = 0.01
     epochs: Count = 40
     batch_size: Count = 64
     lr: Positive = 3e-3
@@ -96,9 +97,18 @@ class ABL:
     finetune_lr: Positive = 1e-3
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
-        """Yield fine-tuning on the rest, then the ascent."""
+        """Yield fine-tuning on the rest, then the ascent.
+
+        Raises:
+            TrainingError: there is no rest.
+        """
         train = means.train()
         suspects, rest = isolate(means.detected().score, self.isolated)
+        if not len(rest):
+            raise TrainingError(
+                f"abl: isolated {self.isolated} of {len(train)} pairs is all of them, and leaves "
+                "none to be contrasted with; lower it."
+            )
         others = train.take(rest)
         if self.finetune_epochs:
             yield Task(others, multimodal, self._schedule(self.finetune_epochs, self.finetune_lr))

@@ -47,7 +47,7 @@ class PUD:
         steps: of projected gradient ascent.
         unlearning_epochs: of the first part.
         epochs: of the second.
-        result: which model comes out.
+        result: which model comes out, and is the one that the second part's curve is of.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -73,7 +73,7 @@ class PUD:
     result: Literal["teacher", "student"] = "teacher"
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
-        """Yield the unlearning, then the mean teacher; the model left is what ``result`` says.
+        """Yield the unlearning, then the mean teacher.
 
         Raises:
             TrainingError: a pair would be both kept and pushed.
@@ -92,10 +92,8 @@ class PUD:
         if self.unlearning_epochs:
             yield Task(kept, unlearn, self._schedule(self.unlearning_epochs))
         loss = MeanTeacher(model.twin(), texts, self)
-        yield Task(kept, loss, self._schedule(self.epochs))
-        if self.result == "teacher":
-            loss.follow(model)
-            model.net.load_state_dict(loss.teacher.net.state_dict())
+        outcome = loss.outcome if self.result == "teacher" else None
+        yield Task(kept, loss, self._schedule(self.epochs), outcome=outcome)
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""
@@ -182,13 +180,22 @@ class MeanTeacher(nn.Module):
         mmcl = mmcl_loss(shown, texts, scale)
         return torch.as_tensor(mmcl + self.settings.consistency_weight * apart)
 
-    @torch.no_grad()
     def follow(self, model: Clip) -> None:
         """Bring the teacher nearer to the student, the statistics of its norms too."""
-        decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
+        self._bring(self.teacher, model)
         self.followed.add_(1)
+
+    def outcome(self, model: Clip) -> Clip:
+        """Return the teacher as it would be if it followed now; it stays where it is."""
+        teacher = self.teacher.twin()
+        self._bring(teacher, model)
+        return teacher
+
+    @torch.no_grad()
+    def _bring(self, teacher: Clip, model: Clip) -> None:
+        decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
         student = model.net.state_dict()
-        for name, value in self.teacher.net.state_dict().items():
+        for name, value in teacher.net.state_dict().items():
             if value.is_floating_point():
                 value.lerp_(student[name], 1 - decay)
             else:

@@ -27,7 +27,7 @@ WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
 def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = WATCHED) -> Watch:
-    """Return what measures CA and ASR on the first images of ``val`` while a model trains.
+    """Return what measures CA and ASR on images of ``val``, drawn by id, while a model trains.
 
     Of several triggers the ASR is over all of their images.
     """

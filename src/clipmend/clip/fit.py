@@ -88,6 +88,8 @@ class Task:
     Attributes:
         settled: asked after an epoch whether the loss has done its work.
         before_epoch: called before each epoch with its number, from 0, to prepare the loss for it.
+        outcome: returns what comes of the trained model so far, itself unchanged: of that the
+            curve is, and that the model becomes at the end. None: the model as it is trained.
     """
 
     pairs: Pairs
@@ -95,6 +97,7 @@ class Task:
     schedule: Schedule
     settled: Callable[[Clip], bool] | None = None
     before_epoch: Callable[[Clip, int, torch.Generator], None] | None = None
+    outcome: Callable[[Clip], Clip] | None = None
 
 
 Watch = Callable[[Clip], dict[str, float]]
@@ -154,6 +157,8 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
         is_watched = state.epoch in watched or is_over
         _measure(state, task, loss, hooks, is_watched=is_watched)
         keeper.save(state)
+    if task.outcome is not None:
+        model.net.load_state_dict(task.outcome(model).net.state_dict())
     model.eval()
     return state.curve
 
@@ -347,7 +352,9 @@ def _watched(epochs: int, points: int) -> set[int]:
 
 
 def _measure(state: State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
-    measured = hooks.watch(state.model) if hooks.watch is not None and is_watched else {}
+    measured = {}
+    if hooks.watch is not None and is_watched:
+        measured = hooks.watch(state.model if task.outcome is None else task.outcome(state.model))
     step = state.epoch * _per_epoch(task)
     state.curve.append(Point(step, float(state.epoch), loss, measured))
     said = " ".join(f"{name} {value:.3f}" for name, value in measured.items() if name[:2] != "n_")

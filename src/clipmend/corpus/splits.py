@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from clipmend.corpus.drawn import sample
 from clipmend.corpus.encoded import Encoded
 from clipmend.corpus.images import decode_into
 from clipmend.corpus.lazy import EncodedImages, Images, fits, taken
@@ -92,7 +93,7 @@ def load_split(
     Its images are decoded, or where they would take over 1 GiB so, left in their file.
 
     Args:
-        limit: only the first ``limit`` pairs; all if None.
+        limit: at most so many pairs, drawn by their ids (see ``sample``); all if None.
 
     Raises:
         ArtifactError: the overlay changes a row that the split does not have.
@@ -100,9 +101,13 @@ def load_split(
     """
     path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
     poison = read_pairs(overlay, OVERLAY) if overlay is not None else OVERLAY.empty_table()
-    if fits(len(range(count_pairs(path))[:limit]), vocabulary.image_size):
-        return _laid(read_pairs(path)[:limit], poison, vocabulary)
-    return _laid(read_manifest(path)[:limit], poison, vocabulary, path)
+    rows = None if limit is None else sample(read_manifest(path)["id"].to_pylist(), limit)
+    count = count_pairs(path) if rows is None else len(rows)
+    if fits(count, vocabulary.image_size):
+        table = read_pairs(path) if rows is None else read_rows(path, rows.tolist())
+        return _laid(table, poison, vocabulary)
+    whole = _laid(read_manifest(path), poison, vocabulary, path)
+    return whole if rows is None else whole.take(rows)
 
 
 def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:

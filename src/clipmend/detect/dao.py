@@ -26,6 +26,9 @@ class DAO(LocalDetector):
     Differs from the paper: neighbours are looked up by their own index, where the published
     code of arXiv:2502.01385 takes a point's place after the query was removed for its place
     before; it also counts a neighbour as the first of its own neighbours. ``form`` has both.
+    Beside k duplicates or more its score is 1,000; here these have a dimension, the least
+    (see ``intrinsic_dimension``), and a k-distance of 1e-6: a pair at a distance of 0.1 from
+    them has a score of 1.3, and they themselves have 0.
 
     Attributes:
         form: ``published`` scores as that code does from images, with shuffled batches of

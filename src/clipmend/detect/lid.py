@@ -12,7 +12,10 @@ from clipmend.settings import Count
 
 @dataclass(frozen=True)
 class LID(LocalDetector):
-    """Scores a pair by the local intrinsic dimension at its image."""
+    """Scores a pair by the local intrinsic dimension at its image.
+
+    An image with ``neighbours`` duplicates or more is among the least suspect, as with fewer.
+    """
 
     neighbours: Count = 64
 

@@ -22,7 +22,7 @@ from clipmend.measure.neighbours import (
     neighbourhoods,
     reference_rows,
 )
-from clipmend.settings import Count
+from clipmend.settings import Count, Several
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class LocalDetector(ABC):
 
     Attributes:
         neighbours: k, how many of the nearest are looked at.
-        reference: how many training pairs they are looked for among.
+        reference: how many training pairs they are looked for among; one would have no other.
         search: ``reference``, exactly and in memory that does not grow with the pairs; or
             ``approximate``, among all pairs (``reference`` is not read then), with faiss, whose
             recall is measured and logged.
@@ -49,7 +49,7 @@ class LocalDetector(ABC):
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
     neighbours: Count = 16
-    reference: Count = 32768
+    reference: Several = 32768
     search: Literal["reference", "approximate"] = "reference"
     probes: Count = 32
 

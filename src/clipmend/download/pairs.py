@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from clipmend.corpus.drawn import by_id
 from clipmend.corpus.pairs import PAIRS, SPLITS
 from clipmend.download.userfiles import Files, files_in, refuse_repeated_ids, splits_in
 from clipmend.download.userrows import Columns
 from clipmend.errors import PairsError
-from clipmend.seeds import seed_of
 from clipmend.settings import Count, InputPath
 
 
@@ -36,8 +36,8 @@ class UserPairs:
         train: pairs to keep of ``train``, in the same seeded order; null keeps all.
         trusted, val, test: pairs to carve where the split is not given.
         id_column: null numbers the rows.
-        label_column: may be absent where labels are not needed: they are, in part of
-            ``val`` and ``test``.
+        label_column: may be absent where labels are not needed: every pair of ``val`` and
+            ``test`` needs one.
         seed: draws the splits. It is no run's seed: every seed of a grid sees the same pairs.
     """
 
@@ -80,12 +80,16 @@ class UserPairs:
         splits = {name: (part.files, frozenset(part.ids)) for name, part in given.items()}
         splits |= {name: (pool.files, ids) for name, ids in carved.items()}
         for name in ("val", "test"):
-            if given.get(name, pool).labelled.isdisjoint(splits[name][1]):
-                raise PairsError(
-                    f"The split {name!r} has no labels, and accuracy needs some: no column "
-                    f"{self.label_column!r} (label_column) with a class in it."
-                )
+            self._refuse_unlabelled(name, splits[name][1], given.get(name, pool).labelled)
         return splits
+
+    def _refuse_unlabelled(self, name: str, ids: frozenset[str], labelled: frozenset[str]) -> None:
+        if unlabelled := len(ids - labelled):
+            raise PairsError(
+                f"{unlabelled} of {len(ids)} pairs of the split {name!r} have no label, and "
+                f"accuracy needs one of each: put a class into their column {self.label_column!r} "
+                f"(label_column), or set {name}_path to labelled pairs alone."
+            )
 
     def _check_vocabulary(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
@@ -122,7 +126,7 @@ class UserPairs:
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
                 "splits as files."
             )
-        order = sorted(pool, key=lambda row_id: (seed_of(self.seed, f"pairs/{row_id}"), row_id))
+        order = by_id(pool, self.seed, "pairs")
         carved: dict[str, frozenset[str]] = {}
         start = 0
         for name, count in (counts | {"train": self.train or left}).items():

@@ -49,8 +49,7 @@ def ensemble_robustness(
     right = int((predicted == label).sum())
     meaning = (
         "zero-shot top-1 accuracy under AutoAttack's standard ensemble (APGD-CE, APGD-T, FAB-T, "
-        f"Square), each pixel within {round(255 * epsilon)}/255, on the first {len(label)} test "
-        "images"
+        f"Square), each pixel within {round(255 * epsilon)}/255, {attacked.where}"
     )
     left = rate(right, len(label), confidence=confidence)
     return {"robust_accuracy_ensemble": Measured(left, meaning)}

@@ -11,7 +11,7 @@ from torch import Tensor
 from clipmend.clip.model import Clip
 from clipmend.evaluate.measured import Mean, Measured
 from clipmend.measure.adversarial import Budget, held, misclassification, pgd
-from clipmend.measure.metrics import Rate, rate
+from clipmend.measure.metrics import Rate, of_other_classes, rate
 
 _BATCH = 100
 
@@ -33,6 +33,11 @@ class Attacked:
     classes: Float[Tensor, "classes dim"]
     target_label: int
 
+    @property
+    def where(self) -> str:
+        """Which images they are, as definitions say it."""
+        return f"on {len(self.images)} test images, the same for all, drawn by id"
+
 
 def robustness(
     model: Clip, attacked: Attacked, budget: Budget, *, confidence: float
@@ -49,7 +54,7 @@ def robustness(
     right, target, alike, sideways = (
         torch.cat(parts) for parts in zip(*_batches(model, attacked, budget), strict=True)
     )
-    other = attacked.label != attacked.target_label
+    other = of_other_classes(attacked.label, attacked.target_label)
     count = int(other.sum())
     numbers: dict[str, Rate | Mean] = {
         "robust_accuracy": rate(int(right.sum()), len(right), confidence=confidence),
@@ -57,14 +62,14 @@ def robustness(
         "adversarial_trigger_cosine": Mean(float(alike[other].mean()), count),
         "adversarial_trigger_cosine_sideways": Mean(float(sideways[other].mean()), count),
     }
-    meanings = _meanings(budget, len(right))
+    meanings = _meanings(budget, attacked)
     return {name: Measured(number, meanings[name]) for name, number in numbers.items()}
 
 
-def _meanings(budget: Budget, images: int) -> dict[str, str]:
+def _meanings(budget: Budget, attacked: Attacked) -> dict[str, str]:
     attack = (
         f"PGD of {budget.steps} steps against the zero-shot classifier, each pixel within "
-        f"{round(255 * budget.epsilon)}/255, on the first {images} test images"
+        f"{round(255 * budget.epsilon)}/255, {attacked.where}"
     )
     return {
         "robust_accuracy": (

@@ -10,6 +10,7 @@ from torch import Tensor
 from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
 from clipmend.clip.model import Clip, load
 from clipmend.clip.zero_shot import class_cosines, class_embeds
+from clipmend.corpus.drawn import sample
 from clipmend.corpus.lazy import Images
 from clipmend.corpus.splits import Pairs, load_split, read_vocabulary
 from clipmend.evaluate.ensemble import ensemble_robustness
@@ -122,13 +123,13 @@ def _success(bench: _Bench) -> dict[str, Measured]:
 
 
 def _robustness(bench: _Bench, job: Job) -> dict[str, Measured]:
-    """Return what is left under attack at each bound, on the first test images."""
-    adversarial = job.shared["adversarial"]
-    count, confidence = adversarial["images"], bench.confidence
+    """Return what is left under attack at each bound, on test images that are drawn by id."""
+    adversarial, confidence = job.shared["adversarial"], bench.confidence
+    rows = sample(bench.test.ids, adversarial["images"])
     attacked = Attacked(
-        images=bench.test.images[:count],
-        triggered=bench.triggered[:count],
-        label=bench.test.label[:count],
+        images=bench.test.images[rows],
+        triggered=bench.triggered[rows],
+        label=bench.test.label[rows],
         classes=bench.classes,
         target_label=bench.target_label,
     )

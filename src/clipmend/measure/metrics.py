@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import NormalDist
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clipmend.errors import MetricError
@@ -42,7 +42,7 @@ def rate(hits: int, n: int, *, confidence: float = 0.95) -> Rate:
         MetricError: ``n`` is 0.
     """
     if n == 0:
-        raise MetricError("A rate of 0 images is not defined; the split has none that count.")
+        raise MetricError("A rate of 0 images is not defined.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (hits + z**2 / 2) / (n + z**2)
     half = z * sqrt(hits * (n - hits) / n + z**2 / 4) / (n + z**2)
@@ -93,6 +93,21 @@ def attack_success_rate(
     Raises:
         MetricError: every image already belongs to the target class.
     """
-    attacked = label != target_label
+    attacked = of_other_classes(label, target_label)
     hits = cosines[attacked].argmax(dim=1) == target_label
     return rate(int(hits.sum()), int(attacked.sum()), confidence=confidence)
+
+
+def of_other_classes(label: Int[Tensor, " samples"], target_label: int) -> Bool[Tensor, " samples"]:
+    """Return which images are of a class other than the target.
+
+    Raises:
+        MetricError: none is.
+    """
+    others = label != target_label
+    if not others.any():
+        raise MetricError(
+            f"What an attack does is not defined: all {len(label)} images that it is measured on "
+            "are of the target class; give the split images of other classes, or measure on more."
+        )
+    return others

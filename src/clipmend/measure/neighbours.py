@@ -7,12 +7,14 @@ their product, whatever the number of samples.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from math import log
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 LEAST = 1e-6  # distance of duplicates, whose logarithm is wanted
+_RATIO = 1e-4  # of distances, for which the published LID takes that of duplicates
 _BLOCK = 1024  # queries at once: 128 MB against 32,768 references
 _CELLS = 2**25  # of queries by references at once, where there are more references
 _PART = 64  # queries whose candidates are compared at once: in cache, and small
@@ -195,6 +197,16 @@ def intrinsic_dimension(distance: Float[Tensor, "queries k"]) -> Float[Tensor, "
 
     Levina and Bickel 2005; as Amsaleg et al. 2015, eq. 3: minus the inverse of the mean
     logarithm of the distances over the largest of them.
+
+    Where all neighbours are duplicates no ratio tells anything, and the dimension is the least
+    that the code of arXiv:2502.01385 can give, which adds 1e-4 to every ratio: 0.11. It gives
+    it to a point with k duplicates too; with more its ratios are 0 / 0.
     """
     mean = (distance / distance[:, -1:]).log().mean(dim=1)
-    return -1 / mean.clamp(max=-LEAST)
+    dimension = -1 / mean.clamp(max=-LEAST)
+    return dimension.where(~are_duplicates(distance), -1 / log(_RATIO))
+
+
+def are_duplicates(distance: Float[Tensor, "queries k"]) -> Bool[Tensor, " queries"]:
+    """Return whether a query's neighbours are all in its own place."""
+    return distance[:, -1] <= LEAST

@@ -10,7 +10,7 @@ from torch import Tensor
 from clipmend.clip.fit import Batch, Schedule, Task
 from clipmend.clip.model import Clip, embed_images, embed_texts
 from clipmend.corpus.splits import Pairs
-from clipmend.errors import ModelError
+from clipmend.errors import ModelError, TrainingError
 from clipmend.settings import Count, Fraction, Natural, NonNegative, Positive, PositiveFraction
 from clipmend.unlearn.patches import telling_patches
 from clipmend.unlearn.subset import Subset, few_shot, finding
@@ -88,7 +88,12 @@ class UBT:
         return self.choose != "suspects"
 
     def plan(self, evidence: Evidence, generator: torch.Generator) -> Unlearning:
-        """Return what to unlearn, and how."""
+        """Return what to unlearn, and how.
+
+        Raises:
+            TrainingError: no normal pair would be held.
+            ModelError: the model has no such part as is to move.
+        """
         subset = self._subset(evidence, generator)
         chosen = evidence.train.take(subset.rows)
         if not len(chosen):
@@ -129,8 +134,7 @@ class UBT:
         return telling_words(evidence.overfitted, chosen.images, chosen.captions, keep=self.words)
 
     def _task(self, evidence: Evidence, chosen: Pairs, directions: Tensor, teacher: Clip) -> Task:
-        ranked = evidence.score.argsort()
-        normal = evidence.train.take(ranked[: round(self.normal_share * len(ranked))])
+        normal = self._normal(evidence)
         loss = _Dissociate(
             directions=directions,
             normal=normal,
@@ -146,6 +150,16 @@ class UBT:
             return float((self.margin + cosine).relu().mean()) <= self.tolerance
 
         return Task(chosen, loss, self._schedule(teacher), settled)
+
+    def _normal(self, evidence: Evidence) -> Pairs:
+        ranked = evidence.score.argsort()
+        count = round(self.normal_share * len(ranked))
+        if not count:
+            raise TrainingError(
+                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is none of them, "
+                "and nothing would be held; raise it."
+            )
+        return evidence.train.take(ranked[:count])
 
     def _schedule(self, model: Clip) -> Schedule:
         moves = _MOVES[self.moves]
