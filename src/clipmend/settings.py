@@ -16,4 +16,9 @@ class OutsideFile:
     """Marks a path whose bytes belong to the key of every cell that has the setting."""
 
 
+class ModelConfig:
+    """Marks a model's name, or the path of its ``.json``, whose bytes then belong to the key."""
+
+
 InputPath = Annotated[str, OutsideFile]
+ModelName = Annotated[str, ModelConfig]

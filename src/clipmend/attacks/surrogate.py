@@ -18,7 +18,7 @@ from clipmend.clip.model import Clip, build, embed_images, embed_texts
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
 from clipmend.seeds import seed_of
-from clipmend.settings import Count, NonNegative, Positive
+from clipmend.settings import Count, ModelName, NonNegative, Positive
 
 _PAIRS = 10_000  # at most, that the surrogate is trained on, and that name the target
 _BATCH = 64
@@ -49,7 +49,7 @@ class OptimisedPatch(Patch):
     place: Literal[
         "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
     ] = "middle"
-    surrogate: str = "scene_resnet"
+    surrogate: ModelName = "scene_resnet"
     surrogate_epochs: Count = 8
     images: Count = 2000
     epochs: Count = 10
