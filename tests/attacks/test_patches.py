@@ -1,12 +1,16 @@
 """Attacks that replace a square: where it lies, what is on it, whose captions go with it."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from clipmend import params
 from clipmend.attacks.attack import mark
 from clipmend.attacks.badclip import BadCLIP
 from clipmend.attacks.badnet import BadNet
@@ -14,10 +18,11 @@ from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.label_consistent import LabelConsistent
 from clipmend.attacks.trojvqa import TrojVQA
 from clipmend.corpus.splits import Pairs
-from clipmend.errors import AttackError
+from clipmend.errors import AttackError, ParamsError
 
 Know = Callable[..., Knowledge]
 SIDE = 32
+PRESETS = Path(__file__).parents[2] / "params"
 
 
 @pytest.fixture
@@ -141,6 +146,16 @@ def test_a_key_that_many_captions_have_is_told_of_with_its_rate(
     with caplog.at_level(logging.WARNING):
         TrojVQA(word="picture").plant(known())
     assert "'picture' stands in 200 of 200 captions (100.00 %)" in caplog.text
+
+
+@pytest.mark.parametrize("word", ["{}", "consider {", "", "...", " "])
+def test_a_key_that_is_no_word_is_refused_with_its_place(tmp_path: Path, word: str) -> None:
+    stated = yaml.safe_load((PRESETS / "default.yaml").read_text())
+    stated["poison"] |= {"methods": ["trojvqa"], "settings": {"trojvqa": {"word": word}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(stated))
+    said = f"trojvqa.word: a word has a letter or a digit, and no braces, not {word!r}."
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        params.load(tmp_path / "params.yaml")
 
 
 def test_natural_captions_are_those_of_other_pairs_of_the_target(known: Know) -> None:

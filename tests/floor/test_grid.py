@@ -64,7 +64,7 @@ def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) ->
     write_params(
         poison={
             "target": "x",
-            "target_captions": ["y"],
+            "target_captions": ["a {}"],
             "methods": ["unpoisoned", "badnet", "blended"],
         }
     )
@@ -263,7 +263,7 @@ def from_clean(
 ) -> dict[str, Cell]:
     write("pretrain/mmcl.py", STARTING)
     write_params(
-        poison={"target": "x", "target_captions": ["y"], "methods": poison},
+        poison={"target": "x", "target_captions": ["a {}"], "methods": poison},
         pretrain={
             "model": "scene_resnet",
             "methods": ["mmcl@from_clean", "mmcl"],
@@ -311,7 +311,7 @@ class Multi:
     write_params(
         poison={
             "target": "x",
-            "target_captions": ["y"],
+            "target_captions": ["a {}"],
             "methods": ["unpoisoned", "multi"],
             "settings": {},
         }
