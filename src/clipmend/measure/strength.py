@@ -1,14 +1,14 @@
 """How visible a trigger is: what it does to the pixels."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+from clipmend.corpus.pixels import Pixels
+
 STRENGTH = {
     "psnr": "peak signal-to-noise ratio of triggered to clean images, dB, mean over images changed",
     "ssim": "structural similarity (7 x 7 windows, mean over channels), mean over images changed",
