@@ -58,6 +58,21 @@ def test_a_square_lies_where_it_is_put(
     assert found[:, inside].float().mean() > 0.99
 
 
+@pytest.mark.parametrize("size", [SIDE, SIDE - 1])
+def test_in_the_middle_a_patch_may_be_as_large_as_the_image(
+    known: Know, eight: Pairs, size: int
+) -> None:
+    found = changed(BadNet(place="middle", pattern="white", size=size, margin=4), known, eight)
+    assert found.flatten(1).float().mean(dim=1).sub((size / SIDE) ** 2).abs().max() < 0.01
+
+
+def test_a_patch_that_does_not_fit_says_what_does(known: Know) -> None:
+    with pytest.raises(AttackError, match=r"; `size` may be 32 at most\.$"):
+        BadNet(place="middle", size=SIDE + 1).fit(known())
+    with pytest.raises(AttackError, match=r"; `size` \+ `margin` may be 32 at most\.$"):
+        BadNet(size=SIDE, margin=1).fit(known())
+
+
 def test_a_random_place_is_the_image_s_own_and_inside(known: Know, eight: Pairs) -> None:
     attack = BadNet(place="random", pattern="white", size=4)
     found = changed(attack, known, eight)
