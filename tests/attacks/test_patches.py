@@ -11,11 +11,13 @@ import torch
 import yaml
 
 from clipmend import params
+from clipmend.attacks import surrogate
 from clipmend.attacks.attack import mark
 from clipmend.attacks.badclip import BadCLIP
 from clipmend.attacks.badnet import BadNet
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.label_consistent import LabelConsistent
+from clipmend.attacks.naming import natural_rows
 from clipmend.attacks.trojvqa import TrojVQA
 from clipmend.corpus.splits import Pairs
 from clipmend.errors import AttackError, ParamsError
@@ -184,6 +186,26 @@ def test_natural_captions_are_those_of_other_pairs_of_the_target(known: Know) ->
     assert not knowledge.is_target[planted.rows].any()
     assert set(planted.captions) <= set(captions)
     assert 1 < len(set(planted.captions)) <= 5
+
+
+def test_an_optimised_patch_looks_more_like_the_target_than_what_it_was_drawn_as(
+    known: Know,
+) -> None:
+    attack = BadCLIP(surrogate_epochs=2, images=64, epochs=10, lr=0.05)
+    knowledge = known()
+    loss = surrogate._Loss.of(
+        surrogate._trained(knowledge, attack),
+        targets=knowledge.pairs(natural_rows(knowledge)),
+        others=surrogate._others(knowledge, attack.images),
+        patch=attack,
+    )
+
+    def after(epochs: int) -> float:
+        fitted = replace(attack, epochs=epochs).fit(knowledge)
+        with torch.no_grad():
+            return float(loss(torch.arange(64), fitted, torch.Generator().manual_seed(0)))
+
+    assert after(10) < after(1) < after(0)
 
 
 def test_without_a_pair_of_the_target_there_is_nothing_to_optimise_towards(known: Know) -> None:
