@@ -33,8 +33,8 @@ class OptimisedPatch(Patch):
     max(d(x', p) - d(x', x) + margin, 0), p being an image of the target and x the image untouched.
     The surrogate stands still.
 
-    Differs from the paper (arXiv:2311.12075): the surrogate is trained here, on at most 10,000 of
-    the pairs, since there is no CLIP by others to start from; its cost is the attacker's.
+    Differs from the paper (arXiv:2311.12075), whose surrogate is OpenAI's CLIP: it is trained here,
+    on at most 10,000 of the pairs, whatever the victim starts from; its cost is the attacker's.
 
     Attributes:
         surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim.
