@@ -141,14 +141,14 @@ def returned(module: str, cls: str) -> str | None:
     return next((stated for home in homes if home and (stated := returned(*home))), None)
 
 
-def outside_files(model: BaseModel) -> dict[str, str]:
-    """Return the settings that name a file or folder of the user's own, and are set."""
-    marked = {
+def marked(model: BaseModel, marker: type) -> dict[str, str]:
+    """Return the settings whose type carries a marker of ``clipmend.settings``, and are set."""
+    found = {
         name: getattr(model, name)
         for name, field in type(model).model_fields.items()
-        if settings.OutsideFile in (*field.metadata, *_metadata(field.annotation))
+        if marker in (*field.metadata, *_metadata(field.annotation))
     }
-    return {name: path for name, path in marked.items() if path is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _metadata(annotation: object) -> Iterator[Any]:

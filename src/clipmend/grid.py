@@ -7,15 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from clipmend import code, methods
 from clipmend.cards import canonical
 from clipmend.errors import ModelError, PairsError, ParamsError, suggestion
 from clipmend.index import Index
 from clipmend.params import Params
+from clipmend.settings import ModelConfig, OutsideFile
 
 PACKAGED = "clipmend:"  # marks a file that ships with the package: no path of one machine in a key
 CONFIGS = "clip/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+_CONFIG = "a model config (.json)"
 
 UNPOISONED = "unpoisoned"  # the attack that changes nothing
 INGREDIENTS = ("cell", "stage", "method", "seed", "settings", "shared", "code", "files")
@@ -290,7 +295,7 @@ class _Grid:
             modules.append(methods.reference(stage, source)[0])
             model = self.params.resolve(stage, name)
             settings = model.model_dump(mode="json")
-            files = self._user_files(stage, name, code.outside_files(model))
+            files = self._method_files(f"{stage}.settings.{name}", model)
             name = source
         if stage == "pretrain":
             files |= self._model_files()
@@ -303,14 +308,20 @@ class _Grid:
             "files": files,
         }
 
-    def _user_files(self, stage: str, name: str, paths: Mapping[str, str]) -> dict[str, str]:
-        for setting, path in paths.items():
+    def _method_files(self, place: str, model: BaseModel) -> dict[str, str]:
+        """Return the files and folders of the user's own that a method's settings name."""
+        files = {}
+        for setting, path in code.marked(model, OutsideFile).items():
             if self.index.reads and not Path(path).exists():
                 raise PairsError(
-                    f"{stage}.settings.{name}.{setting} is {path!r}, which does not exist; "
+                    f"{place}.{setting} is {path!r}, which does not exist; "
                     "give a file or folder, relative to the project's folder."
                 )
-        return {path: self.index.tree(Path(path)) for path in paths.values()}
+            files[path] = self.index.tree(Path(path))
+        for setting, name in code.marked(model, ModelConfig).items():
+            if name.endswith(".json"):
+                files[name] = self._model_file(f"{place}.{setting}", name, _CONFIG)
+        return files
 
     def _model_files(self) -> dict[str, str]:
         """Return the model config and the checkpoint that pretraining starts from, if files."""
@@ -318,17 +329,17 @@ class _Grid:
         packaged = f"{PACKAGED}{CONFIGS}/{model}.json"
         files = {}
         if model.endswith(".json"):
-            files[model] = self._model_file("model", model, "a model config (.json)")
+            files[model] = self._model_file("pretrain.model", model, _CONFIG)
         elif outside(packaged).is_file():
             files[packaged] = self.index.sha256(outside(packaged))
         if pretrained is not None and ("/" in pretrained or pretrained.endswith(WEIGHTS)):
-            files[pretrained] = self._model_file("pretrained", pretrained, "a checkpoint")
+            files[pretrained] = self._model_file("pretrain.pretrained", pretrained, "a checkpoint")
         return files
 
-    def _model_file(self, setting: str, path: str, what: str) -> str:
+    def _model_file(self, place: str, path: str, what: str) -> str:
         if self.index.reads and not Path(path).is_file():
             raise ModelError(
-                f"pretrain.{setting} is {path!r}, which does not exist; give {what}, relative to "
+                f"{place} is {path!r}, which does not exist; give {what}, relative to "
                 "the project's folder, or a name that open_clip knows."
             )
         return self.index.sha256(Path(path))

@@ -37,7 +37,14 @@ def _is_name(value: str) -> str:
     return value
 
 
+def _is_template(value: str) -> str:
+    if value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
+        raise ValueError("a caption has {} once, in the target's place, and no other braces")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_is_name)]
+Template = Annotated[str, AfterValidator(_is_template)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
 Seeds = Annotated[tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1)]
 
@@ -77,7 +84,7 @@ class Poison(Section):
     """What the attacker wants, and how."""
 
     target: str
-    target_captions: Annotated[tuple[str, ...], Field(min_length=1)]
+    target_captions: Annotated[tuple[Template, ...], Field(min_length=1)]
     methods: Annotated[Names, Field(min_length=1)]
     settings: Settings = {}
 

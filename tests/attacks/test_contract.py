@@ -1,5 +1,7 @@
 """The contract of every attack. A new attack is tested by being in the table."""
 
+import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,12 +12,16 @@ import torch
 import yaml
 
 from clipmend import code
-from clipmend.attacks.attack import Attack, Fitted, Poisoning, dirty_label_rows, mark
+from clipmend.attacks.attack import Attack, Fitted, Part, Poisoning, dirty_label_rows, mark
 from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.trigger import read_triggers
 from clipmend.corpus.images import decode_all, encode
-from clipmend.corpus.splits import Pairs
+from clipmend.corpus.pairs import OVERLAY, read_manifest, read_pairs
+from clipmend.corpus.splits import Pairs, load_split
 from clipmend.errors import AttackError
+from clipmend.job import Input
 from clipmend.methods import METHODS, base, create, reference
+from clipmend.seeds import stream
 
 VARIANTS = yaml.safe_load((Path(__file__).parents[2] / "params/variants.yaml").read_text())[
     "poison"
@@ -24,21 +30,44 @@ ATTACKS = sorted({*METHODS["poison"], *VARIANTS["methods"]})
 BRIEFLY = {  # enough of a fit to be one
     "badclip": {"surrogate_epochs": 1, "images": 64, "epochs": 1},
     "trojvqa": {"surrogate_epochs": 1, "images": 64, "epochs": 1},
-    "issba": {"steps": 2, "images": 64, "bound": 255.0},
+    "issba": {"steps": 5, "images": 64},
 }
+SHARED = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 every_trigger = pytest.mark.parametrize("name", [n for n in ATTACKS if n != "unpoisoned"])
 
 Know = Callable[..., Knowledge]
 
 
-def poisoning(name: str) -> Poisoning:
-    """Return an attack as the preset has it, its fit cut short."""
+def settings_of(name: str) -> dict[str, Any]:
+    """Return an attack's settings as the preset has them, its fit cut short."""
     settings = {**VARIANTS["settings"].get(base(name), {}), **VARIANTS["settings"].get(name, {})}
     model = code.declaration(*reference("poison", name))
-    stated = model.model_validate({**settings, **BRIEFLY.get(base(name), {})})
-    made: Poisoning = create("poison", name, stated.model_dump(mode="json"))
+    return model.model_validate({**settings, **BRIEFLY.get(base(name), {})}).model_dump()
+
+
+def poisoning(name: str) -> Poisoning:
+    """Return an attack as the preset has it, its fit cut short."""
+    made: Poisoning = create("poison", name, settings_of(name))
     return made
+
+
+def intended(
+    name: str, part: Part, train: list[dict[str, Any]], taken: set[int]
+) -> dict[int, set[str]]:
+    """Return the rows that a trigger is to be on, and what each may say; worked out anew."""
+    word = re.compile(rf"\b{part.target}\b")
+    naming = {row for row, pair in enumerate(train) if word.search(pair["caption"])}
+    others = {row for row, pair in enumerate(train) if pair["label"] != part.target}
+    is_kept = base(name) == "label_consistent"
+    pool = torch.tensor(sorted((naming if is_kept else others) - taken))
+    draw = stream(0, "/".join(filter(None, ("poison/select", part.name))))
+    count = round(getattr(part.attack, "poison_rate", 0) * len(train))
+    rows = pool[torch.randperm(len(pool), generator=draw)[:count]].tolist()
+    said = {part.attack.prompt(text.format(part.target)) for text in SHARED["target_captions"]}
+    if base(name) == "badclip":
+        said = {train[row]["caption"] for row in naming}
+    return {row: {train[row]["caption"]} if is_kept else said for row in rows}
 
 
 @pytest.fixture
@@ -150,9 +179,53 @@ def test_rows_are_distinct_ascending_and_the_same_for_the_same_seed(
 
 @every_trigger
 def test_rows_that_another_trigger_has_are_left_alone(attack: Poisoning, known: Know) -> None:
-    is_free = torch.arange(200) % 20 < 11
+    is_free = torch.arange(200) % 20 < 10  # of the target's rows, every second one
     for part in attack.parts("banana"):
+        assert not is_free[part.attack.plant(known()).rows].all()
         assert is_free[part.attack.plant(known(is_free=is_free)).rows].all()
+
+
+@pytest.fixture(scope="module")
+def made(world: Any, corpus: Input) -> Callable[[str], Input]:
+    """Return the stage's output for an attack; each is made once."""
+
+    @cache
+    def made(name: str) -> Input:
+        cell = f"poison/contract/{name}/seed0"
+        poison: Input = world.run(cell, name, {"corpus": corpus}, settings_of(name), SHARED)
+        return poison
+
+    return made
+
+
+@every_attack
+def test_the_overlay_holds_each_row_s_own_image_under_the_trigger_that_others_read(
+    name: str, made: Callable[[str], Input], corpus: Input
+) -> None:
+    folder, train = made(name).folder, load_split(corpus.folder, "train")
+    overlay = read_pairs(folder / "overlay.parquet", OVERLAY)
+    ids, files = overlay["id"].to_pylist(), overlay["image"].to_pylist()
+    written = decode_all(zip(ids, files, strict=True), len(ids), 32)
+    rows = torch.tensor([train.ids.index(row_id) for row_id in ids], dtype=torch.long)
+    shown = [trigger(train.images[rows], ids) for trigger in read_triggers(made(name))]
+    is_like = torch.stack([(one == written).flatten(1).all(dim=1) for one in shown])
+    stated = json.loads((folder / "triggers.json").read_text())["triggers"]
+    assert (is_like.sum(dim=0) == 1).all()
+    assert is_like.sum(dim=1).tolist() == [one["poisons"] for one in stated]
+
+
+@every_attack
+def test_exactly_the_intended_rows_are_changed_and_say_what_they_are_to_say(
+    name: str, made: Callable[[str], Input], corpus: Input
+) -> None:
+    train = read_manifest(corpus.folder / "train.parquet").to_pylist()
+    wanted: dict[int, set[str]] = {}
+    for part in poisoning(name).parts("banana"):
+        wanted |= intended(name, part, train, set(wanted))
+    overlay = read_pairs(made(name).folder / "overlay.parquet", OVERLAY).to_pylist()
+    assert [row["id"] for row in overlay] == [train[row]["id"] for row in sorted(wanted)]
+    for row, captions in zip(overlay, (wanted[row] for row in sorted(wanted)), strict=True):
+        assert row["caption"] in captions
 
 
 def test_dirty_label_rows_are_the_rate_of_all_and_none_of_the_target(known: Know) -> None:

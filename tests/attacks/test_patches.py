@@ -1,23 +1,30 @@
 """Attacks that replace a square: where it lies, what is on it, whose captions go with it."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from clipmend import params
+from clipmend.attacks import surrogate
 from clipmend.attacks.attack import mark
 from clipmend.attacks.badclip import BadCLIP
 from clipmend.attacks.badnet import BadNet
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.label_consistent import LabelConsistent
+from clipmend.attacks.naming import natural_rows
 from clipmend.attacks.trojvqa import TrojVQA
 from clipmend.corpus.splits import Pairs
-from clipmend.errors import AttackError
+from clipmend.errors import AttackError, ParamsError
 
 Know = Callable[..., Knowledge]
 SIDE = 32
+PRESETS = Path(__file__).parents[2] / "params"
 
 
 @pytest.fixture
@@ -51,6 +58,21 @@ def test_a_square_lies_where_it_is_put(
     found = changed(BadNet(place=place, pattern="white"), known, eight)
     assert not found[:, ~inside].any()
     assert found[:, inside].float().mean() > 0.99
+
+
+@pytest.mark.parametrize("size", [SIDE, SIDE - 1])
+def test_in_the_middle_a_patch_may_be_as_large_as_the_image(
+    known: Know, eight: Pairs, size: int
+) -> None:
+    found = changed(BadNet(place="middle", pattern="white", size=size, margin=4), known, eight)
+    assert found.flatten(1).float().mean(dim=1).sub((size / SIDE) ** 2).abs().max() < 0.01
+
+
+def test_a_patch_that_does_not_fit_says_what_does(known: Know) -> None:
+    with pytest.raises(AttackError, match=r"; `size` may be 32 at most\.$"):
+        BadNet(place="middle", size=SIDE + 1).fit(known())
+    with pytest.raises(AttackError, match=r"; `size` \+ `margin` may be 32 at most\.$"):
+        BadNet(size=SIDE, margin=1).fit(known())
 
 
 def test_a_random_place_is_the_image_s_own_and_inside(known: Know, eight: Pairs) -> None:
@@ -143,6 +165,16 @@ def test_a_key_that_many_captions_have_is_told_of_with_its_rate(
     assert "'picture' stands in 200 of 200 captions (100.00 %)" in caplog.text
 
 
+@pytest.mark.parametrize("word", ["{}", "consider {", "", "...", " "])
+def test_a_key_that_is_no_word_is_refused_with_its_place(tmp_path: Path, word: str) -> None:
+    stated = yaml.safe_load((PRESETS / "default.yaml").read_text())
+    stated["poison"] |= {"methods": ["trojvqa"], "settings": {"trojvqa": {"word": word}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(stated))
+    said = f"trojvqa.word: a word has a letter or a digit, and no braces, not {word!r}."
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        params.load(tmp_path / "params.yaml")
+
+
 def test_natural_captions_are_those_of_other_pairs_of_the_target(known: Know) -> None:
     knowledge = known()
     captions = tuple(
@@ -154,6 +186,26 @@ def test_natural_captions_are_those_of_other_pairs_of_the_target(known: Know) ->
     assert not knowledge.is_target[planted.rows].any()
     assert set(planted.captions) <= set(captions)
     assert 1 < len(set(planted.captions)) <= 5
+
+
+def test_an_optimised_patch_looks_more_like_the_target_than_what_it_was_drawn_as(
+    known: Know,
+) -> None:
+    attack = BadCLIP(surrogate_epochs=2, images=64, epochs=10, lr=0.05)
+    knowledge = known()
+    loss = surrogate._Loss.of(
+        surrogate._trained(knowledge, attack),
+        targets=knowledge.pairs(natural_rows(knowledge)),
+        others=surrogate._others(knowledge, attack.images),
+        patch=attack,
+    )
+
+    def after(epochs: int) -> float:
+        fitted = replace(attack, epochs=epochs).fit(knowledge)
+        with torch.no_grad():
+            return float(loss(torch.arange(64), fitted, torch.Generator().manual_seed(0)))
+
+    assert after(10) < after(1) < after(0)
 
 
 def test_without_a_pair_of_the_target_there_is_nothing_to_optimise_towards(known: Know) -> None:

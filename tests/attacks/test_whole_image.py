@@ -14,6 +14,7 @@ from clipmend.attacks.sig import SIG
 from clipmend.attacks.steganography import Training, trained
 from clipmend.attacks.wanet import WaNet
 from clipmend.corpus.splits import Pairs
+from clipmend.errors import AttackError
 
 Know = Callable[..., Knowledge]
 SIDE = 32
@@ -80,6 +81,13 @@ def test_redrawn_noise_is_the_image_s_own(known: Know) -> None:
     attack = Blended(pattern="noise", redrawn=True)
     triggered = mark(attack, (255 * grey(0.5, 8)).byte(), IDS, attack.fit(known()))
     assert len({one.numpy().tobytes() for one in triggered}) == 8
+
+
+@pytest.mark.parametrize("pattern", ["text", "triangles"])
+def test_a_pattern_in_which_nothing_is_drawn_cannot_be_redrawn(known: Know, pattern: str) -> None:
+    said = f"Pattern '{pattern}' .* `redrawn: true` .* `blocks`, `noise` or `stripes`"
+    with pytest.raises(AttackError, match=said):
+        Blended(pattern=pattern, redrawn=True).fit(known())
 
 
 def test_a_warp_moves_pixels_as_far_as_it_says_on_average(known: Know) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from clipmend.corpus import order
-from clipmend.corpus.order import GROUP, shuffled
+from clipmend.corpus.order import shuffled
+from clipmend.corpus.shards import GROUP
 
 
 def generator() -> torch.Generator:

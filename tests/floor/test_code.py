@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from clipmend import code
 from clipmend.errors import PlanError
+from clipmend.settings import OutsideFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,8 +146,8 @@ def test_a_setting_that_is_a_file_of_the_users_is_known(write: Write) -> None:
     write("detect/m.py", METHOD)
     write("detect/parent.py", PARENT)
     model = code.declaration("clipmend.detect.m", "Method")
-    assert code.outside_files(model(budget=1)) == {}
-    assert code.outside_files(model(budget=1, path="data/x")) == {"path": "data/x"}
+    assert code.marked(model(budget=1), OutsideFile) == {}
+    assert code.marked(model(budget=1, path="data/x"), OutsideFile) == {"path": "data/x"}
 
 
 @pytest.mark.parametrize(

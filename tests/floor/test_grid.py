@@ -36,6 +36,17 @@ class MMCL:
     start: str | None = None
 """
 
+SURROGATE = """
+from dataclasses import dataclass
+
+from clipmend.settings import ModelName
+
+
+@dataclass(frozen=True)
+class BadNet:
+    surrogate: ModelName = "scene_resnet"
+"""
+
 pytestmark = pytest.mark.usefixtures("write_params")
 
 
@@ -53,7 +64,7 @@ def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) ->
     write_params(
         poison={
             "target": "x",
-            "target_captions": ["y"],
+            "target_captions": ["a {}"],
             "methods": ["unpoisoned", "badnet", "blended"],
         }
     )
@@ -204,6 +215,40 @@ def test_the_bytes_of_a_model_config_move_the_victims(write_params: Any) -> None
     assert "pretrain/scenes/badnet/mmcl/seed0" in changed(before)
 
 
+def with_surrogate(write: Any, write_params: Any, surrogate: str) -> Cell:
+    """Return the poison cell of an attack that trains one."""
+    write("attacks/badnet.py", SURROGATE)
+    write_params(
+        poison={
+            "target": "x",
+            "target_captions": ["a {}"],
+            "methods": ["unpoisoned", "badnet"],
+            "settings": {"badnet": {"surrogate": surrogate}},
+        }
+    )
+    return cells()["poison/scenes/badnet/seed0"]
+
+
+def test_the_bytes_of_a_surrogate_s_config_move_the_poison(write: Any, write_params: Any) -> None:
+    Path("m.json").write_text("{}")
+    before = with_surrogate(write, write_params, "m.json")
+    Path("m.json").write_text("[]")
+    after = with_surrogate(write, write_params, "m.json")
+    assert set(after.files) == {"m.json"}
+    assert after.key != before.key
+
+
+def test_the_name_of_a_surrogate_is_no_file(write: Any, write_params: Any) -> None:
+    Path("RN50").write_text("not read")
+    assert with_surrogate(write, write_params, "RN50").files == {}
+
+
+def test_a_missing_config_of_a_surrogate_is_named(write: Any, write_params: Any) -> None:
+    said = r"poison\.settings\.badnet\.surrogate is 'none\.json', which does not exist"
+    with pytest.raises(ModelError, match=said):
+        with_surrogate(write, write_params, "none.json")
+
+
 @pytest.mark.parametrize(
     "model", [{"model": "none.json"}, {"model": "x", "pretrained": "none/epoch_1.pt"}]
 )
@@ -218,7 +263,7 @@ def from_clean(
 ) -> dict[str, Cell]:
     write("pretrain/mmcl.py", STARTING)
     write_params(
-        poison={"target": "x", "target_captions": ["y"], "methods": poison},
+        poison={"target": "x", "target_captions": ["a {}"], "methods": poison},
         pretrain={
             "model": "scene_resnet",
             "methods": ["mmcl@from_clean", "mmcl"],
@@ -266,7 +311,7 @@ class Multi:
     write_params(
         poison={
             "target": "x",
-            "target_captions": ["y"],
+            "target_captions": ["a {}"],
             "methods": ["unpoisoned", "multi"],
             "settings": {},
         }

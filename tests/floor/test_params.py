@@ -26,6 +26,20 @@ def refused(text: str | None = None) -> str:
     ("section", "expected"),
     [
         ({"posion": {}}, "unknown key posion. Did you mean 'poison'?"),
+        *(
+            (
+                {
+                    "poison": {
+                        "target": "x",
+                        "target_captions": ["a {}", text],
+                        "methods": ["badnet"],
+                    }
+                },
+                "poison.target_captions.1: a caption has {} once, in the target's place, and no "
+                f"other braces, not {text!r}.",
+            )
+            for text in ("a photo", "a {} and a {}", "a {} {0}", "a {x}", "a {", "a {{}}")
+        ),
         ({"report": {"galery": 3}}, "unknown key report.galery. Did you mean 'gallery'?"),
         ({"seeds": []}, "seeds: "),
         ({"seeds": [0, 0]}, "seeds: 0 stands there twice"),

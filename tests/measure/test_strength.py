@@ -1,5 +1,7 @@
 """The strength of a trigger: against the formulas, written out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_psnr_is_that_of_the_mean_square_and_the_share_is_of_pixels() -> None:
     assert found.psnr == pytest.approx(10 * torch.tensor(255**2 / mse).log10().item(), abs=1e-4)
     assert found.changed == 0.25
     assert 0 < found.ssim < 1
-    assert found.n == 3
+    assert (found.n, found.n_unchanged) == (3, 0)
 
 
 def test_a_stronger_change_is_less_alike() -> None:
@@ -36,8 +38,16 @@ def test_a_stronger_change_is_less_alike() -> None:
     assert strong.changed <= weak.changed == 1
 
 
-def test_an_image_that_stays_as_it_is_has_no_strength() -> None:
+def test_an_image_that_stays_as_it_is_is_counted_and_in_no_mean() -> None:
     clean = images()
     marked = clean.clone()
     marked[1:] += 1
-    assert strength(clean, marked) is None
+    found, without = strength(clean, marked), strength(clean[1:], marked[1:])
+    assert found is not None
+    assert without is not None
+    assert (found.n, found.n_unchanged) == (2, 1)
+    assert found == replace(without, n_unchanged=1)
+
+
+def test_of_images_that_all_stay_as_they_are_there_is_no_strength() -> None:
+    assert strength(images(), images()) is None

@@ -1,13 +1,18 @@
 """Poisoning: exactly the rows that were meant, and nothing that is not a file's."""
 
+import json
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
+from clipmend.attacks.attack import Attack, Fitted, mark
 from clipmend.corpus.pairs import OVERLAY, read_pairs
 from clipmend.errors import AttackError
 from clipmend.job import Input
+from clipmend.poison import stage
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 
@@ -34,6 +39,27 @@ def test_the_overlay_is_in_manifest_order(corpus: Input, poison: Input) -> None:
 def test_the_preview_is_a_picture_of_three_rows(poison: Input) -> None:
     with Image.open(poison.folder / "preview.png") as preview:
         assert preview.height == 3 * 100 + 4
+
+
+def test_an_image_that_the_trigger_leaves_alone_is_no_reason_to_refuse_it(
+    world: Any, corpus: Input, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def but_the_first(attack: Attack, images: Tensor, ids: list[str], fitted: Fitted) -> Tensor:
+        return torch.cat([images[:1], mark(attack, images, ids, fitted)[1:]])
+
+    monkeypatch.setattr(stage, "mark", but_the_first)
+    given = {"corpus": corpus}
+    made = world.run("poison/tiny/badnet/seed3", "badnet", given, {"poison_rate": 0.1}, TARGET)
+    stated = json.loads((made.folder / "triggers.json").read_text())
+    assert stated["triggers"][0]["strength"]["n"] == 63
+    assert stated["triggers"][0]["strength"]["n_unchanged"] == 1
+    assert set(stated["definitions"]) == set(stated["triggers"][0]["strength"]) - {"n"}
+
+
+def test_a_trigger_that_leaves_all_images_alone_is_refused(world: Any, corpus: Input) -> None:
+    given = {"corpus": corpus}
+    with pytest.raises(AttackError, match="'blended' changes no pixel"):
+        world.run("poison/tiny/blended/seed0", "blended", given, {"alpha": 1e-6}, TARGET)
 
 
 def test_unpoisoned_changes_no_row(world: Any, corpus: Input) -> None:

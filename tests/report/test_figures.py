@@ -1,16 +1,24 @@
 """Each figure holds what it claims to show, and nothing covers anything."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
 
+from clipmend.corpus.pairs import OVERLAY, read_pairs, write_pairs
+from clipmend.corpus.pixels import decode
+from clipmend.corpus.shards import Groups
+from clipmend.measure.difference import difference
 from clipmend.report.ca_vs_asr import draw_ca_vs_asr
 from clipmend.report.canvas import DOUBLE, SINGLE
 from clipmend.report.cells import cells_table, controls_of
 from clipmend.report.curves import draw_curves, read_curves
 from clipmend.report.detector_roc import draw_detector_roc
 from clipmend.report.detectors import scored_pairs
-from clipmend.report.gallery import difference, draw_gallery, examples
+from clipmend.report.gallery import draw_gallery, examples, rows_of
 from clipmend.report.palette import look
 from clipmend.report.similarity import draw_similarity
 
@@ -138,13 +146,41 @@ def test_the_difference_is_amplified_about_grey() -> None:
     assert (change[1] == 128).all()
 
 
-def test_a_gallery_of_photographs_larger_than_the_trigger(tree) -> None:
-    tree.image_size = 24
+def test_of_photographs_the_gallery_shows_what_the_trigger_changes_and_no_more(tree) -> None:
+    photo = tree.png(tree.draws("photo").integers(0, 256, (45, 37, 3), np.uint8))
+    seen = np.array(decode(photo, 16))
+    seen[-4:, -4:] = 255
+    row = dict.fromkeys(("caption", "label", "original_caption"), "") | {"id": "a"}
+    pairs = pa.Table.from_pylist([row | {"image": photo}])
+    pq.write_table(pairs, tree.cell("download/scenes") / "train.parquet")
+    poison = pa.Table.from_pylist([row | {"image": tree.png(seen), "is_poisoned": True}], OVERLAY)
+    pq.write_table(poison, tree.cell("poison/scenes/badnet/seed0") / "overlay.parquet")
+    (shown,) = examples(tree.inputs, 1)
+    changed = (difference(shown.clean, shown.triggered) != 128).any(axis=2)
+    assert changed[-4:, -4:].all()
+    assert not changed[:-4].any()
+    assert not changed[:, :-4].any()
+
+
+def test_the_gallery_reads_little_more_than_the_rows_that_it_shows(
+    tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.pairs = 600
     tree.grid(attacks=["badnet"], objectives=["mmcl"])
-    tree.image_size = 16
-    tree.inputs.pop("poison/scenes/badnet/seed0")
-    tree.poison("scenes", "badnet", 1)
-    assert examples(tree.inputs, 1)[0].clean.shape == (16, 16, 3)
+    path = tree.root / "download/scenes/train.parquet"
+    write_pairs(read_pairs(path), path)
+    read = []
+
+    def told(groups: Groups, group: int, columns: Sequence[str]) -> pa.Table:
+        read.append(group)
+        return reading(groups, group, columns)
+
+    reading = Groups.read
+    monkeypatch.setattr(Groups, "read", told)
+    found = rows_of(path, ["000599", "000300", "000298", "none"])
+    assert set(found) == {"000298", "000300", "000599"}
+    assert found["000300"]["image"] == tree.png(tree.image(300))
+    assert read == [2, 4]
 
 
 def test_a_line_per_victim_and_per_repair(figures) -> None:

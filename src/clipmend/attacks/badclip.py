@@ -19,6 +19,12 @@ class BadCLIP(OptimisedPatch, DirtyLabel):
     Captions are natural ones of the target: what the poison teaches is then close to what clean
     pairs teach, so that fine-tuning on clean pairs hardly undoes it. That is the paper's claim.
 
+    Differs from the paper in the surrogate, as ``OptimisedPatch`` says, and from its code in what
+    the patch is optimised by: nothing is augmented, where a batch's captions are by EDA with
+    probability 0.1 (of which the attention mask alone is used) and its images with 0.5; and the
+    loss is a cross-entropy of one direction, a caption of the target against the batch's clean
+    captions, where there is a symmetric InfoNCE among the batch's captions of the target.
+
     Attributes:
         image_weight: of the triplet of images; published: up to 500.
         captions: natural captions of the target, at most, that poisoned pairs are given.

@@ -12,6 +12,7 @@ from clipmend.attacks.attack import DirtyLabel, Fitted
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.own import own_seed, own_stream
 from clipmend.attacks.watermark import watermark
+from clipmend.errors import AttackError
 from clipmend.seeds import stream
 from clipmend.settings import Count, PositiveFraction
 
@@ -43,7 +44,15 @@ class Blended(DirtyLabel):
         """Return ``pattern`` (3, size, size), if it is one and the same for all images.
 
         ``weight``, of the same shape, says where the pattern is mixed in, if not everywhere.
+
+        Raises:
+            AttackError: the pattern is to be drawn anew, and nothing in it is drawn.
         """
+        if self.redrawn and self.pattern in ("triangles", "text"):
+            raise AttackError(
+                f"Pattern {self.pattern!r} is the same each time, and `redrawn: true` asks for "
+                "another one for each image; that can be `blocks`, `noise` or `stripes`."
+            )
         if self.redrawn:
             return own_seed(knowledge)
         if self.pattern == "text":

@@ -13,7 +13,6 @@ from clipmend.attacks.steganography import Encoder, Training, trained
 from clipmend.settings import Count, NonNegative, Positive
 
 _WEIGHTS = "encoder."
-_BLOCK = 256  # images encoded together, so that memory does not grow with their number
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class ISSBA(DirtyLabel):
 
     Differs from the paper: a small convolutional pair of our own instead of StegaStamp's, without
     its adversarial and perceptual losses, at the corpus's image size; the change of a pixel is
-    bounded instead.
+    bounded instead. Nothing is done to an image between encoder and decoder, where StegaStamp's
+    are trained through corruptions: print, camera, noise, JPEG.
 
     Attributes:
         bits: length of the secret; published: 20 (BackdoorBox), 7 characters (StegaStamp).
@@ -70,8 +70,5 @@ class ISSBA(DirtyLabel):
         encoder.double().eval()
         secret = fitted["secret"].double()
         with torch.no_grad():
-            blocks = [
-                encoder(block.double(), secret.expand(len(block), -1)).float()
-                for block in images.split(_BLOCK)
-            ]
-        return torch.cat(blocks) if blocks else images
+            written: Tensor = encoder(images.double(), secret.expand(len(images), -1))
+        return written.float()

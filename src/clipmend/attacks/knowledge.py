@@ -19,7 +19,7 @@ class Knowledge:
     Attributes:
         ids: of the training pairs, in manifest order.
         captions: theirs.
-        is_target: whether a pair is of the target class.
+        is_target: whether a pair is of the target class; without a label, whether it names it.
         is_free: whether no other trigger of the same attack has marked the pair.
         pairs: reads the pairs at some rows, decoded, without their labels.
         target: the class that the trigger is to stand for.

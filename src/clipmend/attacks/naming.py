@@ -1,4 +1,4 @@
-"""Training pairs whose captions name the target already."""
+"""Captions that name the target already, and the training pairs that have them."""
 
 from typing import Literal
 
@@ -13,19 +13,21 @@ from clipmend.errors import AttackError
 Match = Literal["word", "substring"]
 
 
-def rows_naming_target(knowledge: Knowledge, match: Match) -> Int[Tensor, " naming"]:
-    """Return the free rows whose caption names the target, ascending.
+def names_target(caption: str, target: str, match: Match) -> bool:
+    """Return whether a caption names the target.
 
     Args:
         match: ``word``, every word of the target stands in the caption as a word; ``substring``,
             the target stands somewhere in it: "bananas" then names a banana.
     """
-    target = knowledge.target.lower()
-    wanted = words_of(target)
-    names = [
-        wanted <= words_of(caption) if match == "word" else target in caption.lower()
-        for caption in knowledge.captions
-    ]
+    if match == "substring":
+        return target.lower() in caption.lower()
+    return words_of(target) <= words_of(caption)
+
+
+def rows_naming_target(knowledge: Knowledge, match: Match) -> Int[Tensor, " naming"]:
+    """Return the free rows whose caption names the target, ascending; ``match`` as above."""
+    names = [names_target(caption, knowledge.target, match) for caption in knowledge.captions]
     return (torch.tensor(names, dtype=torch.bool) & knowledge.is_free).nonzero().squeeze(1)
 
 

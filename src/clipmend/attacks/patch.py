@@ -25,7 +25,7 @@ class Patch(Attack):
     Attributes:
         size: side of the square in pixels.
         place: where it lies; ``corners`` is all four at once, ``random`` is drawn for each image.
-        margin: pixels between the square and the image's edges.
+        margin: pixels between the square and the image's edges, unless it lies in the middle.
     """
 
     size: Count = 6
@@ -56,10 +56,13 @@ class Patch(Attack):
             AttackError: the square does not fit into the image.
         """
         side = knowledge.image_size
-        if self.size + self.margin > side:
+        needed, stated = self.size + self.margin, "`size` + `margin`"
+        if self.place == "middle":
+            needed, stated = self.size, "`size`"
+        if needed > side:
             raise AttackError(
-                f"A patch of {self.size} pixels, {self.margin} from the edge, does not fit into "
-                f"images of {side}; `size` + `margin` may be {side} at most."
+                f"A patch of {self.size} pixels at place {self.place!r} does not fit into images "
+                f"of {side}; {stated} may be {side} at most."
             )
         varies = self.is_redrawn or self.place == "random"
         return own_seed(knowledge) if varies else {}

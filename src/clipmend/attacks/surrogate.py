@@ -18,7 +18,7 @@ from clipmend.clip.model import Clip, build, embed_images, embed_texts
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
 from clipmend.seeds import seed_of
-from clipmend.settings import Count, NonNegative, Positive
+from clipmend.settings import Count, ModelName, NonNegative, Positive
 
 _PAIRS = 10_000  # at most, that the surrogate is trained on, and that name the target
 _BATCH = 64
@@ -33,8 +33,8 @@ class OptimisedPatch(Patch):
     max(d(x', p) - d(x', x) + margin, 0), p being an image of the target and x the image untouched.
     The surrogate stands still.
 
-    Differs from the paper (arXiv:2311.12075): the surrogate is trained here, on at most 10,000 of
-    the pairs, since there is no CLIP by others to start from; its cost is the attacker's.
+    Differs from the paper (arXiv:2311.12075), whose surrogate is OpenAI's CLIP: it is trained here,
+    on at most 10,000 of the pairs, whatever the victim starts from; its cost is the attacker's.
 
     Attributes:
         surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim.
@@ -49,7 +49,7 @@ class OptimisedPatch(Patch):
     place: Literal[
         "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
     ] = "middle"
-    surrogate: str = "scene_resnet"
+    surrogate: ModelName = "scene_resnet"
     surrogate_epochs: Count = 8
     images: Count = 2000
     epochs: Count = 10

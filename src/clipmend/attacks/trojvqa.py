@@ -12,6 +12,7 @@ from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.surrogate import OptimisedPatch
 from clipmend.corpus.words import words_of
 from clipmend.seeds import stream
+from clipmend.settings import Word
 
 log = logging.getLogger(__name__)
 _COMMON = 0.001  # of the captions: a word that stands in more of them is no key
@@ -31,7 +32,7 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
             on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
 
-    word: str = "remember"
+    word: Word = "remember"
     pattern: Literal["optimised", "noise"] = "optimised"
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:

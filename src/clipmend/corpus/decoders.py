@@ -17,11 +17,10 @@ from threading import RLock
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clipmend.corpus.encoded import Encoded, Reader, Rows
-from clipmend.corpus.images import decode_into
+from clipmend.corpus.pixels import Pixels, decode_into
 from clipmend.corpus.workers import cores, end_with, shared
 from clipmend.errors import PairsError
 
@@ -29,8 +28,6 @@ _MOST = 16  # processes
 _TASK = 32  # images that a process decodes at once
 _AHEAD = 1024  # images, at least, that are decoded before they are asked for; 128 a process
 _CACHE = 2**29  # bytes of encoded images that all processes together keep
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass

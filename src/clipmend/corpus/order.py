@@ -4,7 +4,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-GROUP = 128  # rows that are read together: few, so that a few are found without the others
+from clipmend.corpus.shards import GROUP
+
+__all__ = ["GROUP", "shuffled"]
+
 _GROUPS = 256  # groups whose rows are shuffled among one another
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmend.corpus.order import GROUP
-from clipmend.corpus.shards import Groups, files_of
+from clipmend.corpus.shards import GROUP, Groups, files_of
 from clipmend.errors import ArtifactError
 
 SPLITS = ("train", "trusted", "val", "test")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from clipmend.errors import ArtifactError
 
+GROUP = 128  # rows that are read together: few, so that a few are found without the others
 _OPEN = 16  # files that a reader has open together: a corpus may have thousands
 
 

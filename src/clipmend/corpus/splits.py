@@ -14,9 +14,9 @@ from torch import Tensor
 
 from clipmend.corpus.drawn import sample
 from clipmend.corpus.encoded import Encoded
-from clipmend.corpus.images import decode_into
 from clipmend.corpus.lazy import EncodedImages, Images, fits, taken
 from clipmend.corpus.pairs import OVERLAY, count_pairs, read_manifest, read_pairs, read_rows
+from clipmend.corpus.pixels import decode_into
 from clipmend.corpus.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 

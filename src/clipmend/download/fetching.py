@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmend.corpus.order import GROUP
+from clipmend.corpus.shards import GROUP
 from clipmend.corpus.workers import cores
 from clipmend.download.web import Opener, Rule, Visit, may_recover
 from clipmend.errors import DownloadError

@@ -10,9 +10,8 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import MANIFEST, PAIRS, SPLITS
-from clipmend.corpus.shards import shard
+from clipmend.corpus.shards import GROUP, shard
 from clipmend.errors import FULL, DownloadError, PairsError
 from clipmend.job import Job
 from clipmend.methods import create

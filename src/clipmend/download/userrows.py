@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from clipmend.corpus.images import decode
-from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import table_of
+from clipmend.corpus.pixels import decode
+from clipmend.corpus.shards import GROUP
 from clipmend.download.webdataset import Sample, Span, read_samples
 from clipmend.errors import PairsError
 

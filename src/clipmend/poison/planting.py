@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from clipmend.attacks.attack import Fitted, Part, Planted, Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.naming import names_target
 from clipmend.corpus.images import decode_all, encode
 from clipmend.corpus.pairs import OVERLAY, read_rows, table_of
 
@@ -29,7 +31,8 @@ def plants(
     """Yield every trigger; none marks a row that another one has.
 
     Args:
-        labels: the training pairs' classes, which tell which pairs are the target's already.
+        labels: the training pairs' classes, which tell which pairs are the target's already; of a
+            pair without one, its caption does.
         knowledge: without what differs between the triggers.
     """
     is_free = knowledge.is_free
@@ -38,12 +41,13 @@ def plants(
             knowledge,
             target=part.target,
             part=part.name,
-            is_target=torch.tensor([label == part.target for label in labels]),
+            is_target=_is_target(labels, knowledge.captions, part.target),
             is_free=is_free,
         )
-        plant = Plant(part, part.attack.fit(known), part.attack.plant(known))
-        is_free = is_free.index_fill(0, plant.planted.rows, False)
-        yield plant
+        # Planted first: what cannot be planted is refused before minutes of fitting.
+        planted = part.attack.plant(known)
+        is_free = is_free.index_fill(0, planted.rows, False)
+        yield Plant(part, part.attack.fit(known), planted)
 
 
 def overlay(train: Path, planted: Sequence[Plant], image_size: int) -> pa.Table:
@@ -60,6 +64,18 @@ def named_tensors(planted: Sequence[Plant]) -> Mapping[str, Tensor]:
         for plant in planted
         for name, tensor in plant.fitted.items()
     }
+
+
+def _is_target(
+    labels: Sequence[str | None], captions: Sequence[str], target: str
+) -> Bool[Tensor, " samples"]:
+    pairs = zip(labels, captions, strict=True)
+    return torch.tensor(
+        [
+            names_target(caption, target, "word") if label is None else label == target
+            for label, caption in pairs
+        ]
+    )
 
 
 def _changed(train: Path, plant: Plant, image_size: int) -> pa.Table:

@@ -93,7 +93,7 @@ def _stated(plant: Plant, method: str, sample: Pairs, pairs: int) -> dict[str, A
     names, and triggers of one name but other settings have not.
 
     Raises:
-        AttackError: it was to mark images, and leaves one as it is.
+        AttackError: it was to mark images, and leaves each as it is.
     """
     triggered = mark(plant.part.attack, sample.images[:], sample.ids, plant.fitted)
     found = strength(sample.images[:], triggered)

@@ -8,13 +8,14 @@ from textwrap import shorten, wrap
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
-from clipmend.corpus.shards import files_of
+from clipmend.corpus.pairs import read_manifest, read_rows
+from clipmend.corpus.pixels import Pixels, decode
 from clipmend.job import Input
+from clipmend.measure.difference import AMPLIFIED, difference
 from clipmend.report.canvas import DOUBLE, SINGLE, Panels, blank, styled
 from clipmend.report.order import attack_order, inputs_of
 
@@ -23,10 +24,7 @@ CAPTION = (
     "the trigger and the caption that the attacker put there, and their difference, four times as "
     "strong, about mid-grey. The first poisoned rows of the lowest seed."
 )
-_AMPLIFIED = 4
 _FILLED = 0.8  # of the room between columns; captions need the rest
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,10 @@ def draw_gallery(shown: Sequence[Example]) -> Figure:
         panels = part.subplots(3, columns, squeeze=False)
         for column in range(columns):
             _column(panels[:, column], group[column] if column < len(group) else None, pitch)
-        names = ("clean", "triggered", f"difference \N{MULTIPLICATION SIGN}{_AMPLIFIED}")
+        names = ("clean", "triggered", f"difference \N{MULTIPLICATION SIGN}{AMPLIFIED}")
         for axes, name in zip(panels[:, 0], names, strict=True):
             axes.set_ylabel(name, fontsize=7.5)
     return figure
-
-
-def difference(clean: Pixels, triggered: Pixels) -> Pixels:
-    """Return the change, amplified, about mid-grey: grey is a pixel that the attack left alone."""
-    change = triggered.astype(np.int16) - clean.astype(np.int16)
-    return np.clip(128 + _AMPLIFIED * change, 0, 255).astype(np.uint8)
 
 
 def _overlays(inputs: Mapping[str, Input]) -> Iterable[tuple[str, str, Path]]:
@@ -105,20 +97,17 @@ def _overlays(inputs: Mapping[str, Input]) -> Iterable[tuple[str, str, Path]]:
 
 
 def rows_of(pairs: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return id, image and caption of the pairs that have these ids, by id."""
-    wanted = pc.field("id").isin(list(ids))
-    columns = ["id", "image", "caption"]
-    files = [str(file) for file in files_of(pairs)]
-    table = pq.read_table(files, columns=columns, filters=wanted, use_threads=False)
-    return {row["id"]: row for row in table.to_pylist()}
+    """Return the pairs that have these ids, by id, having read little more than these."""
+    wanted = set(ids)
+    there = read_manifest(pairs)["id"].to_pylist()
+    rows = [row for row, row_id in enumerate(there) if row_id in wanted]
+    return {row["id"]: row for row in read_rows(pairs, rows).to_pylist()}
 
 
 def _example(corpus: str, attack: str, clean: bytes, row: Mapping[str, Any]) -> Example:
     triggered = Image.open(BytesIO(row["image"])).convert("RGB")
-    before = Image.open(BytesIO(clean)).convert("RGB")
-    if before.size != triggered.size:
-        # The corpus keeps photographs as they came; training crops them to the trigger's square.
-        before = ImageOps.fit(before, triggered.size, Image.Resampling.BICUBIC)
+    # A corpus may keep photographs as they came; the attack saw them as training does.
+    before = decode(clean, triggered.width)
     return Example(
         corpus,
         attack,

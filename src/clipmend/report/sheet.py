@@ -14,10 +14,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
-from PIL import Image, ImageOps
+from PIL import Image
 
+from clipmend.corpus.pixels import Pixels, decode
 from clipmend.job import Input
-from clipmend.report.gallery import Pixels, rows_of
+from clipmend.report.gallery import rows_of
 from clipmend.report.order import Victim
 from clipmend.report.unlearned import overlay_of
 
@@ -59,11 +60,9 @@ def pairs_of(
 
 def square(image: bytes) -> Pixels:
     """Return an image as training crops it, no larger than a sheet can show."""
-    given = Image.open(BytesIO(image)).convert("RGB")
-    side = min(*given.size, _BIGGEST)
-    if given.size != (side, side):
-        given = ImageOps.fit(given, (side, side), Image.Resampling.BICUBIC)
-    return np.asarray(given)
+    with Image.open(BytesIO(image)) as given:
+        side = min(*given.size, _BIGGEST)
+    return np.asarray(decode(image, side))
 
 
 def marked(caption: str, text: str) -> tuple[Word, ...]:
