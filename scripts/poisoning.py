@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from clipmend.corpus.order import GROUP
 from clipmend.corpus.pairs import PAIRS, table_of
+from clipmend.corpus.shards import GROUP
 from clipmend.download.stage import write_split
 from clipmend.job import Input, Job
 from clipmend.poison.stage import run

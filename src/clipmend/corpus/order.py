@@ -6,8 +6,6 @@ from torch import Tensor
 
 from clipmend.corpus.shards import GROUP
 
-__all__ = ["GROUP", "shuffled"]
-
 _GROUPS = 256  # groups whose rows are shuffled among one another
 
 
