@@ -18,7 +18,7 @@ from clipmend.report.cells import cells_table, controls_of
 from clipmend.report.curves import draw_curves, read_curves
 from clipmend.report.detector_roc import draw_detector_roc
 from clipmend.report.detectors import scored_pairs
-from clipmend.report.gallery import draw_gallery, examples, rows_of
+from clipmend.report.gallery import Example, draw_gallery, examples, rows_of
 from clipmend.report.palette import look
 from clipmend.report.similarity import draw_similarity
 
@@ -160,6 +160,16 @@ def test_of_photographs_the_gallery_shows_what_the_trigger_changes_and_no_more(t
     assert changed[-4:, -4:].all()
     assert not changed[:-4].any()
     assert not changed[:, :-4].any()
+
+
+def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    said = "remember a drawing of the banana", " ".join(["banana"] * 40)
+    shown = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
+    clean, triggered = (axes.get_title() for axes in draw_gallery(shown).axes[:12:6])
+    assert triggered.split() == said[0].split()
+    assert clean.endswith("…")
+    assert clean.count("\n") == triggered.count("\n") == 2
 
 
 def test_the_gallery_reads_little_more_than_the_rows_that_it_shows(

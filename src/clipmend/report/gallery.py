@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,6 @@ def _column(panels: Panels, example: Example | None, pitch: float) -> None:
 
 
 def _short(caption: str, letters: int) -> str:
-    """Return the caption on at most two lines of so many letters."""
+    """Return the caption on at most three lines of so many letters."""
     plain = caption.replace("$", r"\$")  # a price is no formula
-    return "\n".join(wrap(shorten(plain, 2 * letters - 2, placeholder=" …"), letters)[:2])
+    return "\n".join(wrap(plain, letters, max_lines=3, placeholder=" …"))
