@@ -1,8 +1,9 @@
 """One table from the parts that the preset `full` was run in; what no part has is called a gap.
 
-Reads `docs/results/full/<part>/{cells.csv,cards.jsonl}`; writes `cells.csv`, `gaps.csv` and
-`table.md` beside the parts. Parts whose cells were made by other code, or under other settings,
-are refused.
+Reads `docs/results/full/<part>/{cells.csv,cards.jsonl}`, and `detectors.csv` where there is one;
+writes `cells.csv`, `gaps.csv`, `detectors.csv`, `claims.json` and `table.md` beside the parts.
+Parts whose cells were made by other code, or under other settings, are refused. Claims are judged
+of what is there, as the report judges them.
 
 python scripts/join.py [--params params/full.yaml] [--benchmark gone/logs/benchmark ...] [folder]
 """
@@ -22,10 +23,15 @@ from clipmend.estimate.costs import Cost, extrapolated, wall_times
 from clipmend.grid import Cell
 from clipmend.index import Index
 from clipmend.report.cells import KEY, groups, records
+from clipmend.report.claims import Tables, claims_text, judged_claims, printed_claims
+from clipmend.report.detectors import COLUMNS
 from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
+from clipmend.report.pareto import pareto_table
+from clipmend.report.scale import Scale
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
 
 NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
+SCORED = ("corpus", "attack", "objective", "seed", "stage", "method")
 NOT_MEASURED = "not measured"
 
 
@@ -35,18 +41,21 @@ class Part:
 
     name: str
     cells: pd.DataFrame
+    detectors: pd.DataFrame
     cards: Mapping[str, Mapping[str, Any]]
 
 
 def read_part(folder: Path) -> Part:
-    """Return a part; both of its files must be there."""
+    """Return a part; its cells and its cards must be there."""
     for name in ("cells.csv", "cards.jsonl"):
         if not (folder / name).is_file():
             raise SystemExit(f"{folder / name} cannot be read: it is missing. A part needs both.")
     lines = (folder / "cards.jsonl").read_text(encoding="utf-8").splitlines()
     cards = {card["cell"]: card for card in map(json.loads, lines)}
     cells = pd.read_csv(folder / "cells.csv")
-    return Part(folder.name, cells, cards)
+    scored = folder / "detectors.csv"
+    detectors = pd.read_csv(scored) if scored.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    return Part(folder.name, cells, detectors, cards)
 
 
 def parts_of(folder: Path) -> list[Part]:
@@ -100,6 +109,33 @@ def joined(parts: Sequence[Part]) -> pd.DataFrame:
     return cells.iloc[places].reset_index(drop=True)
 
 
+def scored(parts: Sequence[Part]) -> pd.DataFrame:
+    """Return how well detectors rank, of all parts; a row of two stands once."""
+    known = [part.detectors for part in parts if not part.detectors.empty]
+    table = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=list(COLUMNS))
+    return table.drop_duplicates(list(SCORED), ignore_index=True)
+
+
+def scales(detectors: pd.DataFrame, parts: Sequence[Part]) -> dict[str, Scale]:
+    """Return the scale of each corpus, as far as scores and cards tell it."""
+    shared = (card["shared"] for part in parts for card in part.cards.values())
+    started: Mapping[str, Any] = next((one for one in shared if "model" in one), {})
+    return {
+        str(corpus): Scale(
+            train_pairs=int(group["n_pairs"].max()),
+            trusted_pairs=None,
+            poisoned_pairs={
+                str(attack): int(rows["n_poisoned"].max())
+                for (attack,), rows in groups(group, "attack")
+            },
+            image_size=None,
+            model=started.get("model"),
+            pretrained=started.get("pretrained"),
+        )
+        for (corpus,), group in groups(detectors, "corpus")
+    }
+
+
 def cell_of(row: Mapping[str, Any]) -> str:
     """Return the name of the ``evaluate`` cell of a row."""
     return "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}".format_map(row)
@@ -134,11 +170,16 @@ def tables(span: Sequence[Mapping[str, Any]], cells: pd.DataFrame) -> list[Print
 
 
 def text_of(
-    printed: Sequence[Printed], parts: Sequence[Part], missing: pd.DataFrame, cost: Cost | None
+    printed: Sequence[Printed],
+    claims: Printed | None,
+    parts: Sequence[Part],
+    missing: pd.DataFrame,
+    cost: Cost | None,
 ) -> str:
     """Return ``table.md``."""
     lines = ["# Clean accuracy / attack success rate, in percent"]
     lines += [part for table in printed for part in (f"## {table.title}", markdown_table(table))]
+    lines += [] if claims is None else [f"# {claims.title}", markdown_table(claims)]
     notes = [
         f"Joined from {', '.join(part.name for part in parts)}. {len(missing):,} cells of the grid "
         f"are {NOT_MEASURED} ([`gaps.csv`](gaps.csv)).",
@@ -223,14 +264,21 @@ def join(folder: Path, preset: Path, benchmarks: Sequence[Path]) -> None:
     """Write the joined files."""
     parts = parts_of(folder)
     refuse_strangers(parts)
-    cells = joined(parts)
-    whole = grid.cells(params.load(preset), Index())
+    cells, detectors = joined(parts), scored(parts)
+    asked = params.load(preset)
+    whole = grid.cells(asked, Index())
     span = spanned(whole)
     missing = gaps(span, cells)
     cost = extrapolated(whole, wall_times(benchmarks)) if benchmarks else None
-    cells.to_csv(folder / "cells.csv", index=False, lineterminator="\n")
-    missing.to_csv(folder / "gaps.csv", index=False, lineterminator="\n")
-    text = text_of(tables(span, cells), parts, missing, cost)
+    claims = judged_claims(
+        Tables(cells, detectors, pareto_table([])),
+        scales(detectors, parts),
+        asked.evaluate.confidence,
+    )
+    for name, table in {"cells": cells, "gaps": missing, "detectors": detectors}.items():
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    (folder / "claims.json").write_text(claims_text(claims), encoding="utf-8")
+    text = text_of(tables(span, cells), printed_claims(claims), parts, missing, cost)
     (folder / "table.md").write_text(text, encoding="utf-8")
 
 

@@ -94,6 +94,31 @@ def test_a_gap_is_a_cell_of_the_grid_that_no_part_has(join, whole, tmp_path) -> 
     assert text.count("not measured |") == 1
 
 
+def scored(attack, auroc, n_poisoned):
+    victim = {"corpus": "scenes@smoke", "attack": attack, "objective": "mmcl", "seed": 0}
+    told = {"n_pairs": 512, "n_poisoned": n_poisoned, "precision_at_budget": auroc}
+    return victim | {"stage": "detect", "method": "pud", "auroc": auroc} | told
+
+
+def test_claims_are_judged_of_all_parts_and_at_their_scale(join, whole, tmp_path) -> None:
+    split(tmp_path / "first", whole, lambda name: "/mmcl/" in name)
+    split(tmp_path / "second", whole, lambda name: "/mmcl_ssl/" in name)
+    row = scored("badnet", 0.9, 20)
+    pd.DataFrame([row]).to_csv(tmp_path / "first" / "detectors.csv", index=False)
+    both = [row, scored("blended", 0.7, 30)]
+    pd.DataFrame(both).to_csv(tmp_path / "second" / "detectors.csv", index=False)
+    join.join(tmp_path, PRESET, [])
+    assert pd.read_csv(tmp_path / "detectors.csv")["auroc"].tolist() == [0.9, 0.7]
+    claims = {one["id"]: one for one in json.loads((tmp_path / "claims.json").read_text())}
+    judged = claims["pud_identifies_poison"]
+    assert judged["verdict"] == "supported"
+    assert "n = 2 victims of one seed" in judged["because"]
+    scale = judged["scale"]["scenes@smoke"]
+    assert (scale["train_pairs"], scale["poisoned_pairs"]) == (512, {"badnet": 20, "blended": 30})
+    assert scale["model"] == whole[MMCL.replace("evaluate", "pretrain")].shared["model"]
+    assert judged["because"] in (tmp_path / "table.md").read_text()
+
+
 def test_a_mean_over_some_of_the_seeds_says_so(join) -> None:
     name = "evaluate/scenes/badnet/mmcl/seed{}/ft/badnet"
     span = [row(name.format(seed)) for seed in range(3)]
