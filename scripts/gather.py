@@ -1,7 +1,8 @@
 """The tables of the cells that are made, of a run that was stopped or asked for a part only.
 
-Writes ``cells.csv``, ``attacks.csv``, ``detectors.csv`` and ``cards.jsonl`` of what ``results/``
-holds into a folder, as ``report`` would of the whole grid; the plan is that of the latest run.
+Writes ``cells.csv``, ``attacks.csv``, ``detectors.csv``, ``verdicts.csv`` and ``cards.jsonl`` of
+what ``results/`` holds into a folder, as ``report`` would of the whole grid; the plan is that of
+the latest run.
 A cell whose file was damaged or is not what the plan wants is left out.
 
 python scripts/gather.py docs/results/full/unpoisoned
@@ -19,6 +20,7 @@ from clipmend.report.cards import cards_lines
 from clipmend.report.cells import cells_table, controls_of
 from clipmend.report.detectors import detectors_table, scored_pairs
 from clipmend.report.unlearned import unlearned_cells
+from clipmend.report.verdicts import judged_victims, verdicts_table
 
 
 def made() -> dict[str, Input]:
@@ -37,6 +39,7 @@ def gather(folder: Path) -> None:
         "cells": cells,
         "attacks": attacks_table(inputs),
         "detectors": detectors_table(scored),
+        "verdicts": verdicts_table(judged_victims(inputs)),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
