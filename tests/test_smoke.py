@@ -78,7 +78,7 @@ def test_what_is_gathered_of_a_whole_run_is_what_its_report_holds(
     by_snakemake: Path, tmp_path: Path
 ) -> None:
     call(by_snakemake, sys.executable, str(ROOT / "scripts/gather.py"), str(tmp_path))
-    for name in ("cells.csv", "attacks.csv", "detectors.csv", "cards.jsonl"):
+    for name in ("cells.csv", "attacks.csv", "detectors.csv", "verdicts.csv", "cards.jsonl"):
         assert (tmp_path / name).read_bytes() == (
             by_snakemake / "results/report" / name
         ).read_bytes()
