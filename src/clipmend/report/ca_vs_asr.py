@@ -20,7 +20,7 @@ from clipmend.report.canvas import (
     width,
 )
 from clipmend.report.cells import controls_of, groups, records
-from clipmend.report.order import attack_order, method_order
+from clipmend.report.order import UNDEFENDED, attack_order, method_order
 from clipmend.report.palette import attack_look, look
 from clipmend.report.table import method_label
 
@@ -34,7 +34,6 @@ CAPTION = (
 _BEST = "#D9EAD3"
 _EVEN = 0.01  # the ASR up to which the horizontal axis is linear
 _TICKS = (0, 0.01, 0.1, 1)
-_UNTOUCHED = "none"
 
 
 @styled
@@ -88,13 +87,13 @@ def _panel(axes: Axes, cells: pd.DataFrame) -> None:
 
 def _layer(row: Mapping[str, Any]) -> int:
     """Return where a point is drawn: victims at the back, controls before them, then repairs."""
-    return 0 if row["method"] == _UNTOUCHED else 1 if row["control"] else 2
+    return 0 if row["method"] == UNDEFENDED else 1 if row["control"] else 2
 
 
 def _size(row: Mapping[str, Any]) -> float:
     """Return a point's size: a victim is seen behind a repair that leaves it as it is."""
     size = 5.5 if row["attack"] == row["trigger"] else 4.0
-    return size + 2.5 if row["method"] == _UNTOUCHED else size
+    return size + 2.5 if row["method"] == UNDEFENDED else size
 
 
 def _frame(axes: Axes, cells: pd.DataFrame) -> None:
