@@ -22,7 +22,7 @@ from clipmend.errors import ClipmendError
 from clipmend.estimate.costs import Cost, extrapolated, wall_times
 from clipmend.grid import Cell
 from clipmend.index import Index
-from clipmend.report.cells import KEY, groups, records
+from clipmend.report.cells import KEY, VICTIM, groups, records
 from clipmend.report.claims import Tables, claims_text, judged_claims, printed_claims
 from clipmend.report.detectors import COLUMNS
 from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
@@ -31,7 +31,6 @@ from clipmend.report.scale import Scale
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
 
 NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
-SCORED = ("corpus", "attack", "objective", "seed", "stage", "method")
 NOT_MEASURED = "not measured"
 
 
@@ -53,8 +52,8 @@ def read_part(folder: Path) -> Part:
     lines = (folder / "cards.jsonl").read_text(encoding="utf-8").splitlines()
     cards = {card["cell"]: card for card in map(json.loads, lines)}
     cells = pd.read_csv(folder / "cells.csv")
-    scored = folder / "detectors.csv"
-    detectors = pd.read_csv(scored) if scored.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    file = folder / "detectors.csv"
+    detectors = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COLUMNS))
     return Part(folder.name, cells, detectors, cards)
 
 
@@ -113,7 +112,7 @@ def scored(parts: Sequence[Part]) -> pd.DataFrame:
     """Return how well detectors rank, of all parts; a row of two stands once."""
     known = [part.detectors for part in parts if not part.detectors.empty]
     table = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=list(COLUMNS))
-    return table.drop_duplicates(list(SCORED), ignore_index=True)
+    return table.drop_duplicates([*VICTIM, "stage", "method"], ignore_index=True)
 
 
 def scales(detectors: pd.DataFrame, parts: Sequence[Part]) -> dict[str, Scale]:
