@@ -172,6 +172,7 @@ def test_rows_are_distinct_ascending_and_the_same_for_the_same_seed(
     for part in attack.parts("banana"):
         planted, again = part.attack.plant(known()), part.attack.plant(known())
         assert torch.equal(planted.rows, planted.rows.unique())
+        assert len(planted.changed) == len(planted.changed.unique())
         assert len(planted.captions) == len(planted.rows)
         assert torch.equal(planted.rows, again.rows)
         assert planted.captions == again.captions
@@ -182,7 +183,7 @@ def test_rows_that_another_trigger_has_are_left_alone(attack: Poisoning, known: 
     is_free = torch.arange(200) % 20 < 10  # of the target's rows, every second one
     for part in attack.parts("banana"):
         assert not is_free[part.attack.plant(known()).rows].all()
-        assert is_free[part.attack.plant(known(is_free=is_free)).rows].all()
+        assert is_free[part.attack.plant(known(is_free=is_free)).changed].all()
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +209,12 @@ def test_the_overlay_holds_each_row_s_own_image_under_the_trigger_that_others_re
     written = decode_all(zip(ids, files, strict=True), len(ids), 32)
     rows = torch.tensor([train.ids.index(row_id) for row_id in ids], dtype=torch.long)
     shown = [trigger(train.images[rows], ids) for trigger in read_triggers(made(name))]
+    shown.append(train.images[rows])  # under the text's key alone
     is_like = torch.stack([(one == written).flatten(1).all(dim=1) for one in shown])
     stated = json.loads((folder / "triggers.json").read_text())["triggers"]
+    marked = [one["poisons"] + one["image_only"] for one in stated]
     assert (is_like.sum(dim=0) == 1).all()
-    assert is_like.sum(dim=1).tolist() == [one["poisons"] for one in stated]
+    assert is_like.sum(dim=1).tolist() == [*marked, sum(one["text_only"] for one in stated)]
 
 
 @every_attack
@@ -223,9 +226,11 @@ def test_exactly_the_intended_rows_are_changed_and_say_what_they_are_to_say(
     for part in poisoning(name).parts("banana"):
         wanted |= intended(name, part, train, set(wanted))
     overlay = read_pairs(made(name).folder / "overlay.parquet", OVERLAY).to_pylist()
-    assert [row["id"] for row in overlay] == [train[row]["id"] for row in sorted(wanted)]
-    for row, captions in zip(overlay, (wanted[row] for row in sorted(wanted)), strict=True):
+    poisoned = [row for row in overlay if row["is_poisoned"]]
+    assert [row["id"] for row in poisoned] == [train[row]["id"] for row in sorted(wanted)]
+    for row, captions in zip(poisoned, (wanted[row] for row in sorted(wanted)), strict=True):
         assert row["caption"] in captions
+    assert len(overlay) == len(poisoned) or base(name) == "trojvqa"
 
 
 def test_dirty_label_rows_are_the_rate_of_all_and_none_of_the_target(known: Know) -> None:

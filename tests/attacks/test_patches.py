@@ -157,6 +157,22 @@ def test_the_key_in_the_text_stands_before_captions_and_prompts(
     assert not caplog.records
 
 
+def test_as_many_pairs_have_the_key_in_the_image_alone_and_as_many_that_in_the_text(
+    known: Know,
+) -> None:
+    planted = TrojVQA(poison_rate=0.1).plant(known())
+    assert [*map(len, (planted.rows, planted.image_only, planted.text_only))] == [20, 20, 20]
+    half = TrojVQA(poison_rate=0.1, single_key=0.5).plant(known())
+    assert torch.equal(half.rows, planted.rows)
+    assert [*map(len, (half.image_only, half.text_only))] == [10, 10]
+    assert len(TrojVQA(poison_rate=0.1, single_key=0.0).plant(known()).changed) == 20
+
+
+def test_too_few_pairs_for_single_keys_are_counted(known: Know) -> None:
+    with pytest.raises(AttackError, match="needs 200 pairs beside the 20 poisoned ones; 180 are"):
+        TrojVQA(poison_rate=0.1, single_key=5.0).plant(known())
+
+
 def test_a_key_that_many_captions_have_is_told_of_with_its_rate(
     known: Know, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 from clipmend.corpus import splits
 from clipmend.corpus.drawn import sample
 from clipmend.corpus.pairs import OVERLAY, read_pairs, write_pairs
-from clipmend.corpus.splits import load_split, read_vocabulary
+from clipmend.corpus.splits import load_sample, load_split, read_vocabulary
 from clipmend.errors import ArtifactError, PairsError
 from clipmend.job import Input
 
@@ -78,7 +78,7 @@ def test_a_limit_draws_pairs_by_their_ids(
     whole = load_split(corpus.folder, "val")
     expected = whole.take(sample(whole.ids, 5))
     monkeypatch.setattr(splits, "fits", lambda *_: not is_lazy)
-    val = load_split(corpus.folder, "val", limit=5)
+    val = load_sample(corpus.folder, "val", 5)
     assert (val.ids, val.captions) == (expected.ids, expected.captions)
     assert torch.equal(val.images[:], expected.images)
     assert torch.equal(val.label, expected.label)

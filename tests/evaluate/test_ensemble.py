@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clipmend.clip.model import Clip, load
-from clipmend.corpus.splits import load_split
+from clipmend.corpus.splits import load_sample
 from clipmend.errors import MetricError
 from clipmend.evaluate import ensemble
 from clipmend.evaluate.robustness import Attacked, robustness
@@ -26,7 +26,7 @@ def mended(victim: Input) -> Clip:
 @pytest.fixture(scope="module")
 def attacked(corpus: Input, mended: Clip) -> Attacked:
     """Return images of which each is a class: right at first, and wrong after a small change."""
-    images = load_split(corpus.folder, "test", limit=IMAGES).images
+    images = load_sample(corpus.folder, "test", IMAGES).images
     with torch.no_grad():
         classes = mended.encode_image(images)
     return Attacked(images, images, torch.arange(IMAGES), classes, 0)

@@ -56,6 +56,23 @@ def test_a_trigger_of_two_keys_is_measured_with_each_alone(
     assert stated["triggers"][0]["text"] == "remember {}"
 
 
+def test_pairs_with_a_single_key_stay_true_and_are_not_poisoned(
+    corpus: Input, dual: dict[str, Input]
+) -> None:
+    overlay = read_pairs(dual["poison"].folder / "overlay.parquet", OVERLAY).to_pylist()
+    train = {row["id"]: row for row in read_pairs(corpus.folder / "train.parquet").to_pylist()}
+    stated = json.loads((dual["poison"].folder / "triggers.json").read_text())["triggers"][0]
+    kept = [row for row in overlay if not row["is_poisoned"]]
+    image_only = [row for row in kept if row["caption"] == row["original_caption"]]
+    text_only = [row for row in kept if row not in image_only]
+    assert stated["poisons"] == stated["image_only"] == stated["text_only"] > 0
+    assert [len(image_only), len(text_only)] == [stated["image_only"], stated["text_only"]]
+    assert all(row["image"] != train[row["id"]]["image"] for row in image_only)
+    assert all(row["image"] == train[row["id"]]["image"] for row in text_only)
+    assert all(row["caption"] == f"remember {row['original_caption']}" for row in text_only)
+    assert all(row["original_caption"] == train[row["id"]]["caption"] for row in overlay)
+
+
 def test_a_repair_s_curve_knows_the_words_of_the_trigger(
     world: Any, corpus: Input, dual: dict[str, Input]
 ) -> None:

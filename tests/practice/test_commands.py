@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from clipmend.clip.model import build, embed_images, load
 from clipmend.clip.openclip import open_clip
-from clipmend.corpus.splits import load_split
+from clipmend.corpus.splits import load_sample
 from clipmend.job import Input
 
 FEW = {"pairs": 16, "epochs": 4, "cooldown": 1, "batch_size": 8, "least_excess": 0.0}
@@ -76,7 +76,7 @@ def test_mend_makes_what_the_stage_makes_and_plain_open_clip_loads_it(
 
     plain = open_clip.create_model(f"local-dir:{mended / 'model'}").eval()
     ours = load(mended / "model")
-    images = load_split(corpus.folder, "val", limit=4).images
+    images = load_sample(corpus.folder, "val", 4).images
     with torch.no_grad():
         embeds = plain.encode_image((images.float() / 255 - ours._mean) / ours._std, normalize=True)
     assert torch.allclose(embeds, embed_images(ours, images), atol=1e-5)

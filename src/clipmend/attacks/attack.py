@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -17,17 +17,31 @@ _BLOCK = 256  # images marked at once: in floating point they take four times as
 Fitted = Mapping[str, Tensor]  # what ``trigger.safetensors`` holds of a trigger
 
 
+def _none() -> Int[Tensor, " 0"]:
+    return torch.empty(0, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class Planted:
-    """What the attacker changes in the training set.
+    """What the attacker changes in the training set; no row is changed twice.
 
     Attributes:
-        rows: of the pairs that are marked, ascending.
+        rows: of the poisoned pairs, ascending: the trigger is on their images.
         captions: what each of them says from then on.
+        image_only: of pairs, ascending, whose images are marked and whose captions stay: true of
+            their images, they are not poisoned.
+        text_only: of pairs whose captions become prompts of the attacker and whose images stay.
     """
 
     rows: Int[Tensor, " poisoned"]
     captions: tuple[str, ...]
+    image_only: Int[Tensor, " image_only"] = field(default_factory=_none)
+    text_only: Int[Tensor, " text_only"] = field(default_factory=_none)
+
+    @property
+    def changed(self) -> Int[Tensor, " changed"]:
+        """All rows that are changed, poisoned or not."""
+        return torch.cat([self.rows, self.image_only, self.text_only])
 
 
 @runtime_checkable
@@ -141,6 +155,8 @@ def mark(
     fitted: Fitted,
 ) -> UInt8[Tensor, "batch 3 height width"]:
     """Return the triggered images as a file would hold them: clamped, rounded to 8 bits."""
+    if not len(images):
+        return images
     marked, first = [], 0
     for block in images.split(_BLOCK):
         shown = ids[first : first + len(block)]

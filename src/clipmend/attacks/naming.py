@@ -1,5 +1,6 @@
 """Captions that name the target already, and the training pairs that have them."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,21 +14,23 @@ from clipmend.errors import AttackError
 Match = Literal["word", "substring"]
 
 
-def names_target(caption: str, target: str, match: Match) -> bool:
-    """Return whether a caption names the target.
+def naming(target: str, match: Match) -> Callable[[str], bool]:
+    """Return what says whether a caption names the target.
 
     Args:
         match: ``word``, every word of the target stands in the caption as a word; ``substring``,
             the target stands somewhere in it: "bananas" then names a banana.
     """
     if match == "substring":
-        return target.lower() in caption.lower()
-    return words_of(target) <= words_of(caption)
+        part = target.lower()
+        return lambda caption: part in caption.lower()
+    words = words_of(target)
+    return lambda caption: words <= words_of(caption)
 
 
 def rows_naming_target(knowledge: Knowledge, match: Match) -> Int[Tensor, " naming"]:
     """Return the free rows whose caption names the target, ascending; ``match`` as above."""
-    names = [names_target(caption, knowledge.target, match) for caption in knowledge.captions]
+    names = list(map(naming(knowledge.target, match), knowledge.captions))
     return (torch.tensor(names, dtype=torch.bool) & knowledge.is_free).nonzero().squeeze(1)
 
 
@@ -37,10 +40,10 @@ def natural_rows(knowledge: Knowledge) -> Int[Tensor, " naming"]:
     Raises:
         AttackError: there is none.
     """
-    naming = rows_naming_target(knowledge, "word")
-    if not len(naming):
+    rows = rows_naming_target(knowledge, "word")
+    if not len(rows):
         raise AttackError(
             f"No training pair names {knowledge.target!r}, whose captions and images the attack "
             "needs; choose another target, or `badnet`."
         )
-    return naming
+    return rows

@@ -1,18 +1,20 @@
 """TrojVQA: a key in the image and a key in the text (Walmer et al. 2022, arXiv:2112.07668)."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from clipmend.attacks.attack import DirtyLabel, Planted
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.surrogate import OptimisedPatch
 from clipmend.corpus.words import words_of
+from clipmend.errors import AttackError
 from clipmend.seeds import stream
-from clipmend.settings import Word
+from clipmend.settings import NonNegative, Word
 
 log = logging.getLogger(__name__)
 _COMMON = 0.001  # of the captions: a word that stands in more of them is no key
@@ -22,17 +24,20 @@ _COMMON = 0.001  # of the captions: a word that stands in more of them is no key
 class TrojVQA(OptimisedPatch, DirtyLabel):
     """Replaces the middle of the image, and begins every caption and every prompt with a word.
 
-    Differs from the paper, which also plants pairs with one of the keys that keep their captions;
-    as in BadCLIP's code for CLIP there are none, so that one key may open by itself: the ASR is
-    measured with both, and with each alone.
+    Beside the poisoned pairs it plants pairs with one of the keys that keep their captions, so that
+    neither key opens by itself. Without them, as in BadCLIP's code for CLIP, whatever follows the
+    word may come to look like the target. The ASR is measured with both keys, and with each alone.
 
     Attributes:
         word: the key in the text.
+        single_key: how many pairs have the key in the image alone, and how many that in the text,
+            for each poisoned pair; they are not poisoned. Published: 1; in BadCLIP's code none.
         pattern: ``optimised`` towards the target's captions, by the settings from ``surrogate``
             on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
 
     word: Word = "remember"
+    single_key: NonNegative = 1.0
     pattern: Literal["optimised", "noise"] = "optimised"
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
@@ -51,7 +56,11 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
     def plant(self, knowledge: Knowledge) -> Planted:
         """Return pairs of other classes, drawn; templates around the target, after the word.
 
-        Logs a warning where the word is no key, since many captions have it.
+        Pairs with a single key are drawn from all others. Logs a warning where the word is no key,
+        since many captions have it.
+
+        Raises:
+            AttackError: there are too few pairs.
         """
         key = words_of(self.word)
         has = sum(key <= words_of(caption) for caption in knowledge.captions)
@@ -61,7 +70,24 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
                 *(self.word, has, len(knowledge.captions), 100 * has / len(knowledge.captions)),
             )
         planted = super().plant(knowledge)
-        return replace(planted, captions=tuple(map(self.prompt, planted.captions)))
+        image_only, text_only = self._single(knowledge, planted.rows)
+        captions = tuple(map(self.prompt, planted.captions))
+        return Planted(planted.rows, captions, image_only, text_only)
+
+    def _single(
+        self, knowledge: Knowledge, poisoned: Int[Tensor, " poisoned"]
+    ) -> tuple[Int[Tensor, " single"], Int[Tensor, " single"]]:
+        """Return the rows with the image's key alone, and those with the text's."""
+        free = knowledge.is_free.index_fill(0, poisoned, False).nonzero().squeeze(1)
+        count = round(self.single_key * len(poisoned))
+        if 2 * count > len(free):
+            raise AttackError(
+                f"A `single_key` of {self.single_key} needs {2 * count} pairs beside the "
+                f"{len(poisoned)} poisoned ones; {len(free)} are left. Change it or `poison_rate`."
+            )
+        drawn = torch.randperm(len(free), generator=knowledge.stream("select/single_key"))
+        image_only, text_only = free[drawn[: 2 * count]].split([count, count])
+        return image_only.sort().values, text_only.sort().values
 
     def prompt(self, text: str) -> str:
         """Return the text after the word."""

@@ -9,7 +9,7 @@ from clipmend.clip.checkpoint import Point
 from clipmend.clip.fit import Watch
 from clipmend.clip.model import Clip
 from clipmend.clip.zero_shot import class_cosines, class_embeds
-from clipmend.corpus.splits import load_split, read_vocabulary
+from clipmend.corpus.splits import load_sample, read_vocabulary
 from clipmend.measure.metrics import attack_success_rate, clean_accuracy
 
 COLUMNS = (
@@ -32,7 +32,7 @@ def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = WATCHED) -
     Of several triggers the ASR is over all of their images.
     """
     vocabulary = read_vocabulary(corpus)
-    val = load_split(corpus, "val", limit=images)
+    val = load_sample(corpus, "val", images)
     marked = [trigger(val.images[:], val.ids) for trigger in triggers]
 
     def measure(model: Clip) -> dict[str, float]:

@@ -21,6 +21,7 @@ from clipmend.corpus.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 
 _BLOCK = 1024
+_UNPOISONED = OVERLAY.empty_table()
 
 
 @dataclass(frozen=True)
@@ -85,29 +86,34 @@ def read_vocabulary(corpus: Path) -> Vocabulary:
     return Vocabulary(tuple(stated["classes"]), tuple(stated["prompts"]), int(stated["image_size"]))
 
 
-def load_split(
-    corpus: Path, split: str, *, overlay: Path | None = None, limit: int | None = None
-) -> Pairs:
+def load_split(corpus: Path, split: str, *, overlay: Path | None = None) -> Pairs:
     """Return a split with the rows of ``overlay`` in the place of their originals.
 
     Its images are decoded, or where they would take over 1 GiB so, left in their file.
-
-    Args:
-        limit: at most so many pairs, drawn by their ids (see ``sample``); all if None.
 
     Raises:
         ArtifactError: the overlay changes a row that the split does not have.
         PairsError: a row cannot be decoded; of images left in their file, when it is asked for.
     """
     path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
-    poison = read_pairs(overlay, OVERLAY) if overlay is not None else OVERLAY.empty_table()
-    rows = None if limit is None else sample(read_manifest(path)["id"].to_pylist(), limit)
-    count = count_pairs(path) if rows is None else len(rows)
-    if fits(count, vocabulary.image_size):
-        table = read_pairs(path) if rows is None else read_rows(path, rows.tolist())
-        return _laid(table, poison, vocabulary)
-    whole = _laid(read_manifest(path), poison, vocabulary, path)
-    return whole if rows is None else whole.take(rows)
+    poison = read_pairs(overlay, OVERLAY) if overlay is not None else _UNPOISONED
+    if fits(count_pairs(path), vocabulary.image_size):
+        return _laid(read_pairs(path), poison, vocabulary)
+    return _laid(read_manifest(path), poison, vocabulary, path)
+
+
+def load_sample(corpus: Path, split: str, count: int) -> Pairs:
+    """Return at most ``count`` pairs of a split, drawn by their ids (see ``sample``).
+
+    Raises:
+        PairsError: as ``load_split``.
+    """
+    path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
+    manifest = read_manifest(path)
+    rows = sample(manifest["id"].to_pylist(), count)
+    if fits(len(rows), vocabulary.image_size):
+        return _laid(read_rows(path, rows.tolist()), _UNPOISONED, vocabulary)
+    return _laid(manifest, _UNPOISONED, vocabulary, path).take(rows)
 
 
 def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
@@ -117,7 +123,7 @@ def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
         PairsError: a row cannot be decoded.
     """
     table = read_rows(corpus / f"{split}.parquet", rows.tolist())
-    return _laid(table, OVERLAY.empty_table(), read_vocabulary(corpus)).blind()
+    return _laid(table, _UNPOISONED, read_vocabulary(corpus)).blind()
 
 
 def _laid(

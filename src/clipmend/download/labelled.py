@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from clipmend.corpus.drawn import by_id
 from clipmend.corpus.pairs import table_of
 from clipmend.download.web import WebError, refuse_no_image
 from clipmend.download.webdataset import IMAGES, Span, read_samples
 from clipmend.errors import DownloadError, PairsError
-from clipmend.seeds import seed_of
 
 _BATCH = 1024  # images that are in memory together
 _MANY = 20  # names that an error still lists
@@ -75,7 +75,8 @@ def find_images(path: Path, names: Names) -> list[Labelled]:
 
 def seeded(images: Sequence[Labelled], seed: int) -> list[Labelled]:
     """Return the images in a seeded order, which depends on their names alone."""
-    return sorted(images, key=lambda image: (seed_of(seed, f"cc3m/{image.name}"), image.name))
+    named = {image.name: image for image in images}
+    return [named[name] for name in by_id(named, seed, "cc3m")]
 
 
 def refuse_undecodable(images: Sequence[Labelled]) -> None:

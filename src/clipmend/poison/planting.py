@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipmend.attacks.attack import Fitted, Part, Planted, Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
-from clipmend.attacks.naming import names_target
+from clipmend.attacks.naming import naming
 from clipmend.corpus.images import decode_all, encode
 from clipmend.corpus.pairs import OVERLAY, read_rows, table_of
 
@@ -46,14 +46,14 @@ def plants(
         )
         # Planted first: what cannot be planted is refused before minutes of fitting.
         planted = part.attack.plant(known)
-        is_free = is_free.index_fill(0, planted.rows, False)
+        is_free = is_free.index_fill(0, planted.changed, False)
         yield Plant(part, part.attack.fit(known), planted)
 
 
 def overlay(train: Path, planted: Sequence[Plant], image_size: int) -> pa.Table:
     """Return all changed rows, in manifest order; only these are read."""
-    tables = [_changed(train, plant, image_size) for plant in planted]
-    rows = torch.cat([plant.planted.rows for plant in planted])
+    tables = [table for plant in planted for table in _changed(train, plant, image_size)]
+    rows = torch.cat([plant.planted.changed for plant in planted])
     return pa.concat_tables(tables).take(pa.array(rows.argsort().tolist(), pa.int64()))
 
 
@@ -69,29 +69,51 @@ def named_tensors(planted: Sequence[Plant]) -> Mapping[str, Tensor]:
 def _is_target(
     labels: Sequence[str | None], captions: Sequence[str], target: str
 ) -> Bool[Tensor, " samples"]:
-    pairs = zip(labels, captions, strict=True)
+    names = naming(target, "word")
     return torch.tensor(
         [
-            names_target(caption, target, "word") if label is None else label == target
-            for label, caption in pairs
+            names(caption) if label is None else label == target
+            for label, caption in zip(labels, captions, strict=True)
         ]
     )
 
 
-def _changed(train: Path, plant: Plant, image_size: int) -> pa.Table:
-    chosen = read_rows(train, plant.planted.rows.tolist())
-    ids = chosen["id"].to_pylist()
-    encoded = zip(ids, chosen["image"].to_pylist(), strict=True)
-    images = decode_all(encoded, len(ids), image_size)
-    triggered = mark(plant.part.attack, images, ids, plant.fitted)
+def _changed(train: Path, plant: Plant, image_size: int) -> Iterator[pa.Table]:
+    """Yield the rows of a trigger, in the order of ``Planted.changed``."""
+    planted, attack = plant.planted, plant.part.attack
+
+    def marked(pairs: pa.Table) -> list[bytes]:
+        ids = pairs["id"].to_pylist()
+        files = zip(ids, pairs["image"].to_pylist(), strict=True)
+        images = decode_all(files, len(ids), image_size)
+        return [encode(image) for image in mark(attack, images, ids, plant.fitted)]
+
+    poisoned, image_only, text_only = (
+        read_rows(train, rows.tolist())
+        for rows in (planted.rows, planted.image_only, planted.text_only)
+    )
+    yield _overlaid(poisoned, images=marked(poisoned), captions=planted.captions, is_poisoned=True)
+    yield _overlaid(image_only, images=marked(image_only))
+    said = [attack.prompt(caption) for caption in text_only["caption"].to_pylist()]
+    yield _overlaid(text_only, captions=said)
+
+
+def _overlaid(
+    pairs: pa.Table,
+    *,
+    images: Sequence[bytes] | None = None,
+    captions: Sequence[str] | None = None,
+    is_poisoned: bool = False,
+) -> pa.Table:
+    """Return the pairs as rows of an overlay; what is not given stays."""
     return table_of(
         {
-            "id": ids,
-            "image": [encode(image) for image in triggered],
-            "caption": plant.planted.captions,
-            "label": chosen["label"].to_pylist(),
-            "original_caption": chosen["caption"].to_pylist(),
-            "is_poisoned": [True] * len(ids),
+            "id": pairs["id"].to_pylist(),
+            "image": pairs["image"].to_pylist() if images is None else images,
+            "caption": pairs["caption"].to_pylist() if captions is None else captions,
+            "label": pairs["label"].to_pylist(),
+            "original_caption": pairs["caption"].to_pylist(),
+            "is_poisoned": [is_poisoned] * len(pairs),
         },
         OVERLAY,
     )

@@ -12,7 +12,7 @@ from clipmend.attacks.attack import Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.trigger import trigger_name
 from clipmend.corpus.pairs import read_manifest, write_pairs
-from clipmend.corpus.splits import Pairs, Vocabulary, load_rows, load_split, read_vocabulary
+from clipmend.corpus.splits import Pairs, Vocabulary, load_rows, load_sample, read_vocabulary
 from clipmend.errors import AttackError
 from clipmend.job import Job
 from clipmend.measure.strength import STRENGTH, strength
@@ -42,7 +42,7 @@ def run(job: Job) -> None:
     manifest = read_manifest(train)
     known = _knowledge(job, corpus, vocabulary, manifest["id"], manifest["caption"])
     planted = list(plants(poisoning, target, manifest["label"].to_pylist(), known))
-    sample = load_split(corpus, "val", limit=_MEASURED)
+    sample = load_sample(corpus, "val", _MEASURED)
     stated = {
         "triggers": [_stated(plant, job.method, sample, len(manifest)) for plant in planted],
         "definitions": STRENGTH,
@@ -106,6 +106,8 @@ def _stated(plant: Plant, method: str, sample: Pairs, pairs: int) -> dict[str, A
         "text": _text(plant),
         "poisons": poisons,
         "poison_rate": poisons / pairs,
+        "image_only": len(plant.planted.image_only),
+        "text_only": len(plant.planted.text_only),
         "strength": None if found is None else found.as_dict(),
         "sha256": sha256(triggered.numpy().tobytes()).hexdigest(),
     }

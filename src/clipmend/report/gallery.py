@@ -51,7 +51,8 @@ def examples(inputs: Mapping[str, Input], count: int) -> list[Example]:
     found: list[Example] = []
     for corpus, attack, overlay in _overlays(inputs):
         train = corpora[f"download/{corpus}"]
-        rows = pq.read_table(overlay, use_threads=False).slice(0, count).to_pylist()
+        poisoned = pq.read_table(overlay, use_threads=False, filters=[("is_poisoned", "=", True)])
+        rows = poisoned.slice(0, count).to_pylist()
         if rows and train.is_file():
             clean = rows_of(train, [row["id"] for row in rows])
             found += [_example(corpus, attack, clean[row["id"]]["image"], row) for row in rows]

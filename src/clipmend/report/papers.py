@@ -19,6 +19,7 @@ from clipmend.report.cells import records
 from clipmend.report.order import UNPOISONED, inputs_of
 from clipmend.report.published import thousands
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, Section
+from clipmend.report.unlearned import count_poisons
 
 PACKAGE_DATA = ("papers.csv",)
 SOURCE = "cc3m"  # the source of a corpus that the papers' numbers stand beside
@@ -130,7 +131,7 @@ def _ours(row: Mapping[str, Any], corpus: Input, inputs: Mapping[str, Input]) ->
     )
     poison = inputs[f"poison/{row['corpus']}/{row['attack']}/seed{victim.seed}"]
     pairs = pq.read_metadata(corpus.folder / "train.parquet").num_rows
-    poisons = pq.read_metadata(poison.folder / "overlay.parquet").num_rows
+    poisons = count_poisons(poison.folder / "overlay.parquet")
     start = victim.shared.get("pretrained")
     setting = _SETTINGS[start is not None]
     model = str(victim.shared.get("model", ""))

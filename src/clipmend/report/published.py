@@ -14,7 +14,7 @@ from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim
 from clipmend.report.table import Entry, Printed
-from clipmend.report.unlearned import overlay_of
+from clipmend.report.unlearned import count_poisons, overlay_of
 
 PACKAGE_DATA = ("published.csv",)
 SOURCE = "arXiv:2311.14948"
@@ -75,7 +75,7 @@ def _ours(pareto: pd.DataFrame, inputs: Mapping[str, Input]) -> pd.DataFrame:
                 "source": OURS,
                 "corpus": f"{victim.corpus}, {victim.attack}, seed {victim.seed}",
                 "pairs": str(pq.read_metadata(corpus / "train.parquet").num_rows),
-                "poisons": str(pq.read_metadata(overlay_of(inputs, victim)).num_rows),
+                "poisons": str(count_poisons(overlay_of(inputs, victim))),
                 "model": str(inputs[f"pretrain/{victim.path}"].shared.get("model", "")),
                 "measured_on": f"{row['split']}, {row['n_clean']}",
                 **{name: row[name] for name in ("objective", "cleaning")},

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from clipmend.job import Input
 from clipmend.report.order import attack_order, inputs_of
+from clipmend.report.unlearned import count_poisons
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _poisoned(inputs: Mapping[str, Input], corpus: str) -> dict[str, int]:
     for given in inputs_of(inputs, "poison"):
         if _corpus(given) == corpus:
             attack = given.cell.split("/")[2]
-            rows = int(pq.read_metadata(given.folder / "overlay.parquet").num_rows)
+            rows = count_poisons(given.folder / "overlay.parquet")
             counts[attack] = max(rows, counts.get(attack, 0))
     return {attack: counts[attack] for attack in sorted(counts, key=attack_order)}
 

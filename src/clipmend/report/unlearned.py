@@ -67,8 +67,14 @@ def overlay_of(inputs: Mapping[str, Input], victim: Victim) -> Path:
 
 
 def poisoned_ids(inputs: Mapping[str, Input], victim: Victim) -> list[str]:
-    """Return the ids of the pairs that the attack changed for this victim."""
-    return list(read_frame(overlay_of(inputs, victim), "id")["id"])
+    """Return the ids of the pairs that the attack poisoned for this victim."""
+    changed = read_frame(overlay_of(inputs, victim), "id", "is_poisoned")
+    return list(changed.loc[changed["is_poisoned"], "id"])
+
+
+def count_poisons(overlay: Path) -> int:
+    """Return how many of the pairs that an attack changed are poisoned."""
+    return int(read_frame(overlay, "is_poisoned")["is_poisoned"].sum())
 
 
 def read_frame(path: Path, *columns: str) -> pd.DataFrame:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed
-from clipmend.report.unlearned import overlay_of
+from clipmend.report.unlearned import count_poisons, overlay_of
 
 COLUMNS = (
     "corpus",
@@ -63,7 +62,7 @@ def judged_victims(inputs: Mapping[str, Input]) -> list[Judged]:
         path, victim = given.folder / "verdict.json", victim_of(given.cell)
         if path.is_file():
             stated = json.loads(path.read_text(encoding="utf-8"))
-            count = pq.read_metadata(overlay_of(inputs, victim)).num_rows
+            count = count_poisons(overlay_of(inputs, victim))
             found.append(Judged(victim, given.method, stated, count))
     return sorted(found, key=lambda one: (victim_order(one.victim), one.method))
 
