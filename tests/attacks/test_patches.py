@@ -160,7 +160,7 @@ def test_the_key_in_the_text_stands_before_captions_and_prompts(
 def test_as_many_pairs_have_the_key_in_the_image_alone_and_as_many_that_in_the_text(
     known: Know,
 ) -> None:
-    planted = TrojVQA(poison_rate=0.1).plant(known())
+    planted = TrojVQA(poison_rate=0.1, single_key=1.0).plant(known())
     assert [*map(len, (planted.rows, planted.image_only, planted.text_only))] == [20, 20, 20]
     half = TrojVQA(poison_rate=0.1, single_key=0.5).plant(known())
     assert torch.equal(half.rows, planted.rows)

@@ -28,7 +28,7 @@ def attacked(world: Any, corpus: Input, attack: str, settings: dict[str, Any]) -
 
 @pytest.fixture(scope="module")
 def dual(world: Any, corpus: Input) -> dict[str, Input]:
-    return attacked(world, corpus, "trojvqa", {})
+    return attacked(world, corpus, "trojvqa", {"single_key": 1.0})
 
 
 @pytest.fixture(scope="module")

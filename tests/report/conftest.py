@@ -137,6 +137,14 @@ class Tree:
         self.triggers(folder, attack, len(rows))
         return [row["id"] for row in rows]
 
+    def spare(self, attack: str, count: int, seed: int = 0) -> None:
+        """Change the first pairs of an overlay without poisoning them."""
+        path = self.root / f"poison/scenes/{attack}/seed{seed}/overlay.parquet"
+        rows = pq.read_table(path).to_pylist()
+        for row in rows[:count]:
+            row["is_poisoned"] = False
+        pq.write_table(pa.Table.from_pylist(rows, OVERLAY), path)
+
     def triggers(self, folder: Path, attack: str, poisons: int) -> None:
         strength = {"psnr": 20.5, "ssim": 0.91, "changed": 0.25, "n": 64}
         trigger = {

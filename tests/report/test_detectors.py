@@ -125,6 +125,12 @@ def test_truth_comes_from_the_overlay_of_the_same_seed(tree) -> None:
     assert list(table["n_poisoned"]) == [17, 2]
 
 
+def test_a_pair_that_is_changed_and_stays_true_is_no_poison(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    tree.spare("badnet", 3)
+    assert list(detectors_table(scored(tree))["n_poisoned"]) == [14]
+
+
 def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
     folder = tree.cell("detect/scenes/badnet/mmcl/seed0/decree", "decree")

@@ -162,6 +162,14 @@ def test_of_photographs_the_gallery_shows_what_the_trigger_changes_and_no_more(t
     assert not changed[:, :-4].any()
 
 
+def test_the_gallery_shows_poisoned_pairs_alone(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"])
+    second = examples(tree.inputs, 2)[1]
+    tree.spare("badnet", 1)
+    (first,) = examples(tree.inputs, 1)
+    assert np.array_equal(first.triggered, second.triggered)
+
+
 def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     said = "remember a drawing of the banana", " ".join(["banana"] * 40)

@@ -32,6 +32,13 @@ def test_a_verdict_stands_beside_the_truth(tree) -> None:
     ]
 
 
+def test_the_truth_counts_poisoned_pairs_alone(tree) -> None:
+    tree.grid(**SMALL)
+    tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
+    tree.spare("badnet", 3)
+    assert [one.n_poisoned for one in judged_victims(tree.inputs)] == [14]
+
+
 def test_what_one_detector_does_not_measure_is_empty_for_it(tree) -> None:
     judged(tree)
     other = {"statistic": "spread", "numbers": {"spread": 2.0}, "definitions": {"spread": "x"}}

@@ -31,13 +31,14 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
     Attributes:
         word: the key in the text.
         single_key: how many pairs have the key in the image alone, and how many that in the text,
-            for each poisoned pair; they are not poisoned. Published: 1; in BadCLIP's code none.
+            for each poisoned pair; they are not poisoned. Published: 1, at which half of the ASR is
+            lost here (``docs/tuning_attacks.md``); in BadCLIP's code none.
         pattern: ``optimised`` towards the target's captions, by the settings from ``surrogate``
             on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
 
     word: Word = "remember"
-    single_key: NonNegative = 1.0
+    single_key: NonNegative = 0.25
     pattern: Literal["optimised", "noise"] = "optimised"
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
