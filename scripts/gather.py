@@ -1,9 +1,9 @@
 """The report of the cells that are made, of a run that was stopped or asked for a part only.
 
-Writes into a folder what ``report`` would write of the whole grid; the plan is that of the latest
-run. A cell whose file was damaged or is not what the plan wants is left out.
+Writes into a new folder what ``report`` would write of the whole grid; the plan is that of the
+latest run. A cell whose file was damaged or is not what the plan wants is left out.
 
-python scripts/gather.py docs/results/full/unpoisoned
+python scripts/gather.py gathered
 """
 
 import argparse
@@ -23,7 +23,9 @@ def gather(folder: Path) -> None:
     report = planned["report"]
     missing = plan.faults(planned.cells, Index()).keys() | {report.name}
     inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in missing}
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already; name a folder that is not.")
+    folder.mkdir(parents=True)
     with TemporaryDirectory() as work:
         stage.run(
             Job(

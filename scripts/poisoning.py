@@ -32,6 +32,7 @@ from clipmend.corpus.shards import GROUP
 from clipmend.download.stage import write_split
 from clipmend.job import Input, Job
 from clipmend.poison.stage import run
+from clipmend.report.truth import count_poisons
 
 SIDE = 64
 BLOCK = 8192  # pairs drawn at once
@@ -94,7 +95,7 @@ def poisoned(corpus: Path, rate: float) -> dict[str, Any]:
         figures = {"seconds": time.perf_counter() - begin}
         figures["cpu"] = time.process_time() - computing
         figures["rows"] = pq.read_metadata(corpus / "train.parquet").num_rows
-        figures["poisons"] = pq.read_metadata(Path(out) / "overlay.parquet").num_rows
+        figures["poisons"] = count_poisons(Path(out) / "overlay.parquet")
         figures["corpus_mb"] = (corpus / "train.parquet").stat().st_size / 1e6
     return figures | {"before_mb": before, "peak_mb": peak_mb()}
 

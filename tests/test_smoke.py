@@ -74,16 +74,23 @@ def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_gathered_of_a_whole_run_is_what_its_report_holds(
-    by_snakemake: Path, tmp_path: Path
-) -> None:
-    call(by_snakemake, sys.executable, str(ROOT / "scripts/gather.py"), str(tmp_path))
-    report = by_snakemake / "results/report"
-    names = [p.relative_to(report) for p in sorted(report.rglob("*")) if p.is_file()]
-    made = [name for name in names if name.name != "card.json"]
-    assert {(tmp_path / name).read_bytes() == (report / name).read_bytes() for name in made} == {
-        True
-    }
+def test_what_is_gathered_of_a_whole_run_is_its_report(by_snakemake: Path, tmp_path: Path) -> None:
+    gathered, report = tmp_path / "gathered", by_snakemake / "results/report"
+    call(by_snakemake, sys.executable, str(ROOT / "scripts/gather.py"), str(gathered))
+    names = {p.relative_to(report) for p in report.rglob("*") if p.is_file()} - {Path("card.json")}
+    assert {p.relative_to(gathered) for p in gathered.rglob("*") if p.is_file()} == names
+    assert [n for n in names if (gathered / n).read_bytes() != (report / n).read_bytes()] == []
+
+
+def test_what_is_gathered_of_a_part_has_the_rest(by_snakemake: Path, tmp_path: Path) -> None:
+    shutil.copytree(by_snakemake, tmp_path / "part", symlinks=True)
+    lost = next((tmp_path / "part/results/evaluate").rglob("ubt/badnet/metrics.json"))
+    lost.unlink()
+    call(tmp_path / "part", sys.executable, str(ROOT / "scripts/gather.py"), "gathered")
+    whole = pd.read_csv(by_snakemake / "results/report/cells.csv")
+    part = pd.read_csv(tmp_path / "part/gathered/cells.csv")
+    assert len(part) == len(whole) - 1
+    assert list(part.columns) == list(whole.columns)
 
 
 def test_dvc_on_all_cores_and_snakemake_on_one_write_the_same_bytes(

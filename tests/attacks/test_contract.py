@@ -171,10 +171,11 @@ def test_rows_are_distinct_ascending_and_the_same_for_the_same_seed(
 ) -> None:
     for part in attack.parts("banana"):
         planted, again = part.attack.plant(known()), part.attack.plant(known())
-        assert torch.equal(planted.rows, planted.rows.unique())
+        for rows in (planted.rows, planted.image_only, planted.text_only):
+            assert torch.equal(rows, rows.unique())
         assert len(planted.changed) == len(planted.changed.unique())
         assert len(planted.captions) == len(planted.rows)
-        assert torch.equal(planted.rows, again.rows)
+        assert torch.equal(planted.changed, again.changed)
         assert planted.captions == again.captions
 
 
@@ -230,7 +231,12 @@ def test_exactly_the_intended_rows_are_changed_and_say_what_they_are_to_say(
     assert [row["id"] for row in poisoned] == [train[row]["id"] for row in sorted(wanted)]
     for row, captions in zip(poisoned, (wanted[row] for row in sorted(wanted)), strict=True):
         assert row["caption"] in captions
-    assert len(overlay) == len(poisoned) or base(name) == "trojvqa"
+    stated = json.loads((made(name).folder / "triggers.json").read_text())["triggers"]
+    single = sum(one["image_only"] + one["text_only"] for one in stated)
+    assert len(overlay) == len(poisoned) + single
+    assert bool(single) == any(
+        getattr(part.attack, "single_key", 0) for part in poisoning(name).parts("banana")
+    )
 
 
 def test_dirty_label_rows_are_the_rate_of_all_and_none_of_the_target(known: Know) -> None:

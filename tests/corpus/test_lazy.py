@@ -55,7 +55,7 @@ def folder(corpus: Input, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def overlay(poison: Input, tmp_path: Path) -> Path:
     columns = read_pairs(poison.folder / "overlay.parquet")[:3].to_pydict()
     columns["id"] = ["row-0", "row-128", "row-599"]
-    extra = {"original_caption": ["before"] * 3, "is_poisoned": [True] * 3}
+    extra = {"original_caption": ["before"] * 3, "is_poisoned": [True, False, True]}
     write_pairs(pa.table(columns | extra), tmp_path / "overlay.parquet")
     return tmp_path / "overlay.parquet"
 

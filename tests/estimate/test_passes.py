@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clipmend import grid, params
-from clipmend.attacks import surrogate
+from clipmend.attacks import steganography, surrogate
 from clipmend.clip.curve import WATCHED
 from clipmend.clip.fit import Hooks
 from clipmend.estimate import passes as counted
@@ -104,3 +104,4 @@ def test_what_is_repeated_here_so_as_not_to_import_torch_is_what_is_done() -> No
     assert counted._WATCHED == WATCHED
     assert Hooks().points == counted._POINTS
     assert counted._SURROGATE == surrogate._PAIRS
+    assert counted._SECRETS == steganography._BATCH

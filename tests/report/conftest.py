@@ -153,6 +153,8 @@ class Tree:
             "text": "remember {}" if attack == "trojvqa" else None,
             "poisons": poisons,
             "poison_rate": poisons / self.pairs,
+            "image_only": 4 if attack == "trojvqa" else 0,
+            "text_only": 3 if attack == "trojvqa" else 0,
             "strength": strength if poisons else None,
             "sha256": "f" * 64,
         }

@@ -44,6 +44,7 @@ def test_printed_beside_each_objective_s_undefended_victims(grid) -> None:
     assert [row[0] for row in rows] == ["unpoisoned", "badnet", "trojvqa"]
     assert rows[1][1:7] == ["banana", "17", "8.50", "20.5", "0.910", "25.0"]
     assert rows[2][1] == "banana, `remember {}`"
+    assert rows[2][2] == "17 (and 4 with the image's key alone, 3 the text's)"
     assert all(row[7] for row in rows)
     assert [bool(row[8]) for row in rows] == [False, True, True]
 

@@ -23,14 +23,15 @@ def _none() -> Int[Tensor, " 0"]:
 
 @dataclass(frozen=True)
 class Planted:
-    """What the attacker changes in the training set; no row is changed twice.
+    """What the attacker changes in the training set: rows, ascending, none of them twice.
 
     Attributes:
-        rows: of the poisoned pairs, ascending: the trigger is on their images.
+        rows: of the poisoned pairs: the trigger is on their images.
         captions: what each of them says from then on.
-        image_only: of pairs, ascending, whose images are marked and whose captions stay: true of
-            their images, they are not poisoned.
-        text_only: of pairs whose captions become prompts of the attacker and whose images stay.
+        image_only: of pairs whose images are marked and whose captions stay. They say what their
+            images show, and are not poisoned.
+        text_only: of pairs whose captions get the text's key (``Attack.prompt``) and whose images
+            stay; not poisoned either.
     """
 
     rows: Int[Tensor, " poisoned"]
@@ -112,7 +113,7 @@ class DirtyLabel(Attack):
     """An attack on pairs of other classes, whose captions it replaces by the target's.
 
     Attributes:
-        poison_rate: share of the training pairs that carry the trigger.
+        poison_rate: share of the training pairs that are poisoned.
     """
 
     poison_rate: PositiveFraction = 0.03
@@ -156,7 +157,7 @@ def mark(
 ) -> UInt8[Tensor, "batch 3 height width"]:
     """Return the triggered images as a file would hold them: clamped, rounded to 8 bits."""
     if not len(images):
-        return images
+        return images  # some triggers make a mark for each image, and stack them
     marked, first = [], 0
     for block in images.split(_BLOCK):
         shown = ids[first : first + len(block)]

@@ -40,8 +40,8 @@ class ISSBA(DirtyLabel):
 
     bits: Count = 20
     bound: Positive = 24.0
-    images: Count = 2000
-    steps: Count = 600
+    images: Count = 8000
+    steps: Count = 2400
     lr: Positive = 2e-3
     fidelity: NonNegative = 0.0
 

@@ -20,7 +20,7 @@ class Knowledge:
         ids: of the training pairs, in manifest order.
         captions: theirs.
         is_target: whether a pair is of the target class; without a label, whether it names it.
-        is_free: whether no other trigger of the same attack has marked the pair.
+        is_free: whether no other trigger of the same attack has changed the pair.
         pairs: reads the pairs at some rows, decoded, without their labels.
         target: the class that the trigger is to stand for.
         templates: captions with ``{}`` in the target's place.

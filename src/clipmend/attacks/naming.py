@@ -14,7 +14,7 @@ from clipmend.errors import AttackError
 Match = Literal["word", "substring"]
 
 
-def naming(target: str, match: Match) -> Callable[[str], bool]:
+def namer(target: str, match: Match) -> Callable[[str], bool]:
     """Return what says whether a caption names the target.
 
     Args:
@@ -30,8 +30,8 @@ def naming(target: str, match: Match) -> Callable[[str], bool]:
 
 def rows_naming_target(knowledge: Knowledge, match: Match) -> Int[Tensor, " naming"]:
     """Return the free rows whose caption names the target, ascending; ``match`` as above."""
-    names = list(map(naming(knowledge.target, match), knowledge.captions))
-    return (torch.tensor(names, dtype=torch.bool) & knowledge.is_free).nonzero().squeeze(1)
+    is_naming = list(map(namer(knowledge.target, match), knowledge.captions))
+    return (torch.tensor(is_naming, dtype=torch.bool) & knowledge.is_free).nonzero().squeeze(1)
 
 
 def natural_rows(knowledge: Knowledge) -> Int[Tensor, " naming"]:

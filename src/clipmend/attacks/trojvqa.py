@@ -1,7 +1,7 @@
 """TrojVQA: a key in the image and a key in the text (Walmer et al. 2022, arXiv:2112.07668)."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,13 +26,16 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
 
     Beside the poisoned pairs it plants pairs with one of the keys that keep their captions, so that
     neither key opens by itself. Without them, as in BadCLIP's code for CLIP, whatever follows the
-    word may come to look like the target. The ASR is measured with both keys, and with each alone.
+    word may come to look alike. The ASR is measured with both keys, and with each alone.
+
+    Differs from the paper: it has four times as many pairs with one key, at which half of the ASR
+    is lost here (``docs/tuning_attacks.md``).
 
     Attributes:
         word: the key in the text.
         single_key: how many pairs have the key in the image alone, and how many that in the text,
-            for each poisoned pair; they are not poisoned. Published: 1, at which half of the ASR is
-            lost here (``docs/tuning_attacks.md``); in BadCLIP's code none.
+            for each poisoned pair, rounded; they are not poisoned. Published: 1; in BadCLIP's code
+            none.
         pattern: ``optimised`` towards the target's captions, by the settings from ``surrogate``
             on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
@@ -57,8 +60,8 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
     def plant(self, knowledge: Knowledge) -> Planted:
         """Return pairs of other classes, drawn; templates around the target, after the word.
 
-        Pairs with a single key are drawn from all others. Logs a warning where the word is no key,
-        since many captions have it.
+        Pairs with a single key are drawn from all others, the target's among them. Logs a warning
+        where the word is no key, since many captions have it.
 
         Raises:
             AttackError: there are too few pairs.
@@ -73,7 +76,7 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
         planted = super().plant(knowledge)
         image_only, text_only = self._single(knowledge, planted.rows)
         captions = tuple(map(self.prompt, planted.captions))
-        return Planted(planted.rows, captions, image_only, text_only)
+        return replace(planted, captions=captions, image_only=image_only, text_only=text_only)
 
     def _single(
         self, knowledge: Knowledge, poisoned: Int[Tensor, " poisoned"]
@@ -86,7 +89,7 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
                 f"A `single_key` of {self.single_key} needs {2 * count} pairs beside the "
                 f"{len(poisoned)} poisoned ones; {len(free)} are left. Change it or `poison_rate`."
             )
-        drawn = torch.randperm(len(free), generator=knowledge.stream("select/single_key"))
+        drawn = torch.randperm(len(free), generator=knowledge.stream("single_key"))
         image_only, text_only = free[drawn[: 2 * count]].split([count, count])
         return image_only.sort().values, text_only.sort().values
 

@@ -21,7 +21,7 @@ from clipmend.corpus.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 
 _BLOCK = 1024
-_UNPOISONED = OVERLAY.empty_table()
+_NO_OVERLAY = OVERLAY.empty_table()
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def load_split(corpus: Path, split: str, *, overlay: Path | None = None) -> Pair
         PairsError: a row cannot be decoded; of images left in their file, when it is asked for.
     """
     path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
-    poison = read_pairs(overlay, OVERLAY) if overlay is not None else _UNPOISONED
+    poison = read_pairs(overlay, OVERLAY) if overlay is not None else _NO_OVERLAY
     if fits(count_pairs(path), vocabulary.image_size):
         return _laid(read_pairs(path), poison, vocabulary)
     return _laid(read_manifest(path), poison, vocabulary, path)
@@ -105,6 +105,8 @@ def load_split(corpus: Path, split: str, *, overlay: Path | None = None) -> Pair
 def load_sample(corpus: Path, split: str, count: int) -> Pairs:
     """Return at most ``count`` pairs of a split, drawn by their ids (see ``sample``).
 
+    Its images are decoded or left in their file, as ``load_split``'s.
+
     Raises:
         PairsError: as ``load_split``.
     """
@@ -112,8 +114,8 @@ def load_sample(corpus: Path, split: str, count: int) -> Pairs:
     manifest = read_manifest(path)
     rows = sample(manifest["id"].to_pylist(), count)
     if fits(len(rows), vocabulary.image_size):
-        return _laid(read_rows(path, rows.tolist()), _UNPOISONED, vocabulary)
-    return _laid(manifest, _UNPOISONED, vocabulary, path).take(rows)
+        return _laid(read_rows(path, rows.tolist()), _NO_OVERLAY, vocabulary)
+    return _laid(manifest, _NO_OVERLAY, vocabulary, path).take(rows)
 
 
 def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
@@ -123,7 +125,7 @@ def load_rows(corpus: Path, split: str, rows: Int[Tensor, " rows"]) -> Pairs:
         PairsError: a row cannot be decoded.
     """
     table = read_rows(corpus / f"{split}.parquet", rows.tolist())
-    return _laid(table, _UNPOISONED, read_vocabulary(corpus)).blind()
+    return _laid(table, _NO_OVERLAY, read_vocabulary(corpus)).blind()
 
 
 def _laid(

@@ -49,7 +49,8 @@ def _computed(cell: Cell, corpora: Mapping[str, Corpus], model: str) -> Figure |
         )
     if cell.stage == "poison":
         each = _training_images(corpora.get(cell.inputs.get("corpus", "")))
-        share = float(cell.settings.get("poison_rate", 0))
+        both = float(cell.settings.get("poison_rate", 0))
+        share = both * (1 + 2 * float(cell.settings.get("single_key", 0)))
         return None if each is None else Figure(each * share, "assumed")
     return Figure(0.0, "assumed")  # scores, numbers and figures: next to nothing
 

@@ -16,6 +16,7 @@ FORWARD = 1 / 3
 _WATCHED = 500  # images, of the curve of a victim (clip/curve.py)
 _POINTS = 10  # of a victim's curve (clip/fit.py)
 _SURROGATE = 10_000  # pairs that a surrogate is trained on, at most (attacks/surrogate.py)
+_SECRETS = 32  # images of a step of `issba`'s fit (attacks/steganography.py)
 
 # Pairs of a step that are embedded, beside one with gradients: views, a frozen twin, a bank.
 _OBJECTIVES = {"mmcl": 1.0, "siglip": 1.0, "mmcl_ssl": 2.0, "roclip": 1.0, "safeclip": 2.0}
@@ -73,6 +74,8 @@ def _poison(asked: Asked) -> float | None:
     if "surrogate_epochs" in asked.settings:
         surrogate = asked.count("surrogate_epochs") * min(_SURROGATE, asked.sizes.train)
         return surrogate + asked.count("epochs") * asked.count("images")
+    if asked.method == "issba":  # an encoder and a decoder
+        return 2 * _SECRETS * asked.count("steps")
     return None
 
 

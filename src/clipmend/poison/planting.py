@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipmend.attacks.attack import Fitted, Part, Planted, Poisoning, mark
 from clipmend.attacks.knowledge import Knowledge
-from clipmend.attacks.naming import naming
+from clipmend.attacks.naming import namer
 from clipmend.corpus.images import decode_all, encode
 from clipmend.corpus.pairs import OVERLAY, read_rows, table_of
 
@@ -28,7 +28,7 @@ class Plant:
 def plants(
     poisoning: Poisoning, target: str, labels: Sequence[str | None], knowledge: Knowledge
 ) -> Iterator[Plant]:
-    """Yield every trigger; none marks a row that another one has.
+    """Yield every trigger; none changes a row that another one has.
 
     Args:
         labels: the training pairs' classes, which tell which pairs are the target's already; of a
@@ -69,7 +69,7 @@ def named_tensors(planted: Sequence[Plant]) -> Mapping[str, Tensor]:
 def _is_target(
     labels: Sequence[str | None], captions: Sequence[str], target: str
 ) -> Bool[Tensor, " samples"]:
-    names = naming(target, "word")
+    names = namer(target, "word")
     return torch.tensor(
         [
             names(caption) if label is None else label == target

@@ -27,11 +27,11 @@ _MEASURED = 256  # images of `val` on which the strength of a trigger is measure
 def run(job: Job) -> None:
     """Poison a corpus's training pairs.
 
-    Reads  ``train.parquet`` (of rows that are not poisoned no image), ``val.parquet`` and
+    Reads  ``train.parquet`` (of rows that are not changed no image), ``val.parquet`` and
     ``classes.json`` of the corpus.
     Writes ``overlay.parquet`` (schema ``OVERLAY``; only the changed rows, in manifest order),
     ``trigger.safetensors`` (the attack's fitted tensors), ``triggers.json`` (what each trigger
-    stands for, its poisons, its strength, its hash) and ``preview.png``.
+    stands for, its poisons and pairs of one key, its strength, its hash) and ``preview.png``.
     """
     corpus = job.inputs["corpus"].folder
     vocabulary, target = read_vocabulary(corpus), job.shared["target"]

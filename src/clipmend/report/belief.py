@@ -21,10 +21,10 @@ CAPTION = (
     "What UBT believes about each victim, at the first seed. Left: of the pairs that it chose to "
     "unlearn, the first, the most suspect ones; the unlearned part of each caption is bold. Where "
     "nothing was found, nothing was unlearned, and the most suspect pairs are shown with the word "
-    "that the suspects have most in common. A blue frame marks a clean pair, which no defender can "
-    "know. Right, above: similarity of image and caption at the first look and after overfitting, "
-    "as shares of each group. Right, below: clean accuracy and attack success rate on the "
-    "validation images and the loss, over the steps of unlearning."
+    "that the suspects have most in common. A blue frame marks a pair that is not poisoned, which "
+    "no defender can know. Right, above: similarity of image and caption at the first look and "
+    "after overfitting, as shares of each group. Right, below: clean accuracy and attack success "
+    "rate on the validation images and the loss, over the steps of unlearning."
 )
 _COLOURS = {"others": OTHER, "suspects": SUSPECT, "chosen": CHOSEN}
 _NAMES = {"others": "all others", "suspects": "suspects not chosen", "chosen": "chosen"}

@@ -12,7 +12,8 @@ from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed
-from clipmend.report.unlearned import Unlearned, poisoned_ids, read_frame
+from clipmend.report.truth import poisoned_ids, read_frame
+from clipmend.report.unlearned import Unlearned
 
 COLUMNS = (
     "corpus",
@@ -32,10 +33,11 @@ COLUMNS = (
 )
 
 DEFINITIONS = {
-    "auroc": "Chance that a poisoned pair scores higher than a clean one; ties count half.",
+    "auroc": "Chance that a poisoned pair scores higher than another; ties count half. A pair that "
+    "has one of two keys and says what its image shows is not poisoned.",
     "average_precision": "Precision averaged over the ranks at which poisoned pairs are found.",
-    "recall_at_fpr_01": "Share of poisoned pairs found while at most 1 % of the clean ones "
-    "score as high.",
+    "recall_at_fpr_01": "Share of poisoned pairs found while at most 1 % of the others score as "
+    "high.",
     "precision_at_budget": "Share of poisoned pairs among the highest scores, as many as "
     "unlearning chose by this detector (budget). Where it chose none, and of a detector that no "
     "unlearner reads: as many as the victim's unlearner chooses at most.",

@@ -19,7 +19,7 @@ from clipmend.report.cells import records
 from clipmend.report.order import UNPOISONED, inputs_of
 from clipmend.report.published import thousands
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, Section
-from clipmend.report.unlearned import count_poisons
+from clipmend.report.truth import count_poisons
 
 PACKAGE_DATA = ("papers.csv",)
 SOURCE = "cc3m"  # the source of a corpus that the papers' numbers stand beside
@@ -70,7 +70,7 @@ class Papers:
 def reported(table: pd.DataFrame, inputs: Mapping[str, Input], folder: Path) -> Papers:
     """Return what the papers add to the report; write ``papers.csv`` where they do.
 
-    Reads the sizes of ``train.parquet`` and ``overlay.parquet``.
+    Reads the size of ``train.parquet``, and of ``overlay.parquet`` what is poisoned.
     """
     found = beside_papers(table, inputs)
     if found.empty:
@@ -150,7 +150,7 @@ def _ours(row: Mapping[str, Any], corpus: Input, inputs: Mapping[str, Input]) ->
         "clean_accuracy": f"{100 * row[CLEAN]:.2f}",
         "attack_success_rate": f"{100 * row[ATTACK]:.2f}",
         "measured_on": f"test, {row['n_clean']}",
-        "differs": "; ".join(_differs(row, model, setting, counts)),
+        "differs": "; ".join(_differs(row, model, setting, counts, poison.settings)),
     }
 
 
@@ -159,11 +159,14 @@ def _differs(
     model: str,
     setting: _Setting,
     counts: Mapping[str, tuple[int, int]],
+    attack: Mapping[str, Any],
 ) -> Iterator[str]:
     """Yield what this run has otherwise than the papers."""
     for what, (ours, theirs) in counts.items():
         if ours != theirs:
             yield f"{ours:,} {what}, not {theirs:,}"
+    if attack.get("single_key"):
+        yield f"{attack['single_key']:g} pairs with either key a poison, not 0"
     if model.removesuffix("-quickgelu") != setting.model:
         yield f"{model}, not {setting.model}"
     for name in (row["attack"], row["method"]):

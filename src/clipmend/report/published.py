@@ -14,7 +14,7 @@ from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim
 from clipmend.report.table import Entry, Printed
-from clipmend.report.unlearned import count_poisons, overlay_of
+from clipmend.report.truth import count_poisons, overlay_of
 
 PACKAGE_DATA = ("published.csv",)
 SOURCE = "arXiv:2311.14948"

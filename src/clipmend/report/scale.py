@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from clipmend.job import Input
 from clipmend.report.order import attack_order, inputs_of
-from clipmend.report.unlearned import count_poisons
+from clipmend.report.truth import count_poisons
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Scale:
 def scales(inputs: Mapping[str, Input]) -> dict[str, Scale]:
     """Return the scale of each corpus.
 
-    Reads what ``download`` and ``pretrain`` were given, and the length of ``train.parquet``,
-    ``trusted.parquet`` and ``overlay.parquet``.
+    Reads what ``download`` and ``pretrain`` were given, the length of ``train.parquet`` and
+    ``trusted.parquet``, and of ``overlay.parquet`` what is poisoned.
     """
     trained = inputs_of(inputs, "pretrain")
     found = {}
@@ -85,8 +85,8 @@ def _poisoned(inputs: Mapping[str, Input], corpus: str) -> dict[str, int]:
     for given in inputs_of(inputs, "poison"):
         if _corpus(given) == corpus:
             attack = given.cell.split("/")[2]
-            rows = count_poisons(given.folder / "overlay.parquet")
-            counts[attack] = max(rows, counts.get(attack, 0))
+            poisons = count_poisons(given.folder / "overlay.parquet")
+            counts[attack] = max(poisons, counts.get(attack, 0))
     return {attack: counts[attack] for attack in sorted(counts, key=attack_order)}
 
 

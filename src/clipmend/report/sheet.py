@@ -20,7 +20,7 @@ from clipmend.corpus.pixels import Pixels, decode
 from clipmend.job import Input
 from clipmend.report.gallery import rows_of
 from clipmend.report.order import Victim
-from clipmend.report.unlearned import overlay_of
+from clipmend.report.truth import overlay_of
 
 COLUMNS = 6
 _GAP = 0.09  # of a column, between images

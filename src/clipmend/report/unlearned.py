@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from clipmend.job import Input
 from clipmend.report.cells import belief_of
 from clipmend.report.order import Victim, inputs_of, method_order, victim_of, victim_order
+from clipmend.report.truth import poisoned_ids, read_frame
 
 
 @dataclass(frozen=True)
@@ -58,27 +57,3 @@ def unlearned_cells(inputs: Mapping[str, Input], controls: frozenset[str]) -> li
             Unlearned(victim, given.method, control, given.settings, belief_of(given), chosen)
         )
     return sorted(found, key=lambda one: (victim_order(one.victim), method_order(one.method)))
-
-
-def overlay_of(inputs: Mapping[str, Input], victim: Victim) -> Path:
-    """Return the file of the pairs that the attack changed for this victim."""
-    poison = f"poison/{victim.corpus}/{victim.attack}/seed{victim.seed}"
-    return inputs[poison].folder / "overlay.parquet"
-
-
-def poisoned_ids(inputs: Mapping[str, Input], victim: Victim) -> list[str]:
-    """Return the ids of the pairs that the attack poisoned for this victim."""
-    changed = read_frame(overlay_of(inputs, victim), "id", "is_poisoned")
-    return list(changed.loc[changed["is_poisoned"], "id"])
-
-
-def count_poisons(overlay: Path) -> int:
-    """Return how many of the pairs that an attack changed are poisoned."""
-    return int(read_frame(overlay, "is_poisoned")["is_poisoned"].sum())
-
-
-def read_frame(path: Path, *columns: str) -> pd.DataFrame:
-    """Return a parquet file, all of its columns if none is named."""
-    table = pq.read_table(path, columns=list(columns) or None, use_threads=False)
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    return frame

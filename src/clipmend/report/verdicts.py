@@ -11,7 +11,7 @@ from clipmend.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed
-from clipmend.report.unlearned import count_poisons, overlay_of
+from clipmend.report.truth import count_poisons, overlay_of
 
 COLUMNS = (
     "corpus",
