@@ -7,40 +7,29 @@ python scripts/gather.py gathered
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clipmend import plan
 from clipmend.errors import ClipmendError
 from clipmend.index import Index
-from clipmend.job import Job, input_of
+from clipmend.job import input_of, job_of
 from clipmend.report import stage
 
 
 def gather(folder: Path) -> None:
     """Write the report of every proven cell of the plan."""
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already; name a folder that is not.")
     planned = plan.load()
     report = planned["report"]
     missing = plan.faults(planned.cells, Index()).keys() | {report.name}
     inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in missing}
-    if folder.exists():
-        raise SystemExit(f"{folder} is there already; name a folder that is not.")
     folder.mkdir(parents=True)
     with TemporaryDirectory() as work:
-        stage.run(
-            Job(
-                cell=report.name,
-                stage=report.stage,
-                method=report.method,
-                seed=report.seed,
-                settings=report.settings,
-                shared=report.shared,
-                device="cpu",
-                inputs=inputs,
-                out=folder,
-                work=Path(work),
-            )
-        )
+        job = job_of(report, planned)
+        stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
     print(f"{len(inputs)} of {len(planned.cells) - 1} cells are made.")
 
 

@@ -138,7 +138,7 @@ def _make(cell: Cell, planned: Plan, present: Mapping[str, Any], index: Index) -
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
-    job = _job(cell, planned)
+    job = job_of(cell, planned)
     processes.tell(go=True)
     stage.run(job)
     card = {
@@ -160,13 +160,14 @@ def _follow(name: str) -> None:
         return
     planned = plan.load()
     try:
-        _import(planned[name]).run(_job(planned[name], planned))
+        _import(planned[name]).run(job_of(planned[name], planned))
     except ClipmendError:
         time.sleep(DEFERENCE)  # a mistake that is everybody's has ended this process by then
         raise
 
 
-def _job(cell: Cell, planned: Plan) -> Job:
+def job_of(cell: Cell, planned: Plan) -> Job:
+    """Return what a cell's stage is given to make it."""
     work = WORK / cell.key
     return Job(
         cell=cell.name,
