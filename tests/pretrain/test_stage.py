@@ -2,13 +2,18 @@
 
 import csv
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from clipmend.attacks.badclip import BadCLIP
+from clipmend.attacks.knowledge import Knowledge
+from clipmend.attacks.surrogate import _trained
 from clipmend.clip.curve import COLUMNS
-from clipmend.clip.model import load
+from clipmend.clip.model import embed_images, load
+from clipmend.corpus.splits import load_split
 from clipmend.errors import TrainingError
 from clipmend.job import Input
 from clipmend.methods import METHODS, create
@@ -75,6 +80,33 @@ def test_the_settings_of_the_loop_reach_the_model(
     assert float(rows[-1]["loss"]) < float(rows[1]["loss"])
     plain, looped = load(victim.folder).full_state(), load(made.folder).full_state()
     assert not plain["visual.bn1.running_mean"].equal(looped["visual.bn1.running_mean"])
+
+
+def test_an_attacker_who_knows_the_start_has_the_clean_model_itself(
+    world: Any, corpus: Input
+) -> None:
+    inputs = {"corpus": corpus}
+    nothing = world.run("poison/tiny/unpoisoned/seed0", "unpoisoned", inputs, shared=TARGET)
+    cell = "pretrain/tiny/unpoisoned/mmcl/seed0"
+    inputs = {"corpus": corpus, "poison": nothing}
+    clean = load(world.run(cell, "mmcl", inputs, {"epochs": 2}, shared=MODEL).folder)
+    train = load_split(corpus.folder, "train")
+    knowledge = Knowledge(
+        ids=train.ids,
+        captions=train.captions,
+        is_target=torch.zeros(len(train), dtype=torch.bool),
+        is_free=torch.ones(len(train), dtype=torch.bool),
+        pairs=train.take,
+        target="banana",
+        templates=("a {}",),
+        image_size=32,
+        seed=0,
+    )
+    attack = BadCLIP(surrogate_epochs=2)
+    embeds = embed_images(clean, train.images)
+    known = _trained(knowledge, replace(attack, known_start=True))
+    assert embed_images(known, train.images).equal(embeds)
+    assert not embed_images(_trained(knowledge, attack), train.images).equal(embeds)
 
 
 def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poison: Input) -> None:

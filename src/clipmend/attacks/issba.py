@@ -10,7 +10,7 @@ from torch import Tensor
 from clipmend.attacks.attack import DirtyLabel, Fitted
 from clipmend.attacks.knowledge import Knowledge
 from clipmend.attacks.steganography import Encoder, Training, trained
-from clipmend.settings import Count, NonNegative, Positive
+from clipmend.settings import Count, NonNegative, Positive, PositiveFraction
 
 _WEIGHTS = "encoder."
 
@@ -29,6 +29,7 @@ class ISSBA(DirtyLabel):
     are trained through corruptions: print, camera, noise, JPEG.
 
     Attributes:
+        poison_rate: share of the training pairs that are poisoned; published: 0.1 (classifiers).
         bits: length of the secret; published: 20 (BackdoorBox), 7 characters (StegaStamp).
         bound: the largest change of a pixel's channel, of 255.
         images: drawn for training; published: all.
@@ -38,6 +39,7 @@ class ISSBA(DirtyLabel):
             second half of the steps. At 0.3 nobody sees the change (39 dB), the victim included.
     """
 
+    poison_rate: PositiveFraction = 0.045
     bits: Count = 20
     bound: Positive = 24.0
     images: Count = 8000

@@ -17,7 +17,7 @@ from clipmend.clip.fit import Hooks, Schedule, Task, fit
 from clipmend.clip.model import Clip, build, embed_images, embed_texts
 from clipmend.clip.multimodal import multimodal
 from clipmend.corpus.splits import Pairs
-from clipmend.seeds import seed_of
+from clipmend.seeds import seed_of, stream
 from clipmend.settings import Count, ModelName, NonNegative, Positive
 
 _PAIRS = 10_000  # at most, that the surrogate is trained on, and that name the target
@@ -34,11 +34,14 @@ class OptimisedPatch(Patch):
     The surrogate stands still.
 
     Differs from the paper (arXiv:2311.12075), whose surrogate is OpenAI's CLIP: it is trained here,
-    on at most 10,000 of the pairs, whatever the victim starts from; its cost is the attacker's.
+    on at most 10,000 of the pairs; its cost is the attacker's.
 
     Attributes:
         surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim.
         surrogate_epochs: of its training, by MMCL.
+        known_start: whether the attacker has the clean model that ``mmcl@from_clean`` starts from,
+            as in the paper, where both start from OpenAI's. The surrogate is then trained as that
+            is, from the victim's seed and on all pairs; with its model and epochs it is the same.
         images: of other classes, on which the square is optimised; published: 10,000.
         epochs: passes over these; published: 50.
         lr: of Adam, on pixels in [0, 1]; published: 1e-3.
@@ -51,6 +54,7 @@ class OptimisedPatch(Patch):
     ] = "middle"
     surrogate: ModelName = "scene_resnet"
     surrogate_epochs: Count = 8
+    known_start: bool = False
     images: Count = 2000
     epochs: Count = 10
     lr: Positive = 0.01
@@ -94,15 +98,18 @@ class OptimisedPatch(Patch):
 
 def _trained(knowledge: Knowledge, patch: OptimisedPatch) -> Clip:
     """Return a CLIP trained on the pairs as they were before the attack, standing still."""
-    seed = seed_of(knowledge.seed, "poison/surrogate")
-    generator = knowledge.stream("surrogate/pairs")
-    rows = torch.randperm(len(knowledge.ids), generator=generator)[:_PAIRS].sort().values
-    pairs = knowledge.pairs(rows)
+    rows = torch.randperm(len(knowledge.ids), generator=knowledge.stream("surrogate/pairs"))
+    seed, draw = seed_of(knowledge.seed, "poison/surrogate"), knowledge.stream("surrogate/fit")
+    kept = _PAIRS
+    if patch.known_start:  # what the stage `pretrain` draws from
+        seed, draw = knowledge.seed, stream(knowledge.seed, "pretrain/fit")
+        kept = len(rows)
+    pairs = knowledge.pairs(rows[:kept].sort().values)
     model = build(patch.surrogate, seed=seed).to(knowledge.device)
     schedule = Schedule(patch.surrogate_epochs, batch_size=128, lr=2e-3)
     hooks = Hooks(work=knowledge.work, label="surrogate")
     model.narrow(knowledge.captions)
-    fit(model, Task(pairs, multimodal, schedule), knowledge.stream("surrogate/fit"), hooks)
+    fit(model, Task(pairs, multimodal, schedule), draw, hooks)
     return model.eval().requires_grad_(False)
 
 

@@ -72,8 +72,11 @@ def passes(cell: Cell, sizes: Sizes) -> float | None:
 def _poison(asked: Asked) -> float | None:
     """Return what an attack that fits its trigger trains, its surrogate first."""
     if "surrogate_epochs" in asked.settings:
-        surrogate = asked.count("surrogate_epochs") * min(_SURROGATE, asked.sizes.train)
-        return surrogate + asked.count("epochs") * asked.count("images")
+        pairs = asked.sizes.train
+        if not asked.settings.get("known_start"):
+            pairs = min(_SURROGATE, pairs)
+        fitted = asked.count("epochs") * asked.count("images")
+        return asked.count("surrogate_epochs") * pairs + fitted
     if asked.method == "issba":  # an encoder and a decoder
         return 2 * _SECRETS * asked.count("steps")
     return None

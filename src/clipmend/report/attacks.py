@@ -35,7 +35,7 @@ COLUMNS = (
     "n_measured",
     "sha256",
 )
-_COUNTED = ("poisons", "poison_rate", "image_only", "text_only")
+_PAIRS = ("poisons", "poison_rate", "image_only", "text_only")
 _HEADER = ("trigger", "target", "poisons", "rate %", "PSNR dB", "SSIM", "pixels changed %")
 _NONE = ""  # the trigger of a victim that saw no poison
 _KEYS = {f"{ATTACK}_image": "image alone", f"{ATTACK}_text": "text alone"}
@@ -79,7 +79,7 @@ def _rows(given: Input) -> Iterable[dict[str, Any]]:
             "attack": attack,
             "trigger": trigger["name"],
             "seed": given.seed,
-            **{name: trigger[name] for name in ("target", "text", *_COUNTED)},
+            **{name: trigger[name] for name in ("target", "text", *_PAIRS)},
             **{name: strength.get(name) for name in ("psnr", "ssim", "changed")},
             "n_measured": strength.get("n"),
             "sha256": trigger["sha256"],
@@ -142,7 +142,9 @@ def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:
     return (
         Entry(trigger),
         Entry(named),
-        Entry(_counted(*(seeds[name].mean() for name in ("poisons", "image_only", "text_only")))),
+        Entry(
+            _planted_pairs(*(seeds[name].mean() for name in ("poisons", "image_only", "text_only")))
+        ),
         Entry(f"{100 * seeds['poison_rate'].mean():.2f}"),
         Entry(f"{seeds['psnr'].mean():.1f}"),
         Entry(f"{seeds['ssim'].mean():.3f}"),
@@ -150,7 +152,7 @@ def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:
     )
 
 
-def _counted(poisons: float, image_only: float, text_only: float) -> str:
+def _planted_pairs(poisons: float, image_only: float, text_only: float) -> str:
     """Return how many pairs are poisoned, and how many have one of two keys beside."""
     if not image_only + text_only:
         return f"{poisons:g}"
