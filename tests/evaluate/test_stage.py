@@ -36,10 +36,16 @@ def test_metrics_say_what_was_measured_on_what(
     model = load(victim.folder)
     predicted = class_cosines(model, test.images, class_embeds(model, vocabulary)).argmax(dim=1)
     assert metrics["clean_accuracy"]["value"] == (predicted == test.label).double().mean().item()
+    own = test.label == vocabulary.label_of("banana")
+    assert metrics["target_accuracy"]["n"] == targets
+    assert metrics["target_accuracy"]["value"] == (
+        (predicted[own] == test.label[own]).double().mean().item()
+    )
     assert metrics["clean_accuracy_top5"]["value"] >= metrics["clean_accuracy"]["value"]
     assert set(metrics["definitions"]) == {
         "clean_accuracy",
         "clean_accuracy_top5",
+        "target_accuracy",
         "attack_success_rate",
         "robust_accuracy_eps2",
         "adversarial_target_rate_eps2",

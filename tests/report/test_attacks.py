@@ -58,6 +58,18 @@ def test_each_key_alone_has_a_column_where_it_was_measured(grid) -> None:
     assert [row[column] for row in texts(printed)] == ["", "", "25.0"]
 
 
+def test_what_is_left_of_the_target_s_own_images_stands_beside_what_it_is_without_poison(
+    grid,
+) -> None:
+    table = means_table(cells_table(grid.inputs), 0.95)
+    none = table["method"] == "none"
+    table.loc[none, "target_accuracy"] = 0.7
+    table.loc[none & (table["attack"] == "badnet"), "target_accuracy"] = 0.06
+    (printed,) = printed_attacks(attacks_table(grid.inputs), table)
+    column = printed.header.index("mmcl CA of the target")
+    assert [row[column] for row in texts(printed)] == ["70.0", "6.0", "70.0"]
+
+
 def test_an_attack_of_several_triggers_has_a_row_for_each(grid) -> None:
     path = next(i.folder for i in grid.inputs.values() if i.cell == "poison/scenes/badnet/seed0")
     stated = json.loads((path / "triggers.json").read_text())

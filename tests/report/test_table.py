@@ -165,6 +165,14 @@ def test_changes_are_paired_by_victim() -> None:
     ]
 
 
+def test_what_a_repair_does_to_the_target_s_own_images_is_a_change_too() -> None:
+    cells = cells_of(cell(), cell("ft"))
+    cells["target_accuracy"] = [0.148, 0.034]
+    (printed,) = changes(cells)
+    assert printed.header[4] == "CA of the target, mean (lowest to highest)"
+    assert texts(printed) == [["ft", "1", "+0.0", "+0.0", "-11.4", "0", ""]]
+
+
 def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
     rows = [
         cell(name, attack="unpoisoned", trigger=trigger, ca=ca)

@@ -94,6 +94,9 @@ def _rates(bench: _Bench) -> dict[str, Measured]:
     found = {"clean_accuracy": clean_accuracy(clean, label, confidence=confidence)}
     if len(bench.classes) >= _TOP5_FROM:
         found["clean_accuracy_top5"] = clean_accuracy(clean, label, top=5, confidence=confidence)
+    # An ASR of 0 is no repair where the model no longer knows the target at all.
+    if (own := label == bench.target_label).any():
+        found["target_accuracy"] = clean_accuracy(clean[own], label[own], confidence=confidence)
     rates = {name: Measured(number, DEFINITIONS[name]) for name, number in found.items()}
     return rates | _success(bench)
 

@@ -1,4 +1,4 @@
-"""The two numbers of the comparison, each with its denominator and its interval."""
+"""The numbers of the comparison, each with its denominator and its interval."""
 
 from dataclasses import asdict, dataclass
 from math import sqrt
@@ -12,6 +12,7 @@ from clipmend.errors import MetricError
 DEFINITIONS = {
     "clean_accuracy": "zero-shot top-1 accuracy on untouched test images",
     "clean_accuracy_top5": "zero-shot top-5 accuracy on untouched test images",
+    "target_accuracy": "zero-shot top-1 accuracy on untouched test images of the target class",
     "attack_success_rate": (
         "share of triggered test images, of true classes other than the target, "
         "that are predicted as the target"

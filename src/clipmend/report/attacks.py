@@ -16,7 +16,7 @@ from clipmend.report.order import (
     is_poisoned,
     objective_order,
 )
-from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, with_interval
+from clipmend.report.table import ATTACK, CLEAN, TARGET, Entry, Printed, with_interval
 
 COLUMNS = (
     "corpus",
@@ -38,7 +38,12 @@ COLUMNS = (
 _PAIRS = ("poisons", "poison_rate", "image_only", "text_only")
 _HEADER = ("trigger", "target", "poisons", "rate %", "PSNR dB", "SSIM", "pixels changed %")
 _NONE = ""  # the trigger of a victim that saw no poison
-_KEYS = {f"{ATTACK}_image": "image alone", f"{ATTACK}_text": "text alone"}
+_UNDER = {  # the trigger, or one of its two keys
+    ATTACK: "ASR",
+    f"{ATTACK}_image": "ASR, image alone",
+    f"{ATTACK}_text": "ASR, text alone",
+}
+_MEASURED = {CLEAN: "CA", TARGET: "CA of the target", **_UNDER}
 
 
 def attacks_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
@@ -93,12 +98,13 @@ def _stated(given: Input) -> dict[str, Any]:
 
 def _printed(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Printed:
     objectives = sorted(set(undefended["objective"]), key=objective_order)
-    keys = [key for key in _KEYS if key in undefended and undefended[key].notna().any()]
+    metrics = [name for name in _MEASURED if name in undefended and undefended[name].notna().any()]
     at = {(row["trigger"], row["objective"]): row for row in _own(undefended)}
 
     def measured(trigger: str) -> Iterator[Entry]:
         for objective in objectives:
-            yield from _measured(at.get((trigger, objective)), keys)
+            row = at.get((trigger, objective), {})
+            yield from (_entry(row, metric) for metric in metrics)
 
     rows = [
         (*_planted(str(trigger), group), *measured(str(trigger)))
@@ -107,32 +113,24 @@ def _printed(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Pr
     if any(trigger == _NONE for trigger, _ in at):
         nothing = (Entry(UNPOISONED), Entry(""), Entry("0"), *[Entry("")] * 4)
         rows.insert(0, (*nothing, *measured(_NONE)))
-    return Printed(corpus, (*_HEADER, *_headings(objectives, keys)), tuple(rows))
-
-
-def _headings(objectives: Iterable[str], keys: Iterable[str]) -> list[str]:
-    metrics = ["CA", "ASR", *(f"ASR, {_KEYS[key]}" for key in keys)]
-    return [f"{objective} {metric}" for objective in objectives for metric in metrics]
+    headings = [f"{one} {_MEASURED[metric]}" for one in objectives for metric in metrics]
+    return Printed(corpus, (*_HEADER, *headings), tuple(rows))
 
 
 def _own(undefended: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return poisoned victims under their triggers; unpoisoned ones once, under none."""
+    """Return poisoned victims under their triggers; unpoisoned ones once, under none.
+
+    Of an unpoisoned one the CA of the target is that of the first trigger's.
+    """
     poisoned = undefended["attack"].map(is_poisoned)
     clean = undefended[~poisoned].drop_duplicates(["objective"])
-    blanked = [row | {"trigger": _NONE} for row in records(clean)]
+    nothing = {"trigger": _NONE, **dict.fromkeys(_UNDER)}
+    blanked = [row | nothing for row in records(clean)]
     return [*records(undefended[poisoned]), *blanked]
 
 
-def _measured(row: Mapping[str, Any] | None, keys: Iterable[str]) -> list[Entry]:
-    metrics = [CLEAN, ATTACK, *keys]
-    if row is None:
-        return [Entry("") for _ in metrics]
-    if row["trigger"] == _NONE:
-        return [Entry(with_interval(row, CLEAN)), *[Entry("") for _ in metrics[1:]]]
-    return [
-        Entry(with_interval(row, metric) if row.get(metric) is not None else "")
-        for metric in metrics
-    ]
+def _entry(row: Mapping[str, Any], metric: str) -> Entry:
+    return Entry(with_interval(row, metric) if row.get(metric) is not None else "")
 
 
 def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:

@@ -17,7 +17,8 @@ from clipmend.report.order import (
 )
 
 GROUP = tuple(name for name in KEY if name != "seed")
-CLEAN, ATTACK = "clean_accuracy", "attack_success_rate"
+CLEAN, ATTACK, TARGET = "clean_accuracy", "attack_success_rate", "target_accuracy"
+_SHORT = {CLEAN: "CA", ATTACK: "ASR", TARGET: "CA of the target"}
 _ACROSS = 12  # columns of numbers, as many as a page is wide
 
 
@@ -88,12 +89,13 @@ def changes(cells: pd.DataFrame) -> list[Printed]:
     A pair is one victim under one trigger: same model to begin with, same test images. The
     changes of a victim of several triggers are averaged: it counts once.
     """
-    start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, CLEAN, ATTACK]]
+    metrics = [metric for metric in (CLEAN, ATTACK, TARGET) if metric in cells]
+    start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, *metrics]]
     others = cells[cells["method"] != UNDEFENDED]
     paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))
-    for metric in (CLEAN, ATTACK):
+    for metric in metrics:
         paired[metric] -= paired[f"{metric}_start"]
-    change = per_victim(paired, CLEAN, ATTACK)
+    change = per_victim(paired, *metrics)
     return [_changed(str(corpus), group) for (corpus,), group in groups(change, "corpus")]
 
 
@@ -104,7 +106,7 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
     seeds = sorted(set(cells["seed"]))
     lines = [
         f"{short} ({metric}): {definitions[metric]}"
-        for metric, short in ((CLEAN, "CA"), (ATTACK, "ASR"))
+        for metric, short in _SHORT.items()
         if metric in definitions
     ]
     lines += [_sizes(str(corpus), group) for (corpus,), group in groups(cells, "corpus")]
@@ -266,6 +268,7 @@ def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
 
 def _changed(title: str, change: pd.DataFrame) -> Printed:
     poisoned = change["attack"].map(is_poisoned)
+    metrics = [metric for metric in _SHORT if metric in change]
     rows = []
     for method in sorted(set(change["method"]), key=method_order):
         ours = change["method"] == method
@@ -275,8 +278,7 @@ def _changed(title: str, change: pd.DataFrame) -> Printed:
             (
                 Entry(method_label(method, control=control)),
                 Entry(str(len(hit))),
-                Entry(lowest_to_highest(hit[CLEAN], "+.1f")),
-                Entry(lowest_to_highest(hit[ATTACK], "+.1f")),
+                *[Entry(lowest_to_highest(hit[metric], "+.1f")) for metric in metrics],
                 Entry(str(len(clean))),
                 Entry(lowest_to_highest(clean[CLEAN], "+.1f")),
             )
@@ -284,10 +286,9 @@ def _changed(title: str, change: pd.DataFrame) -> Printed:
     header = (
         "method",
         "poisoned victims",
-        "CA, mean (lowest to highest)",
-        "ASR, mean (lowest to highest)",
+        *[f"{_SHORT[metric]}, mean (lowest to highest)" for metric in metrics],
         "unpoisoned victims",
-        "CA, mean (lowest to highest)",
+        f"{_SHORT[CLEAN]}, mean (lowest to highest)",
     )
     return Printed(title, header, tuple(rows))
 
