@@ -97,10 +97,16 @@ def test_a_surrogate_sees_ten_thousand_pairs_at_most(cells: dict[str, Cell]) -> 
     cell = cells["poison/scenes/badclip/seed0"]
     fitted = cell.settings["epochs"] * cell.settings["images"]
     assert passes(cell, SIZES) == 8 * 8000 + fitted
-    large = replace(SIZES, train=500_000)
-    assert passes(cell, large) == 8 * 10_000 + fitted
+    assert passes(cell, replace(SIZES, train=500_000)) == 8 * 10_000 + fitted
+
+
+def test_a_surrogate_that_is_what_the_victim_starts_from_sees_all_pairs(
+    cells: dict[str, Cell],
+) -> None:
+    cell = cells["poison/scenes/badclip/seed0"]
     known = replace(cell, settings={**cell.settings, "known_start": True})
-    assert passes(known, large) == 8 * 500_000 + fitted
+    fitted = cell.settings["epochs"] * cell.settings["images"]
+    assert passes(known, replace(SIZES, train=500_000)) == 8 * 500_000 + fitted
 
 
 def test_what_is_repeated_here_so_as_not_to_import_torch_is_what_is_done() -> None:

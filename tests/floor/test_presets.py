@@ -9,6 +9,7 @@ import pytest
 from clipmend import params
 from clipmend.methods import METHODS
 from clipmend.params import Params
+from clipmend.pretrain.mmcl import MMCL
 
 PRESETS = Path(__file__).parents[2] / "params"
 
@@ -43,6 +44,18 @@ def test_the_rates_bracket_the_plateau_for_each_loss(preset: str) -> None:
     assert len(swept) == (3 if preset == "objectives" else 1)
     assert all(sorted(rates) == rates and rates[-3:] == [1e-2, 3e-2, 1e-1]
                for rates in swept.values())  # fmt: skip
+
+
+def test_the_start_that_an_attacker_knows_is_what_victims_are_fine_tuned_from() -> None:
+    stated = params.load(PRESETS / "threats.yaml")
+    attack = stated.resolve("poison", "badclip@known_start").model_dump()
+    victim = stated.resolve("pretrain", "mmcl@from_clean").model_dump()
+    start = stated.resolve("pretrain", victim["start"]).model_dump()
+    assert attack["known_start"]
+    assert attack["surrogate"] == stated.pretrain.model
+    assert attack["surrogate_epochs"] == start["epochs"]
+    assert start == MMCL().__dict__
+    assert stated.pretrain.pretrained is None
 
 
 def test_what_is_tried_beside_differs_from_cleanclip_in_what_its_name_says() -> None:

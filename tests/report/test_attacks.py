@@ -58,16 +58,27 @@ def test_each_key_alone_has_a_column_where_it_was_measured(grid) -> None:
     assert [row[column] for row in texts(printed)] == ["", "", "25.0"]
 
 
-def test_what_is_left_of_the_target_s_own_images_stands_beside_what_it_is_without_poison(
-    grid,
-) -> None:
+def test_an_unpoisoned_victim_has_a_row_for_each_target(grid) -> None:
+    attacks = attacks_table(grid.inputs)
+    attacks.loc[attacks["trigger"] == "trojvqa", "target"] = "car"
     table = means_table(cells_table(grid.inputs), 0.95)
-    none = table["method"] == "none"
-    table.loc[none, "target_accuracy"] = 0.7
-    table.loc[none & (table["attack"] == "badnet"), "target_accuracy"] = 0.06
-    (printed,) = printed_attacks(attacks_table(grid.inputs), table)
+    known = {
+        ("unpoisoned", "badnet"): 0.7,
+        ("unpoisoned", "trojvqa"): 0.5,
+        ("badnet", "badnet"): 0.06,
+    }
+    pairs = zip(table["attack"], table["trigger"], strict=True)
+    table["target_accuracy"] = [known.get(pair, 0.4) for pair in pairs]
+    (printed,) = printed_attacks(attacks, table)
     column = printed.header.index("mmcl CA of the target")
-    assert [row[column] for row in texts(printed)] == ["70.0", "6.0", "70.0"]
+    assert [(row[0], row[1], row[column]) for row in texts(printed)] == [
+        ("unpoisoned", "banana", "70.0"),
+        ("unpoisoned", "car", "50.0"),
+        ("badnet", "banana", "6.0"),
+        ("trojvqa", "car, `remember {}`", "40.0"),
+    ]
+    success = printed.header.index("mmcl ASR")
+    assert [bool(row[success]) for row in texts(printed)] == [False, False, True, True]
 
 
 def test_an_attack_of_several_triggers_has_a_row_for_each(grid) -> None:

@@ -173,6 +173,13 @@ def test_what_a_repair_does_to_the_target_s_own_images_is_a_change_too() -> None
     assert texts(printed) == [["ft", "1", "+0.0", "+0.0", "-11.4", "0", ""]]
 
 
+def test_the_legend_says_how_many_images_the_target_has() -> None:
+    cells = cells_of(cell(), cell("ft")).assign(n_target_accuracy=[528, None])
+    notes = legend(cells, {"target_accuracy": "Top-1 on the target's."}, 0.95)
+    assert "CA of the target (target_accuracy): Top-1 on the target's." in notes
+    assert any("CA of the target over n = 528 of its images" in note for note in notes)
+
+
 def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
     rows = [
         cell(name, attack="unpoisoned", trigger=trigger, ca=ca)

@@ -34,14 +34,17 @@ class OptimisedPatch(Patch):
     The surrogate stands still.
 
     Differs from the paper (arXiv:2311.12075), whose surrogate is OpenAI's CLIP: it is trained here,
-    on at most 10,000 of the pairs; its cost is the attacker's.
+    on at most 10,000 of the pairs, whatever the victim starts from; its cost is the attacker's.
+    Where the attacker has what the victim starts from (``known_start``), it is that model.
 
     Attributes:
-        surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim.
+        surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim,
+            unless the start is known.
         surrogate_epochs: of its training, by MMCL.
-        known_start: whether the attacker has the clean model that ``mmcl@from_clean`` starts from,
-            as in the paper, where both start from OpenAI's. The surrogate is then trained as that
-            is, from the victim's seed and on all pairs; with its model and epochs it is the same.
+        known_start: whether the surrogate is the clean model that ``mmcl@from_clean`` starts from,
+            as in the paper, where attacker and victim have OpenAI's. It is trained anew on all
+            pairs, decoded in memory: the same if ``mmcl`` starts from nothing, has this model,
+            these epochs, and its defaults else.
         images: of other classes, on which the square is optimised; published: 10,000.
         epochs: passes over these; published: 50.
         lr: of Adam, on pixels in [0, 1]; published: 1e-3.
@@ -98,13 +101,14 @@ class OptimisedPatch(Patch):
 
 def _trained(knowledge: Knowledge, patch: OptimisedPatch) -> Clip:
     """Return a CLIP trained on the pairs as they were before the attack, standing still."""
-    rows = torch.randperm(len(knowledge.ids), generator=knowledge.stream("surrogate/pairs"))
-    seed, draw = seed_of(knowledge.seed, "poison/surrogate"), knowledge.stream("surrogate/fit")
-    kept = _PAIRS
-    if patch.known_start:  # what the stage `pretrain` draws from
+    if patch.known_start:  # what the stage `pretrain` trains on, and draws from
+        rows = torch.arange(len(knowledge.ids))
         seed, draw = knowledge.seed, stream(knowledge.seed, "pretrain/fit")
-        kept = len(rows)
-    pairs = knowledge.pairs(rows[:kept].sort().values)
+    else:
+        drawn = torch.randperm(len(knowledge.ids), generator=knowledge.stream("surrogate/pairs"))
+        rows = drawn[:_PAIRS].sort().values
+        seed, draw = seed_of(knowledge.seed, "poison/surrogate"), knowledge.stream("surrogate/fit")
+    pairs = knowledge.pairs(rows)
     model = build(patch.surrogate, seed=seed).to(knowledge.device)
     schedule = Schedule(patch.surrogate_epochs, batch_size=128, lr=2e-3)
     hooks = Hooks(work=knowledge.work, label="surrogate")

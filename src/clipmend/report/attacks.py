@@ -16,7 +16,7 @@ from clipmend.report.order import (
     is_poisoned,
     objective_order,
 )
-from clipmend.report.table import ATTACK, CLEAN, TARGET, Entry, Printed, with_interval
+from clipmend.report.table import ATTACK, CLEAN, SHORT, TARGET, Entry, Printed, with_interval
 
 COLUMNS = (
     "corpus",
@@ -37,13 +37,12 @@ COLUMNS = (
 )
 _PAIRS = ("poisons", "poison_rate", "image_only", "text_only")
 _HEADER = ("trigger", "target", "poisons", "rate %", "PSNR dB", "SSIM", "pixels changed %")
-_NONE = ""  # the trigger of a victim that saw no poison
-_UNDER = {  # the trigger, or one of its two keys
-    ATTACK: "ASR",
-    f"{ATTACK}_image": "ASR, image alone",
-    f"{ATTACK}_text": "ASR, text alone",
+_SUCCESS = {
+    ATTACK: SHORT[ATTACK],
+    f"{ATTACK}_image": f"{SHORT[ATTACK]}, image alone",
+    f"{ATTACK}_text": f"{SHORT[ATTACK]}, text alone",
 }
-_MEASURED = {CLEAN: "CA", TARGET: "CA of the target", **_UNDER}
+_MEASURED = {CLEAN: SHORT[CLEAN], TARGET: SHORT[TARGET], **_SUCCESS}
 
 
 def attacks_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
@@ -99,34 +98,37 @@ def _stated(given: Input) -> dict[str, Any]:
 def _printed(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Printed:
     objectives = sorted(set(undefended["objective"]), key=objective_order)
     metrics = [name for name in _MEASURED if name in undefended and undefended[name].notna().any()]
-    at = {(row["trigger"], row["objective"]): row for row in _own(undefended)}
+    targets = dict(zip(attacks["trigger"], attacks["target"], strict=True))
+    own, clean = _own(undefended, targets)
 
-    def measured(trigger: str) -> Iterator[Entry]:
+    def measured(at: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> Iterator[Entry]:
         for objective in objectives:
-            row = at.get((trigger, objective), {})
-            yield from (_entry(row, metric) for metric in metrics)
+            yield from (_entry(at.get((name, objective), {}), metric) for metric in metrics)
 
     rows = [
-        (*_planted(str(trigger), group), *measured(str(trigger)))
+        (Entry(UNPOISONED), Entry(target), Entry("0"), *[Entry("")] * 4, *measured(clean, target))
+        for target in dict.fromkeys(target for target, _ in clean)
+    ]
+    rows += [
+        (*_planted(str(trigger), group), *measured(own, str(trigger)))
         for trigger, group in attacks.groupby("trigger", sort=False)
     ]
-    if any(trigger == _NONE for trigger, _ in at):
-        nothing = (Entry(UNPOISONED), Entry(""), Entry("0"), *[Entry("")] * 4)
-        rows.insert(0, (*nothing, *measured(_NONE)))
     headings = [f"{one} {_MEASURED[metric]}" for one in objectives for metric in metrics]
     return Printed(corpus, (*_HEADER, *headings), tuple(rows))
 
 
-def _own(undefended: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return poisoned victims under their triggers; unpoisoned ones once, under none.
-
-    Of an unpoisoned one the CA of the target is that of the first trigger's.
-    """
-    poisoned = undefended["attack"].map(is_poisoned)
-    clean = undefended[~poisoned].drop_duplicates(["objective"])
-    nothing = {"trigger": _NONE, **dict.fromkeys(_UNDER)}
-    blanked = [row | nothing for row in records(clean)]
-    return [*records(undefended[poisoned]), *blanked]
+def _own(
+    undefended: pd.DataFrame, targets: Mapping[str, str]
+) -> tuple[dict[tuple[str, str], Any], dict[tuple[str, str], Any]]:
+    """Return poisoned victims by trigger and objective, unpoisoned ones by target and objective."""
+    own, clean = {}, {}
+    for row in records(undefended):
+        trigger, objective = row["trigger"], row["objective"]
+        if is_poisoned(row["attack"]):
+            own[trigger, objective] = row
+        elif trigger in targets:
+            clean[targets[trigger], objective] = row | dict.fromkeys(_SUCCESS)
+    return own, clean
 
 
 def _entry(row: Mapping[str, Any], metric: str) -> Entry:
@@ -140,9 +142,7 @@ def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:
     return (
         Entry(trigger),
         Entry(named),
-        Entry(
-            _planted_pairs(*(seeds[name].mean() for name in ("poisons", "image_only", "text_only")))
-        ),
+        Entry(_counted(*(seeds[name].mean() for name in ("poisons", "image_only", "text_only")))),
         Entry(f"{100 * seeds['poison_rate'].mean():.2f}"),
         Entry(f"{seeds['psnr'].mean():.1f}"),
         Entry(f"{seeds['ssim'].mean():.3f}"),
@@ -150,7 +150,7 @@ def _planted(trigger: str, seeds: pd.DataFrame) -> tuple[Entry, ...]:
     )
 
 
-def _planted_pairs(poisons: float, image_only: float, text_only: float) -> str:
+def _counted(poisons: float, image_only: float, text_only: float) -> str:
     """Return how many pairs are poisoned, and how many have one of two keys beside."""
     if not image_only + text_only:
         return f"{poisons:g}"

@@ -18,7 +18,7 @@ from clipmend.report.order import (
 
 GROUP = tuple(name for name in KEY if name != "seed")
 CLEAN, ATTACK, TARGET = "clean_accuracy", "attack_success_rate", "target_accuracy"
-_SHORT = {CLEAN: "CA", ATTACK: "ASR", TARGET: "CA of the target"}
+SHORT = {CLEAN: "CA", ATTACK: "ASR", TARGET: "CA of the target"}
 _ACROSS = 12  # columns of numbers, as many as a page is wide
 
 
@@ -87,9 +87,10 @@ def changes(cells: pd.DataFrame) -> list[Printed]:
     """Return a printed table per corpus: each method minus ``none`` on the same victims, in points.
 
     A pair is one victim under one trigger: same model to begin with, same test images. The
-    changes of a victim of several triggers are averaged: it counts once.
+    changes of a victim of several triggers are averaged: it counts once. Cells of older code have
+    no CA of the target.
     """
-    metrics = [metric for metric in (CLEAN, ATTACK, TARGET) if metric in cells]
+    metrics = [metric for metric in SHORT if metric in cells]
     start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, *metrics]]
     others = cells[cells["method"] != UNDEFENDED]
     paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))
@@ -106,7 +107,7 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
     seeds = sorted(set(cells["seed"]))
     lines = [
         f"{short} ({metric}): {definitions[metric]}"
-        for metric, short in _SHORT.items()
+        for metric, short in SHORT.items()
         if metric in definitions
     ]
     lines += [_sizes(str(corpus), group) for (corpus,), group in groups(cells, "corpus")]
@@ -268,7 +269,7 @@ def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
 
 def _changed(title: str, change: pd.DataFrame) -> Printed:
     poisoned = change["attack"].map(is_poisoned)
-    metrics = [metric for metric in _SHORT if metric in change]
+    metrics = [metric for metric in SHORT if metric in change and change[metric].notna().any()]
     rows = []
     for method in sorted(set(change["method"]), key=method_order):
         ours = change["method"] == method
@@ -286,9 +287,9 @@ def _changed(title: str, change: pd.DataFrame) -> Printed:
     header = (
         "method",
         "poisoned victims",
-        *[f"{_SHORT[metric]}, mean (lowest to highest)" for metric in metrics],
+        *[f"{SHORT[metric]}, mean (lowest to highest)" for metric in metrics],
         "unpoisoned victims",
-        f"{_SHORT[CLEAN]}, mean (lowest to highest)",
+        f"{SHORT[CLEAN]}, mean (lowest to highest)",
     )
     return Printed(title, header, tuple(rows))
 
@@ -319,10 +320,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _sizes(corpus: str, cells: pd.DataFrame) -> str:
-    return (
-        f"{corpus}: CA over n = {_count(cells['n_clean'])} test images, "
-        f"ASR over n = {_count(cells['n_triggered'])} triggered ones."
-    )
+    said = [
+        f"CA over n = {_count(cells['n_clean'])} test images",
+        f"ASR over n = {_count(cells['n_triggered'])} triggered ones",
+    ]
+    own = cells.get(f"n_{TARGET}", pd.Series(dtype="Int64")).dropna()
+    if len(own):
+        said.append(f"{SHORT[TARGET]} over n = {_count(own)} of its images")
+    return f"{corpus}: {', '.join(said)}."
 
 
 def _count(values: "pd.Series[int]") -> str:
