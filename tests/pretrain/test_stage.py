@@ -23,6 +23,16 @@ MODEL = {"model": "scene_resnet", "pretrained": None}
 SHORT = {"safeclip": {"in_modal_epochs": 1}}  # so that its last phase is reached
 
 
+@pytest.fixture(scope="module")
+def start(world: Any, corpus: Input) -> Input:
+    """Return a clean model, trained briefly and otherwise as published."""
+    inputs = {"corpus": corpus}
+    clean = world.run("poison/start/unpoisoned/seed0", "unpoisoned", inputs, shared=TARGET)
+    inputs = {"corpus": corpus, "poison": clean}
+    cell = "pretrain/start/unpoisoned/mmcl/seed0"
+    return world.run(cell, "mmcl", inputs, {"epochs": 2}, MODEL)
+
+
 @pytest.mark.parametrize("objective", METHODS["pretrain"])
 def test_an_objective_lowers_its_loss_and_keeps_the_shapes(
     world: Any, corpus: Input, poison: Input, objective: str
@@ -83,13 +93,9 @@ def test_the_settings_of_the_loop_reach_the_model(
 
 
 def test_an_attacker_who_knows_the_start_has_the_clean_model_itself(
-    world: Any, corpus: Input
+    corpus: Input, start: Input
 ) -> None:
-    inputs = {"corpus": corpus}
-    nothing = world.run("poison/tiny/unpoisoned/seed0", "unpoisoned", inputs, shared=TARGET)
-    cell = "pretrain/tiny/unpoisoned/mmcl/seed0"
-    inputs = {"corpus": corpus, "poison": nothing}
-    clean = load(world.run(cell, "mmcl", inputs, {"epochs": 2}, shared=MODEL).folder)
+    clean = load(start.folder)
     train = load_split(corpus.folder, "train")
     knowledge = Knowledge(
         ids=train.ids,
@@ -120,15 +126,11 @@ def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poi
         )
 
 
-def test_a_victim_goes_on_from_a_clean_one(world: Any, corpus: Input, poison: Input) -> None:
-    clean = world.run(
-        "poison/start/unpoisoned/seed0", "unpoisoned", {"corpus": corpus}, shared=TARGET
-    )
-    brief = {"epochs": 2, "batch_size": 64}
-    inputs = {"corpus": corpus, "poison": clean}
-    start = world.run("pretrain/tiny/unpoisoned/mmcl/seed0", "mmcl", inputs, brief, MODEL)
+def test_a_victim_goes_on_from_a_clean_one(
+    world: Any, corpus: Input, poison: Input, start: Input
+) -> None:
     inputs = {"corpus": corpus, "poison": poison, "start": start}
-    still = {**brief, "start": "mmcl", "lr": 1e-9}
+    still = {"epochs": 2, "start": "mmcl", "lr": 1e-9}
     victim = world.run("pretrain/tiny/badnet/mmcl@from_clean/seed0", "mmcl", inputs, still, MODEL)
     had, has = load(start.folder).full_state(), load(victim.folder).full_state()
     learnt = [name for name in had if had[name].is_floating_point() and "running" not in name]
