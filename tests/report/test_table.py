@@ -240,5 +240,16 @@ def test_where_nothing_was_found_is_said_once_for_the_same_victims() -> None:
     ]
 
 
+def test_where_the_target_is_forgotten_is_said() -> None:
+    cells = cells_of(*(cell(name, ca=0.6) for name in ("ft", "abl", "pud", "ubt")))
+    assert not any("forgotten" in line for line in legend(cells, {}, 0.95))
+    cells["target_accuracy"] = [0.3, 0.29, 0.0, None]
+    notes = [line for line in legend(cells, {}, 0.95) if "forgotten" in line]
+    assert notes == [
+        "`abl` and `pud` in scenes/badnet/mmcl seed 0: CA of the target below half of CA. "
+        "A low ASR says little of a model that has forgotten the target."
+    ]
+
+
 def test_what_was_found_has_no_mean() -> None:
     assert "found" not in means_table(cells_of(cell("ubt", found=True)), 0.95)

@@ -16,7 +16,16 @@ from clipmend.report.order import (
     is_poisoned,
     objective_order,
 )
-from clipmend.report.table import ATTACK, CLEAN, SHORT, TARGET, Entry, Printed, with_interval
+from clipmend.report.table import (
+    ATTACK,
+    CLEAN,
+    SHORT,
+    TARGET,
+    Entry,
+    Printed,
+    present,
+    with_interval,
+)
 
 COLUMNS = (
     "corpus",
@@ -97,7 +106,7 @@ def _stated(given: Input) -> dict[str, Any]:
 
 def _printed(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Printed:
     objectives = sorted(set(undefended["objective"]), key=objective_order)
-    metrics = [name for name in _MEASURED if name in undefended and undefended[name].notna().any()]
+    metrics = present(_MEASURED, undefended)
     targets = dict(zip(attacks["trigger"], attacks["target"], strict=True))
     own, clean = _own(undefended, targets)
 

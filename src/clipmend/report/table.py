@@ -87,10 +87,9 @@ def changes(cells: pd.DataFrame) -> list[Printed]:
     """Return a printed table per corpus: each method minus ``none`` on the same victims, in points.
 
     A pair is one victim under one trigger: same model to begin with, same test images. The
-    changes of a victim of several triggers are averaged: it counts once. Cells of older code have
-    no CA of the target.
+    changes of a victim of several triggers are averaged: it counts once.
     """
-    metrics = [metric for metric in SHORT if metric in cells]
+    metrics = present(SHORT, cells)
     start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, *metrics]]
     others = cells[cells["method"] != UNDEFENDED]
     paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))
@@ -128,7 +127,7 @@ def legend(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
         "An `unpoisoned` victim saw no poison: its CA is the ceiling, "
         "its ASR the floor under each trigger."
     )
-    return [*lines, *_unchanged(cells)]
+    return [*lines, *_unchanged(cells), *_forgotten(cells)]
 
 
 def markdown(sections: Sequence[Section], notes: Sequence[str]) -> str:
@@ -155,6 +154,11 @@ def markdown_table(table: Printed) -> str:
 def method_label(method: str, *, control: bool) -> str:
     """Return the method's name, a control's with its mark."""
     return f"{method}†" if control else method
+
+
+def present(metrics: Iterable[str], rows: pd.DataFrame) -> list[str]:
+    """Return which of the metrics any row has: cells of older code have no CA of the target."""
+    return [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
 
 
 def tenths(fraction: float) -> float:
@@ -269,7 +273,7 @@ def _is_ranked(row: Mapping[str, Any], metric: str) -> bool:
 
 def _changed(title: str, change: pd.DataFrame) -> Printed:
     poisoned = change["attack"].map(is_poisoned)
-    metrics = [metric for metric in SHORT if metric in change and change[metric].notna().any()]
+    metrics = present(SHORT, change)
     rows = []
     for method in sorted(set(change["method"]), key=method_order):
         ours = change["method"] == method
@@ -295,19 +299,36 @@ def _changed(title: str, change: pd.DataFrame) -> Printed:
 
 
 def _unchanged(cells: pd.DataFrame) -> list[str]:
-    """Say where unlearners found nothing; those of the same victims share a line."""
-    where: dict[tuple[str, ...], list[str]] = {}
+    """Say where unlearners found nothing."""
     idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
-    for method in sorted(set(idle["method"]), key=method_order):
-        victims = idle[idle["method"] == method].groupby(
+    return [
+        f"{methods} found nothing in {victims} and left the model as it was."
+        for methods, victims in _where(idle)
+    ]
+
+
+def _forgotten(cells: pd.DataFrame) -> list[str]:
+    """Say where a model hardly knows the target: what it calls nothing, it calls no trigger."""
+    if not present([TARGET], cells):
+        return []
+    return [
+        f"{methods} in {victims}: {SHORT[TARGET]} below half of {SHORT[CLEAN]}. "
+        "A low ASR says little of a model that has forgotten the target."
+        for methods, victims in _where(cells[cells[TARGET] < cells[CLEAN] / 2])
+    ]
+
+
+def _where(cells: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield methods and the victims they are of; methods of the same victims share a line."""
+    where: dict[tuple[str, ...], list[str]] = {}
+    for method in sorted(set(cells["method"]), key=method_order):
+        victims = cells[cells["method"] == method].groupby(
             ["corpus", "attack", "objective"], sort=False
         )
         places = tuple(f"{'/'.join(map(str, victim))} {_seeds(rows)}" for victim, rows in victims)
         where.setdefault(places, []).append(f"`{method}`")
-    return [
-        f"{_listed(methods)} found nothing in {_listed(places)} and left the model as it was."
-        for places, methods in where.items()
-    ]
+    for places, methods in where.items():
+        yield _listed(methods), _listed(places)
 
 
 def _seeds(cells: pd.DataFrame) -> str:
