@@ -99,6 +99,7 @@ def test_controls_variants_and_sabotaged_repairs_are_no_others_of_ubt() -> None:
 
 CLEANED = [*seeds(), *seeds("cleanclip", 0.78, 0.02)]
 TRIES = ("cleanclip", "cleanclip@lr1", "cleanclip@lr2", "cleanclip@hard")
+FIVE = (*TRIES, "cleanclip@lr3")
 
 
 def tried(*reached, objective="mmcl", names=TRIES, start=0.9):
@@ -151,14 +152,21 @@ def test_without_a_planted_and_cleaned_victim_of_each_it_is_not_tested(ssl) -> N
     assert judge("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl).verdict == "not tested here"
 
 
-@pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (4, 5), (5, 4)])
-def test_tuning_is_judged_by_as_many_cleanings_of_both_and_not_by_a_few(plain, ssl) -> None:
-    names = (*TRIES, "cleanclip@lr3")
+@pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (3, 5), (5, 3)])
+def test_tuning_is_judged_by_the_cleanings_of_both_and_not_by_a_few(plain, ssl) -> None:
     rows = [
-        tried((0.78, 0.02), names=names[:plain]),
-        tried(objective="mmcl_ssl", names=names[:ssl]),
+        tried((0.78, 0.02), names=FIVE[:plain]),
+        tried(objective="mmcl_ssl", names=FIVE[:ssl]),
     ]
     assert judge("ssl_survives_cleanclip", *rows).verdict == "not tested here"
+
+
+def test_a_cleaning_that_one_objective_alone_had_does_not_count() -> None:
+    plain = tried((0.6, 0.02), (0.7, 0.6), (0.7, 0.6), (0.7, 0.6), (0.78, 0.02), names=FIVE)
+    ssl = tried((0.4, 0.02), objective="mmcl_ssl")
+    found = judge("ssl_survives_cleanclip", plain, ssl)
+    assert "cleanings of each: 4" in found.because
+    assert means(found)["share of CA lost by cleaning mmcl"] == pytest.approx(0.25, abs=0.01)
 
 
 # Accuracy makes removal harder.
@@ -188,6 +196,13 @@ def test_higher_is_what_started_higher_not_what_is_larger() -> None:
 def test_the_larger_corpus_loses_no_more() -> None:
     found = judge("accuracy_hardens_removal", CLEANED, large(0.9, 0.89), sizes=SIZES)
     assert found.verdict == "not supported"
+
+
+def test_a_cleaning_that_one_corpus_alone_had_does_not_count() -> None:
+    alone = seeds("cleanclip@lr1", 0.9, 0.01, corpus="scenes@large")
+    found = judge("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), alone, sizes=SIZES)
+    assert found.verdict == "supported"
+    assert found == judge("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), sizes=SIZES)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"scenes": 8_000, "scenes@large": 8_000}])

@@ -26,16 +26,24 @@ _CLEANING = "cleanclip"
 _PLAIN, _WITH_SSL = "mmcl", "mmcl_ssl"
 
 
-def best_cleanings(cells: pd.DataFrame, limits: Limits) -> pd.DataFrame:
-    """Return a row per planted victim that CleanCLIP was tried on.
+def best_cleanings(cells: pd.DataFrame, limits: Limits, apart: str) -> pd.DataFrame:
+    """Return a row per planted victim of each pair that CleanCLIP was tried on.
 
-    ``best`` is the highest CA among the tries that left an ASR below ``cleaned``, missing where
+    A pair are two victims that one column alone tells apart. What one was cleaned by and the
+    other was not is left out: the best of more tries is no fair match.
+
+    ``best`` is the highest CA among the ``tries`` that left an ASR below ``cleaned``, missing where
     none did; ``lost`` is the share of the start's CA that it costs, all of it where none did.
+
+    Args:
+        apart: the column, which has two values in these cells.
     """
     poisoned = poisoned_cells(cells)
     is_try = [base(name) == _CLEANING and poisons_of(name) is None for name in poisoned["method"]]
-    tried = poisoned.loc[is_try]
     start = planted(cells, limits["planted"])[[*PAIR, CLEAN]]
+    tried = poisoned.loc[is_try].merge(start[list(PAIR)], on=list(PAIR))
+    alike = [*(name for name in PAIR if name != apart), "method"]
+    tried = tried[tried.groupby(alike)[apart].transform("nunique") > 1]
     count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()
     below = tried[tried[ATTACK] < limits["cleaned"]]
     best = below.groupby(list(PAIR))[CLEAN].max().rename("best").reset_index()
@@ -48,14 +56,15 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether CleanCLIP cleans ``mmcl`` victims and not ``mmcl_ssl`` ones, however tuned.
 
     An objective is cleaned where the best CA at a low ASR costs at most ``cost`` of the start's.
-    What a tuning reaches is told by ``tries`` cleanings or more, as many of either objective.
+    What a tuning reaches is told by ``tries`` cleanings or more, the same of either objective.
     """
-    both = _both_objectives(best_cleanings(evidence.cells, limits))
-    both = both[(both["tries"] >= limits["tries"]) & (both["tries"] == both["tries_ssl"])]
+    of_either = evidence.cells["objective"].isin([_PLAIN, _WITH_SSL])
+    found = best_cleanings(evidence.cells[of_either], limits, "objective")
+    both = _both_objectives(found[found["tries"] >= limits["tries"]])
     if both.empty:
         return untested(
             "No attack was planted under both `mmcl` and `mmcl_ssl` and cleaned by `cleanclip` and "
-            f"its variants, {limits['tries']:g} times or more and as often under either."
+            f"its variants, by {limits['tries']:g} of them or more under both."
         )
     plain = evidence.number("share of CA lost by cleaning mmcl", both["lost"])
     ssl = evidence.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
@@ -112,14 +121,14 @@ def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
     """Judge whether victims of a higher start CA lose more by being cleaned.
 
     Corpora are compared two by two, on the same attack, objective and seed: the one whose victims
-    start higher on average less the other.
+    start higher on average less the other. Of each pair the same cleanings count.
     """
-    found = best_cleanings(evidence.cells, limits)
-    found = found[found["objective"].isin([_PLAIN, _WITH_SSL])]
+    cells = evidence.cells[evidence.cells["objective"].isin([_PLAIN, _WITH_SSL])]
     on = [name for name in PAIR if name != "corpus"]
     sizes, parts = evidence.sizes, []
-    for one, other in combinations(sorted(set(found["corpus"])), 2):
+    for one, other in combinations(sorted(set(cells["corpus"])), 2):
         if one in sizes and other in sizes and sizes[one] != sizes[other]:
+            found = best_cleanings(cells[cells["corpus"].isin([one, other])], limits, "corpus")
             both = found[found["corpus"] == one].merge(
                 found[found["corpus"] == other], on=on, suffixes=("", "_other")
             )
