@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CURVES = ROOT / "results" / "baselines"
 OUT = ROOT / "docs/results/tuning"
 RATES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": (0, (4, 1.5))}
+_KEY_ROWS = 12  # as many as a panel is high
 
 
 def curves() -> pd.DataFrame:
@@ -55,39 +57,45 @@ def _order(variant: str) -> tuple[float, str]:
 
 
 def draw(points: pd.DataFrame) -> Figure:
-    """Draw a panel per victim and method, a colour per learning rate; the fewer side by side."""
+    """Draw a row of panels per method, a panel per victim; colours tell the settings, by rate."""
     victims, methods = sorted(set(points["victim"])), sorted(set(points["method"]), reverse=True)
-    is_tall = len(methods) > len(victims)
-    shape = (len(methods), len(victims)) if is_tall else (len(victims), len(methods))
-    variants = sorted(set(points["variant"]), key=_order)
-    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(variants)))  # by rate
-    figure = Figure(figsize=(6.8, (1.7 if is_tall else 2.3) * shape[0] + 0.5), layout="constrained")
-    panels = figure.subplots(*shape, squeeze=False, sharey=True)
-    for row, victim in zip(panels.T if is_tall else panels, victims, strict=True):
-        for axes, method in zip(row, methods, strict=True):
-            ours = points[(points["victim"] == victim) & (points["method"] == method)]
-            for variant, run in ours.groupby("variant"):
-                for rate, dash in RATES.items():
-                    colour = colours[variants.index(variant)]
-                    axes.plot(run["step"], run[rate], color=colour, linestyle=dash, linewidth=1.1)
+    figure = Figure(figsize=(7.4, 1.75 * len(methods) + 0.5), layout="constrained")
+    panels = figure.subplots(len(methods), len(victims), squeeze=False, sharey=True)
+    for row, method in zip(panels, methods, strict=True):
+        ours = points[points["method"] == method]
+        variants = sorted(set(ours["variant"]), key=_order)
+        shades = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(variants)))
+        colours = dict(zip(variants, shades, strict=True))
+        for axes, victim in zip(row, victims, strict=True):
+            _panel(axes, ours[ours["victim"] == victim], colours)
             axes.set_title(f"{method} on {victim}", fontsize=8)
-            axes.set_ylim(-0.03, 1.03)
-            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
+        row[-1].legend(
+            handles=[Line2D([], [], color=c, label=v) for v, c in colours.items()],
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            ncols=1 if len(colours) <= _KEY_ROWS else 2,
+            fontsize=6,
+            frameon=False,
+        )
     for axes in panels[-1]:
         axes.set_xlabel("Step", fontsize=8)
-    keys = [Line2D([], [], color=c, label=v) for c, v in zip(colours, variants, strict=True)]
-    keys += [Line2D([], [], color="#555555", linestyle=dash, label=rate.replace("_", " "))
-             for rate, dash in RATES.items()]  # fmt: skip
-    figure.legend(
-        handles=keys,
-        loc="outside lower center",
-        ncols=(len(keys) + 1) // 2,
-        fontsize=7,
-        frameon=False,
-    )
+    dashes = [
+        Line2D([], [], color="#555555", linestyle=dash, label=rate.replace("_", " "))
+        for rate, dash in RATES.items()
+    ]
+    figure.legend(handles=dashes, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return figure
+
+
+def _panel(axes: Axes, runs: pd.DataFrame, colours: dict[str, Any]) -> None:
+    for variant, run in runs.groupby("variant"):
+        for rate, dash in RATES.items():
+            colour = colours[str(variant)]
+            axes.plot(run["step"], run[rate], color=colour, linestyle=dash, linewidth=1.1)
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
