@@ -63,7 +63,7 @@ def test_views_of_a_pair_are_passes_too(cells: dict[str, Cell]) -> None:
     assert ft is not None
     assert cleanclip is not None
     assert ft - curve == pytest.approx(25 * 1000)
-    assert cleanclip - curve == pytest.approx(2 * 25 * 1000)
+    assert cleanclip - curve == pytest.approx(2 * 100 * 1000)
 
 
 def test_looking_at_every_pair_once_is_a_third_of_a_pass_each(cells: dict[str, Cell]) -> None:
