@@ -1,11 +1,11 @@
 # Poison a CLIP, then mend it: from pairs to the comparison table, a job per cell.
 #
-# Reading this file arranges results/ by params.yaml (clipmend.plan): what the present parameters and
+# Reading this file arranges results/ by params.yaml (clipmend.engine.plan): what the present parameters and
 # code prove stays or comes back from the store, all else is put aside. Then missing means stale.
 
 from snakemake.utils import min_version
 
-from clipmend.flow import Flow
+from clipmend.engine.snakemake import Flow
 
 min_version("9.20")
 

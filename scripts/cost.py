@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipmend.estimate.costs import wall_time
-from clipmend.job import THREADS
-from clipmend.methods import METHODS, reference
+from clipmend.engine.job import THREADS
+from clipmend.methods.table import METHODS, reference
+from clipmend.tools.estimate.costs import wall_time
 
 REPAIRS = ("unlearn", "baselines")
 SHARED = ("download", "poison", "pretrain")  # there before anybody thinks of a repair
@@ -99,7 +99,7 @@ def imports(stage: str) -> float:
 
     Its CPU time, which is its wall time on an idle machine and depends little on other work.
     """
-    modules = {"clipmend.cli", "clipmend.job", f"clipmend.{stage}.stage"}
+    modules = {"clipmend.cli", "clipmend.engine.job", f"clipmend.stages.{stage}"}
     modules |= {reference(stage, method)[0] for method in METHODS[stage]}
     # As a job does it: without the collector, in one thread.
     code = f"import gc; gc.disable(); import {', '.join(sorted(modules))}"

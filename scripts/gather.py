@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from clipmend import plan
+from clipmend.engine import plan
+from clipmend.engine.index import Index
+from clipmend.engine.job import input_of, job_of
 from clipmend.errors import ClipmendError
-from clipmend.index import Index
-from clipmend.job import input_of, job_of
-from clipmend.report import stage
+from clipmend.stages import report as stage
 
 
 def gather(folder: Path) -> None:

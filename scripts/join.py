@@ -17,11 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend import grid, params
+from clipmend.engine import grid, params
+from clipmend.engine.grid import Cell
+from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
-from clipmend.estimate.costs import Cost, extrapolated, wall_times
-from clipmend.grid import Cell
-from clipmend.index import Index
 from clipmend.report.cells import KEY, VICTIM, groups, records
 from clipmend.report.claims import Tables, claims_text, judged_claims, printed_claims
 from clipmend.report.detectors import COLUMNS
@@ -29,6 +28,7 @@ from clipmend.report.order import attack_order, is_poisoned, method_order, objec
 from clipmend.report.pareto import pareto_table
 from clipmend.report.scale import Scale
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
+from clipmend.tools.estimate.costs import Cost, extrapolated, wall_times
 
 NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
 NOT_MEASURED = "not measured"

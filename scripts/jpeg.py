@@ -18,16 +18,16 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from clipmend import plan
-from clipmend.attacks.trigger import Trigger, prompts_under, read_triggers
-from clipmend.clip.model import load
-from clipmend.clip.zero_shot import class_cosines, class_embeds
-from clipmend.corpus.images import decode_all
-from clipmend.corpus.splits import Pairs, Vocabulary, load_split, read_vocabulary
-from clipmend.grid import UNPOISONED
-from clipmend.job import Input, input_of
-from clipmend.measure.metrics import attack_success_rate
-from clipmend.store import RESULTS
+from clipmend.data.images import decode_all
+from clipmend.data.splits import Pairs, Vocabulary, load_split, read_vocabulary
+from clipmend.engine import plan
+from clipmend.engine.grid import UNPOISONED
+from clipmend.engine.job import Input, input_of
+from clipmend.engine.store import RESULTS
+from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
+from clipmend.metrics.metrics import attack_success_rate
+from clipmend.model.clip import load
+from clipmend.model.zero_shot import class_cosines, class_embeds
 
 Images = UInt8[Tensor, "samples 3 height width"]
 

@@ -19,21 +19,21 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from clipmend.clip.fit import Batch, Schedule, Task, fit
-from clipmend.clip.model import Clip, build, model_config
-from clipmend.clip.multimodal import multimodal
-from clipmend.clip.openclip import open_clip
-from clipmend.corpus.encoded import Encoded
-from clipmend.corpus.images import decode_all
-from clipmend.corpus.lazy import EncodedImages
-from clipmend.corpus.pairs import table_of
-from clipmend.corpus.splits import Pairs
-from clipmend.download.scenes import Scenes
-from clipmend.download.stage import write_split
-from clipmend.seeds import stream
+from clipmend.data.encoded import Encoded
+from clipmend.data.images import decode_all
+from clipmend.data.lazy import EncodedImages
+from clipmend.data.pairs import table_of
+from clipmend.data.seeds import stream
+from clipmend.data.splits import Pairs
+from clipmend.methods.sources.scenes import Scenes
+from clipmend.model.clip import Clip, build, model_config
+from clipmend.model.fit import Batch, Schedule, Task, fit
+from clipmend.model.multimodal import multimodal
+from clipmend.model.openclip import open_clip
+from clipmend.stages.download import write_split
 
 # isort: split
-# After `clipmend.clip.openclip`, which makes torchvision importable.
+# After `clipmend.model.openclip`, which makes torchvision importable.
 from open_clip_train.scheduler import cosine_lr
 from open_clip_train.train import train_one_epoch
 

@@ -27,12 +27,12 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from clipmend.corpus.pairs import PAIRS, table_of
-from clipmend.corpus.shards import GROUP
-from clipmend.download.stage import write_split
-from clipmend.job import Input, Job
-from clipmend.poison.stage import run
+from clipmend.data.pairs import PAIRS, table_of
+from clipmend.data.shards import GROUP
+from clipmend.engine.job import Input, Job
 from clipmend.report.truth import count_poisons
+from clipmend.stages.download import write_split
+from clipmend.stages.poison import run
 
 SIDE = 64
 BLOCK = 8192  # pairs drawn at once

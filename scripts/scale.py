@@ -28,12 +28,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from clipmend.corpus import lazy
-from clipmend.corpus.pairs import PAIRS, table_of
-from clipmend.corpus.splits import load_split
-from clipmend.download.scenes import Scenes
-from clipmend.download.stage import write_split
-from clipmend.job import Input, Job
+from clipmend.data import lazy
+from clipmend.data.pairs import PAIRS, table_of
+from clipmend.data.splits import load_split
+from clipmend.engine.job import Input, Job
+from clipmend.methods.sources.scenes import Scenes
+from clipmend.stages.download import write_split
 
 SIDE = 32
 POOL = 5000  # different images
@@ -134,7 +134,7 @@ def run(root: Path, name: str) -> dict[str, Any]:
     shared: dict[str, Any] = TARGET if stage == "poison" else {}
     if stage == "pretrain":
         shared = {"model": str(root / "corpus" / "model.json"), "pretrained": None}
-    module = import_module(f"clipmend.{stage}.stage")
+    module = import_module(f"clipmend.stages.{stage}")
     before = peak_mb()
     begin, computing = time.perf_counter(), cpu_seconds()
     with tempfile.TemporaryDirectory() as work, Watched() as watched:

@@ -25,10 +25,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmend.measure.approximate import index_of, nearest_of_all, recall
-from clipmend.measure.neighbours import collected, neighbourhoods, reference_rows
-from clipmend.methods import create
-from clipmend.seeds import stream
+from clipmend.data.seeds import stream
+from clipmend.methods.table import create
+from clipmend.metrics.approximate import index_of, nearest_of_all, recall
+from clipmend.metrics.neighbours import collected, neighbourhoods, reference_rows
 
 DETECTORS = ("k_distance", "slof", "lid", "dao")
 DIM = 512

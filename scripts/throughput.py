@@ -48,11 +48,11 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipmend.clip.fit import Batch, fit
-from clipmend.clip.losses import mmcl_loss
-from clipmend.clip.model import Clip
-from clipmend.clip.openclip import open_clip
-from clipmend.seeds import stream
+from clipmend.data.seeds import stream
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Batch, fit
+from clipmend.model.losses import mmcl_loss
+from clipmend.model.openclip import open_clip
 
 PARTS = ("data", "image tower", "text tower", "loss", "backward", "optimiser")
 FILES = "`open_clip_train`, csv of files"

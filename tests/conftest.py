@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clipmend.job import Input, Job
+from clipmend.engine.job import Input, Job
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
@@ -58,7 +58,7 @@ class World:
             out=folder,
             work=work,
         )
-        import_module(f"clipmend.{stage}.stage").run(job)
+        import_module(f"clipmend.stages.{stage}").run(job)
         return Input(cell, folder, stage, method, seed, settings, shared)
 
 

@@ -6,16 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.methods import METHODS, STAGES
+from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "clipmend"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# A method lies in the package of its stage, and is named in that stage's parameters.
-HOMES = {stage: stage for stage in METHODS} | {"poison": "attacks"}
-# A practitioner's commands put stages together; only the command line stands on them.
-ABOVE = "practice"
-
 every_stage = pytest.mark.parametrize("stage", STAGES)
 every_module = pytest.mark.parametrize(
     "module", MODULES, ids=[str(module.relative_to(PACKAGE)) for module in MODULES]
@@ -39,11 +34,13 @@ def imported(module: Path) -> set[str]:
 
 
 @every_stage
-@pytest.mark.parametrize(
-    "home", ["src/clipmend/{}/__init__.py", "src/clipmend/{}/stage.py", "tests/{}"]
-)
-def test_each_stage_has_its_package_its_runner_and_its_tests(stage: str, home: str) -> None:
-    assert (ROOT / home.format(stage)).exists()
+def test_each_stage_has_its_file(stage: str) -> None:
+    assert (PACKAGE / "stages" / f"{stage}.py").exists()
+
+
+def test_the_files_of_stages_are_the_stages() -> None:
+    files = {path.stem for path in (PACKAGE / "stages").glob("*.py")}
+    assert files == {"__init__", *STAGES}
 
 
 def test_the_rule_files_are_the_stages() -> None:
@@ -60,52 +57,26 @@ def test_the_dvc_stages_are_the_stages() -> None:
     assert list(read_yaml(ROOT / "dvc.yaml")["stages"]) == list(STAGES)
 
 
-def test_packages_and_folders_of_tests_have_the_same_names() -> None:
+def test_the_suite_mirrors_the_packages() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    assert folders - {"floor", "workflow"} <= packages
-    assert set(STAGES) <= packages
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("test_*.py"))}
+    assert folders - {"workflow"} == packages
 
 
 @every_stage
 def test_no_stage_imports_another(stage: str) -> None:
-    others = tuple(f"clipmend.{other}." for other in STAGES if other != stage)
-    found = {
-        (module.name, name)
-        for module in (PACKAGE / stage).rglob("*.py")
-        for name in imported(module)
-        if name.startswith(others)
-    }
-    assert not found
-
-
-def test_the_ground_floor_imports_no_stage() -> None:
-    stages = tuple(f"clipmend.{stage}." for stage in STAGES)
-    homes = {module: module.relative_to(PACKAGE).parts[0] for module in MODULES}
-    floor = [module for module, home in homes.items() if home not in (*STAGES, ABOVE)]
-    found = {(module.name, name) for module in floor for name in imported(module)}
-    assert not {pair for pair in found if pair[1].startswith(stages)}
-
-
-def test_only_the_command_line_imports_what_stands_on_the_stages() -> None:
-    others = (module for module in MODULES if module.relative_to(PACKAGE).parts[0] != ABOVE)
-    found = {
-        module.name
-        for module in others
-        if any(name.startswith(f"clipmend.{ABOVE}.") for name in imported(module))
-    }
-    assert found == {"cli.py"}
+    names = imported(PACKAGE / "stages" / f"{stage}.py")
+    assert not {name for name in names if name.startswith("clipmend.stages.")}
 
 
 @pytest.mark.parametrize("stage", METHODS)
 def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage: str) -> None:
-    for name, reference in METHODS[stage].items():
-        module, _, cls = reference.partition(":")
-        assert module == f"clipmend.{HOMES[stage]}.{name}"
-        tree = ast.parse((PACKAGE / HOMES[stage] / f"{name}.py").read_text())
+    for name, method in METHODS[stage].items():
+        folder = PACKAGE / "methods" / FOLDERS[stage]
+        tree = ast.parse((folder / f"{name}.py").read_text())
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-        decorators = {ast.unparse(decorator) for decorator in classes[cls].decorator_list}
-        assert "dataclass(frozen=True)" in decorators, f"{module}:{cls}"
+        decorators = {ast.unparse(decorator) for decorator in classes[method.cls].decorator_list}
+        assert "dataclass(frozen=True)" in decorators, f"{stage}: {name}"
 
 
 @every_module

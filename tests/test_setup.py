@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmend import params
+from clipmend.engine import params
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

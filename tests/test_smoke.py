@@ -141,7 +141,7 @@ def test_a_report_of_snakemake_can_be_made(by_snakemake: Path) -> None:
 def test_a_victim_that_was_trained_loads_in_plain_open_clip(by_snakemake: Path) -> None:
     from safetensors.torch import load_file
 
-    from clipmend.clip.openclip import open_clip
+    from clipmend.model.openclip import open_clip
 
     victim = by_snakemake / "results/pretrain/scenes@smoke/badnet/mmcl/seed0"
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{victim}")

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from clipmend.errors import FULL, ClipmendError
-from clipmend.methods import STAGES
-from clipmend.practice import request
+from clipmend.methods.table import STAGES
+from clipmend.tools.standalone import request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +46,7 @@ def _verb(stage: str) -> Callable[[str], None]:
     def make(
         cell: Annotated[str, typer.Argument(help="The cell's path below results/<stage>/.")],
     ) -> None:
-        from clipmend import job
+        from clipmend.engine import job
 
         job.run(f"{stage}/{cell.strip('/')}")
 
@@ -67,8 +67,8 @@ def pretrain(
     ] = 1,
 ) -> None:
     """Make one cell of pretrain, as the plan has it."""
-    from clipmend import job
-    from clipmend.processes import launch
+    from clipmend.engine import job
+    from clipmend.engine.processes import launch
 
     if processes > 1:
         launch(processes, ["pretrain", cell])
@@ -79,7 +79,7 @@ def pretrain(
 @app.command()
 def report() -> None:
     """Make the report of every cell in the plan."""
-    from clipmend import job
+    from clipmend.engine import job
 
     job.run("report")
 
@@ -87,7 +87,7 @@ def report() -> None:
 @app.command()
 def status() -> None:
     """Say what is stale, and why, without waiting for a run or changing anything."""
-    from clipmend import status as state
+    from clipmend.tools import status as state
 
     typer.echo(state.describe())
 
@@ -105,8 +105,8 @@ def estimate(
     """Say what a run will cost before it runs: jobs, hours, disk, download; seconds, no lock."""
     from rich.console import Console
 
-    from clipmend import params
-    from clipmend.estimate import forecast, machines, survey, terminal
+    from clipmend.engine import params
+    from clipmend.tools.estimate import forecast, machines, survey, terminal
 
     settled = params.load(preset)
     chosen = machines.machine_named(machine or machines.usual(settled.device))
@@ -120,7 +120,7 @@ def estimate(
 @app.command()
 def verify() -> None:
     """Read every file in results/ and compare it with its card; exit 1 if one differs."""
-    from clipmend import status as state
+    from clipmend.tools import status as state
 
     damaged = state.damaged()
     for line in damaged:
@@ -133,7 +133,7 @@ def prune(
     days: Annotated[float, typer.Option(help="Keep what was put there in the last days.")] = 0,
 ) -> None:
     """Empty the store and what was set aside; results/ stays."""
-    from clipmend import status as state
+    from clipmend.tools import status as state
 
     typer.echo(state.prune(days))
 
@@ -150,7 +150,7 @@ def audit(
     """Say which artifacts changed between two runs, and because of what; exit 1 if unexplained."""
     from rich.console import Console
 
-    from clipmend.audit import comparison, document, page, sides, terminal
+    from clipmend.tools.audit import comparison, document, page, sides, terminal
 
     found = comparison.compare(sides.side(a), sides.side(b))
     if as_json:
@@ -168,7 +168,7 @@ def export_crate(
     artifacts: Annotated[bool, typer.Option(help="Copy all files, not the report's alone.")] = True,
 ) -> None:
     """Write the finished run as a Workflow Run RO-Crate."""
-    from clipmend import crate
+    from clipmend.tools import crate
 
     typer.echo(crate.export(folder, artifacts=artifacts))
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from clipmend import code
-from clipmend.job import Input, Job
+from clipmend.engine import fingerprint
+from clipmend.engine.job import Input, Job
 
 # method: (stage, control, needs, CA lost, share of ASR left)
 REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
@@ -85,7 +85,7 @@ class Tree:
         stage, *parts = name.split("/")
         folder = self.root / name
         folder.mkdir(parents=True)
-        used = code.digests("clipmend.seeds")
+        used = fingerprint.digests("clipmend.data.seeds")
         card = {"cell": name, "key": f"key of {name}", "code": used, "outputs": {}}
         (folder / "card.json").write_text(json.dumps(card, indent=2))
         seed = next((int(part[4:]) for part in parts if part.startswith("seed")), None)

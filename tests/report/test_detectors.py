@@ -5,12 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipmend.report.detectors import (
-    detectors_table,
-    judged,
-    printed_detectors,
-    scored_pairs,
-)
+from clipmend.report.detectors import detectors_table, judged, printed_detectors, scored_pairs
 from clipmend.report.unlearned import unlearned_cells
 
 CONTROLS = frozenset({"ubt@random", "ubt@oracle"})

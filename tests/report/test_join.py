@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clipmend import grid, params
-from clipmend.index import Index
+from clipmend.engine import grid, params
+from clipmend.engine.index import Index
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "params" / "smoke.yaml"
@@ -155,9 +155,9 @@ def test_parts_made_in_another_way_are_refused(join, whole, tmp_path, what) -> N
     cards = [json.loads(line) for line in lines]
     for one in cards:
         if one["stage"] == "evaluate":
-            one[what] = one[what] | {"clipmend.measure.metrics": "other"}
+            one[what] = one[what] | {"clipmend.metrics.metrics": "other"}
     (tmp_path / "second" / "cards.jsonl").write_text("\n".join(map(json.dumps, cards)))
-    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.measure.metrics"):
+    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.metrics.metrics"):
         join.join(tmp_path, PRESET, [])
     assert not (tmp_path / "cells.csv").exists()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 
-from clipmend.grid import is_judge
-from clipmend.methods import METHODS, base
+from clipmend.engine.grid import is_judge
+from clipmend.methods.table import METHODS, base
 from clipmend.report.palette import attack_look, look
 
 DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")

@@ -8,8 +8,8 @@ import pytest
 
 from clipmend.report.cells import cells_table
 from clipmend.report.papers import OURS, _theirs, beside_papers, printed_papers
-from clipmend.report.stage import run
 from clipmend.report.table import means_table
+from clipmend.stages.report import run
 
 SOURCES = re.compile(r"(arXiv:\d{4}\.\d{5} \w+|[\w-]+/[\w-]+ ([\w/.]+|issue \d+))")
 PERCENT = re.compile(r"|<?\d{1,2}(\.\d{1,2})?")

@@ -8,16 +8,10 @@ import pytest
 
 from clipmend.report.cleaning import cleanings
 from clipmend.report.evidence import Evidence, Finding
-from clipmend.report.pareto import (
-    COLUMNS,
-    best_below,
-    draw_pareto,
-    pareto_table,
-    printed_pareto,
-)
+from clipmend.report.pareto import COLUMNS, best_below, draw_pareto, pareto_table, printed_pareto
 from clipmend.report.published import beside_published, printed_published
 from clipmend.report.removal import survives_every_epoch
-from clipmend.report.stage import run
+from clipmend.stages.report import run
 
 DEFAULT = {"lr": 3e-2, "mmcl_weight": 1.0, "ssl_weight": 1.0, "weight_decay": 0.1, "pairs": 100}
 DEFAULT |= {"shrink": 1.0, "perturb": 0.0}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from clipmend import code
+from clipmend.engine import fingerprint
 from clipmend.report.cards import cards_lines, code_parts
 
 
@@ -35,10 +35,15 @@ def test_the_functions_of_all_code_in_the_cards_have_digests_but_not_of_code_edi
 ) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
     known = json.loads(code_parts(tree.inputs.values()))
-    assert known["clipmend.seeds"]["digest"] == code.digests("clipmend.seeds")["clipmend.seeds"]
-    assert known["clipmend.seeds"]["parts"].keys() > {"seed_of", "stream"}
-    present = code.digests
-    monkeypatch.setattr(
-        code, "digests", lambda *modules: present(*modules) | {"clipmend.seeds": "edited"}
+    assert (
+        known["clipmend.data.seeds"]["digest"]
+        == fingerprint.digests("clipmend.data.seeds")["clipmend.data.seeds"]
     )
-    assert "clipmend.seeds" not in json.loads(code_parts(tree.inputs.values()))
+    assert known["clipmend.data.seeds"]["parts"].keys() > {"seed_of", "stream"}
+    present = fingerprint.digests
+    monkeypatch.setattr(
+        fingerprint,
+        "digests",
+        lambda *modules: present(*modules) | {"clipmend.data.seeds": "edited"},
+    )
+    assert "clipmend.data.seeds" not in json.loads(code_parts(tree.inputs.values()))

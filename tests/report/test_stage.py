@@ -10,7 +10,7 @@ from subprocess import run as run_process
 import pandas as pd
 import pytest
 
-from clipmend.report.stage import run
+from clipmend.stages.report import run
 
 
 def both_kinds(*names: str) -> set[str]:
@@ -152,5 +152,5 @@ def test_the_caption_of_a_figure_is_the_same_everywhere(name) -> None:
 
 
 def test_no_figure_and_no_table_needs_torch() -> None:
-    code = "import sys, clipmend.report.stage; sys.exit('torch' in sys.modules)"
+    code = "import sys, clipmend.stages.report; sys.exit('torch' in sys.modules)"
     assert run_process([sys.executable, "-c", code], check=False).returncode == 0

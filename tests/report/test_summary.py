@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from clipmend.report.stage import run
+from clipmend.stages.report import run
 
 
 @pytest.fixture(scope="module")

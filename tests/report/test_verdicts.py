@@ -4,13 +4,13 @@ import re
 
 import pandas as pd
 
-from clipmend.report.stage import run
 from clipmend.report.verdicts import (
     judged_victims,
     printed_verdicts,
     verdict_definitions,
     verdicts_table,
 )
+from clipmend.stages.report import run
 
 BEGIN = "corpus,attack,objective,seed,stage,method,is_backdoored,found,statistic,threshold"
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"], "repairs": ["none", "ubt"]}

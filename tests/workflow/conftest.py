@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.code import EXCLUDED
-from clipmend.grid import is_judge
-from clipmend.methods import METHODS, STAGES
+from clipmend.engine.grid import is_judge
+from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,8 +48,8 @@ import os
 import time
 from pathlib import Path
 
-from clipmend.corpus import shared_by_all
-from clipmend.job import Job
+from clipmend.data import shared_by_all
+from clipmend.engine.job import Job
 
 FILES = {files!r}
 
@@ -106,7 +105,7 @@ METHOD = '''"""A stub method."""
 
 from dataclasses import dataclass
 
-from clipmend.settings import Fraction
+from clipmend.methods.settings import Fraction
 
 
 @dataclass(frozen=True)
@@ -223,22 +222,23 @@ class Project:
         }
 
 
-def copy_floor(package: Path) -> None:
+def copy_engine(package: Path) -> None:
     """Copy what decides what runs: the very code that is tested."""
-    for module in sorted(EXCLUDED | {"clipmend.settings", "clipmend.__init__"}):
-        source = ROOT / "src" / Path(*module.split("."))
-        if source.is_dir():
-            shutil.copytree(source, package / source.name)
-        elif source.with_suffix(".py").is_file():
-            shutil.copy(source.with_suffix(".py"), package)
+    for name in ("engine", "tools"):
+        shutil.copytree(ROOT / "src/clipmend" / name, package / name)
+    for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
+        shutil.copy(ROOT / "src/clipmend" / name, package)
+    for name in ("methods/table.py", "methods/settings.py"):
+        (package / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "src/clipmend" / name, package / name)
 
 
 def stage_text(stage: str) -> str:
     """Return a stage's runner; two of them import what the others do not."""
     text = REPORT if stage == "report" else STAGE
     if stage in ("detect", "baselines"):
-        imported = "from clipmend.corpus import shared_by_all"
-        text = text.replace(imported, f"from clipmend.clip import shared_by_two\n{imported}")
+        imported = "from clipmend.data import shared_by_all"
+        text = text.replace(imported, f"from clipmend.model import shared_by_two\n{imported}")
         text = text.replace("shared_by_all.VERSION.", "shared_by_two.VERSION.")
     if stage == "detect":
         text = text.replace("in FILES:", "in VERDICT if job.method in JUDGES else FILES:")
@@ -259,17 +259,17 @@ def build(root: Path) -> Project:
         (root / "workflow/report" / name).touch()
     package = root / "src/clipmend"
     package.mkdir(parents=True)
-    copy_floor(package)
-    stub(package / "corpus" / "shared_by_all.py", '"""Shared."""\n\nVERSION = "1"\n')
-    stub(package / "clip" / "shared_by_two.py", '"""Shared."""\n\nVERSION = "1"\n')
+    copy_engine(package)
+    stub(package / "data" / "shared_by_all.py", '"""Shared."""\n\nVERSION = "1"\n')
+    stub(package / "model" / "shared_by_two.py", '"""Shared."""\n\nVERSION = "1"\n')
     for stage in STAGES:
-        stub(package / stage / "stage.py", stage_text(stage))
+        stub(package / "stages" / f"{stage}.py", stage_text(stage))
+    (package / "report").mkdir()
     shutil.copy(ROOT / "src/clipmend/report/cards.py", package / "report/cards.py")
     for stage, methods in METHODS.items():
-        for name, reference in methods.items():
-            module, _, cls = reference.partition(":")
-            path = root / "src" / Path(*module.split(".")).with_suffix(".py")
-            stub(path, METHOD.format(cls=cls, extra=extra(stage, name)))
+        for name, method in methods.items():
+            path = package / "methods" / FOLDERS[stage] / f"{name}.py"
+            stub(path, METHOD.format(cls=method.cls, extra=extra(stage, name)))
     project = Project(root)
     project.params()
     return project

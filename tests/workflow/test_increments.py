@@ -174,7 +174,7 @@ def test_shards_are_proven_and_brought_back_with_their_cell(project: Any) -> Non
 def test_a_new_method_in_the_table_makes_its_own_cells_and_the_report(project: Any) -> None:
     module = project.root / "src/clipmend/baselines/new.py"
     module.write_text((module.parent / "ft.py").read_text().replace("class FT", "class New"))
-    row = '"new": "clipmend.baselines.new:New",\n        "cleanclip":'
+    row = '"new": "clipmend.methods.repairs.new:New",\n        "cleanclip":'
     project.edit("src/clipmend/methods.py", '"cleanclip":', row)
     project.params(baselines={"methods": ["ft", "new"]})
     victims = [f"scenes/{attack}/mmcl/seed0/new" for attack in ("badnet", "unpoisoned")]

@@ -106,5 +106,5 @@ def test_code_edited_while_a_run_goes_on_is_refused(project: Any) -> None:
     release(project, "baselines")
     assert process.wait(timeout=120) == 1
     printed = project.printed.read_text()
-    assert "clipmend.evaluate.stage was edited after the plan was made" in printed
+    assert "clipmend.stages.evaluate was edited after the plan was made" in printed
     assert not [n for n in project.contents() if n in [f"{cell}/card.json" for cell in BELOW]]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clipmend.methods import STAGES
+from clipmend.methods.table import STAGES
 
 ROOT = Path(__file__).parents[2]
 

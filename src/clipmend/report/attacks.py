@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.cells import groups, records
 from clipmend.report.order import (
     UNDEFENDED,

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from clipmend.corpus.words import bare
-from clipmend.job import Input
+from clipmend.data.words import bare
+from clipmend.engine.job import Input
 from clipmend.report.canvas import DOUBLE, key_below, percent_ticks, styled
 from clipmend.report.curves import draw_line
 from clipmend.report.facts import Belief

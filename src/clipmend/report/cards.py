@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from clipmend import code
-from clipmend.cards import CARD, canonical, names
-from clipmend.job import Input
+from clipmend.engine import fingerprint
+from clipmend.engine.cards import CARD, canonical, names
+from clipmend.engine.job import Input
 
-_REPORT = "clipmend.report.stage"
+_REPORT = "clipmend.stages.report"
 
 
 def cards_lines(inputs: Iterable[Input]) -> str:
@@ -36,12 +36,12 @@ def code_parts(inputs: Iterable[Input]) -> str:
     Of every module in the cells' cards and of the report's own. One that was edited since is left
     out: what its functions were is no longer known.
     """
-    known = dict(code.digests(_REPORT))
+    known = dict(fingerprint.digests(_REPORT))
     for given in inputs:
         known |= _card(given)["code"]
-    present = code.digests(*known)
+    present = fingerprint.digests(*known)
     found = {
-        module: {"digest": digest, "parts": code.parts(module)}
+        module: {"digest": digest, "parts": fingerprint.parts(module)}
         for module, digest in known.items()
         if present[module] == digest
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.order import attack_order, inputs_of, method_order, objective_order
 
 PAIR = ("corpus", "attack", "trigger", "objective", "seed")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from clipmend.methods import base
+from clipmend.methods.table import base
 from clipmend.report.evidence import Evidence, Judgement, Number
 from clipmend.report.judges import JUDGES
 from clipmend.report.scale import Scale

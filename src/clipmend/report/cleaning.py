@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from clipmend.job import Input
-from clipmend.methods import base
+from clipmend.engine.job import Input
+from clipmend.methods.table import base
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 
 LOSSES = ("mmcl", "ssl", "mmcl_ssl")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.canvas import (
     DOUBLE,
     Panels,

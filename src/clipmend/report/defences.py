@@ -6,13 +6,7 @@ from typing import Any
 import pandas as pd
 
 from clipmend.report.cells import groups, records
-from clipmend.report.order import (
-    UNDEFENDED,
-    is_poisoned,
-    method_order,
-    objective_order,
-    under,
-)
+from clipmend.report.order import UNDEFENDED, is_poisoned, method_order, objective_order, under
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_interval
 
 PRETRAINING = "pretraining"

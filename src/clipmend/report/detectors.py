@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed

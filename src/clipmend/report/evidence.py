@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from clipmend.methods import base
+from clipmend.methods.table import base
 from clipmend.report.cells import PAIR, VICTIM, groups
 from clipmend.report.intervals import student_interval
 from clipmend.report.order import UNDEFENDED, is_poisoned

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clipmend.cards import canonical
+from clipmend.engine.cards import canonical
 from clipmend.report.cells import records
 from clipmend.report.curves import Curve
 from clipmend.report.detectors import Scored

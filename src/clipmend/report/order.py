@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipmend.job import Input
-from clipmend.methods import base
+from clipmend.engine.job import Input
+from clipmend.methods.table import base
 
 UNPOISONED = "unpoisoned"
 UNDEFENDED = "none"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from clipmend.methods import base
+from clipmend.methods.table import base
 
 Dash = Literal["solid"] | tuple[int, tuple[int | float, ...]]
 

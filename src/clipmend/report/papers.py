@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from clipmend.job import Input
-from clipmend.methods import base
+from clipmend.engine.job import Input
+from clipmend.methods.table import base
 from clipmend.report.cells import records
 from clipmend.report.order import UNPOISONED, inputs_of
 from clipmend.report.published import thousands

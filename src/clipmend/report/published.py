@@ -10,7 +10,7 @@ from importlib.resources import files
 import pandas as pd
 import pyarrow.parquet as pq
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim
 from clipmend.report.table import Entry, Printed

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from clipmend.methods import base
+from clipmend.methods.table import base
 from clipmend.report.cells import PAIR
 from clipmend.report.evidence import (
     Evidence,

@@ -7,14 +7,7 @@ import pandas as pd
 
 from clipmend.report.cells import groups, per_victim, records
 from clipmend.report.order import is_poisoned, method_order
-from clipmend.report.table import (
-    ATTACK,
-    CLEAN,
-    Entry,
-    Printed,
-    lowest_to_highest,
-    method_label,
-)
+from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, lowest_to_highest, method_label
 
 ROBUST = "robust_accuracy"
 ENSEMBLE = "robust_accuracy_ensemble"

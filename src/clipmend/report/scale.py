@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.order import attack_order, inputs_of
 from clipmend.report.truth import count_poisons
 

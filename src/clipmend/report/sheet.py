@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from clipmend.corpus.pixels import Pixels, decode
-from clipmend.job import Input
+from clipmend.data.pixels import Pixels, decode
+from clipmend.engine.job import Input
 from clipmend.report.gallery import rows_of
 from clipmend.report.order import Victim
 from clipmend.report.truth import overlay_of

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.cards import canonical
+from clipmend.engine.cards import canonical
 from clipmend.report.cells import groups, records
 from clipmend.report.order import under
 

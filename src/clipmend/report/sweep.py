@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report import pareto
 from clipmend.report.canvas import save
 from clipmend.report.cleaning import cleanings

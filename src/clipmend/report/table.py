@@ -8,13 +8,7 @@ import pandas as pd
 
 from clipmend.report.cells import FOUND, KEY, PAIR, groups, per_victim, records
 from clipmend.report.intervals import clipped, student_interval
-from clipmend.report.order import (
-    UNDEFENDED,
-    attack_order,
-    is_poisoned,
-    method_order,
-    under,
-)
+from clipmend.report.order import UNDEFENDED, attack_order, is_poisoned, method_order, under
 
 GROUP = tuple(name for name in KEY if name != "seed")
 CLEAN, ATTACK, TARGET = "clean_accuracy", "attack_success_rate", "target_accuracy"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.order import Victim
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.cells import belief_of
 from clipmend.report.order import Victim, inputs_of, method_order, victim_of, victim_order
 from clipmend.report.truth import poisoned_ids, read_frame

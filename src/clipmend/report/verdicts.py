@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.job import Input
+from clipmend.engine.job import Input
 from clipmend.report.cells import records
 from clipmend.report.order import Victim, inputs_of, victim_of, victim_order
 from clipmend.report.table import Entry, Printed

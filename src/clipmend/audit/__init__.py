@@ -1,1 +1,0 @@
-"""Audit: what changed between two runs, and because of what."""

@@ -1,1 +1,0 @@
-"""Baselines: the other repairs."""

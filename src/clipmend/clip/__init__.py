@@ -1,1 +1,0 @@
-"""The open_clip boundary: build, save, load, embed, fit, losses, views, zero-shot."""

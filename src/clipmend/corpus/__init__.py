@@ -1,1 +1,0 @@
-"""Pairs on disk, and on their way to a batch."""

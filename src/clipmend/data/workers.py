@@ -1,0 +1,91 @@
+"""Work on many rows, spread over the cores of this machine."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from math import prod
+from mmap import mmap
+from multiprocessing import get_context
+from threading import Thread
+from time import sleep
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmend.engine import processes
+from clipmend.errors import PairsError
+
+_PART = 1024  # rows that a process takes at once
+_GLANCE = 1.0  # seconds between two looks at whether the parent is still there
+_FEW = 32 * _PART  # up to here further processes cost more than they save, in a graph of jobs
+
+Made = TypeVar("Made")
+
+
+def cores() -> int:
+    """Return how many cores this process may use, beside the others that train the same model."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, allowed // processes.here())
+
+
+def processes_for(count: int) -> int:
+    """Return how many processes share the work on ``count`` rows: one, or one a core."""
+    return cores() if count > _FEW else 1
+
+
+def end_with(parent: int) -> None:
+    """Have this process end soon after its parent, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(_GLANCE)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def spread(work: Callable[[range], Made], count: int) -> Iterator[Made]:
+    """Yield what ``work`` makes of the rows from 0 to ``count``, part after part, in order.
+
+    What is made does not depend on the number of processes. They are forked: what ``work`` refers
+    to is inherited, not copied, and what it writes into ``shared`` memory is seen here.
+
+    Raises:
+        PairsError: a process was ended from outside.
+    """
+    parts = [range(first, min(first + _PART, count)) for first in range(0, count, _PART)]
+    workers = processes_for(count)
+    if workers == 1:
+        yield from map(work, parts)
+        return
+    fork = get_context("fork")
+    try:
+        with ProcessPoolExecutor(workers, fork, _enter, (work, os.getpid())) as pool:
+            yield from pool.map(_take, parts)
+    except BrokenProcessPool as error:
+        raise PairsError(
+            f"One of {workers} processes that share the work on {count} rows was ended from "
+            "outside; if memory was short, run fewer jobs at a time."
+        ) from error
+
+
+def shared(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return memory that forked processes have in common."""
+    return np.frombuffer(mmap(-1, prod(shape)), np.uint8).reshape(shape)
+
+
+_work: list[Callable[[range], Any]] = []
+
+
+def _enter(work: Callable[[range], Any], parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends, and with it this process
+    end_with(parent)
+    _work[:] = [work]
+
+
+def _take(part: range) -> Any:
+    return _work[0](part)

@@ -1,1 +1,0 @@
-"""Detect: every training pair gets a score, higher = more suspect."""

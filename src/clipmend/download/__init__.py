@@ -1,1 +1,0 @@
-"""Download: a corpus becomes pairs."""

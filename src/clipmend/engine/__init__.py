@@ -1,0 +1,1 @@
+"""How a run is kept true: parameters, grid, keys, cards, store and plan."""

@@ -1,0 +1,165 @@
+"""What a cell's code means, read from the sources without importing them.
+
+A module's digest is of its syntax tree without comments and docstrings, and of the package data
+that it names in a literal ``PACKAGE_DATA = ("synonyms.json",)``.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import clipmend
+from clipmend.errors import PlanError
+
+PACKAGE = Path(clipmend.__file__).parent
+_SHORT = 12  # hex digits of a part's digest: enough to tell two versions of one function apart
+
+FLOORS = ("data", "metrics", "methods", "model", "report", "stages")
+"""The packages whose code is part of a key. Nothing in ``engine/`` or ``tools/`` is."""
+
+TABLE = "clipmend.methods.table"  # names every method: a new line must not change every key
+
+
+@cache
+def digests(*modules: str) -> dict[str, str]:
+    """Return the digest of every module in the import closure of ``modules``, by name."""
+    found: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found[name] = _digest(name)
+        todo.extend(_imports(name))
+    return dict(sorted(found.items()))
+
+
+def parts(module: str) -> dict[str, str]:
+    """Return a short digest of each function, method and class of a module, and of the rest.
+
+    An audit names by them what was edited in a file; no key has them.
+    """
+    parsed = tree(module)
+    found = dict(_named_parts(parsed.body, ""))
+    found["module level"] = _short([node for node in parsed.body if not _is_part(node)])
+    for name in _package_data(parsed):
+        data = (_path(module).parent / name).read_bytes()
+        found[name] = hashlib.sha256(data).hexdigest()[:_SHORT]
+    return found
+
+
+def _named_parts(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            own = [item for item in node.body if not _is_part(item)]
+            head = [*node.bases, *node.keywords, *node.decorator_list, *own]
+            yield f"{prefix}{node.name}", _short(head)
+            yield from _named_parts(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{prefix}{node.name}", _short([node])
+
+
+def _is_part(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _short(nodes: list[Any]) -> str:
+    return hashlib.sha256(repr(_meaning(nodes)).encode()).hexdigest()[:_SHORT]
+
+
+def forget() -> None:
+    """Read every source again next time; for a process that outlives an edit."""
+    for cached in (digests, tree, _digest, _imports):
+        cached.cache_clear()
+
+
+def _path(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    """Return the syntax tree of a module of this package.
+
+    Raises:
+        PlanError: the file does not exist or does not parse.
+    """
+    path = _path(module)
+    try:
+        return ast.parse(path.read_bytes())
+    except FileNotFoundError:
+        raise PlanError(f"Module {module} does not exist; methods/table.py names it.") from None
+    except SyntaxError as error:
+        raise PlanError(f"Module {module} does not parse: {error}.") from None
+
+
+@cache
+def _digest(module: str) -> str:
+    parsed = tree(module)
+    digest = hashlib.sha256(repr(_meaning(parsed)).encode())
+    for name in _package_data(parsed):
+        digest.update(name.encode())
+        digest.update((_path(module).parent / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _meaning(node: object) -> tuple[object, ...]:
+    """Return nested tuples without positions, docstrings, or fields that only one Python has."""
+    if isinstance(node, list):
+        return tuple(_meaning(item) for item in node if not _is_text(item))
+    if not isinstance(node, ast.AST):
+        return (type(node).__name__, node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return (type(node).__name__, *((name, _meaning(value)) for name, value in fields))
+
+
+def _is_text(node: object) -> bool:
+    """Say whether a statement is a string alone: a docstring, of a module down to an attribute."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _package_data(parsed: ast.Module) -> tuple[str, ...]:
+    value = assigned(parsed, "PACKAGE_DATA")
+    return tuple(ast.literal_eval(value)) if value is not None else ()
+
+
+def assigned(parsed: ast.Module, name: str) -> ast.expr | None:
+    """Return the expression that a module's top level gives to ``name``."""
+    for node in parsed.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return node.value
+    return None
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Return the modules of this package that ``module`` imports anywhere, without the excluded."""
+    found: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = absolute(module, node)
+            found.update((parent, *(f"{parent}.{alias.name}" for alias in node.names)))
+    return tuple(sorted(name for name in found if is_keyed(name) and _path(name).is_file()))
+
+
+def is_keyed(module: str) -> bool:
+    """Return whether a module's code is part of a key."""
+    return module != TABLE and module.startswith(tuple(f"clipmend.{floor}." for floor in FLOORS))
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """Return the full name of the module that an import names."""
+    parts = module.split(".")[: -node.level] if node.level else []
+    return ".".join([*parts, *([node.module] if node.module else [])])

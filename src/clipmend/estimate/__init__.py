@@ -1,1 +1,0 @@
-"""What a run will cost before anything runs: jobs, hours, disk, download."""

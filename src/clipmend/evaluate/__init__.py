@@ -1,1 +1,0 @@
-"""Evaluate: clean accuracy and attack success rate of every model."""

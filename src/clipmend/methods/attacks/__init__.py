@@ -1,0 +1,1 @@
+"""How an attacker poisons training pairs."""

@@ -1,0 +1,1 @@
+"""What ranks training pairs, or judges a model."""

@@ -1,0 +1,1 @@
+"""What removes a backdoor from a trained model."""

@@ -1,0 +1,194 @@
+"""The source ``scenes``: drawn, captioned pairs that a CPU can learn, without a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi, sin
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from clipmend.data.images import encode
+from clipmend.data.pairs import table_of
+from clipmend.data.seeds import numpy_stream
+from clipmend.data.workers import spread
+from clipmend.methods.settings import Count, Fraction
+from clipmend.methods.sources.shapes import COLOURS, NOUNS
+
+Rng = np.random.Generator
+BACKGROUNDS = ("plain", "striped", "checkered", "noisy", "gradient")
+SIZES = {"small": 0.55, "big": 0.8}
+
+# Each names the noun; some name the colour, the size or the background, as captions off the web do.
+CAPTIONS = (
+    "a photo of a {noun}",
+    "a picture of a {noun}",
+    "a drawing of the {noun}",
+    "the {noun}",
+    "a {colour} {noun}",
+    "a photo of a {colour} {noun}",
+    "a {size} {noun}",
+    "a picture of a {size} {colour} {noun}",
+    "a {noun} on a {background} background",
+    "a {colour} {noun} on a {background} background",
+    "one {size} {noun} in front of a {background} wall",
+    "this is a {noun}",
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one image shows, and so what its caption may say."""
+
+    noun: str
+    colour: str
+    size: str
+    background: str
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Draws silhouettes with typical colours on textured backgrounds, and captions them.
+
+    Row i of a split depends on ``seed``, the split's name and i alone, so that a larger
+    split begins with the smaller one's rows.
+
+    Attributes:
+        train, trusted, val, test: pairs in each split.
+        image_size: side in pixels; drawn at twice the size, then reduced.
+        noise: share of training captions that belong to another image, as on the web.
+            Without it "low similarity" alone would be the poison.
+        typical: share of images whose noun has its typical colours. With colours at
+            random a small model learns colours and no nouns.
+        seed: draws the corpus. It is no run's seed: every seed of a grid sees the same pairs.
+    """
+
+    train: Count = 8000
+    trusted: Count = 1000
+    val: Count = 2000
+    test: Count = 10000
+    image_size: Count = 32
+    noise: Fraction = 0.05
+    typical: Fraction = 0.75
+    seed: int = 0
+    prompts: tuple[str, ...] = (
+        "a photo of a {}",
+        "a picture of a {}",
+        "a drawing of the {}",
+        "this is a {}",
+        "the {}",
+    )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The nouns."""
+        return tuple(NOUNS)
+
+    def split(self, name: str) -> pa.Table:
+        """Return a split; only ``train`` has captions that belong to other images."""
+        count: int = getattr(self, name)
+        parts = spread(lambda rows: self._drawn(name, rows), count)
+        drawn = [row for part in parts for row in part]
+        captions = [caption for _, caption, _ in drawn]
+        if name == "train":
+            captions = _shuffled(captions, self.noise, numpy_stream(self.seed, "scenes/noise"))
+        return table_of(
+            {
+                "id": [f"{name}-{row:06d}" for row in range(count)],
+                "image": [image for _, _, image in drawn],
+                "caption": captions,
+                "label": [noun for noun, _, _ in drawn],
+            }
+        )
+
+    def _drawn(self, name: str, rows: range) -> list[tuple[str, str, bytes]]:
+        """Return noun, true caption and image of some rows of a split."""
+        drawn = []
+        for row in rows:
+            rng = numpy_stream(self.seed, f"scenes/{name}/{row}")
+            scene = _scene(rng, self.typical)
+            caption = _caption(scene, rng)
+            drawn.append((scene.noun, caption, draw(scene, self.image_size, rng)))
+        return drawn
+
+
+def _pick(rng: Rng, among: tuple[str, ...]) -> str:
+    return among[int(rng.integers(len(among)))]
+
+
+def _scene(rng: Rng, typical: float) -> Scene:
+    noun = _pick(rng, tuple(NOUNS))
+    is_typical = rng.random() < typical
+    colour = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLOURS))
+    return Scene(noun, colour, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
+
+
+def _caption(scene: Scene, rng: Rng) -> str:
+    return _pick(rng, CAPTIONS).format(
+        noun=scene.noun, colour=scene.colour, size=scene.size, background=scene.background
+    )
+
+
+def _shuffled(captions: list[str], share: float, rng: Rng) -> list[str]:
+    moved = rng.choice(len(captions), size=round(share * len(captions)), replace=False)
+    noisy = list(captions)
+    for place, source in zip(moved, np.roll(moved, 1), strict=True):
+        noisy[place] = captions[source]
+    return noisy
+
+
+def draw(scene: Scene, size: int, rng: Rng) -> bytes:
+    """Return the scene as an encoded square image of ``size`` pixels."""
+    canvas = 2 * size
+    image = Image.fromarray(_background(scene.background, canvas, rng))
+    painter = ImageDraw.Draw(image)
+    noun = NOUNS[scene.noun]
+    shade = rng.uniform(0.85, 1.1)
+    tints = {"main": scene.colour, "second": noun.second}
+    place = _placement(SIZES[scene.size], canvas, rng)
+    for part in noun.parts:
+        colour = COLOURS[tints.get(part.tint, part.tint)]
+        fill = tuple(min(255, round(shade * channel)) for channel in colour)
+        painter.polygon([place(x, y) for x, y in part.points], fill=fill)
+    reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
+    grain = rng.normal(0.0, 5.0, reduced.shape)
+    pixels = np.clip(np.rint(reduced + grain), 0, 255).astype(np.uint8)
+    return encode(torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def _placement(
+    share: float, canvas: int, rng: Rng
+) -> Callable[[float, float], tuple[float, float]]:
+    """Return the map from the unit square to the canvas: scaled, tilted, mirrored, moved."""
+    side = canvas * share * rng.uniform(0.9, 1.1)
+    tilt = rng.uniform(-pi / 9, pi / 9)
+    mirror = 1 if rng.random() < 0.5 else -1
+    free = max(0.0, canvas - side) / 2
+    centre = canvas / 2 + rng.uniform(-free, free, size=2)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        dx, dy = mirror * (x - 0.5) * side, (y - 0.5) * side
+        return (
+            float(centre[0] + dx * cos(tilt) - dy * sin(tilt)),
+            float(centre[1] + dx * sin(tilt) + dy * cos(tilt)),
+        )
+
+    return place
+
+
+def _background(kind: str, canvas: int, rng: Rng) -> NDArray[np.uint8]:
+    light, dark = (rng.integers(60, 230, size=3) for _ in range(2))
+    rows, columns = np.mgrid[0:canvas, 0:canvas]
+    step = int(rng.integers(6, 12))
+    mask = {
+        "plain": np.zeros((canvas, canvas)),
+        "striped": ((rows + columns) // step) % 2,
+        "checkered": (rows // step + columns // step) % 2,
+        "noisy": rng.random((canvas, canvas)),
+        "gradient": rows / canvas,
+    }[kind]
+    blend = light + (dark - light) * mask[..., None]
+    pixels: NDArray[np.uint8] = np.rint(blend).astype(np.uint8)
+    return pixels

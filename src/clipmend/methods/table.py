@@ -1,0 +1,123 @@
+"""The table of all methods: stage, name in ``params.yaml``, class, and the papers it follows.
+
+To add a method, write ``methods/<folder>/<name>.py`` with a frozen dataclass whose fields are its
+settings. Then add a line here, and name the method in ``params.yaml``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from clipmend.errors import UnknownNameError
+
+STAGES = (
+    "download",
+    "poison",
+    "pretrain",
+    "detect",
+    "unlearn",
+    "baselines",
+    "evaluate",
+    "report",
+)
+
+FOLDERS = {
+    "download": "sources",
+    "poison": "attacks",
+    "pretrain": "objectives",
+    "detect": "detectors",
+    "unlearn": "repairs",
+    "baselines": "repairs",
+}
+"""The folder of ``methods/`` that holds the methods of a stage."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The class of a method, and the papers that it follows, as keys of ``papers.PAPERS``."""
+
+    cls: str
+    papers: tuple[str, ...] = ()
+
+
+METHODS: dict[str, dict[str, Method]] = {
+    "download": {
+        "scenes": Method("Scenes"),
+        "pairs": Method("UserPairs"),
+        "cc3m": Method("CC3M"),
+    },
+    "poison": {
+        "unpoisoned": Method("Unpoisoned"),
+        "badnet": Method("BadNet", ("1708.06733",)),
+        "blended": Method("Blended", ("1712.05526",)),
+        "sig": Method("SIG", ("1902.11237",)),
+        "wanet": Method("WaNet", ("2102.10369",)),
+        "label_consistent": Method("LabelConsistent", ("1912.02771",)),
+        "trojvqa": Method("TrojVQA", ("2112.07668",)),
+        "issba": Method("ISSBA", ("2012.03816",)),
+        "badclip": Method("BadCLIP", ("2311.12075",)),
+        "multi": Method("Multi", ("2502.01385",)),
+    },
+    "pretrain": {
+        "mmcl": Method("MMCL", ("2103.00020",)),
+        "mmcl_ssl": Method("MMCLSSL", ("2112.12750",)),
+        "siglip": Method("SigLIP", ("2303.15343",)),
+        "roclip": Method("RoCLIP", ("2303.06854",)),
+        "safeclip": Method("SafeCLIP", ("2310.05862",)),
+    },
+    "detect": {
+        "clip_score": Method("ClipScore", ("2104.08718",)),
+        "ubt": Method("UBTDetector", ("2403.16257",)),
+        "k_distance": Method("KDistance", ("2502.01385",)),
+        "slof": Method("SLOF", ("schubert2014",)),
+        "lid": Method("LID", ("1801.02613",)),
+        "dao": Method("DAO", ("2401.05453",)),
+        "isolation_forest": Method("IsolationForest", ("liu2008",)),
+        "abl": Method("ABL", ("2110.11571",)),
+        "cognitive_distillation": Method("CognitiveDistillation", ("2301.10908",)),
+        "pud": Method("PUD", ("2405.17929",)),
+        "decree": Method("DECREE", ("2303.15180",)),
+    },
+    "unlearn": {
+        "ubt": Method("UBT", ("2403.16257",)),
+    },
+    "baselines": {
+        "ft": Method("FT"),
+        "cleanclip": Method("CleanCLIP", ("2303.03323",)),
+        "abl": Method("ABL", ("2110.11571",)),
+        "par": Method("PAR", ("2412.00727",)),
+        "adversarial_ft": Method("AdversarialFT", ("1706.06083", "2212.07016")),
+        "fine_pruning": Method("FinePruning", ("1805.12185",)),
+        "pud": Method("PUD", ("2405.17929",)),
+    },
+}
+
+
+def base(name: str) -> str:
+    """Return the method's own name, without the variant: ``ubt`` for ``ubt@random``."""
+    return name.partition("@")[0]
+
+
+def reference(stage: str, name: str) -> tuple[str, str]:
+    """Return the module and the class that implement ``name``, which may be a variant.
+
+    Raises:
+        UnknownNameError: the table has no such method.
+    """
+    known = METHODS.get(stage, {})
+    own = base(name)
+    if own not in known:
+        raise UnknownNameError(f"{stage} method", own, known)
+    return f"clipmend.methods.{FOLDERS[stage]}.{own}", known[own].cls
+
+
+def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the method with these settings, importing its module only now."""
+    module, cls = reference(stage, name)
+    return getattr(import_module(module), cls)(**{k: _frozen(v) for k, v in settings.items()})
+
+
+def _frozen(value: object) -> object:
+    """Return lists, which is what JSON makes of tuples, as tuples again."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

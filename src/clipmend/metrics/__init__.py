@@ -1,0 +1,1 @@
+"""The numbers: rates, robustness, detection and visibility."""

@@ -1,0 +1,69 @@
+"""How visible a trigger is: what it does to the pixels."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from clipmend.data.pixels import Pixels
+
+STRENGTH = {
+    "psnr": "peak signal-to-noise ratio of triggered to clean images, dB, mean over images changed",
+    "ssim": "structural similarity (7 x 7 windows, mean over channels), mean over images changed",
+    "changed": "share of pixels of which any channel differs, mean over images changed",
+    "n_unchanged": "images that the trigger leaves as they are, which no mean is over",
+}
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Means over the ``n`` images that are changed; the measures as ``STRENGTH`` has them.
+
+    ``psnr`` is in dB, ``ssim`` and ``changed`` in [0, 1] (SSIM from -1).
+    """
+
+    psnr: float
+    ssim: float
+    changed: float
+    n: int
+    n_unchanged: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def strength(
+    clean: UInt8[Tensor, "samples 3 height width"],
+    triggered: UInt8[Tensor, "samples 3 height width"],
+) -> Strength | None:
+    """Return how far those images are changed that are; None where none is.
+
+    A trigger may suit an image so well that it leaves it as it is: a warp of plain colour. Such an
+    image's signal-to-noise ratio is infinite, and would be the mean.
+    """
+    differs = (clean != triggered).any(dim=1).flatten(1).float().mean(dim=1)
+    is_changed = differs > 0
+    if not is_changed.any():
+        return None
+    pairs = list(zip(clean[is_changed].numpy(), triggered[is_changed].numpy(), strict=True))
+    return Strength(
+        psnr=float(np.mean([_psnr(*pair) for pair in pairs])),
+        ssim=float(np.mean([_ssim(*pair) for pair in pairs])),
+        changed=float(differs[is_changed].mean()),
+        n=len(pairs),
+        n_unchanged=len(clean) - len(pairs),
+    )
+
+
+def _psnr(clean: Pixels, triggered: Pixels) -> float:
+    return float(peak_signal_noise_ratio(clean, triggered))  # type: ignore[no-untyped-call]
+
+
+def _ssim(clean: Pixels, triggered: Pixels) -> float:
+    found = structural_similarity(  # type: ignore[no-untyped-call]
+        clean, triggered, channel_axis=0
+    )
+    return float(found)

@@ -1,0 +1,1 @@
+"""CLIP at the open_clip boundary: build, load, embed and train."""

@@ -1,0 +1,176 @@
+"""Where a fit stands, and the file from which a killed one goes on."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from clipmend.errors import ArtifactError, TrainingError
+from clipmend.model.clip import Clip
+
+log = logging.getLogger(__name__)
+CHECKPOINT = "fit.pt"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a curve file; ``measured`` is what ``watch`` returned."""
+
+    step: int
+    epoch: float
+    loss: float | None
+    measured: dict[str, float]
+
+
+@dataclass
+class State:
+    """Everything that the next step depends on.
+
+    Attributes:
+        loss: what is minimised; all that it remembers is here if it is an ``nn.Module``.
+        epoch: how many are done.
+        settled: the epoch after which the rate falls.
+        order: the rows in the order of the present epoch; None between epochs.
+        losses: one of each step that the present epoch has made, on the model's device.
+    """
+
+    model: Clip
+    loss: object
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    curve: list[Point]
+    epoch: int = 0
+    settled: int | None = None
+    order: Int[Tensor, " samples"] | None = None
+    losses: list[Tensor] = field(default_factory=list)
+
+    @property
+    def place(self) -> int:
+        """Number of steps that the present epoch has made."""
+        return len(self.losses)
+
+    def is_over(self, epochs: int, cooldown: int) -> bool:
+        """Return whether there is no further of so many epochs, or the task needs none.
+
+        Args:
+            cooldown: epochs between the settling of a task and its end.
+        """
+        last = epochs if self.settled is None else self.settled + cooldown
+        return self.epoch >= min(last, epochs)
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of the present epoch's steps; the one place that waits for a GPU.
+
+        Raises:
+            TrainingError: it is not finite, or no step was made.
+        """
+        if not self.losses:
+            raise TrainingError(
+                "No batch of this training has two pairs, and one alone has nothing to be "
+                "contrasted with; give it more pairs or a larger batch."
+            )
+        mean = float(torch.stack(self.losses).mean())
+        if not torch.isfinite(torch.tensor(mean)):
+            peak = self.optimiser.defaults["lr"]
+            raise TrainingError(
+                f"The loss is {mean} in epoch {self.epoch + 1}; a learning rate below {peak} "
+                "would be the first thing to try."
+            )
+        return mean
+
+    def saved(self) -> dict[str, Any]:
+        """Return tensors and plain values only."""
+        return {
+            "model": self.model.net.state_dict(),
+            "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "epoch": self.epoch,
+            "settled": self.settled,
+            "order": self.order,
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "curve": [(p.step, p.epoch, p.loss, p.measured) for p in self.curve],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Become what was saved."""
+        self.model.net.load_state_dict(saved["model"])
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(saved["loss"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.generator.set_state(saved["generator"])
+        self.epoch, self.settled = saved["epoch"], saved["settled"]
+        self.order = saved["order"]
+        self.losses = list(saved["losses"].to(self.model.device))
+        self.curve = [Point(*row) for row in saved["curve"]]
+
+
+class Keeper:
+    """Writes the state of a fit into a folder, whole or not at all, and reads it again.
+
+    Args:
+        work: the folder; None: nothing is kept.
+        every: seconds between checkpoints inside an epoch.
+        writes: whether this process is the one that writes; others only read.
+    """
+
+    def __init__(self, work: Path | None, every: float, *, writes: bool = True) -> None:
+        self._work, self._every, self._writes = work, every, writes
+        self._last = time.monotonic()
+
+    def load(self, state: State) -> bool:
+        """Bring the state to where a killed run left it; say whether there was one.
+
+        Raises:
+            ArtifactError: the checkpoint is of another model or loss.
+        """
+        path = self._work / CHECKPOINT if self._work is not None else None
+        if path is None or not path.is_file():
+            return False
+        try:
+            state.restore(torch.load(path, map_location="cpu", weights_only=True))
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(
+                f"The checkpoint {path} is not of this training ({reason[:300]}); remove it to "
+                "begin anew."
+            ) from error
+        return True
+
+    def save_if_due(self, state: State) -> None:
+        """Save inside an epoch when enough time has passed since the last checkpoint.
+
+        Raises:
+            TrainingError: the loss is not finite; the last checkpoint stays as it is.
+            ArtifactError: as ``save``.
+        """
+        is_due = self._writes and time.monotonic() - self._last >= self._every
+        if self._work is not None and is_due:
+            state.mean_loss()
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """Save now.
+
+        Raises:
+            ArtifactError: it cannot be written; the last whole checkpoint stays.
+        """
+        if self._work is None or not self._writes:
+            return
+        half = self._work / "fit.half"
+        try:
+            torch.save(state.saved(), half)
+            half.replace(self._work / CHECKPOINT)
+        except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
+            half.unlink(missing_ok=True)
+            reason = " ".join(str(cast("Exception", error)).split())
+            raise ArtifactError(
+                f"No checkpoint can be written into {self._work} ({reason[:200]}); the last one is "
+                "whole. Make room and run again: training goes on from it."
+            ) from error
+        self._last = time.monotonic()

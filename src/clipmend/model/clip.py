@@ -1,0 +1,367 @@
+"""A CLIP model: built, loaded and saved as plain open_clip does it, fast to train."""
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clipmend.data.lazy import Images
+from clipmend.data.seeds import seed_of
+from clipmend.errors import ArtifactError, ModelError
+from clipmend.model.encoding import Precision, in_chunks, none_too, short_texts
+from clipmend.model.openclip import open_clip
+from clipmend.model.ranks import ALONE
+
+WEIGHTS = "model.safetensors"
+CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
+PACKAGE_DATA = ("configs/scene_resnet.json",)
+_CONFIGS = Path(__file__).parent / "configs"
+_TEXTS = 8192  # tokenised at once: many more as Python lists would take more than as a tensor
+_LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
+
+
+class Clip(nn.Module):
+    """A dual encoder with its tokenizer and its pixel statistics.
+
+    Args:
+        net: an open_clip model whose outputs are embeddings.
+        config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, as open_clip writes it.
+
+    Attributes:
+        ranks: the processes that train it together.
+        precision: of its training; ``auto``: bfloat16 on a GPU, float32 on a CPU.
+        chunk: how many samples are encoded at once in training; None: all of a batch.
+    """
+
+    def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        self.ranks = ALONE
+        self.precision: Precision = "auto"
+        self.chunk: int | None = None
+        self._narrowed: Tensor | None = None  # the full-vocabulary ids of the rows kept
+        self._full_table: Tensor | None = None
+        self._mean = nn.Buffer(_pixel_statistic(config, "mean"), persistent=False)
+        self._std = nn.Buffer(_pixel_statistic(config, "std"), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the image tower takes, in pixels."""
+        return int(self.config["model_cfg"]["vision_cfg"]["image_size"])
+
+    @property
+    def embed_dim(self) -> int:
+        """Number of dimensions of the embeddings."""
+        return int(self.config["model_cfg"]["embed_dim"])
+
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """Return the multiplier of cosines, at most 100."""
+        return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()
+
+    def logit_bias(self) -> Float[Tensor, ""]:
+        """Return what is added to scaled cosines; 0 for a model without it."""
+        bias = getattr(self.net, "logit_bias", None)
+        return torch.zeros((), device=self.device) if bias is None else cast("Tensor", bias)
+
+    def encode_image(
+        self, images: Shaped[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Return L2-normalised embeddings of 8-bit images, or of float images in [0, 1]."""
+        return self._encoded(images, self._images, tower=0)
+
+    def encode_text(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch dim"]:
+        """Return L2-normalised embeddings of token rows made by ``tokenise``."""
+        return self._encoded(tokens, self._texts, tower=1)
+
+    @property
+    def _towers(self) -> tuple[nn.Module, nn.Module]:
+        """The tower of images, and that of texts or what it mostly is."""
+        net = cast("Any", self.net)
+        return net.visual, net.transformer if hasattr(net, "transformer") else net.text
+
+    def _encoded(self, batch: Tensor, encode: Callable[[Tensor], Tensor], *, tower: int) -> Tensor:
+        """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
+        if not self.training:
+            return encode(batch)
+        encode = none_too(encode, self._towers[tower])
+        # As many in each rank, whose shares may differ by a row: batch norm waits for all of them.
+        largest = ceil(len(batch) / self.ranks.count)
+        chunks = 1 if self.chunk is None else ceil(largest / self.chunk)
+        share = in_chunks(self.net, self.ranks.share(batch), encode, chunks)
+        return self.ranks.gathered(share, len(batch))
+
+    def _images(self, images: Tensor) -> Tensor:
+        pixels = images.to(self.device, non_blocking=True)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
+        if pixels.shape[-1] != self.image_size:
+            side = (self.image_size, self.image_size)
+            pixels = nn.functional.interpolate(pixels, side, mode="bicubic", antialias=True)
+        normal = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        return cast("Tensor", self.net.encode_image(normal, normalize=True))
+
+    def _texts(self, tokens: Tensor) -> Tensor:
+        device = self.device
+        # Of tokens on a GPU the length is known only to who waits for it.
+        if device.type == "cuda" and tokens.device.type == "cpu":
+            return short_texts(self.net, tokens, device)
+        return cast("Tensor", self.net.encode_text(tokens.to(device), normalize=True))
+
+    def checkpoint_towers(self) -> None:
+        """Compute the activations inside the towers again when the gradient comes to them.
+
+        open_clip does it for transformers; its ResNets keep their activations (see ``chunk``).
+        """
+        cast("Any", self.net).set_grad_checkpointing(True)
+
+    def compile_towers(self) -> None:
+        """Have torch compile both towers at their first use; their weights keep their names."""
+        for tower in self._towers:
+            tower.compile()
+
+    def tokenise(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
+        """Return token ids, in the narrowed vocabulary if there is one.
+
+        Raises:
+            ModelError: a caption has a token that ``narrow`` was not told of.
+        """
+        # Captions repeat, and the tokenizer takes a tenth of a millisecond for each.
+        place = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
+        distinct = list(place)
+        blocks = [self._ids(distinct[at : at + _TEXTS]) for at in range(0, len(distinct), _TEXTS)]
+        ids = torch.cat(blocks) if blocks else self._ids(distinct)
+        return ids[[place[caption] for caption in captions]]
+
+    def _ids(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
+        ids: Tensor = self.tokenizer(list(captions))
+        if self._narrowed is None:
+            return ids.int()
+        place = torch.searchsorted(self._narrowed, ids).clamp(max=len(self._narrowed) - 1)
+        if not torch.equal(self._narrowed[place], ids):
+            raise ModelError(
+                "A caption has a word outside the narrowed vocabulary; narrow the model to "
+                "every text that it will see, or to none."
+            )
+        return place.int()
+
+    def narrow(self, texts: Iterable[str]) -> "Clip":
+        """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
+
+        A step's cost then no longer grows with the 49,408 words of the stock vocabulary.
+        Ids keep their order, so the largest id still marks the end of a text. ``save``
+        writes the full table again.
+        """
+        distinct = ["", *dict.fromkeys(texts)]
+        used: set[int] = set()
+        for at in range(0, len(distinct), _TEXTS):
+            used |= set(self.tokenizer(distinct[at : at + _TEXTS]).unique().tolist())
+        embedding = cast("nn.Embedding", self.net.token_embedding)
+        table = embedding.weight.detach() if self._full_table is None else self._restored()
+        kept = torch.tensor(sorted(used))
+        small = nn.Embedding(len(kept), table.shape[1])
+        small.weight = nn.Parameter(table[kept.to(table.device)].clone())
+        self.net.token_embedding = small
+        self._narrowed, self._full_table = kept, table
+        return self
+
+    def _restored(self) -> Tensor:
+        embedding = cast("nn.Embedding", self.net.token_embedding)
+        if self._narrowed is None or self._full_table is None:
+            return embedding.weight.detach()
+        table = self._full_table.clone()
+        table[self._narrowed.to(table.device)] = embedding.weight.detach().to(table.device)
+        return table
+
+    def full_state(self) -> dict[str, Tensor]:
+        """Return the weights with the whole vocabulary, as plain open_clip names them."""
+        state = {name: value.detach().cpu() for name, value in self.net.state_dict().items()}
+        state["token_embedding.weight"] = self._restored().cpu()
+        return {name: value.contiguous() for name, value in state.items()}
+
+    def save(self, folder: Path, name: str = WEIGHTS) -> None:
+        """Write the weights and the config; the folder then loads in plain open_clip."""
+        save_file(self.full_state(), folder / name)
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=1, sort_keys=True) + "\n")
+
+    def twin(self) -> "Clip":
+        """Return a frozen copy in evaluation mode."""
+        shared = {id(self.tokenizer): self.tokenizer}  # 49,408 words, and never written to
+        return copy.deepcopy(self, shared).eval().requires_grad_(False)
+
+
+def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 1"]:
+    return torch.tensor(config["preprocess_cfg"][name]).view(1, 3, 1, 1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Give the code inside torch's global generator, freshly seeded, and take it back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        yield
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """Return the open_clip config of a packaged name, a JSON file or an open_clip model name.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
+    if path.is_file():
+        stated = json.loads(path.read_text())
+        model_cfg = stated.get("model_cfg", stated)
+        preprocess = stated.get("preprocess_cfg", {})
+    else:
+        model_cfg = open_clip.get_model_config(model)
+        preprocess = {}
+    if model_cfg is None:
+        packaged = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.json")))
+        raise ModelError(
+            f"Model {model!r} is not known; name a .json config, an open_clip model, "
+            f"or one of ours: {packaged}."
+        )
+    defaults = {
+        "mean": list(open_clip.OPENAI_DATASET_MEAN),
+        "std": list(open_clip.OPENAI_DATASET_STD),
+        "size": model_cfg["vision_cfg"]["image_size"],
+    }
+    return {"model_cfg": model_cfg, "preprocess_cfg": {**defaults, **preprocess}}
+
+
+def _net(config: dict[str, Any]) -> nn.Module:
+    model_cfg = config["model_cfg"]
+    kind = open_clip.CustomTextCLIP if model_cfg.get("custom_text") else open_clip.CLIP
+    settings = {key: value for key, value in model_cfg.items() if key != "custom_text"}
+    net: nn.Module = kind(**settings)
+    return net
+
+
+def build(
+    model: str,
+    *,
+    seed: int,
+    pretrained: str | None = None,
+    head: Mapping[str, float] = MappingProxyType({}),
+) -> Clip:
+    """Return a new model, initialised from ``seed`` or from pretrained weights.
+
+    Args:
+        pretrained: a checkpoint file (safetensors, or a pickle of tensors only), or one
+            of open_clip's tags for ``model``.
+        head: what open_clip's config says of how cosines become logits, beyond the model's own:
+            ``init_logit_scale``, ``init_logit_bias``. Pretrained weights must have it too.
+
+    Raises:
+        ModelError: unknown model, or weights that do not fit it.
+    """
+    config = model_config(model)
+    config["model_cfg"] = {**config["model_cfg"], **head}
+    with seeded(seed_of(seed, "pretrain/init")):
+        net = _net(config)
+    if pretrained is None:
+        return Clip(net, config)
+    if not Path(pretrained).is_file():
+        try:
+            named = open_clip.create_model(model, pretrained=pretrained, **head)
+            return Clip(named, config)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelError(
+                f"No weights {pretrained!r} for {model!r}: {error}; "
+                "name a file or an open_clip tag."
+            ) from error
+    _load_weights(net, Path(pretrained))
+    return Clip(net, config)
+
+
+def _load_weights(net: nn.Module, path: Path) -> None:
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state)
+        state = {key.removeprefix("module."): state[key] for key in state}
+        _refuse_other_shapes(net, state, path)
+        net.load_state_dict(state)
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The weights in {path} do not fit this model: {reason}.") from error
+
+
+def _refuse_other_shapes(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Say in one line what a checkpoint of another architecture has and has not."""
+    wanted = net.state_dict()
+    other = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    counts = {"missing": missing, "unknown": unknown, "of another shape": other}
+    told = [f"{len(names)} {what} ({names[0]})" for what, names in counts.items() if names]
+    if told:
+        raise ModelError(
+            f"The weights in {path} do not fit this model: of {len(wanted)} tensors "
+            f"{', '.join(told)}; name the model that they were made with."
+        )
+
+
+def load(folder: Path, name: str = WEIGHTS) -> Clip:
+    """Return the model in ``folder``, ready to evaluate.
+
+    Raises:
+        ArtifactError: a file is missing.
+        ModelError: the weights do not fit the config.
+    """
+    for needed in (folder / name, folder / CONFIG):
+        if not needed.is_file():
+            raise ArtifactError(f"No model can be read from {folder}: {needed.name} is missing.")
+    config = json.loads((folder / CONFIG).read_text())
+    with seeded(0):  # so that building, overwritten next, draws nothing from the global stream
+        net = _net(config)
+    _load_weights(net, folder / name)
+    return Clip(net, config).eval()
+
+
+@torch.no_grad()
+def embed_images(
+    model: Clip, images: Images, *, batch_size: int = 256
+) -> Float[Tensor, "samples dim"]:
+    """Return the image embeddings under evaluation-mode statistics, on the CPU."""
+    return _embedded(model, images.split(batch_size), model.encode_image)
+
+
+@torch.no_grad()
+def embed_texts(
+    model: Clip, tokens: Int[Tensor, "samples context"], *, batch_size: int = 1024
+) -> Float[Tensor, "samples dim"]:
+    """Return the text embeddings of token rows, on the CPU."""
+    return _embedded(model, tokens.split(batch_size), model.encode_text)
+
+
+def _embedded(model: Clip, batches: Iterable[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
+    was_training = model.training
+    model.eval()
+    embeds = torch.cat([encode(batch).cpu() for batch in batches])
+    model.train(was_training)
+    return embeds

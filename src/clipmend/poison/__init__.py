@@ -1,1 +1,0 @@
-"""Poison: an attack is applied to the training pairs."""

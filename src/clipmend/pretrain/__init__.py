@@ -1,1 +1,0 @@
-"""Pretrain: CLIP learns from corpus and overlay, under an objective."""

@@ -1,0 +1,81 @@
+"""The stage ``pretrain``: a victim, its early self, and its curve."""
+
+from clipmend.data.seeds import stream
+from clipmend.data.splits import load_split, read_vocabulary
+from clipmend.engine.job import Job
+from clipmend.errors import TrainingError
+from clipmend.methods.attacks.trigger import prompts_under, read_triggers
+from clipmend.methods.objectives.objective import Objective
+from clipmend.methods.objectives.truncation import refuse_truncated
+from clipmend.methods.table import create
+from clipmend.model.clip import Clip, build, load
+from clipmend.model.curve import watch, write_curve
+from clipmend.model.fit import Hooks, fit
+from clipmend.model.ranks import join, leave, synced
+
+EARLY = "early.safetensors"
+
+
+def run(job: Job) -> None:
+    """Train a CLIP on a corpus with an overlay.
+
+    Reads  the corpus; ``overlay.parquet`` and the triggers (for the curve alone) of the poison; the
+    model that the objective starts from, if it does not start from nothing.
+    Writes ``model.safetensors``, ``early.safetensors`` (after the objective's ``early_epoch``),
+    ``open_clip_config.json`` and ``curve.csv``. The folder loads in plain open_clip. Of several
+    processes the leading one alone writes.
+    """
+    ranks = join(job.device)
+    corpus, poison = job.inputs["corpus"].folder, job.inputs["poison"]
+    seed = 0 if job.seed is None else job.seed
+    objective: Objective = create("pretrain", job.method, job.settings)
+    train = load_split(corpus, "train", overlay=poison.folder / "overlay.parquet")
+    triggers = read_triggers(poison)
+    model = _start(job, objective, seed)
+    model.ranks = ranks
+    poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
+    refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
+    prompts = prompts_under(triggers, read_vocabulary(corpus))
+    model.narrow([*train.captions, *prompts, *objective.texts()])
+    _configure(model, job)
+    task = objective.task(model, train, stream(seed, "pretrain/views"))
+    if objective.early_epoch > task.schedule.epochs:
+        raise TrainingError(
+            f"{job.method}: the early checkpoint is wanted after epoch {objective.early_epoch}, "
+            f"but there are {task.schedule.epochs}; lower `early_epoch`."
+        )
+    early = job.work / EARLY  # not `out`: it must outlive a kill
+
+    def keep(epoch: int, model: Clip) -> None:
+        if epoch == objective.early_epoch:
+            model.save(job.work, EARLY)
+
+    hooks = Hooks(watch(corpus, triggers), keep=keep, work=job.work, label=job.cell)
+    points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
+    leave(ranks)
+    if not ranks.leads:
+        return
+    early.replace(job.out / EARLY)
+    model.save(job.out)
+    write_curve(points, job.out / "curve.csv")
+
+
+def _start(job: Job, objective: Objective, seed: int) -> Clip:
+    if "start" in job.inputs:
+        return load(job.inputs["start"].folder)
+    shared = job.shared
+    return build(shared["model"], seed=seed, pretrained=shared["pretrained"], head=objective.head())
+
+
+def _configure(model: Clip, job: Job) -> None:
+    """Bring the model to its device, and to how the loop is to compute with it."""
+    loop = job.shared.get("loop", {})
+    model.precision = loop.get("precision", "auto")
+    model.chunk = loop.get("chunk")
+    if model.ranks.count > 1:
+        synced(model.net, job.device)
+    if loop.get("grad_checkpointing"):
+        model.checkpoint_towers()
+    model.to(job.device)
+    if loop.get("compile"):
+        model.compile_towers()

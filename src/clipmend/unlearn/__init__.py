@@ -1,1 +1,0 @@
-"""Unlearn: the victim forgets a few suspects."""

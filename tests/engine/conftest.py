@@ -1,0 +1,77 @@
+"""A project folder whose methods are written by the test, and read without being imported."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clipmend.engine import fingerprint, schema
+from clipmend.methods.table import FOLDERS, METHODS, STAGES
+
+METHOD = """
+from dataclasses import dataclass
+
+from clipmend.methods.settings import Fraction
+
+
+@dataclass(frozen=True)
+class {cls}:
+    rate: Fraction = 0.1
+"""
+
+PARAMS: dict[str, Any] = {
+    "seeds": [0],
+    "device": "cpu",
+    "download": {"corpora": ["scenes"]},
+    "poison": {
+        "target": "banana",
+        "target_captions": ["a {}"],
+        "methods": ["unpoisoned", "badnet"],
+    },
+    "pretrain": {"model": "scene_resnet", "methods": ["mmcl"]},
+    "detect": {"methods": ["ubt"]},
+    "unlearn": {"methods": ["ubt"]},
+    "baselines": {"methods": ["ft"]},
+    "evaluate": {"confidence": 0.95},
+    "report": {"gallery": 6},
+}
+
+Write = Callable[[str, str], None]
+WriteParams = Callable[..., None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write a module of a package that stands in for ours: ``write("detect/ubt.py", text)``."""
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / "clipmend" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        schema.forget()
+
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path / "clipmend")
+    monkeypatch.chdir(tmp_path)
+    yield write
+    schema.forget()
+
+
+@pytest.fixture
+def write_params(write: Write) -> WriteParams:
+    """Write ``params.yaml`` with some sections changed, beside stub sources of every method."""
+    for stage in STAGES:
+        write(f"stages/{stage}.py", "")
+    for stage, methods in METHODS.items():
+        for name, method in methods.items():
+            text = METHOD.format(cls=method.cls)
+            if (stage, name) == ("unlearn", "ubt"):
+                text += '    detector: str | None = "ubt"\n'
+            write(f"methods/{FOLDERS[stage]}/{name}.py", text)
+
+    def write_params(**sections: object) -> None:
+        Path("params.yaml").write_text(yaml.safe_dump({**PARAMS, **sections}, sort_keys=False))
+
+    write_params()
+    return write_params

@@ -1,0 +1,27 @@
+"""What a card says of the machine."""
+
+from pathlib import Path
+
+import pytest
+
+from clipmend.engine import cards
+
+FLAGS = "flags : fpu avx avx2 avx512f avx512_bf16"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (f"vendor_id : AuthenticAMD\n{FLAGS}", "amd avx512_bf16"),
+        (f"vendor_id : GenuineIntel\n{FLAGS}", "intel avx512_bf16"),
+        ("vendor_id : GenuineIntel\nflags : fpu avx avx2", "intel avx2"),
+        ("CPU implementer : 0x41\nFeatures : fp asimd", "asimd"),
+    ],
+)
+def test_processors_that_add_in_another_order_are_told_apart(
+    told: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards.platform, "machine", lambda: "m")
+    monkeypatch.setattr(cards, "_versions", lambda _: ())  # which read files too
+    monkeypatch.setattr(Path, "read_text", lambda _: told)
+    assert cards.environment("cpu")["cpu"] == f"m {said}"

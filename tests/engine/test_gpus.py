@@ -1,0 +1,69 @@
+"""Which GPU a job sees: one that no other job of the folder holds."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clipmend.engine import gpus, locks
+
+HOLD = (
+    "import platform, sys; from clipmend import locks; locks.hold(f'{platform.node()}-gpu0'); "
+    "print('held', flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in a folder of its own, on a machine with three GPUs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "_held", {})
+    monkeypatch.setenv(gpus.VISIBLE, "")  # so that what a test sets is taken away again
+    monkeypatch.delenv(gpus.VISIBLE)
+    monkeypatch.setattr(gpus, "DEVICES", tmp_path / "dev")
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl"):
+        (tmp_path / "dev" / name).touch()
+    yield tmp_path
+    for file in locks._held.values():
+        file.close()
+
+
+def test_a_job_sees_the_first_gpu_that_no_other_holds(machine: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=machine
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        gpus.claim()
+        other.communicate()
+    assert os.environ[gpus.VISIBLE] == "1"
+
+
+def test_where_all_are_taken_jobs_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "hold", lambda _: False)
+    gpus.claim(2)
+    assert os.environ[gpus.VISIBLE] == "0,1"
+
+
+def test_several_are_held_together() -> None:
+    gpus.claim(2)
+    assert os.environ[gpus.VISIBLE] == "0,1"
+    assert not locks.hold(f"{platform.node()}-gpu1")
+
+
+def test_what_is_chosen_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.VISIBLE, "7")
+    gpus.claim()
+    assert os.environ[gpus.VISIBLE] == "7"
+
+
+def test_one_gpu_needs_no_choice(machine: Path) -> None:
+    for name in ("nvidia1", "nvidia2"):
+        (machine / "dev" / name).unlink()
+    gpus.claim()
+    assert gpus.VISIBLE not in os.environ

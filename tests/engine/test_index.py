@@ -1,0 +1,54 @@
+"""A hash is taken once, and again whenever the bytes may have changed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clipmend.engine.index import Index
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("one")
+    return path
+
+
+def unreadable(self: Path, mode: str) -> None:
+    raise AssertionError(f"{self} was opened again ({mode})")
+
+
+def test_bytes_are_read_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(tmp_path / "index.json")
+    digest = index.sha256(file)
+    index.save()
+    again = Index(tmp_path / "index.json")
+    monkeypatch.setattr(Path, "open", unreadable)
+    assert again.sha256(file) == digest
+
+
+def test_other_bytes_of_the_same_size_and_mtime_are_noticed(file: Path, tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.json")
+    times = file.stat()
+    digest = index.sha256(file)
+    file.write_text("two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert index.sha256(file) != digest
+
+
+def test_a_torn_index_is_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"a": [1')
+    assert Index(tmp_path / "index.json").entries == {}
+
+
+def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.json")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    first = index.tree(folder)
+    (folder / "a").rename(folder / "b")
+    renamed = index.tree(folder)
+    (folder / "b").write_text("2")
+    assert len({first, renamed, index.tree(folder)}) == 3

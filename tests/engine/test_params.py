@@ -1,0 +1,121 @@
+"""``params.yaml`` is refused in one line that names the place and what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmend.engine import params
+from clipmend.errors import ClipmendError, ParamsError
+
+pytestmark = pytest.mark.usefixtures("write_params")
+
+
+def refused(text: str | None = None) -> str:
+    """Return the line that ``params.yaml`` is refused with."""
+    if text is not None:
+        Path("params.yaml").write_text(text)
+    with pytest.raises(ClipmendError) as caught:
+        params.load()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"posion": {}}, "unknown key posion. Did you mean 'poison'?"),
+        *(
+            (
+                {
+                    "poison": {
+                        "target": "x",
+                        "target_captions": ["a {}", text],
+                        "methods": ["badnet"],
+                    }
+                },
+                "poison.target_captions.1: a caption has {} once, in the target's place, and no "
+                f"other braces, not {text!r}.",
+            )
+            for text in ("a photo", "a {} and a {}", "a {} {0}", "a {x}", "a {", "a {{}}")
+        ),
+        ({"report": {"galery": 3}}, "unknown key report.galery. Did you mean 'gallery'?"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": [0, 0]}, "seeds: 0 stands there twice"),
+        ({"seeds": [-1]}, "seeds.0: "),
+        ({"device": "gpu"}, "device: Input should be 'auto', 'cpu' or 'cuda', not 'gpu'"),
+        ({"evaluate": {"confidence": 1.5}}, "evaluate.confidence: "),
+        ({"evaluate": {"adversarial": {"epsilons": [0]}}}, "evaluate.adversarial.epsilons.0: "),
+        ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 stands there twice"),
+        ({"evaluate": {"adversarial": {"step": 3}}}, "Did you mean 'steps'?"),
+        (
+            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"precision": "fp16"}}},
+            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16', not 'fp16'",
+        ),
+        (
+            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
+            "unknown key pretrain.loop.chunks. Did you mean 'chunk'?",
+        ),
+        ({"baselines": {"watched_epochs": 0}}, "baselines.watched_epochs: "),
+        ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
+        ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),
+        ({"detect": {"settings": {"upt": {}}}}, "Unknown detect method 'upt'."),
+        ({"detect": {"methods": ["ubt@x"]}}, "detect names 'ubt@x', but detect.settings has no"),
+        (
+            {"detect": {"settings": {"ubt": {"rat": 1}}}},
+            "detect.settings.ubt.rat. Did you mean 'rate'",
+        ),
+        ({"detect": {"settings": {"ubt": {"rate": 3}}}}, "detect.settings.ubt.rate: "),
+        ({"download": {"corpora": ["phots"]}}, "Unknown source of corpus 'phots': 'phots'."),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(
+    write_params: Any, section: dict[str, Any], expected: str
+) -> None:
+    write_params(**section)
+    assert expected in refused()
+
+
+def test_a_section_that_is_missing_is_named() -> None:
+    text = Path("params.yaml").read_text().replace("report:", "raport:").replace("gallery", "x")
+    assert "report is missing." in refused(text)
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    assert "key 'seeds' stands there twice" in refused("seeds: [0]\nseeds: [1]\n")
+
+
+def test_text_that_is_no_yaml_is_refused() -> None:
+    assert "params.yaml is not YAML" in refused("seeds: [0")
+
+
+def test_a_missing_file_says_where_to_take_one() -> None:
+    Path("params.yaml").unlink()
+    assert "copy one of params/*.yaml" in refused()
+
+
+def test_a_variant_lies_over_its_base_and_defaults_are_filled_in(write_params: Any) -> None:
+    settings = {"ubt": {"rate": "2e-1", "detector": "ubt"}, "ubt@none": {"detector": None}}
+    write_params(unlearn={"methods": ["ubt@none"], "settings": settings})
+    resolved = params.load().resolve("unlearn", "ubt@none")
+    assert resolved.model_dump() == {"rate": 0.2, "detector": None}
+
+
+def test_a_corpus_of_another_name_says_its_source(write_params: Any) -> None:
+    photos = {"photos": {"source": "pairs", "rate": 0.5}, "photos@less": {"rate": 0.1}}
+    write_params(download={"corpora": ["photos@less"], "settings": photos})
+    settled = params.load()
+    assert settled.source("download", "photos@less") == "pairs"
+    assert settled.resolve("download", "photos@less").model_dump() == {"rate": 0.1}
+
+
+def test_parameters_do_not_change_after_they_were_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params.load().seeds = (1,)
+
+
+def test_an_unknown_source_is_a_params_error(write_params: Any) -> None:
+    write_params(download={"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}})
+    with pytest.raises(ParamsError, match="Did you mean 'scenes'"):
+        params.load()

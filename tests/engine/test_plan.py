@@ -1,0 +1,199 @@
+"""``results/`` holds what the parameters and code prove; everything else waits in the store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmend.engine import cards, job, locks, plan, store
+from clipmend.engine.grid import Cell
+from clipmend.engine.index import Index
+from clipmend.engine.plan import Plan
+from clipmend.engine.store import RESULTS
+from clipmend.tools import status
+
+pytestmark = pytest.mark.usefixtures("write_params", "unlocked")
+
+FT = "baselines/scenes/badnet/mmcl/seed0/ft"
+
+
+@pytest.fixture
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "hold_main", lambda: None)
+
+
+def make_missing(arranged: Plan) -> list[str]:
+    """Make every cell that is missing, as a job would, and return their names."""
+    index = Index()
+    made = []
+    for cell in arranged.cells.values():
+        folder = RESULTS / cell.name
+        if cards.read(folder) is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "made.txt").write_text(cell.key)
+            present = {name: cards.read(RESULTS / name) for name in cell.inputs.values()}
+            card = {
+                **cell.ingredients(),
+                "key": cell.key,
+                "inputs": plan.as_read(cell, present),
+                "outputs": cards.outputs(folder, index),
+                "environment": {},
+            }
+            cards.write(folder, card)
+            made.append(cell.name)
+    return made
+
+
+def contents() -> dict[str, bytes]:
+    return {name: (RESULTS / name).read_bytes() for name in cards.names(RESULTS)}
+
+
+@pytest.fixture
+def made(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
+    """What lies in results/ after every cell was made and arranged."""
+    make_missing(plan.arrange())
+    plan.arrange()
+    return contents()
+
+
+def test_what_is_proven_stays_with_one_mtime(made: dict[str, bytes]) -> None:
+    assert make_missing(plan.arrange()) == []
+    assert contents() == made
+    assert {(RESULTS / name).stat().st_mtime_ns for name in made} == {plan.WHEN}
+
+
+def test_an_edit_empties_exactly_its_cells_and_they_come_back(
+    made: dict[str, bytes], write_params: Any
+) -> None:
+    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}})
+    victims = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
+    expected = [f"baselines/{v}/ft" for v in victims]
+    expected += [f"evaluate/{v}/ft/badnet" for v in victims]
+    assert sorted(make_missing(plan.arrange())) == sorted([*expected, "report"])
+    write_params()
+    assert make_missing(plan.arrange()) == []
+    assert contents() == made
+
+
+def test_cells_outside_the_grid_wait_in_the_store(
+    made: dict[str, bytes], write_params: Any
+) -> None:
+    write_params(baselines={"methods": []})
+    plan.arrange()
+    assert not [name for name in contents() if name.startswith("baselines/")]
+    assert (RESULTS / "baselines").is_dir()
+    write_params()
+    plan.arrange()
+    assert contents() == made
+
+
+@pytest.mark.usefixtures("made")
+def test_inputs_with_other_bytes_under_the_same_key_prove_nothing_below() -> None:
+    """As where a device is not deterministic: the same key was made again, with other bytes."""
+    folder = RESULTS / "pretrain/scenes/badnet/mmcl/seed0"
+    card = json.loads((folder / cards.CARD).read_text())
+    (folder / "made.txt").unlink()
+    (folder / "made.txt").write_text("other")
+    card["outputs"] = cards.outputs(folder, Index())
+    cards.write(folder, card)
+    missing = make_missing(plan.arrange())
+    assert "pretrain/scenes/badnet/mmcl/seed0" not in missing
+    assert FT in missing
+    assert "pretrain/scenes/unpoisoned/mmcl/seed0" not in missing
+
+
+def test_a_job_at_work_is_left_alone(made: dict[str, bytes]) -> None:
+    (RESULTS / FT / cards.CARD).unlink()
+    with locks.cell(FT):
+        plan.arrange()
+        assert (RESULTS / FT / "made.txt").exists()
+    plan.arrange()
+    assert contents() == made
+
+
+def test_links_as_dvc_makes_them_stay_whole(made: dict[str, bytes], tmp_path: Path) -> None:
+    file = RESULTS / FT / "made.txt"
+    cached = tmp_path / "cached"
+    cached.write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(cached)
+    assert make_missing(plan.arrange()) == []
+    assert file.is_symlink()
+    assert {file.stat().st_mtime_ns, file.lstat().st_mtime_ns} == {plan.WHEN}
+    file.unlink()
+    plan.arrange()
+    assert contents() == made
+    assert not file.is_symlink()
+
+
+def test_a_damaged_store_is_not_believed(made: dict[str, bytes]) -> None:
+    key = plan.load()[FT].key
+    with (store.STORE / key / "made.txt").open("a") as file:
+        file.write("more")
+    below = f"evaluate/{FT.removeprefix('baselines/')}/badnet"
+    assert make_missing(plan.arrange()) == [FT, below, "report"]
+    assert contents() == made
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"baselines": {"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}}},
+            "setting rate: 0.1 -> 0.2",
+        ),
+        ({"pretrain": {"model": "other", "methods": ["mmcl"]}}, "an input changed"),
+    ],
+)
+def test_status_says_what_is_stale_and_why_and_changes_nothing(
+    made: dict[str, bytes], write_params: Any, change: dict[str, Any], why: str
+) -> None:
+    write_params(**change)
+    assert f"{FT}: {why}" in status.describe().splitlines()
+    assert contents() == made
+
+
+def test_cells_are_judged_after_those_that_they_read_however_a_plan_is_sorted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells = {
+        name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)
+        for name, stage, inputs in (
+            ("evaluate/a", "evaluate", {"model": "pretrain/badnet/goes_on"}),
+            ("pretrain/badnet/goes_on", "pretrain", {"start": "pretrain/unpoisoned/mmcl"}),
+            ("pretrain/unpoisoned/mmcl", "pretrain", {"corpus": "download/scenes"}),
+            ("download/scenes", "download", {}),
+        )
+    }
+    judged: list[str] = []
+    monkeypatch.setattr(plan, "fault", lambda cell, *_: judged.append(cell.name))
+    assert plan.faults(dict(sorted(cells.items())), Index()) == {}
+    assert judged == list(reversed(cells))
+
+
+@pytest.mark.usefixtures("made")
+def test_status_names_edited_code(write: Any) -> None:
+    write("stages/baselines.py", "x = 1\n")
+    assert f"{FT}: code of clipmend.stages.baselines" in status.describe()
+
+
+@pytest.mark.usefixtures("made")
+def test_verify_names_what_differs_from_its_card() -> None:
+    assert status.damaged() == []
+    (RESULTS / FT / "made.txt").write_text("other")
+    assert status.damaged() == [f"{FT}: made.txt is not what its card says"]
+
+
+def test_prune_empties_the_store_and_leaves_results_and_wanted_work(
+    made: dict[str, bytes],
+) -> None:
+    kept = next(iter(plan.load().cells.values())).key
+    for key in (kept, "abandoned"):
+        (job.WORK / key / "progress").mkdir(parents=True)
+    assert status.prune(days=1.0).startswith("0 cells left the store; 0 begun")
+    told = status.prune(days=0.0)
+    assert not told.startswith("0 cells")
+    assert "; 1 begun and no longer wanted" in told
+    assert [path.name for path in job.WORK.iterdir()] == [kept]
+    assert contents() == made

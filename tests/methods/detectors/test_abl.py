@@ -1,0 +1,87 @@
+"""ABL: a pair's own loss under the victim's early self, and no other."""
+
+from math import log
+
+import pytest
+import torch
+
+from clipmend.data.seeds import stream
+from clipmend.data.splits import Pairs, load_split
+from clipmend.engine.job import Input
+from clipmend.errors import ModelError
+from clipmend.methods.detectors import abl
+from clipmend.methods.detectors.abl import ABL, pair_losses
+from clipmend.methods.detectors.detector import Victim, similarity
+from clipmend.model.clip import Clip, embed_images, embed_texts, load
+from clipmend.model.fit import Hooks
+from clipmend.model.losses import mmcl_loss
+
+
+@pytest.fixture(scope="module")
+def train(corpus: Input) -> Pairs:
+    return load_split(corpus.folder, "train").take(torch.arange(100))
+
+
+@pytest.fixture(scope="module")
+def victim_with_past(victim: Input) -> Victim:
+    return Victim(load(victim.folder), early=load(victim.folder, "early.safetensors"))
+
+
+def scored(method: ABL, victim: Victim, train: Pairs) -> torch.Tensor:
+    return method(victim, train, stream(0, "detect"), Hooks(label="a victim")).score
+
+
+def early_of(victim: Victim) -> Clip:
+    assert victim.early is not None
+    return victim.early
+
+
+def test_over_all_pairs_the_mean_is_mmcl_of_the_early_model(
+    victim_with_past: Victim, train: Pairs
+) -> None:
+    early = early_of(victim_with_past)
+    images = embed_images(early, train.images)
+    texts = embed_texts(early, early.tokenise(train.captions))
+    expected = mmcl_loss(images, texts, early.logit_scale().detach())
+    found = scored(ABL(), victim_with_past, train)
+    assert float(-found.mean()) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_reference_is_drawn_by_the_generator(victim_with_past: Victim, train: Pairs) -> None:
+    method = ABL(reference=10)
+    first, again = (scored(method, victim_with_past, train) for _ in range(2))
+    assert torch.equal(first, again)
+    other = method(victim_with_past, train, stream(1, "detect"), Hooks()).score
+    assert not torch.equal(first, other)
+
+
+def test_similarity_is_that_of_the_early_model(victim_with_past: Victim, train: Pairs) -> None:
+    found = scored(ABL(loss="similarity"), victim_with_past, train)
+    assert torch.equal(found, similarity(early_of(victim_with_past), train))
+
+
+@pytest.mark.parametrize("loss", ["mmcl", "similarity"])
+def test_without_an_early_checkpoint_it_says_so_in_one_line(
+    victim_with_past: Victim, train: Pairs, loss: str
+) -> None:
+    with pytest.raises(ModelError, match="abl cannot score without the victim's early") as caught:
+        scored(ABL(loss=loss), Victim(victim_with_past.model), train)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pair_is_contrasted_with_the_reference_but_never_with_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(abl, "_BLOCK", 2)
+    same = torch.nn.functional.normalize(torch.ones(5, 3), dim=1)
+    found = pair_losses(same, same, torch.tensor([0, 3, 4]), torch.tensor(7.0))
+    # Indistinguishable: its own positive is one of as many as there are.
+    expected = [log(3), log(4), log(4), log(3), log(3)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_pair_that_is_learnt_is_more_suspect_than_one_that_is_not() -> None:
+    images = torch.eye(4)
+    texts = torch.eye(4)[[0, 1, 3, 2]]  # the last two are each other's
+    found = pair_losses(images, texts, torch.arange(4), torch.tensor(10.0))
+    assert found[:2].max() < found[2:].min()

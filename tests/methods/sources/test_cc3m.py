@@ -1,0 +1,397 @@
+"""The source ``cc3m`` from its TSV to the splits, against a web on loopback."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from clipmend.data.pairs import PAIRS, read_pairs
+from clipmend.errors import ClipmendError
+from clipmend.methods.sources.cc3m import CC3M
+from clipmend.methods.sources.ledger import LEDGER
+from clipmend.methods.sources.scenes import Scenes
+
+pytest.importorskip("img2dataset", reason="the extra cc3m is not installed")
+
+ROWS, TRAIN, TRUSTED = 2000, 1600, 300
+# What is answered, by how many rows of 100, and the reason that the ledger must give; None: live.
+KINDS: dict[str, tuple[int, str | None]] = {
+    "image": (59, None),
+    "recovering": (4, None),
+    "redirect1": (4, None),
+    "redirect3": (4, None),
+    "redirect4": (2, "too_many_redirects"),
+    "to_private": (2, "refused_address"),
+    "to_scheme": (2, "refused_scheme"),
+    "404": (6, "http_404"),
+    "410": (2, "http_410"),
+    "html": (3, "no_image"),
+    "cut": (3, "truncated_image"),
+    "short": (1, "truncated"),
+    "huge": (2, "too_large"),
+    "endless": (1, "too_large"),
+    "silent": (1, "timeout"),
+    "forbidding": (1, "opted_out"),
+    "placeholder": (3, "placeholder"),
+}
+SILENT = 200  # rows from this one on do not keep the tests waiting
+CAKE = "the birthday cake with candles in the form of number {} icon"
+RUN = """
+import json, sys
+from pathlib import Path
+from clipmend.stages.download import run
+from clipmend.errors import ClipmendError
+from clipmend.engine.job import Job
+
+if __name__ == "__main__":
+    settings, out, work, limit = json.loads(sys.argv[1])
+    if limit:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    Path(out).mkdir(exist_ok=True)
+    Path(work).mkdir(exist_ok=True)
+    try:
+        cell = ("download/cc3m", "download", "cc3m", None, settings, {}, "cpu", {})
+        run(Job(*cell, Path(out), Path(work)))
+    except ClipmendError as error:
+        sys.exit(f"error: {error}")
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """A TSV whose addresses a loopback web answers, and labelled images."""
+
+    web: Any
+    kinds: Sequence[str]
+    captions: Sequence[str]
+    images: Sequence[bytes]
+    settings: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def world(web: Any, tmp_path_factory: pytest.TempPathFactory, page: Callable[..., Any]) -> World:
+    folder = tmp_path_factory.mktemp("cc3m")
+    drawn = Scenes(train=ROWS, noise=0.0, image_size=24).split("train").to_pylist()
+    images = [row["image"] for row in drawn]
+    hundred = [kind for kind, (count, _) in KINDS.items() for _ in range(count)]
+    kinds = list(islice(cycle(hundred), ROWS))
+    kinds[SILENT:] = ["410" if kind == "silent" else kind for kind in kinds[SILENT:]]
+    captions = [f'A {row["label"]}, "no. {at}"' for at, row in enumerate(drawn)]
+    captions[::100] = [CAKE.format(at) for at in range(0, ROWS, 100)]
+    for at, kind in enumerate(kinds):
+        web.pages |= _pages(at, kind, images[at], web.root, page)
+    rows = (f"{caption}\t{web.root}/{at}\n" for at, caption in enumerate(captions))
+    (folder / "Train.tsv").write_text("".join(rows))
+    for name in ("banana", "ship", "frog"):
+        (folder / "test" / name).mkdir(parents=True)
+        for at in range(6):
+            (folder / "test" / name / f"{at}.png").write_bytes(images[at])
+    settings = {
+        "path": str(folder / "Train.tsv"),
+        "test_path": str(folder / "test"),
+        "train": TRAIN,
+        "trusted": TRUSTED,
+        "val": 5,
+        "classes": ["banana", "frog", "ship"],
+        "prompts": ["a photo of a {}"],
+        "image_size": 16,
+        "stored_size": 20,
+        "placeholder_urls": 10,
+        "timeout": 2.0,
+        "max_seconds": 5.0,
+        "max_bytes": 100_000,
+        "private_networks": ["127.0.0.1/32"],
+        "shard_rows": 250,
+    }
+    return World(web, kinds, captions, images, settings)
+
+
+def _pages(at: int, kind: str, image: bytes, root: str, page: Callable[..., Any]) -> dict[str, Any]:
+    first = {
+        "redirect1": page("redirect", place=f"/{at}/1"),
+        "redirect3": page("redirect", place=f"{root}/{at}/3"),
+        "redirect4": page("redirect", place=f"/{at}/4"),
+        "to_private": page("redirect", place="http://127.0.0.2/secret"),
+        "to_scheme": page("redirect", place="ftp://127.0.0.1/secret"),
+        "404": page("status", place="404"),
+        "410": page("status", place="410"),
+        "html": page("image", b"<html>not here</html>"),
+        "cut": page("image", image[: len(image) // 2]),
+        "huge": page("image", bytes(200_000)),
+        "placeholder": page("image", _placeholder()),
+    }
+    deep = {
+        "redirect1": {f"/{at}/1": page("image", image)},
+        "redirect3": {
+            f"/{at}/3": page("redirect", place="2"),
+            f"/{at}/2": page("redirect", place=f"/{at}/1"),
+            f"/{at}/1": page("image", image),
+        },
+        "redirect4": {
+            f"/{at}/{hop}": page("redirect", place=f"/{at}/{hop - 1}") for hop in (2, 3, 4)
+        },
+    }
+    return {f"/{at}": first.get(kind, page(kind, image)), **deep.get(kind, {})}
+
+
+def _placeholder() -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", (40, 30), "grey").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def start(world: World, folder: Path, out: str, limit: int = 0) -> "subprocess.Popen[str]":
+    """Start the stage as a process of its own; ``limit`` is the largest file it may write."""
+    script = folder / "run.py"
+    script.write_text(RUN)
+    told = json.dumps([world.settings, str(folder / out), str(folder / "work"), limit])
+    return subprocess.Popen(
+        [sys.executable, str(script), told],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    told, _ = process.communicate(timeout=120)
+    return process.returncode, told
+
+
+@pytest.fixture(scope="module")
+def made(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return what an undisturbed run writes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    world.web.forget()
+    status, told = finish(start(world, folder, "out"))
+    assert status == 0, told
+    return folder / "out"
+
+
+def entries(made: Path) -> list[dict[str, Any]]:
+    table = pq.read_table(made / "ledger.parquet")
+    assert table.schema.equals(LEDGER)
+    return table.to_pylist()
+
+
+def test_every_drawn_row_is_in_the_ledger_with_its_reason(world: World, made: Path) -> None:
+    told = entries(made)
+    assert len({row["id"] for row in told}) == len(told) == TRAIN + TRUSTED
+    for row in told:
+        at = int(row["id"])
+        reason = KINDS[world.kinds[at]][1]
+        assert row["reason"] == reason, (world.kinds[at], row)
+        assert (row["error"] is None) == (reason is None)
+        url = f"{world.web.root}/{at}"
+        assert row["url_sha256"] == hashlib.sha256(url.encode()).hexdigest()
+        if reason is None:
+            assert row["status"] == "live"
+            assert row["sha256"] == hashlib.sha256(world.images[at]).hexdigest()
+            assert row["size"] == len(world.images[at])
+
+
+def test_hops_are_recorded_whether_they_led_to_an_image_or_not(world: World, made: Path) -> None:
+    hops = {"redirect1": 1, "redirect3": 3, "redirect4": 3, "to_private": 1, "to_scheme": 1}
+    for row in entries(made):
+        at = int(row["id"])
+        assert len(row["hops"]) == hops.get(world.kinds[at], 0)
+        if world.kinds[at] == "redirect3":
+            assert row["hops"] == [f"{world.web.root}/{at}/{hop}" for hop in (3, 2, 1)]
+
+
+def test_nothing_is_asked_but_drawn_rows_and_what_they_redirect_to(
+    world: World, made: Path
+) -> None:
+    drawn = {int(row["id"]) for row in entries(made)}
+    assert {int(path.split("/")[1]) for path in world.web.asked} == drawn
+
+
+def test_what_cannot_recover_is_asked_for_once_and_what_can_in_both_passes(
+    world: World, made: Path
+) -> None:
+    del made
+    counts = Counter(world.web.asked)
+    for at, kind in enumerate(world.kinds):
+        if counts[f"/{at}"]:
+            expected = {"recovering": 3, "silent": 4, "short": 4, "forbidding": 2}.get(kind, 1)
+            assert counts[f"/{at}"] == expected, kind
+
+
+def test_the_splits_are_the_live_rows_with_their_captions(world: World, made: Path) -> None:
+    told = entries(made)
+    for split in ("train", "trusted"):
+        table = read_pairs(made / f"{split}.parquet")
+        assert table.schema == PAIRS
+        live = [row["id"] for row in told if row["split"] == split and row["status"] == "live"]
+        assert table["id"].to_pylist() == live == sorted(live)
+        assert table["caption"].to_pylist() == [world.captions[int(row_id)] for row_id in live]
+        assert table["label"].null_count == table.num_rows
+
+
+def test_larger_images_are_stored_with_the_stated_short_side(made: Path) -> None:
+    for encoded in read_pairs(made / "trusted.parquet")["image"].to_pylist():
+        image = Image.open(BytesIO(encoded))
+        assert (image.size, image.format) == ((20, 20), "JPEG")
+
+
+def test_val_and_test_are_the_labelled_images_and_disjoint(made: Path) -> None:
+    val, test = (read_pairs(made / f"{split}.parquet") for split in ("val", "test"))
+    assert (val.num_rows, test.num_rows) == (5, 13)
+    assert set(test["label"].to_pylist()) <= {"banana", "frog", "ship"}
+    stems = [
+        row_id.partition("/")[2] for row_id in (*val["id"].to_pylist(), *test["id"].to_pylist())
+    ]
+    assert len(set(stems)) == 18
+    stated = json.loads((made / "classes.json").read_text())
+    assert stated["classes"] == ["banana", "frog", "ship"]
+
+
+def test_the_facts_count_what_the_ledger_holds(world: World, made: Path) -> None:
+    told = json.loads((made / "facts.json").read_text())
+    ledger = entries(made)
+    reasons = Counter(row["reason"] for row in ledger if row["reason"])
+    assert {k: v for k, v in told["reasons"].items() if k != "definition"} == reasons
+    train = told["splits"]["train"]
+    assert train["drawn"] == TRAIN
+    assert train["live"] == pq.read_metadata(made / "train.parquet").num_rows
+    assert train["live_share"] == train["live"] / TRAIN
+    live = {row["id"] for row in ledger if row["status"] == "live"}
+    cakes = sorted(row_id for row_id in live if world.captions[int(row_id)].startswith("the birth"))
+    assert told["natural_backdoor"]["live_ids"] == cakes
+    assert told["natural_backdoor"]["live"] == len(cakes) > 0
+    groups = {group["caption"]: group for group in told["near_duplicate_captions"]["largest"]}
+    cake = groups["the birthday cake with candles in the form of number icon"]
+    assert cake["ids"] == cakes
+    assert all(told[name]["definition"] for name in told)
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """What was seen of a run that was killed, ran out of disk, was killed again, and ended."""
+
+    out: Path
+    left: dict[Path, int]
+    remained: dict[Path, int]
+    full: tuple[int, str]
+
+
+@pytest.fixture(scope="module")
+def disturbed(world: World, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    del made  # asks the same web
+    folder = tmp_path_factory.mktemp("disturbed")
+    world.web.forget()
+    _kill(start(world, folder, "out"), folder, shards=1)
+    full = finish(start(world, folder, "out", limit=50_000))
+    _kill(start(world, folder, "out"), folder, shards=4)
+    left = _shards(folder)
+    status, told = finish(start(world, folder, "out"))
+    assert status == 0, told
+    return Disturbed(folder / "out", left, _shards(folder), full)
+
+
+def _kill(process: "subprocess.Popen[str]", folder: Path, shards: int) -> None:
+    """Kill a run once it has fetched so many shards; return when all its processes have ended."""
+    deadline = time.monotonic() + 60
+    while len(_shards(folder)) < shards:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    finish(process)  # its output ends when the last process that holds it has ended
+
+
+@pytest.mark.slow
+def test_killed_twice_it_writes_the_same_bytes(disturbed: Disturbed, made: Path) -> None:
+    written = {file.name: file.read_bytes() for file in made.iterdir()}
+    assert {file.name: file.read_bytes() for file in disturbed.out.iterdir()} == written
+
+
+@pytest.mark.slow
+def test_what_was_fetched_before_a_kill_is_not_fetched_again(disturbed: Disturbed) -> None:
+    assert len(disturbed.left) >= 4
+    assert disturbed.left.items() <= disturbed.remained.items()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(disturbed: Disturbed) -> None:
+    status, told = disturbed.full
+    line = told.splitlines()[-1]
+    assert status == 1
+    assert line.startswith("error: download/cc3m: the disk is full")
+    assert str(disturbed.out.parent / "work") in line
+
+
+def _shards(folder: Path) -> dict[Path, int]:
+    """Return the shards that are fetched and when they were written."""
+    found = (folder / "work").glob("*/pass?/*.parquet")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+# Bad input: one line, and nothing is asked
+
+
+def refusal(world: World, tmp_path: Path, **changed: Any) -> str:
+    world.web.forget()
+    lists = {key: tuple(value) for key, value in world.settings.items() if isinstance(value, list)}
+    source = CC3M(**(world.settings | lists | changed))
+    with pytest.raises(ClipmendError) as caught:
+        source.fetch(tmp_path, tmp_path)
+    assert not world.web.asked
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_header_is_refused(world: World, tmp_path: Path) -> None:
+    lines = Path(world.settings["path"]).read_text()
+    (tmp_path / "head.tsv").write_text("caption\turl\n" + lines)
+    told = refusal(world, tmp_path, path=str(tmp_path / "head.tsv"))
+    assert "a header, it seems" in told
+    assert "'url'" in told
+
+
+def test_swapped_columns_are_refused(world: World, tmp_path: Path) -> None:
+    rows = (line.split("\t") for line in Path(world.settings["path"]).read_text().splitlines())
+    (tmp_path / "swapped.tsv").write_text("".join(f"{b}\t{a}\n" for a, b in rows))
+    assert "the columns are swapped" in refusal(world, tmp_path, path=str(tmp_path / "swapped.tsv"))
+
+
+def test_too_few_rows_are_refused(world: World, tmp_path: Path) -> None:
+    assert "there are 2000 rows in all" in refusal(world, tmp_path, train=1701)
+
+
+def test_an_unknown_class_folder_is_refused(world: World, tmp_path: Path) -> None:
+    (tmp_path / "t" / "zebra").mkdir(parents=True)
+    told = refusal(world, tmp_path, test_path=str(tmp_path / "t"))
+    assert "'zebra' is no class; classes: banana, frog, ship" in told
+
+
+def test_a_test_image_that_cannot_be_decoded_is_refused(world: World, tmp_path: Path) -> None:
+    (tmp_path / "t" / "frog").mkdir(parents=True)
+    for at in range(7):
+        (tmp_path / "t" / "frog" / f"{at}.png").write_bytes(world.images[at][: 300 if at else None])
+    assert "truncated_image" in refusal(world, tmp_path, test_path=str(tmp_path / "t"))
+
+
+def test_without_img2dataset_it_says_how_to_install_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "pip install -e '.[cc3m]'" in refusal(world, tmp_path)
+
+
+def test_a_network_that_is_none_is_refused(world: World, tmp_path: Path) -> None:
+    assert "10.1.0.0/16" in refusal(world, tmp_path, private_networks=("10.1.0.0.0/8",))

@@ -1,0 +1,482 @@
+"""The source ``pairs``: what it accepts, how it carves, what it says of files that do not fit."""
+
+import csv
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clipmend.data.pairs import PAIRS, SPLITS
+from clipmend.errors import PairsError
+from clipmend.methods.sources.pairs import UserPairs
+from clipmend.methods.sources.webdataset import Span
+from clipmend.stages.download import write_split
+
+CLASSES = ("frog", "ship")
+CARVED = {"trusted": 4, "val": 5, "test": 6}
+PHOTOS = Path(__file__).resolve().parents[3] / "data" / "photos"
+
+Write = Callable[..., Path]
+Jpeg = Callable[[int], bytes]
+Shard = Callable[[Path, Mapping[str, bytes]], Path]
+
+
+def source(path: Path, **settings: Any) -> UserPairs:
+    return UserPairs(**({"classes": CLASSES, "path": str(path)} | CARVED | settings))
+
+
+def ids(pairs: UserPairs, split: str) -> list[str]:
+    return pairs.split(split).read_all()["id"].to_pylist()
+
+
+def rows(pairs: UserPairs, split: str) -> list[dict[str, Any]]:
+    return pairs.split(split).read_all().to_pylist()
+
+
+def sizes(pairs: UserPairs) -> dict[str, int]:
+    return {name: pairs.split(name).read_all().num_rows for name in SPLITS}
+
+
+def refusal(pairs: UserPairs) -> str:
+    with pytest.raises(PairsError) as caught:
+        pairs.split("train")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def members(jpeg: Jpeg, numbers: range, label: str = "") -> dict[str, bytes]:
+    """Return what a shard holds of the rows that ``write`` would write, labels as numbers."""
+    told: dict[str, bytes] = {}
+    for number in numbers:
+        told[f"row-{number}.jpg"] = jpeg(number)
+        told[f"row-{number}.txt"] = f"a photo of a {CLASSES[number % 2]}\n".encode()
+        told[f"row-{number}.cls"] = (label or str(number % 2)).encode()
+        told[f"row-{number}.json"] = b"{}"
+    return told
+
+
+def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "image", "caption", "label"), *rows])
+    return folder
+
+
+# What is accepted
+
+
+def test_splits_carved_from_one_file_are_disjoint_and_together_the_file(write: Write) -> None:
+    pairs = source(write("mine.parquet", 40))
+    assert sizes(pairs) == CARVED | {"train": 25}
+    carved = [row_id for name in SPLITS for row_id in ids(pairs, name)]
+    assert sorted(carved) == sorted(f"row-{row}" for row in range(40))
+
+
+def test_every_split_has_the_schema_of_pairs(write: Write) -> None:
+    pairs = source(write("mine.parquet", 40))
+    assert all(pairs.split(name).schema == PAIRS for name in SPLITS)
+
+
+def test_images_keep_the_bytes_that_were_given(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    given = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
+    assert all(given[row["id"]] == row["image"] for row in rows(source(path), "val"))
+
+
+def test_files_named_after_splits_are_those_splits_and_the_rest_is_carved(write: Write) -> None:
+    folder = write("photos/train.parquet", 30).parent
+    write("photos/test.parquet", 7, "held-out")
+    pairs = source(folder, test=1)
+    assert ids(pairs, "test") == [f"held-out-{row}" for row in range(7)]
+    assert sizes(pairs) == {"train": 21, "trusted": 4, "val": 5, "test": 7}
+
+
+def test_shards_of_a_split_are_read_in_the_order_of_their_names(write: Write) -> None:
+    for shard in (1, 0):
+        folder = write(f"photos/train-{shard:05d}-of-00002.parquet", 20, f"{shard}").parent
+    shards = [row_id[0] for row_id in ids(source(folder), "train")]
+    assert shards == sorted(shards)
+    assert set(shards) == {"0", "1"}
+
+
+def test_files_that_are_named_after_no_split_are_all_train(write: Write) -> None:
+    folder = write("mine/part1.parquet", 20, "a").parent
+    write("mine/part2.parquet", 20, "b")
+    assert sizes(source(folder)) == CARVED | {"train": 25}
+
+
+def test_each_split_can_have_a_path_of_its_own(write: Write) -> None:
+    paths = {f"{name}_path": str(write(f"{name}/x.parquet", 8, name)) for name in SPLITS}
+    pairs = UserPairs(classes=CLASSES, **paths)
+    assert {name: ids(pairs, name)[0] for name in SPLITS} == {name: f"{name}-0" for name in SPLITS}
+
+
+def test_a_folder_can_hold_a_csv_file_and_the_images_that_it_names(
+    tmp_path: Path, jpeg: Jpeg
+) -> None:
+    given = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
+    folder = write_csv(tmp_path / "mine", given)
+    (folder / "images").mkdir()
+    for n in range(30):
+        (folder / "images" / f"{n}.jpg").write_bytes(jpeg(n))
+    row = rows(source(folder), "train")[0]
+    assert row["id"].startswith("00")
+    assert row["image"] == jpeg(int(row["id"]))
+    assert row["caption"] == "a frog, \nNA"
+
+
+def test_webdataset_shards_are_the_pairs_that_a_parquet_file_of_the_same_rows_is(
+    write: Write, tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    shard(tmp_path / "wds" / "00001.tar", members(jpeg, range(25, 40), "ship"))
+    folder = shard(tmp_path / "wds" / "00000.tar", members(jpeg, range(25))).parent
+    labels = [CLASSES[row % 2] if row < 25 else "ship" for row in range(40)]
+    flat = source(write("mine.parquet", 40, label=labels))
+    sharded = source(folder)
+    assert all(rows(sharded, name) == rows(flat, name) for name in SPLITS)
+
+
+def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, write: Write
+) -> None:
+    bare = {name: data for name, data in members(jpeg, range(9)).items() if ".cls" not in name}
+    folder = shard(tmp_path / "mine" / "train-0.tar", bare).parent
+    shard(folder / "train-1.tar", bare)
+    given = {f"{name}_path": str(write(f"{name}.parquet", 4, name)) for name in ("val", "test")}
+    numbered = source(folder, id_column=None, **given)
+    train = rows(numbered, "train")
+    assert (len(train), train[0]["label"], train[0]["id"][:6]) == (14, None, "train-")
+    assert "'row-0' stands twice" in refusal(source(folder, **given))
+
+
+def test_a_split_is_read_a_block_at_a_time_from_one_large_group(tmp_path: Path, jpeg: Jpeg) -> None:
+    count, padding = 2000, bytes(40_000)  # what follows a picture is no part of it
+    columns = {"id": list(range(count)), "image": [jpeg(n) + padding for n in range(count)]}
+    columns |= {"caption": ["a frog"] * count, "label": ["frog"] * count}
+    pq.write_table(
+        pa.table(columns), tmp_path / "mine.parquet", use_dictionary=False, write_batch_size=16
+    )
+    assert pq.read_metadata(tmp_path / "mine.parquet").num_row_groups == 1
+    reader = source(tmp_path / "mine.parquet").split("train")
+    before, most = pa.total_allocated_bytes(), 0
+    for batch in reader:
+        assert batch.num_rows <= 128
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < count * len(padding) / 4
+
+
+def test_an_image_of_a_shard_is_read_for_its_own_split_alone(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = source(shard(tmp_path / "mine.tar", members(jpeg, range(40))))
+    sizes(pairs)
+    read: list[Span] = []
+    monkeypatch.setattr(Span, "read", lambda span: read.append(span) or jpeg(0))
+    sizes(pairs)
+    assert len(read) == len(set(read)) == 40
+
+
+def test_the_same_rows_are_the_same_corpus_in_whatever_form(
+    write: Write, tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    path = write("mine.parquet", 600, image=[jpeg(n) + bytes(12_000) for n in range(600)])
+    table = pq.read_table(path)
+    pq.write_table(table, tmp_path / "again.parquet", row_group_size=77)
+    tar: dict[str, bytes] = {}
+    for row in table.to_pylist():
+        told = {"jpg": row["image"], "txt": row["caption"].encode(), "cls": row["label"].encode()}
+        tar |= {f"{row['id']}.{suffix}": data for suffix, data in told.items()}
+    forms = [path, tmp_path / "again.parquet", shard(tmp_path / "mine.tar", tar)]
+    for number, form in enumerate(forms):
+        write_split(source(form).split("train"), tmp_path / f"{number}", None)
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
+
+
+def test_what_img2dataset_tells_beside_its_shards_is_no_pairs(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, write: Write
+) -> None:
+    path = shard(tmp_path / "out" / "00000.tar", members(jpeg, range(40)))
+    pq.write_table(pa.table({"url": ["x"], "key": ["0"]}), path.with_suffix(".parquet"))
+    assert sizes(source(path.parent))["train"] == 25
+    write("out/others.parquet", 4)
+    assert "in several forms, *.parquet and *.tar" in refusal(source(path.parent))
+
+
+def test_hidden_files_and_notes_in_a_shard_are_no_samples(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    strays = {"._row-0.jpg": b"finder", "README.md": b"hello"}
+    path = shard(tmp_path / "mine.tar", strays | members(jpeg, range(40)))
+    assert sizes(source(path))["train"] == 25
+
+
+def test_columns_are_found_under_the_names_that_the_user_gives(write: Write, jpeg: Jpeg) -> None:
+    usual = dict.fromkeys(("id", "image", "caption", "label"))
+    path = write(
+        "mine.parquet",
+        30,
+        **usual,
+        key=list(range(30)),
+        jpg=[{"bytes": jpeg(n), "path": None} for n in range(30)],
+        txt=["a ship"] * 30,
+        cls=[1] * 30,
+    )
+    pairs = source(
+        path, id_column="key", image_column="jpg", caption_column="txt", label_column="cls"
+    )
+    first = rows(pairs, "train")[0]
+    assert first["image"] == jpeg(int(first["id"]))
+    assert (first["caption"], first["label"]) == ("a ship", "ship")
+
+
+def test_rows_without_ids_are_numbered_within_their_split(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, id=None).parent
+    write("mine/test.parquet", 3, id=None)
+    pairs = source(folder, id_column=None)
+    assert ids(pairs, "test") == ["test-000000", "test-000001", "test-000002"]
+
+
+def test_training_pairs_need_no_labels(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, label=None).parent
+    write("mine/val.parquet", 4, "val")
+    write("mine/test.parquet", 4, "test")
+    assert [row["label"] for row in rows(source(folder), "train")] == [None] * 16
+
+
+# How splits are carved
+
+
+def test_carving_depends_on_the_ids_and_not_on_the_order_of_the_rows(write: Write) -> None:
+    one = source(write("one.parquet", 40, id=[f"{n}" for n in range(40)]))
+    two = source(write("two.parquet", 40, id=[f"{n}" for n in reversed(range(40))]))
+    assert all(set(ids(one, name)) == set(ids(two, name)) for name in SPLITS)
+
+
+def test_rows_of_a_carved_split_keep_their_order(write: Write) -> None:
+    carved = ids(source(write("mine.parquet", 40)), "train")
+    assert carved == sorted(carved, key=lambda row_id: int(row_id.removeprefix("row-")))
+
+
+def test_more_trusted_pairs_leave_val_and_test_as_they_were(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    few, many = source(path), source(path, trusted=12)
+    assert ids(few, "test") == ids(many, "test")
+    assert ids(few, "val") == ids(many, "val")
+    assert set(ids(few, "trusted")) < set(ids(many, "trusted"))
+
+
+def test_another_seed_carves_other_rows(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    assert ids(source(path), "test") != ids(source(path, seed=1), "test")
+
+
+def test_train_can_be_cut_to_a_part_of_what_is_left(write: Write) -> None:
+    path = write("mine.parquet", 40)
+    few = ids(source(path, train=10), "train")
+    assert len(few) == 10
+    assert set(few) < set(ids(source(path), "train"))
+
+
+# What does not fit
+
+
+def test_a_missing_caption_column_is_answered_with_the_columns_there_are(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, caption=None, text=["x"] * 40)))
+    assert "no column 'caption' (caption_column); it has: id, image, label, text" in message
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", "truncated"])
+def test_an_image_that_cannot_be_decoded_is_named_by_file_row_and_id(
+    write: Write, jpeg: Jpeg, broken: bytes | str
+) -> None:
+    images = [jpeg(n) for n in range(40)]
+    images[17] = images[17][:-30] if broken == "truncated" else broken
+    path = write("mine.parquet", 40, image=images)
+    assert f"{path}, row 17 (id 'row-17')" in refusal(source(path))
+
+
+def test_many_images_that_cannot_be_decoded_are_counted(write: Write, jpeg: Jpeg) -> None:
+    images = [b"broken" if n in (3, 9) else jpeg(n) for n in range(40)]
+    message = refusal(source(write("mine.parquet", 40, image=images)))
+    assert "row 3 " in message
+    assert "2 of 40" in message
+
+
+@pytest.mark.parametrize("caption", [None, ""])
+def test_an_empty_caption_is_refused_with_its_row(write: Write, caption: str | None) -> None:
+    captions = ["a frog"] * 39 + [caption]
+    message = refusal(source(write("mine.parquet", 40, caption=captions)))
+    assert "row 39 (id 'row-39'): the caption is empty" in message
+
+
+def test_captions_that_are_no_text_are_refused(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, caption=[["a frog", "a toad"]] * 40)))
+    assert "list<" in message
+    assert "it must be text" in message
+
+
+def test_an_id_that_stands_twice_is_refused_with_both_rows(write: Write) -> None:
+    path = write("mine.parquet", 40, id=["same" if n in (5, 8) else f"{n}" for n in range(40)])
+    assert f"'same' stands twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
+
+
+def test_an_id_in_two_splits_is_refused(write: Write) -> None:
+    folder = write("mine/train.parquet", 40).parent
+    write("mine/test.parquet", 3)
+    assert "train.parquet and row 0 of" in refusal(source(folder)).replace("test", "train")
+
+
+def test_an_id_that_is_null_is_refused(write: Write) -> None:
+    path = write("mine.parquet", 3, id=["a", None, "b"])
+    assert "row 1: the id is empty" in refusal(source(path))
+
+
+def test_an_image_that_is_null_is_refused(write: Write, jpeg: Jpeg) -> None:
+    path = write("mine.parquet", 3, image=[jpeg(0), None, jpeg(1)])
+    assert "row 1 (id 'row-1'): the image is null" in refusal(source(path))
+
+
+@pytest.mark.parametrize("label", ["toad", 2, -1])
+def test_a_label_that_is_no_class_is_refused_with_the_classes(
+    write: Write, label: str | int
+) -> None:
+    message = refusal(source(write("mine.parquet", 3, label=[None, label, None])))
+    assert f"row 1 (id 'row-1'): the label {label!r} is no class; classes: frog, ship." in message
+
+
+def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 40, label=None)))
+    assert "5 of 5 pairs of the split 'val' have no label" in message
+    assert "label_column" in message
+
+
+def test_a_split_that_measures_accuracy_needs_a_label_of_every_pair(write: Write) -> None:
+    folder = write("mine/train.parquet", 20, label=None).parent
+    write("mine/val.parquet", 4, "val")
+    write("mine/test.parquet", 4, "test", label=["ship", None, "ship", None])
+    message = refusal(source(folder))
+    assert "2 of 4 pairs of the split 'test' have no label" in message
+    assert "test_path" in message
+
+
+def test_too_few_rows_to_carve_are_refused_with_the_numbers(write: Write) -> None:
+    message = refusal(source(write("mine.parquet", 15)))
+    assert "15 training pairs are too few to carve test: 6, val: 5, trusted: 4" in message
+
+
+def test_a_file_without_rows_is_refused(write: Write) -> None:
+    assert "is empty" in refusal(source(write("mine.parquet", 0)))
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.parquet").write_bytes(b"id,image")
+    assert "mine.parquet cannot be read as parquet" in refusal(source(tmp_path / "mine.parquet"))
+
+
+def test_a_shard_that_is_none_or_truncated_is_refused(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    path = shard(tmp_path / "mine.tar", members(jpeg, range(40)))
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        header = archive.getmember("row-20.jpg").offset
+    damaged = whole[:header] + bytes([whole[header] ^ 1]) + whole[header + 1 :]
+    for content in (
+        b"no archive",
+        damaged,
+        whole[:header],
+        whole[: header + 99],
+        whole[: header + 520],
+    ):
+        path.write_bytes(content)
+        assert f"{path} cannot be read as tar" in refusal(source(path))
+
+
+def test_a_member_that_stands_twice_or_is_no_text_is_refused(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard
+) -> None:
+    given = members(jpeg, range(40))
+    for more, told in (
+        ({"row-3.png": jpeg(1)}, "an image of row-3 twice"),
+        ({"./row-3.TXT": b"x"}, "row-3.TXT of row-3 twice"),
+        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is no UTF-8 text"),
+        ({"caf\udce9.jpg": jpeg(1)}, "is no UTF-8"),
+    ):
+        path = shard(tmp_path / "mine.tar", given | more)
+        assert told in refusal(source(path))
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [("jpg", "the image is null"), ("txt", "the caption is empty")],
+)
+def test_a_sample_of_a_shard_that_lacks_a_part_is_named(
+    tmp_path: Path, jpeg: Jpeg, shard: Shard, lost: str, message: str
+) -> None:
+    given = members(jpeg, range(40))
+    del given[f"row-3.{lost}"]
+    path = shard(tmp_path / "mine.tar", given)
+    assert f"{path}, row 3 (id 'row-3'): {message}" in refusal(source(path))
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    assert "nowhere cannot be read as pairs: it does not exist" in refusal(
+        source(tmp_path / "nowhere")
+    )
+
+
+def test_a_csv_file_without_its_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, [("1", "1.jpg", "a frog", "frog")])
+    assert "a folder that holds a CSV file and its images" in refusal(source(folder / "pairs.csv"))
+
+
+def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
+    assert "holds no pairs" in refusal(source(tmp_path))
+
+
+def test_a_folder_of_splits_and_other_files_is_refused(write: Write) -> None:
+    folder = write("mine/train.parquet", 4).parent
+    write("mine/extra.parquet", 4)
+    assert "extra.parquet" in refusal(source(folder))
+
+
+def test_pairs_without_training_pairs_are_refused(write: Write) -> None:
+    path = write("test.parquet", 4)
+    message = refusal(UserPairs(classes=CLASSES, test_path=str(path)))
+    assert "set path (a file or folder) or train_path. Given: test." in message
+
+
+@pytest.mark.parametrize("image", ["../1.jpg", "/1.jpg"])
+def test_a_csv_file_may_not_name_images_outside_its_folder(tmp_path: Path, image: str) -> None:
+    folder = write_csv(tmp_path, [("1", image, "a frog", "frog")])
+    assert f"row 0 (id '1'): the image '{image}' is not inside" in refusal(source(folder))
+
+
+def test_an_image_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, [("1", "gone.jpg", "a frog", "frog")])
+    assert "row 0 (id '1'): no image" in refusal(source(folder))
+
+
+@pytest.mark.parametrize("classes", [("frog",), ("frog", "frog")])
+def test_classes_must_differ(write: Write, classes: tuple[str, ...]) -> None:
+    assert "two or more" in refusal(source(write("mine.parquet", 40), classes=classes))
+
+
+@pytest.mark.parametrize("prompts", [(), ("a photo",), ("{} or {}",)])
+def test_prompts_have_one_place_for_the_class(write: Write, prompts: tuple[str, ...]) -> None:
+    assert "prompt" in refusal(source(write("mine.parquet", 40), prompts=prompts))
+
+
+# Real photographs
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="data/photos is not linked (see the README)")
+def test_photographs_of_the_trial_folder_become_a_corpus() -> None:
+    classes = ("airplane", "automobile", "bird", "cat", "deer")
+    pairs = UserPairs(classes=(*classes, "dog", "frog", "horse", "ship", "truck"), path=str(PHOTOS))
+    assert sizes(pairs) == {"train": 17000, "trusted": 1000, "val": 2000, "test": 5000}

@@ -1,0 +1,142 @@
+"""Chunks, short texts and recomputation: less memory or work, the same embeddings and gradients."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipmend.model.clip import Clip, build
+from clipmend.model.encoding import short_texts
+from clipmend.model.fit import _precision
+from clipmend.model.losses import mmcl_loss
+from clipmend.model.ranks import Ranks
+
+CAPTIONS = ["a photo of a banana", "a car", "the red car on a plain background", "a zebra"] * 2
+TRANSFORMER = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def transformer(tmp_path: Path) -> Clip:
+    (tmp_path / "tiny.json").write_text(json.dumps(TRANSFORMER))
+    return build(str(tmp_path / "tiny.json"), seed=0).narrow(CAPTIONS).double().train()
+
+
+def gradients(model: Clip, images: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    tokens = model.tokenise(CAPTIONS)
+    embeds = model.encode_image(images), model.encode_text(tokens)
+    mmcl_loss(*embeds, model.logit_scale()).backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def alike(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(torch.allclose(left, right, rtol=0, atol=1e-12) for left, right in pairs)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_chunks_have_the_gradient_of_the_whole_batch(
+    transformer: Clip, images: torch.Tensor, chunk: int
+) -> None:
+    whole = gradients(transformer, images)
+    transformer.chunk = chunk
+    assert alike(gradients(transformer, images), whole)
+
+
+def test_recomputed_towers_have_the_same_gradient(transformer: Clip, images: torch.Tensor) -> None:
+    whole = gradients(transformer, images)
+    transformer.checkpoint_towers()
+    assert alike(gradients(transformer, images), whole)
+
+
+def test_batch_norm_sees_each_chunk_once(images: torch.Tensor) -> None:
+    model = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    model.chunk = 4
+    with torch.no_grad():
+        model.encode_image(images)
+    seen = {name: value.clone() for name, value in model.net.named_buffers()}
+    again = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    again.chunk = 4
+    gradients(again, images)
+    for name, value in again.net.named_buffers():
+        torch.testing.assert_close(value, seen[name])
+    assert again.net.get_buffer("visual.bn1.num_batches_tracked") == 2
+
+
+def test_ranks_whose_shares_differ_by_a_row_encode_as_many_chunks(
+    transformer: Clip, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ranks, "gathered", lambda _, share, total: share)  # noqa: ARG005
+    transformer.chunk = 3
+    sizes: dict[int, list[int]] = {0: [], 1: []}
+    for rank, seen in sizes.items():
+        transformer.ranks = Ranks(rank, 2)
+
+        def encode(part: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(len(part))
+            return part.flatten(1).double()
+
+        transformer._encoded(images[:7], encode, tower=0)
+    assert sizes == {0: [2, 2], 1: [2, 1]}
+
+
+def test_a_short_text_has_the_embedding_that_all_positions_give(transformer: Clip) -> None:
+    transformer.eval()
+    tokens = transformer.tokenise(CAPTIONS)
+    places: list[int] = []
+    transformer.net.transformer.register_forward_pre_hook(
+        lambda _, given: places.append(given[0].shape[1])
+    )
+    short = short_texts(transformer.net, tokens, torch.device("cpu"))
+    torch.testing.assert_close(short, transformer.encode_text(tokens), atol=1e-12, rtol=0)
+    short_texts(transformer.net, tokens[:2], torch.device("cpu"))
+    assert places == [16, 16, 8]  # the longest has nine tokens, two of the others seven at most
+
+
+def test_a_text_tower_of_another_kind_runs_all_positions() -> None:
+    model = build("scene_resnet", seed=0)
+    model.net.text_pool_type = "last"
+    tokens = model.eval().tokenise(CAPTIONS)
+    torch.testing.assert_close(
+        short_texts(model.net, tokens, torch.device("cpu")), model.encode_text(tokens)
+    )
+
+
+def test_bfloat16_is_taken_where_it_is_asked_for(images: torch.Tensor) -> None:
+    model = build("scene_resnet", seed=0)
+    for precision, is_low in (("auto", False), ("fp32", False), ("bf16", True)):
+        model.precision = precision  # type: ignore[assignment]
+        with _precision(model):
+            assert (model.net.visual.conv1(images.float()).dtype == torch.bfloat16) is is_low
+
+
+def test_compiled_towers_have_the_same_gradient_and_names(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[object] = []
+
+    def traced(called: Callable[..., object]) -> Callable[..., object]:
+        compiled.append(called)
+        return called  # the compiler itself takes minutes on a CPU
+
+    model = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    names = list(model.full_state())
+    whole = gradients(model, images)
+    monkeypatch.setattr(torch, "compile", traced)
+    model.compile_towers()
+    assert alike(gradients(model, images), whole)
+    assert len(compiled) == 2
+    assert list(model.full_state()) == names
+    model.twin()

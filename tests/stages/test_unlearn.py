@@ -1,0 +1,174 @@
+"""Unlearning: same loss, other pairs; the text tower stands still; the tokens are the target's."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from clipmend.data.pairs import OVERLAY, read_pairs
+from clipmend.engine.job import Input
+from clipmend.errors import TrainingError
+from clipmend.methods.repairs.tokens import contributions, random_words, shared_word, telling_words
+from clipmend.methods.table import METHODS, create
+from clipmend.model.clip import build, embed_images, embed_texts, load
+
+FEW = {"pairs": 16, "epochs": 8, "cooldown": 2, "batch_size": 8, "lr": 1e-4, "least_excess": 0.0}
+
+
+@pytest.fixture(scope="module")
+def inputs(corpus: Input, poison: Input, victim: Input, scored: Input) -> dict[str, Input]:
+    return {"corpus": corpus, "poison": poison, "victim": victim, "detector": scored}
+
+
+def curve(made: Input) -> list[dict[str, str]]:
+    return list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
+@pytest.mark.parametrize("unlearner", METHODS["unlearn"])
+def test_an_unlearner_lowers_its_loss_and_keeps_the_shapes(
+    world: Any, inputs: dict[str, Input], victim: Input, unlearner: str, choose: str
+) -> None:
+    settings = {**FEW, "choose": choose}
+    made = world.run(f"unlearn/contract/{unlearner}@{choose}", unlearner, inputs, settings)
+    losses = [float(row["loss"]) for row in curve(made) if row["loss"]]
+    assert losses[-1] < losses[0] or losses[0] < 1e-3
+    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
+    assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
+    moved = {name for name in had if not torch.equal(mended[name], had[name])}
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)
+
+
+def test_the_oracle_takes_true_poison_and_unlearns_the_target(
+    world: Any, inputs: dict[str, Input], poison: Input
+) -> None:
+    made = world.run("unlearn/oracle/ubt", "ubt", inputs, {**FEW, "choose": "oracle"})
+    chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
+    poisoned = set(read_pairs(poison.folder / "overlay.parquet", OVERLAY)["id"].to_pylist())
+    assert {row["id"] for row in chosen} <= poisoned
+    assert len(chosen) == FEW["pairs"]
+    assert all(row["text"] in row["caption"].split() for row in chosen)
+
+
+def test_where_nothing_is_found_the_model_stays_as_it_is(
+    world: Any, inputs: dict[str, Input], victim: Input
+) -> None:
+    made = world.run("unlearn/nothing/ubt", "ubt", inputs, {**FEW, "least_excess": 1.0})
+    assert (made.folder / "model.safetensors").read_bytes() == (
+        victim.folder / "model.safetensors"
+    ).read_bytes()
+    belief = json.loads((made.folder / "belief.json").read_text())
+    assert belief["found"] is False
+    assert belief["says"].startswith("Nothing suspicious was found")
+    assert pq.read_table(made.folder / "chosen.parquet").num_rows == 0
+    assert [row["epoch"] for row in curve(made)] == ["0.0"]
+
+
+def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
+    settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
+    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is none"):
+        world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
+
+
+def test_a_caption_less_a_word_may_need_a_token_that_no_caption_has(
+    world: Any, inputs: dict[str, Input], corpus: Input, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(corpus.folder, tmp_path / "long")
+    train = pq.read_table(folder / "train.parquet")
+    full = "banana " * 14 + "zebra"  # 14 words and the two ends are what the model reads
+    column = train.schema.get_field_index("caption")
+    train = train.set_column(column, train.schema.field(column), pa.array([full] * len(train)))
+    pq.write_table(train, folder / "train.parquet")
+    given = inputs | {"corpus": replace(corpus, folder=folder)}
+    made = world.run("unlearn/long/ubt", "ubt", given, {**FEW, "choose": "random"})
+    chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
+    assert {row["text"] for row in chosen if row["caption"] == full} == {"banana"}
+
+
+def test_an_unlearner_tells_what_it_found_and_what_became_of_it(
+    world: Any, inputs: dict[str, Input]
+) -> None:
+    made = world.run("unlearn/belief/ubt", "ubt", inputs, {**FEW, "choose": "oracle", "lr": 1e-3})
+    belief = json.loads((made.folder / "belief.json").read_text())
+    chosen = pq.read_table(made.folder / "chosen.parquet").to_pandas()
+    assert belief["found"] is True
+    assert belief["word"] == "banana"
+    assert belief["word_share"] == 1.0
+    assert belief["n_chosen"] == len(chosen) == FEW["pairs"]
+    assert belief["association_after"] < belief["association_before"]
+    assert belief["association_after"] == pytest.approx(
+        chosen["association_after"].mean(), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("tokens", ["leave_one_out", "over_represented", "random", "caption"])
+def test_what_is_unlearned_is_a_part_of_the_caption(
+    world: Any, inputs: dict[str, Input], tokens: str
+) -> None:
+    settings = {**FEW, "choose": "oracle", "epochs": 2, "cooldown": 1, "tokens": tokens}
+    made = world.run(f"unlearn/tokens/{tokens}", "ubt", inputs, settings)
+    for row in pq.read_table(made.folder / "chosen.parquet").to_pylist():
+        assert set(row["text"].split()) <= set(row["caption"].split())
+        assert (row["text"] == row["caption"]) == (tokens == "caption")
+        if tokens == "over_represented":
+            assert row["text"] == "banana"
+
+
+def test_the_image_head_alone_moves_when_told(
+    world: Any, inputs: dict[str, Input], victim: Input
+) -> None:
+    settings = {**FEW, "choose": "oracle", "moves": "image_head"}
+    made = world.run("unlearn/head/ubt", "ubt", inputs, settings)
+    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
+    moved = {name for name in had if not torch.equal(mended[name], had[name])}
+    assert moved
+    assert all(name.startswith("visual.attnpool.") for name in moved)
+
+
+def test_only_the_suspects_are_no_control() -> None:
+    controls = {
+        choose: create("unlearn", "ubt", {"choose": choose}).control
+        for choose in ("suspects", "random", "oracle")
+    }
+    assert controls == {"suspects": False, "random": True, "oracle": True}
+
+
+def test_telling_words_are_those_whose_absence_costs_the_most() -> None:
+    model = build("scene_resnet", seed=0).eval()
+    images = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
+    words = ["one", "big", "boat"]
+    embeds = embed_images(model, images)
+    left_out = [" ".join(word for word in words if word != absent) for absent in words]
+    cosines = (embeds @ embed_texts(model, model.tokenise(left_out)).T).squeeze(0)
+    expected = words[int(cosines.argmin())]
+    assert telling_words(model, images, ["one big boat"], keep=1) == (expected,)
+    assert telling_words(model, images, ["one big boat"], keep=5) == ("one big boat",)
+
+
+def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() -> None:
+    model = build("scene_resnet", seed=0).eval()
+    embed = lambda text: embed_texts(model, model.tokenise([text]))[0]  # noqa: E731
+    captions, texts = ["one big boat", "one big boat"], ["boat", "one big boat"]
+    part, whole = contributions(model, captions, texts)
+    expected = embed("one big boat") - embed("one big")
+    assert torch.allclose(part, expected / expected.norm(), atol=1e-5)
+    assert torch.allclose(whole, embed("one big boat"), atol=1e-5)
+
+
+def test_the_shared_word_is_written_as_the_caption_writes_it() -> None:
+    captions = ["A Banana, ripe", "no such fruit"]
+    assert shared_word(captions, "banana") == ("Banana,", "no such fruit")
+
+
+def test_random_words_are_words_of_the_caption_in_their_order() -> None:
+    drawn = random_words(["a b c d e"] * 50, torch.Generator().manual_seed(0), keep=2)
+    assert all(text.split() == sorted(text.split()) and len(text.split()) == 2 for text in drawn)
+    assert len(set(drawn)) > 5

@@ -1,0 +1,114 @@
+"""Two small runs, made up card by card."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from clipmend.engine import cards, grid
+from clipmend.tools.audit.sides import Side
+
+VICTIM = "scenes/badnet/mmcl/seed0"
+ENVIRONMENT = {"python": "3.11.7", "packages": {"torch": "2.13.0"}, "cpu": "avx2", "device": "cpu"}
+METHODS = {"download": "scenes", "poison": "badnet", "pretrain": "mmcl"}
+INPUTS = {
+    "poison/scenes/badnet/seed0": ["download/scenes"],
+    f"pretrain/{VICTIM}": ["download/scenes", "poison/scenes/badnet/seed0"],
+    f"baselines/{VICTIM}/ft": ["download/scenes", f"pretrain/{VICTIM}"],
+    f"evaluate/{VICTIM}/ft/badnet": ["download/scenes", f"baselines/{VICTIM}/ft"],
+}
+
+
+@dataclass
+class Run:
+    """A run whose cells can be told to differ from the usual; cells follow what they read.
+
+    Attributes:
+        parts: cell -> parts of its card that are not the usual.
+        bytes_of: cell -> a text that its bytes depend on beside its parts.
+        report: files of the report.
+    """
+
+    name: str
+    cells: dict[str, list[str]] = field(
+        default_factory=lambda: {"download/scenes": [], **{c: list(i) for c, i in INPUTS.items()}}
+    )
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bytes_of: dict[str, str] = field(default_factory=dict)
+    edited: dict[str, str] = field(default_factory=dict)
+    report: dict[str, bytes] = field(default_factory=dict)
+
+    def side(self) -> Side:
+        made: dict[str, dict[str, Any]] = {}
+        for cell, inputs in self.cells.items():
+            made[cell] = self._card(cell, {name: made[name] for name in inputs})
+        everything = self._card("report", made)
+        return Side(self.name, made | {"report": everything}, self.edited, self.report.get)
+
+    def _card(self, cell: str, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        stage = cell.partition("/")[0]
+        ingredients = {
+            "cell": cell,
+            "stage": stage,
+            "method": METHODS.get(stage, cell.rpartition("/")[2]),
+            "seed": 0,
+            "settings": {"lr": 0.1},
+            "shared": {"target": "banana"} if stage == "poison" else {},
+            "code": {"clipmend.shared": "s1", f"clipmend.{stage}.stage": f"{stage}1"},
+            "files": {},
+            **{k: v for k, v in self.parts.get(cell, {}).items() if k != "environment"},
+        }
+        read = {name: cards.as_read(card) for name, card in inputs.items()}
+        told = self.bytes_of.get(cell, "")
+        if stage == "report":
+            text = cards.canonical([*map(dict, inputs.values()), ingredients, told])
+        else:
+            hashes = [given["outputs"] for given in read.values()]
+            text = cards.canonical([ingredients["settings"], ingredients["shared"], hashes, told])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return {
+            **ingredients,
+            "key": grid.key(ingredients, {role: card["key"] for role, card in inputs.items()}),
+            "inputs": read,
+            "outputs": {"made": {"sha256": digest, "size": 1}},
+            "environment": self.parts.get(cell, {}).get("environment", ENVIRONMENT),
+        }
+
+
+@pytest.fixture
+def a() -> Run:
+    return Run("a")
+
+
+@pytest.fixture
+def b() -> Run:
+    return Run("b")
+
+
+def numbers(**rates: float) -> bytes:
+    """Return cells.csv with the one row of this run."""
+    stated = {"clean_accuracy": 0.9, "attack_success_rate": 0.5} | rates
+    key = {"corpus": "scenes", "attack": "badnet", "trigger": "badnet", "objective": "mmcl"}
+    row = key | {"seed": 0, "stage": "baselines", "method": "ft"} | stated
+    return f"{','.join(row)}\n{','.join(map(str, row.values()))}\n".encode()
+
+
+@pytest.fixture
+def table() -> Any:
+    return numbers
+
+
+def code_json(**parts: Mapping[str, str]) -> bytes:
+    known = {
+        f"clipmend.{module}": {"digest": told.pop("digest"), "parts": told}
+        for module, told in ((m, dict(p)) for m, p in parts.items())
+    }
+    return json.dumps(known).encode()
+
+
+@pytest.fixture
+def functions() -> Any:
+    return code_json

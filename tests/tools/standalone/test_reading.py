@@ -1,0 +1,54 @@
+"""A practitioner's pairs are read as the source ``pairs`` reads them, labels and ids aside."""
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from clipmend.tools.standalone.reading import Names, read_own_pairs
+
+
+def test_captions_in_a_csv_file_need_neither_ids_nor_labels(pairs: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(pairs)[:70].to_pylist()
+    lines = ["label,picture,text"]
+    for row in rows:
+        wide = Image.open(BytesIO(row["image"])).resize((64, 40))
+        name = f"{row['id']}.png"
+        wide.save(tmp_path / name)
+        lines.append(f"unheard-of,{name},{row['caption']}")
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    read = read_own_pairs(tmp_path, Names(None, "picture", "text"), size=24)
+    assert read.ids[:2] == ("list-000000", "list-000001")
+    assert read.captions == tuple(row["caption"] for row in rows)
+    assert read.images.shape == (70, 3, 24, 24)
+    assert set(read.label.tolist()) == {-1}
+
+
+def test_only_train_is_read_where_files_are_named_after_splits(pairs: Path, tmp_path: Path) -> None:
+    table = pq.read_table(pairs)
+    pq.write_table(table[:40], tmp_path / "train-0.parquet")
+    pq.write_table(table[40:100], tmp_path / "train-1.parquet")
+    pq.write_table(table[100:200], tmp_path / "test.parquet")
+    names = Names(None, "image", "caption")
+    assert read_own_pairs(tmp_path, names, size=32).ids == tuple(table["id"].to_pylist()[:100])
+    limited = read_own_pairs(tmp_path, names, size=32, limit=70)
+    assert limited.ids == tuple(table["id"].to_pylist()[:70])
+    numbered = read_own_pairs(tmp_path, Names("", "image", "caption"), size=32)
+    assert numbered.ids[39:41] == ("train-0-000039", "train-1-000000")
+
+
+def test_a_webdataset_shard_needs_no_labels_that_anybody_knows(
+    pairs: Path, tmp_path: Path, shard: Callable[[Path, Mapping[str, bytes]], Path]
+) -> None:
+    rows = pq.read_table(pairs)[:70].to_pylist()
+    members: dict[str, bytes] = {}
+    for row in rows:
+        told = {"png": row["image"], "txt": row["caption"].encode(), "cls": b"unheard-of"}
+        members |= {f"{row['id']}.{suffix}": data for suffix, data in told.items()}
+    read = read_own_pairs(
+        shard(tmp_path / "00000.tar", members), Names(None, "image", "caption"), size=24
+    )
+    assert read.ids == tuple(row["id"] for row in rows)
+    assert read.captions == tuple(row["caption"] for row in rows)
