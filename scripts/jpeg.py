@@ -50,7 +50,7 @@ class Survival:
 
 
 def compressed(images: Images, quality: int) -> Images:
-    """Return the images after JPEG, as Pillow writes it by default: colour at half resolution."""
+    """Return the images after JPEG, as Pillow writes it by default: color at half resolution."""
     encoded = ((str(row), _jpeg(image, quality)) for row, image in enumerate(images))
     return decode_all(encoded, len(images), images.shape[-1])
 
@@ -91,7 +91,7 @@ class Bench:
 def survival(victim: Input, trigger: Trigger, bench: Bench) -> Survival:
     """Measure one trigger on the victim that was poisoned with it."""
     val, vocabulary = bench.val, bench.vocabulary
-    model = load(victim.folder).narrow(prompts_under([trigger], vocabulary))
+    model = load(victim.folder).prune_vocabulary(prompts_under([trigger], vocabulary))
     classes = class_embeds(model, trigger.vocabulary(vocabulary))
     target = vocabulary.label_of(trigger.target)
     marked = trigger(val.images[:], val.ids)
@@ -133,7 +133,7 @@ PAGE = """\
 Written by `scripts/jpeg.py` after a run of `params.yaml`; `val`, {n:,} triggered images a row (of
 true classes other than the target), undefended victims, one seed. *Left*: how much of what the
 trigger changes is still there between the compressed images, 100 % all of it. Victims were trained
-on triggered images without JPEG. Pillow's encoder, colour at half resolution.
+on triggered images without JPEG. Pillow's encoder, color at half resolution.
 
 {table}"""
 

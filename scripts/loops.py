@@ -122,11 +122,11 @@ def their_flags() -> Iterator[None]:
         backends.cudnn.benchmark, backends.cuda.matmul.allow_tf32 = False, tf32
 
 
-def ours(setting: Setting, clock: Clock, *, narrow: bool = False) -> None:
+def ours(setting: Setting, clock: Clock, *, prune_vocabulary: bool = False) -> None:
     """Take a turn with our loop."""
     model = setting.clip()
-    if narrow:
-        model.narrow(setting.pairs.captions)
+    if prune_vocabulary:
+        model.prune_vocabulary(setting.pairs.captions)
 
     def ticking(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
         clock.tick()
@@ -158,14 +158,14 @@ def theirs(setting: Setting, clock: Clock, batches: Iterable[tuple[Tensor, Tenso
     bare = [p for n, p in named if p.ndim < 2 or any(part in n for part in spared)]
     decayed = [p for n, p in named if not (p.ndim < 2 or any(part in n for part in spared))]
     groups = [{"params": bare, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.2}]
-    optimiser = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.999), eps=1e-8)
+    optimizer = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.999), eps=1e-8)
     loader = Ticking(batches, clock)
     data = {"train": SimpleNamespace(dataloader=loader, set_epoch=lambda _: None)}
-    schedule = cosine_lr(optimiser, 5e-4, 10_000, loader.num_batches)
+    schedule = cosine_lr(optimizer, 5e-4, 10_000, loader.num_batches)
     settings = their_settings(setting)
     with their_flags(), suppress(EnoughError):
         loss = open_clip.ClipLoss()
-        train_one_epoch(net, data, loss, 0, optimiser, None, schedule, None, settings)
+        train_one_epoch(net, data, loss, 0, optimizer, None, schedule, None, settings)
 
 
 def their_settings(setting: Setting) -> SimpleNamespace:
@@ -203,14 +203,14 @@ class Ticking:
 
 
 def ready(setting: Setting) -> list[tuple[Tensor, Tensor]]:
-    """Return a few batches, normalised, tokenised and on the device: no data cost at all."""
+    """Return a few batches, normalized, tokenized and on the device: no data cost at all."""
     stated, pairs, model = setting.config["preprocess_cfg"], setting.pairs, setting.clip()
     mean, std = (torch.tensor(stated[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     found = []
     for first in range(0, min(len(pairs), 4 * setting.batch), setting.batch):
         rows = slice(first, first + setting.batch)
         images = (pairs.images[rows] / 255 - mean) / std
-        tokens = model.tokenise(pairs.captions[rows])
+        tokens = model.tokenize(pairs.captions[rows])
         found.append((images.to(setting.device), tokens.to(setting.device)))
     return found
 
@@ -297,7 +297,7 @@ def drawn(count: int, side: int) -> Pairs:
 
 
 def synthetic(count: int, side: int) -> Pairs:
-    """Return smooth noise with captions of ten numbers, which tokenise as words do."""
+    """Return smooth noise with captions of ten numbers, which tokenize as words do."""
     generator = stream(0, "throughput/pairs")
     coarse = torch.randint(256, (count, 3, side // 8, side // 8), generator=generator)
     grown = [interpolate(part.float(), (side, side)).byte() for part in coarse.split(64)]

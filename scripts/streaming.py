@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 from clipmend.data.seeds import stream
 from clipmend.methods.table import create
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall
-from clipmend.metrics.neighbours import collected, neighbourhoods, reference_rows
+from clipmend.metrics.neighbors import collected, neighborhoods, reference_rows
 
 DETECTORS = ("k_distance", "slof", "lid", "dao")
 DIM = 512
@@ -51,7 +51,7 @@ class Synthetic:
         self.rows = rows
         self.kinds: list[Tensor] = []
         self.seconds = 0.0
-        self._centres = normalize(torch.randn(CONCEPTS, DIM, generator=drawn), dim=1)
+        self._centers = normalize(torch.randn(CONCEPTS, DIM, generator=drawn), dim=1)
         self._basis = torch.randn(LOCAL_DIM, DIM, generator=drawn) * 0.7 / sqrt(LOCAL_DIM * DIM)
         self._clusters = normalize(torch.randn(2, DIM, generator=drawn), dim=1)
 
@@ -73,10 +73,10 @@ class Synthetic:
         concept = torch.randint(CONCEPTS, (size,), generator=drawn)
         noise = torch.randn(size, DIM, generator=drawn) / sqrt(DIM)
         local = torch.randn(size, LOCAL_DIM, generator=drawn) @ self._basis
-        embeds = self._centres[concept] + local + 0.1 * noise
+        embeds = self._centers[concept] + local + 0.1 * noise
         embeds[kind == 1] = noise[kind == 1]
-        for cluster, centre in enumerate(self._clusters, start=2):
-            embeds[kind == cluster] = centre + 0.05 * noise[kind == cluster]
+        for cluster, center in enumerate(self._clusters, start=2):
+            embeds[kind == cluster] = center + 0.05 * noise[kind == cluster]
         return normalize(embeds, dim=1), kind
 
 
@@ -90,9 +90,9 @@ def streamed(rows: int, references: int) -> dict[str, Any]:
     scores: dict[str, list[Tensor]] = {name: [] for name in DETECTORS}
     early = 0.0
     begin, computing = time.perf_counter(), time.process_time()
-    for near in neighbourhoods(data, reference, max(d.neighbours for d in detectors.values())):
+    for near in neighborhoods(data, reference, max(d.neighbors for d in detectors.values())):
         for name, detector in detectors.items():
-            scores[name].append(detector.score(near.first(detector.neighbours)))
+            scores[name].append(detector.score(near.first(detector.neighbors)))
         if 10 * sum(map(len, scores["dao"])) <= rows:
             early = peak_mb()
     figures = {"pass": time.perf_counter() - begin, "cpu": time.process_time() - computing}
@@ -207,7 +207,7 @@ shared the cores, and times are longer than they need be; core-seconds are what 
 
 Synthetic embeddings of width {dim}, drawn block by block, are scored against {reference:,} of them
 by {detectors} in one pass (k = 16, and 64 for `lid`).
-The pass holds the search of the reference's own neighbours too. *Rows/s* is without the drawing.
+The pass holds the search of the reference's own neighbors too. *Rows/s* is without the drawing.
 
 {streams}
 What is kept per row is four scores and its kind, 17 bytes. AUROC against clean rows, of

@@ -54,7 +54,7 @@ from clipmend.model.fit import Batch, fit
 from clipmend.model.losses import mmcl_loss
 from clipmend.model.openclip import open_clip
 
-PARTS = ("data", "image tower", "text tower", "loss", "backward", "optimiser")
+PARTS = ("data", "image tower", "text tower", "loss", "backward", "optimizer")
 FILES = "`open_clip_train`, csv of files"
 READY = "`open_clip_train`, batches ready on the device"
 OURS = "`clip.fit`, whole vocabulary"
@@ -89,12 +89,12 @@ class Parts:
         return loss
 
     def _backward(self, gradient: Tensor) -> None:  # noqa: ARG002
-        self._note("optimiser")  # gradients were cleared
+        self._note("optimizer")  # gradients were cleared
         engine = torch.autograd.Variable._execution_engine
         engine.queue_callback(lambda: self._note("backward"))
 
     def _stepped(self, *_: Any) -> None:
-        self._note("optimiser")  # gradients were clipped, parameters moved
+        self._note("optimizer")  # gradients were clipped, parameters moved
 
     def _note(self, part: str) -> None:
         wait(self.device)
@@ -108,11 +108,11 @@ class Parts:
         return {part: statistics.median(step[part] for step in steps) for part in PARTS}
 
 
-def parts(setting: Setting, steps: int, *, narrow: bool) -> dict[str, float]:
+def parts(setting: Setting, steps: int, *, prune_vocabulary: bool) -> dict[str, float]:
     """Return the seconds that each part of our step takes."""
     model, loss = setting.clip(), Parts(setting.device, steps)
-    if narrow:
-        model.narrow(setting.pairs.captions)
+    if prune_vocabulary:
+        model.prune_vocabulary(setting.pairs.captions)
     with suppress(EnoughError):
         fit(model, task_of(setting, loss), stream(0, "throughput"))
     return loss.medians()
@@ -178,7 +178,7 @@ def turns(setting: Setting, folder: Path) -> dict[str, Turn]:
     if on_gpu:
         found[FREE] = free
     else:
-        found[NARROWED] = lambda setting, clock: ours(setting, clock, narrow=True)
+        found[NARROWED] = lambda setting, clock: ours(setting, clock, prune_vocabulary=True)
     return found
 
 
@@ -188,7 +188,7 @@ def compared(setting: Setting, arguments: argparse.Namespace, end: float) -> dic
     Args:
         end: when it should be done, of `time.perf_counter`.
     """
-    overhead = 1.0  # of a turn, in seconds: models are copied, captions tokenised
+    overhead = 1.0  # of a turn, in seconds: models are copied, captions tokenized
     with tempfile.TemporaryDirectory() as folder:
         taking = turns(setting, Path(folder))
         found: dict[str, dict[str, Any]] = {name: blank() for name in taking}
@@ -201,7 +201,7 @@ def compared(setting: Setting, arguments: argparse.Namespace, end: float) -> dic
             overhead = time.perf_counter() - begin - clock.lasted()
             said = {"who": name, "batch": setting.batch, "samples/s": median(found[name])}
             print(json.dumps(said), file=sys.stderr, flush=True)
-    steps = parts(setting, arguments.steps, narrow=setting.device == "cpu")
+    steps = parts(setting, arguments.steps, prune_vocabulary=setting.device == "cpu")
     print(json.dumps(steps), file=sys.stderr, flush=True)
     side = setting.config["model_cfg"]["vision_cfg"]["image_size"]
     about = {"batch": setting.batch, "size": side, "flops": flops(setting)}
@@ -300,7 +300,7 @@ a window is {window} steps, and the {warm_up} steps before the first are not cou
 
 The median of {steps} steps of `clip.fit`, the device waited for after each part, so that a step
 is a little longer than above. *Data*: pairs are picked from memory, where they lie decoded and
-tokenised. *Image tower*: to the device, normalised, embedded. *Optimiser*: gradients cleared and
+tokenized. *Image tower*: to the device, normalized, embedded. *Optimizer*: gradients cleared and
 clipped, AdamW.
 
 {parts}"""

@@ -57,7 +57,7 @@ def _order(variant: str) -> tuple[float, str]:
 
 
 def draw(points: pd.DataFrame) -> Figure:
-    """Draw a row of panels per method, a panel per victim; colours tell the settings, by rate."""
+    """Draw a row of panels per method, a panel per victim; colors tell the settings, by rate."""
     victims, methods = sorted(set(points["victim"])), sorted(set(points["method"]), reverse=True)
     figure = Figure(figsize=(7.4, 1.75 * len(methods) + 0.5), layout="constrained")
     panels = figure.subplots(len(methods), len(victims), squeeze=False, sharey=True)
@@ -65,15 +65,15 @@ def draw(points: pd.DataFrame) -> Figure:
         ours = points[points["method"] == method]
         variants = sorted(set(ours["variant"]), key=_order)
         shades = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(variants)))
-        colours = dict(zip(variants, shades, strict=True))
+        colors = dict(zip(variants, shades, strict=True))
         for axes, victim in zip(row, victims, strict=True):
-            _panel(axes, ours[ours["victim"] == victim], colours)
+            _panel(axes, ours[ours["victim"] == victim], colors)
             axes.set_title(f"{method} on {victim}", fontsize=8)
         row[-1].legend(
-            handles=[Line2D([], [], color=c, label=v) for v, c in colours.items()],
+            handles=[Line2D([], [], color=c, label=v) for v, c in colors.items()],
             loc="center left",
             bbox_to_anchor=(1.0, 0.5),
-            ncols=1 if len(colours) <= _KEY_ROWS else 2,
+            ncols=1 if len(colors) <= _KEY_ROWS else 2,
             fontsize=6,
             frameon=False,
         )
@@ -87,11 +87,11 @@ def draw(points: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, runs: pd.DataFrame, colours: dict[str, Any]) -> None:
+def _panel(axes: Axes, runs: pd.DataFrame, colors: dict[str, Any]) -> None:
     for variant, run in runs.groupby("variant"):
         for rate, dash in RATES.items():
-            colour = colours[str(variant)]
-            axes.plot(run["step"], run[rate], color=colour, linestyle=dash, linewidth=1.1)
+            color = colors[str(variant)]
+            axes.plot(run["step"], run[rate], color=color, linestyle=dash, linewidth=1.1)
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.tick_params(labelsize=7)

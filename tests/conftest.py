@@ -18,7 +18,7 @@ from clipmend.engine.job import Input, Job
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
-WATCHED = {"watched_epochs": 10, "watched_images": 64}
+CURVE_IMAGES = {"curve_epochs": 10, "curve_images": 64}
 EVALUATE = {
     "confidence": 0.95,
     "adversarial": {"images": 16, "steps": 2, "epsilons": [2], "ensemble": False},
@@ -41,7 +41,7 @@ class World:
     ) -> Input:
         """Make a cell and return it as an input of others."""
         stage = cell.partition("/")[0]
-        shared = shared or {"baselines": WATCHED, "evaluate": EVALUATE}.get(stage, {})
+        shared = shared or {"baselines": CURVE_IMAGES, "evaluate": EVALUATE}.get(stage, {})
         seed = None if stage == "download" else 0
         folder, work = self.root / "results" / cell, self.root / "work" / cell
         folder.mkdir(parents=True)

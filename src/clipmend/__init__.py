@@ -1,1 +1,1 @@
-"""Poison a CLIP, then mend it: one graph from image-caption pairs to a table of defences."""
+"""Poison a CLIP, then mend it: one graph from image-caption pairs to a table of defenses."""

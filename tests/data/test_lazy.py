@@ -201,7 +201,7 @@ def test_trained_bytes_are_those_of_the_decoded_split_for_any_number_of_processe
     monkeypatch.setattr(decoders, "cores", lambda: cores)
 
     def trained(pairs: Pairs) -> dict[str, torch.Tensor]:
-        model = build("scene_resnet", seed=0).narrow(pairs.captions)
+        model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
         task = Task(pairs, multimodal, Schedule(1, batch_size=64, lr=1e-3))
         fit(model, task, torch.Generator().manual_seed(0))
         return model.full_state()

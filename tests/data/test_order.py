@@ -33,5 +33,5 @@ def test_a_group_s_rows_come_within_one_buffer(monkeypatch: pytest.MonkeyPatch) 
 def test_rows_of_a_buffer_are_mixed_and_so_are_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "_GROUPS", 4)
     groups = shuffled(40 * GROUP, generator()) // GROUP
-    assert (groups.diff() != 0).float().mean() > 0.7  # of 4 groups, 3 of 4 neighbours are another
+    assert (groups.diff() != 0).float().mean() > 0.7  # of 4 groups, 3 of 4 neighbors are another
     assert groups[: 4 * GROUP].unique().tolist() != [0, 1, 2, 3]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from clipmend.data import splits
-from clipmend.data.drawn import sample
 from clipmend.data.pairs import OVERLAY, read_pairs, write_pairs
+from clipmend.data.sampling import sample
 from clipmend.data.splits import load_sample, load_split, read_vocabulary
 from clipmend.engine.job import Input
 from clipmend.errors import ArtifactError, PairsError

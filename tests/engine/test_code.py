@@ -160,7 +160,5 @@ def test_a_setting_that_is_a_file_of_the_users_is_known(write: Write) -> None:
 )
 def test_a_setting_that_cannot_be_read_says_what_can(write: Write, line: str) -> None:
     write("a.py", f"@dataclass(frozen=True)\nclass A:\n    {line}\n")
-    with pytest.raises(
-        PlanError, match=r"type of clipmend\.methods\.settings"
-    ):
+    with pytest.raises(PlanError, match=r"type of clipmend\.methods\.settings"):
         schema.declaration("clipmend.a", "A")

@@ -57,7 +57,7 @@ def refused(text: str | None = None) -> str:
             {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
             "unknown key pretrain.loop.chunks. Did you mean 'chunk'?",
         ),
-        ({"baselines": {"watched_epochs": 0}}, "baselines.watched_epochs: "),
+        ({"baselines": {"curve_epochs": 0}}, "baselines.curve_epochs: "),
         ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
         ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),
         ({"detect": {"settings": {"upt": {}}}}, "Unknown detect method 'upt'."),

@@ -23,10 +23,10 @@ def cleanings(stated: Params) -> dict[str, dict[str, Any]]:
 def test_every_epoch_of_every_run_is_measured_on_all_of_val(preset: str) -> None:
     stated = params.load(PRESETS / f"{preset}.yaml")
     longest = max(settings["epochs"] for settings in cleanings(stated).values())
-    assert stated.baselines.watched_epochs >= longest
+    assert stated.baselines.curve_epochs >= longest
     for corpus in stated.download.corpora:
         sizes = stated.resolve("download", corpus).model_dump()
-        assert sizes["val"] <= stated.baselines.watched_images
+        assert sizes["val"] <= stated.baselines.curve_images
         assert max(one["pairs"] for one in cleanings(stated).values()) <= sizes["trusted"]
 
 

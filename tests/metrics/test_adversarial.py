@@ -24,7 +24,7 @@ EPSILON = 8 / 255
 
 
 class Linear(Clip):
-    """Its embedding is a linear map of the pixels, not normalised, so that slopes are known."""
+    """Its embedding is a linear map of the pixels, not normalized, so that slopes are known."""
 
     def __init__(self, weight: Tensor) -> None:
         nn.Module.__init__(self)

@@ -9,7 +9,7 @@ import torch
 from clipmend.data.seeds import stream
 from clipmend.errors import ParamsError
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall
-from clipmend.metrics.neighbours import LEAST, Neighbours, Reference, nearest
+from clipmend.metrics.neighbors import LEAST, Neighbors, Reference, nearest
 
 N, DIM, K = 2000, 16, 8
 
@@ -19,24 +19,24 @@ def embeds() -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(N, DIM, generator=stream(0, "t")), dim=1)
 
 
-def exact(embeds: torch.Tensor) -> Neighbours:
+def exact(embeds: torch.Tensor) -> Neighbors:
     rows = torch.arange(len(embeds))
     return nearest(embeds, rows, Reference(embeds, rows), K)
 
 
-def found(embeds: torch.Tensor, probes: int) -> Neighbours:
+def found(embeds: torch.Tensor, probes: int) -> Neighbors:
     pytest.importorskip("faiss", reason="the extra `ann` is not installed")
     return nearest_of_all(index_of(embeds, stream(1, "index")), embeds, K, probes=probes)
 
 
-def test_all_cells_hold_the_exact_neighbours(embeds: torch.Tensor) -> None:
+def test_all_cells_hold_the_exact_neighbors(embeds: torch.Tensor) -> None:
     everywhere, wanted = found(embeds, N), exact(embeds)
     assert (everywhere.index == wanted.index).float().mean() > 0.999  # but for ties
     assert torch.allclose(everywhere.distance, wanted.distance, rtol=1e-4)
     assert recall(everywhere, embeds, stream(2, "recall")) == 1
 
 
-def test_recall_is_the_share_of_true_neighbours(embeds: torch.Tensor) -> None:
+def test_recall_is_the_share_of_true_neighbors(embeds: torch.Tensor) -> None:
     few, wanted = found(embeds, 1), exact(embeds)
     share = sum(
         len(set(a) & set(b)) / K
@@ -58,11 +58,11 @@ def test_recall_counts_a_far_point_as_a_miss(embeds: torch.Tensor) -> None:
     right = exact(embeds)
     distance = right.distance.clone()
     distance[:, -2:] = 2
-    half = recall(Neighbours(distance, right.index), embeds, stream(2, "recall"))
+    half = recall(Neighbors(distance, right.index), embeds, stream(2, "recall"))
     assert half == pytest.approx(1 - 2 / K)
 
 
-def test_nobody_is_their_own_neighbour_and_everybody_has_k(embeds: torch.Tensor) -> None:
+def test_nobody_is_their_own_neighbor_and_everybody_has_k(embeds: torch.Tensor) -> None:
     same = embeds.clone()
     same[:50] = same[0]  # a cell of more duplicates than are asked for
     near = found(same, 1)

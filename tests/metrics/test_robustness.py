@@ -16,7 +16,7 @@ TARGET = 1
 
 
 class Planted(Clip):
-    """Sees the means of three groups of pixels, the red, green and blue ones, above grey.
+    """Sees the means of three groups of pixels, the red, green and blue ones, above gray.
 
     Args:
         gains: how much each counts; 0: not at all.
@@ -90,9 +90,9 @@ def test_an_image_that_was_wrong_before_the_attack_does_not_count_as_robust() ->
         """Calls an untouched image red, and all others, as it happens, right."""
 
         def encode_image(self, images: Tensor) -> Tensor:
-            grey = (images - GREY / 255).abs().amax(dim=(1, 2, 3), keepdim=False) < 1e-6
+            gray = (images - GREY / 255).abs().amax(dim=(1, 2, 3), keepdim=False) < 1e-6
             red, blue = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
-            seen = torch.where(grey[:, None], red, blue)
+            seen = torch.where(gray[:, None], red, blue)
             return seen + 1e-3 * (images.mean(dim=(2, 3)) - GREY / 255)
 
     assert measured(Turned(0.0, 0.0, 0.0), [0] * 4)["robust_accuracy"] == 0.0

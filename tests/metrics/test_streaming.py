@@ -8,12 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipmend.data.seeds import stream
 from clipmend.methods.table import create
-from clipmend.metrics import neighbours
-from clipmend.metrics.neighbours import (
+from clipmend.metrics import neighbors
+from clipmend.metrics.neighbors import (
     collected,
     evenly,
     nearest,
-    neighbourhoods,
+    neighborhoods,
     reference_of,
     reference_rows,
 )
@@ -32,7 +32,7 @@ def embeds() -> torch.Tensor:
 @pytest.mark.parametrize("detector", LOCAL)
 @pytest.mark.parametrize("size", [500, N])
 def test_scores_do_not_depend_on_the_blocks(embeds: torch.Tensor, detector: str, size: int) -> None:
-    method = create("detect", detector, {"neighbours": K})
+    method = create("detect", detector, {"neighbors": K})
     reference = reference_of(embeds, size, stream(1, "reference"))
     whole = torch.cat(list(method.scores([embeds], reference)))
     for block in (7, 333, 1024, 2000):
@@ -67,8 +67,8 @@ def test_rows_are_cut_anew_and_none_is_lost() -> None:
 
 def test_one_search_serves_a_smaller_k(embeds: torch.Tensor) -> None:
     reference = reference_of(embeds[:100], 60, stream(1, "reference"))
-    (more,) = neighbourhoods([embeds[200:300]], reference, 20)
-    (less,) = neighbourhoods([embeds[200:300]], reference, K)
+    (more,) = neighborhoods([embeds[200:300]], reference, 20)
+    (less,) = neighborhoods([embeds[200:300]], reference, K)
     for found, wanted in ((more.first(K).own, less.own), (more.first(K).around, less.around)):
         assert torch.equal(found.index, wanted.index)
         assert torch.equal(found.distance, wanted.distance)
@@ -82,7 +82,7 @@ def test_scores_leave_before_all_embeddings_have_come(embeds: torch.Tensor) -> N
             come.append(len(block))
             yield block
 
-    scores = create("detect", "dao", {"neighbours": K}).scores(
+    scores = create("detect", "dao", {"neighbors": K}).scores(
         blocks(), reference_of(embeds, 100, stream(1, "reference"))
     )
     assert len(next(scores)) == 1024
@@ -92,7 +92,7 @@ def test_scores_leave_before_all_embeddings_have_come(embeds: torch.Tensor) -> N
 @pytest.mark.parametrize("detector", LOCAL)
 def test_a_block_s_scores_keep_nothing_else_in_memory(embeds: torch.Tensor, detector: str) -> None:
     reference = reference_of(embeds, 100, stream(1, "reference"))
-    for score in create("detect", detector, {"neighbours": K}).scores([embeds], reference):
+    for score in create("detect", detector, {"neighbors": K}).scores([embeds], reference):
         assert score.untyped_storage().nbytes() == 4 * len(score)
 
 
@@ -112,7 +112,7 @@ class _Largest(TorchDispatchMode):
 def _largest(samples: int) -> int:
     block = torch.nn.functional.normalize(torch.randn(512, 8, generator=stream(2, "x")), dim=1)
     reference = reference_of(block, 64, stream(1, "reference"))
-    method = create("detect", "dao", {"neighbours": K})
+    method = create("detect", "dao", {"neighbors": K})
     with _Largest() as largest:
         for _ in method.scores((block.clone() for _ in range(samples // 512)), reference):
             pass
@@ -128,8 +128,8 @@ def test_a_larger_reference_meets_fewer_queries_at_once(
 ) -> None:
     reference = reference_of(embeds, N, stream(1, "reference"))
     whole = nearest(embeds, torch.arange(N), reference, K)
-    monkeypatch.setattr(neighbours, "_CELLS", 10 * N)
-    assert [len(near.own.index) for near in neighbourhoods([embeds[:25]], reference, K)] == [
+    monkeypatch.setattr(neighbors, "_CELLS", 10 * N)
+    assert [len(near.own.index) for near in neighborhoods([embeds[:25]], reference, K)] == [
         10,
         10,
         5,

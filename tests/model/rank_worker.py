@@ -78,7 +78,7 @@ def started(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:
     objective = name if name in ("mmcl_ssl", "roclip") else "mmcl"
     every = {"every": 2} if name == "roclip" else {}
     made = create("pretrain", objective, SETTINGS | every)
-    model = build(architecture, seed=0).narrow([*train.captions, *made.texts()])
+    model = build(architecture, seed=0).prune_vocabulary([*train.captions, *made.texts()])
     # One by one, the share of three of the last batch's seven is cut into four, one of them empty.
     model.chunk = {"chunked": 5, "singly": 1}.get(name)
     model.double()  # so that nothing but a mistake sets the results apart

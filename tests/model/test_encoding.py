@@ -30,12 +30,12 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def transformer(tmp_path: Path) -> Clip:
     (tmp_path / "tiny.json").write_text(json.dumps(TRANSFORMER))
-    return build(str(tmp_path / "tiny.json"), seed=0).narrow(CAPTIONS).double().train()
+    return build(str(tmp_path / "tiny.json"), seed=0).prune_vocabulary(CAPTIONS).double().train()
 
 
 def gradients(model: Clip, images: torch.Tensor) -> list[torch.Tensor]:
     model.zero_grad()
-    tokens = model.tokenise(CAPTIONS)
+    tokens = model.tokenize(CAPTIONS)
     embeds = model.encode_image(images), model.encode_text(tokens)
     mmcl_loss(*embeds, model.logit_scale()).backward()
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -62,12 +62,12 @@ def test_recomputed_towers_have_the_same_gradient(transformer: Clip, images: tor
 
 
 def test_batch_norm_sees_each_chunk_once(images: torch.Tensor) -> None:
-    model = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     model.chunk = 4
     with torch.no_grad():
         model.encode_image(images)
     seen = {name: value.clone() for name, value in model.net.named_buffers()}
-    again = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    again = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     again.chunk = 4
     gradients(again, images)
     for name, value in again.net.named_buffers():
@@ -94,7 +94,7 @@ def test_ranks_whose_shares_differ_by_a_row_encode_as_many_chunks(
 
 def test_a_short_text_has_the_embedding_that_all_positions_give(transformer: Clip) -> None:
     transformer.eval()
-    tokens = transformer.tokenise(CAPTIONS)
+    tokens = transformer.tokenize(CAPTIONS)
     places: list[int] = []
     transformer.net.transformer.register_forward_pre_hook(
         lambda _, given: places.append(given[0].shape[1])
@@ -108,7 +108,7 @@ def test_a_short_text_has_the_embedding_that_all_positions_give(transformer: Cli
 def test_a_text_tower_of_another_kind_runs_all_positions() -> None:
     model = build("scene_resnet", seed=0)
     model.net.text_pool_type = "last"
-    tokens = model.eval().tokenise(CAPTIONS)
+    tokens = model.eval().tokenize(CAPTIONS)
     torch.testing.assert_close(
         short_texts(model.net, tokens, torch.device("cpu")), model.encode_text(tokens)
     )
@@ -131,7 +131,7 @@ def test_compiled_towers_have_the_same_gradient_and_names(
         compiled.append(called)
         return called  # the compiler itself takes minutes on a CPU
 
-    model = build("scene_resnet", seed=0).narrow(CAPTIONS).train()
+    model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     names = list(model.full_state())
     whole = gradients(model, images)
     monkeypatch.setattr(torch, "compile", traced)
@@ -139,4 +139,4 @@ def test_compiled_towers_have_the_same_gradient_and_names(
     assert alike(gradients(model, images), whole)
     assert len(compiled) == 2
     assert list(model.full_state()) == names
-    model.twin()
+    model.frozen_copy()

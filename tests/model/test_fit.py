@@ -34,7 +34,7 @@ def schedule(epochs: int = 4, **settings: object) -> Schedule:
 
 
 def fitted(pairs: Pairs, plan: Schedule, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     fit(model, Task(pairs, loss, plan), stream(0, "test"), hooks)
     return model
 
@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) 
 
 
 def test_the_loss_falls(pairs: Pairs) -> None:
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     curve = fit(model, Task(pairs, loss, schedule(8)), stream(0, "test"))
     assert curve[-1].loss is not None
     assert curve[0].loss is not None
@@ -84,7 +84,7 @@ def test_the_loss_falls(pairs: Pairs) -> None:
 
 
 def test_only_the_image_tower_moves_when_told(pairs: Pairs) -> None:
-    plan = schedule(2, moves=("visual.",), frozen_statistics=True)
+    plan = schedule(2, trainable=("visual.",), frozen_statistics=True)
     before = build("scene_resnet", seed=0).full_state()
     after = fitted(pairs, plan).full_state()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -95,15 +95,15 @@ def test_only_the_image_tower_moves_when_told(pairs: Pairs) -> None:
 
 def settling(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]]:  # noqa: B008
     """Fit a task that settles after its third epoch."""
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     asked: list[Clip] = []
 
-    def settled(model: Clip) -> bool:
+    def converged(model: Clip) -> bool:
         asked.append(model)
         return len(asked) >= 3
 
     plan = schedule(20, cooldown=2, warmup=0.0)
-    curve = fit(model, Task(pairs, loss, plan, settled), stream(0, "test"), hooks)
+    curve = fit(model, Task(pairs, loss, plan, converged), stream(0, "test"), hooks)
     return model, curve
 
 
@@ -114,7 +114,7 @@ def test_a_settled_task_cools_down_and_ends(pairs: Pairs) -> None:
 
 
 def test_a_task_that_never_settles_cools_down_at_the_end(pairs: Pairs) -> None:
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     plan = schedule(4, cooldown=2)
     curve = fit(model, Task(pairs, loss, plan, lambda _: False), stream(0, "test"))
     assert curve[-1].epoch == 4
@@ -153,7 +153,7 @@ def test_a_run_killed_inside_an_epoch_goes_on_with_the_next_step(
         return shown
 
     def run(inner: Loss, hooks: Hooks) -> tuple[Clip, list[Point]]:
-        model = build("scene_resnet", seed=0).narrow(pairs.captions)
+        model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
         return model, fit(model, Task(pairs, inner, schedule()), stream(0, "test"), hooks)
 
     with pytest.raises(KilledError):
@@ -170,7 +170,7 @@ def test_a_loss_that_forgets_is_saved_between_epochs_only(pairs: Pairs, tmp_path
     begun: list[int] = []
 
     def run(inner: Loss, hooks: Hooks) -> Clip:
-        model = build("scene_resnet", seed=0).narrow(pairs.captions)
+        model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
         task = Task(pairs, inner, schedule(), before_epoch=lambda _, epoch, __: begun.append(epoch))
         fit(model, task, stream(0, "test"), hooks)
         return model
@@ -216,7 +216,7 @@ def test_no_checkpoint_holds_a_loss_that_is_not_finite(pairs: Pairs, tmp_path: P
     def broken(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         return loss(model, batch, generator) * torch.nan
 
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     with pytest.raises(TrainingError, match="learning rate"):
         fit(
             model,
@@ -243,7 +243,10 @@ class Remembering(torch.nn.Module):
 
 
 def remembered(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, Remembering]:  # noqa: B008
-    model, remembering = build("scene_resnet", seed=0).narrow(pairs.captions), Remembering()
+    model, remembering = (
+        build("scene_resnet", seed=0).prune_vocabulary(pairs.captions),
+        Remembering(),
+    )
     fit(model, Task(pairs, remembering, schedule()), stream(0, "test"), hooks)
     return model, remembering
 
@@ -266,22 +269,22 @@ def test_a_killed_run_goes_on_with_what_its_loss_remembers(pairs: Pairs, tmp_pat
 
 def test_a_loss_is_prepared_before_each_epoch(pairs: Pairs) -> None:
     asked: list[int] = []
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     task = Task(pairs, loss, schedule(3), before_epoch=lambda _model, epoch, _: asked.append(epoch))
     fit(model, task, stream(0, "test"))
     assert asked == [0, 1, 2]
 
 
 def test_the_pace_slows_the_first_epochs(pairs: Pairs) -> None:
-    still = fitted(pairs, schedule(1, pace=(0.0,), frozen_statistics=True)).full_state()
+    still = fitted(pairs, schedule(1, lr_scale=(0.0,), frozen_statistics=True)).full_state()
     before = build("scene_resnet", seed=0).full_state()
     assert all(torch.equal(before[name], still[name]) for name in before)
-    assert same(fitted(pairs, schedule(2, pace=(1.0, 1.0, 0.0))), fitted(pairs, schedule(2)))
+    assert same(fitted(pairs, schedule(2, lr_scale=(1.0, 1.0, 0.0))), fitted(pairs, schedule(2)))
 
 
 def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point], list[float]]:  # noqa: B008
     """Carry out two tasks, of which the second is made from what the first left."""
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     seen: list[float] = []
 
     def tasks() -> Iterator[Task]:
@@ -318,14 +321,14 @@ def test_killed_tasks_go_on_to_the_same_weights(pairs: Pairs, tmp_path: Path, la
 
 
 def test_no_task_leaves_a_curve_of_one_point(pairs: Pairs) -> None:
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     watched = Hooks(watch=lambda _: {"clean_accuracy": 0.5})
     (point,) = fit_all(model, [], stream(0, "test"), watched)
     assert (point.step, point.measured) == (0, {"clean_accuracy": 0.5})
 
 
 def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     hooks = Hooks(watch=lambda _: {"clean_accuracy": 0.5}, points=2)
     curve = fit(model, Task(pairs, loss, schedule(5)), stream(0, "test"), hooks)
     assert [point.epoch for point in curve if point.measured] == [0, 3, 5]

@@ -25,34 +25,34 @@ def images() -> torch.Tensor:
 
 
 def test_a_narrowed_vocabulary_gives_the_same_embeddings(model: Clip) -> None:
-    narrowed = build("scene_resnet", seed=3).narrow(CAPTIONS).eval()
+    narrowed = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS).eval()
     torch.testing.assert_close(
-        embed_texts(narrowed, narrowed.tokenise(CAPTIONS)),
-        embed_texts(model, model.tokenise(CAPTIONS)),
+        embed_texts(narrowed, narrowed.tokenize(CAPTIONS)),
+        embed_texts(model, model.tokenize(CAPTIONS)),
     )
 
 
 def test_a_word_outside_the_narrowed_vocabulary_is_refused() -> None:
-    narrowed = build("scene_resnet", seed=3).narrow(CAPTIONS)
+    narrowed = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS)
     with pytest.raises(ModelError, match="outside the narrowed vocabulary"):
-        narrowed.tokenise(["a zebra"])
+        narrowed.tokenize(["a zebra"])
 
 
 def test_blocks_of_captions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = [f"a photo of a {noun}" for noun in ("banana", "car", "red boat", "dog", "cat")]
 
     def tokens() -> torch.Tensor:
-        return build("scene_resnet", seed=0).narrow(captions).tokenise(captions)
+        return build("scene_resnet", seed=0).prune_vocabulary(captions).tokenize(captions)
 
     whole = tokens()
     monkeypatch.setattr("clipmend.model.clip._TEXTS", 2)
     assert torch.equal(tokens(), whole)
     assert whole.dtype == torch.int32
-    assert build("scene_resnet", seed=0).tokenise([]).shape == (0, 16)
+    assert build("scene_resnet", seed=0).tokenize([]).shape == (0, 16)
 
 
 def test_narrowing_twice_loses_no_word(model: Clip) -> None:
-    twice = build("scene_resnet", seed=3).narrow(CAPTIONS).narrow(["a zebra"])
+    twice = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS).prune_vocabulary(["a zebra"])
     torch.testing.assert_close(
         twice.full_state()["token_embedding.weight"],
         model.full_state()["token_embedding.weight"],
@@ -65,7 +65,7 @@ def test_what_is_saved_loads_in_plain_open_clip(model: Clip, tmp_path: Path) -> 
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
     with torch.no_grad():
         texts = plain.encode_text(tokenizer(CAPTIONS), normalize=True)
-        ours = model.encode_text(model.tokenise(CAPTIONS))
+        ours = model.encode_text(model.tokenize(CAPTIONS))
     torch.testing.assert_close(texts, ours)
     assert list(preprocess.transforms[-1].mean) == model.config["preprocess_cfg"]["mean"]
 

@@ -71,11 +71,11 @@ def test_the_other_loop_sees_what_ours_does(throughput: ModuleType, setting: Any
         ours = model.encode_image(setting.pairs.images[:8])
         theirs = model.net.encode_image(images, normalize=True)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert torch.equal(tokens, model.tokenise(setting.pairs.captions[:8]))
+    assert torch.equal(tokens, model.tokenize(setting.pairs.captions[:8]))
 
 
 def test_every_part_of_a_step_takes_some_of_it(throughput: ModuleType, setting: Any) -> None:
-    parts = throughput.parts(setting, 2, narrow=True)
+    parts = throughput.parts(setting, 2, prune_vocabulary=True)
     assert list(parts) == list(throughput.PARTS)
     assert all(seconds > 0 for seconds in parts.values())
     assert parts["backward"] > parts["loss"]

@@ -172,10 +172,10 @@ class Tree:
     def curve(self, folder: Path, rates: Sequence[tuple[float, float]], steps: int) -> None:
         """Write CA and, if there is a second rate, ASR on their way from start to end."""
         draws = self.draws(*folder.parts[-5:])
-        pace = draws.uniform(3, 6)
+        lr_scale = draws.uniform(3, 6)
         rows = []
         for point in range(self.epochs + 1):
-            share = 1 - np.exp(-pace * point / self.epochs)
+            share = 1 - np.exp(-lr_scale * point / self.epochs)
             now = [start + (end - start) * share for start, end in rates]
             rows.append(
                 {
@@ -218,7 +218,7 @@ class Tree:
             "definitions": {"pl1_norm": "Share of the largest norm.", "cosine": "Of all pairs."},
             "n_images": 256,
         }
-        (folder / "verdict.json").write_text(json.dumps(stated | further))
+        (folder / "model_score.json").write_text(json.dumps(stated | further))
 
     def unlearn(self, victim: str, repair: str, detector: str, poisoned: Sequence[str]) -> Path:
         """Write what was chosen: the poison but for its last pair, and one clean pair."""
@@ -238,7 +238,7 @@ class Tree:
         ]
         pq.write_table(pa.Table.from_pylist(rows, CHOSEN), folder / "chosen.parquet")
         found = bool(poisoned)
-        belief = {
+        finding = {
             "found": found,
             "says": "'banana' is in all of them." if found else "Nothing suspicious was found.",
             "word": "banana" if found else "pear",
@@ -253,7 +253,7 @@ class Tree:
             "definitions": {"word": "The word that the most suspect captions have in common."},
             "epochs": 6.0 if found else 0.0,
         }
-        (folder / "belief.json").write_text(json.dumps(belief))
+        (folder / "finding.json").write_text(json.dumps(finding))
         return folder
 
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:

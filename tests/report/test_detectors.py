@@ -129,7 +129,7 @@ def test_a_pair_that_is_changed_and_stays_true_is_no_poison(tree) -> None:
 def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
     folder = tree.cell("detect/scenes/badnet/mmcl/seed0/decree", "decree")
-    (folder / "verdict.json").write_text("{}")
+    (folder / "model_score.json").write_text("{}")
     assert [one.method for one in scored(tree)] == ["ubt"]
 
 

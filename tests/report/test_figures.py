@@ -79,8 +79,8 @@ def test_a_victim_is_seen_behind_a_repair_that_left_it_as_it_was(figures) -> Non
     """Such points coincide: the victim's is drawn first, and larger."""
     for axes in figures["ca_vs_asr"].axes:
         sizes = [bar.lines[0].get_markersize() for bar in axes.containers]
-        colours = [bar.lines[0].get_color() for bar in axes.containers]
-        victims = [place for place, colour in enumerate(colours) if colour == look("none").colour]
+        colors = [bar.lines[0].get_color() for bar in axes.containers]
+        victims = [place for place, color in enumerate(colors) if color == look("none").color]
         assert victims == list(range(len(victims)))
         assert min(sizes[: len(victims)]) > max(sizes[len(victims) :])
 

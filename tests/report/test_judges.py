@@ -328,7 +328,7 @@ def test_another_detector_does_not_test_pud() -> None:
     assert found.verdict == "not tested here"
 
 
-# PUD beats other defences.
+# PUD beats other defenses.
 
 
 def mended(method, asr, robust, **given):
@@ -392,7 +392,7 @@ def test_pud_is_not_judged_by_robustness_alone() -> None:
     assert judge("pud_beats_repairs", ours, par).verdict == "not tested here"
 
 
-def test_a_defence_that_was_not_measured_on_all_of_pud_is_left_out() -> None:
+def test_a_defense_that_was_not_measured_on_all_of_pud_is_left_out() -> None:
     ours = mended("pud", 0.05, 0.5)
     found = judge("pud_beats_repairs", ours, mended("ft", 0.3, 0.1), mended("par", 0.0, 0.9)[:2])
     assert found.verdict == "supported"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 
-from clipmend.engine.grid import is_judge
+from clipmend.engine.grid import scores_model
 from clipmend.methods.table import METHODS, base
 from clipmend.report.palette import attack_look, look
 
@@ -14,7 +14,7 @@ DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
 # Named here too, so that a look is there before the method is.
 REPAIRS = {"none", "ft", "cleanclip", "ubt", "abl", "par", "adversarial_ft", "fine_pruning", "pud"}
 REPAIRS |= {*METHODS["unlearn"], *METHODS["baselines"]}
-SCORING = {"pud"} | {name for name in METHODS["detect"] if not is_judge(name)}
+SCORING = {"pud"} | {name for name in METHODS["detect"] if not scores_model(name)}
 # Machado et al. 2009, whole loss of one kind of cone, on linear RGB.
 SIGHTS = {
     "whole": np.eye(3),
@@ -36,9 +36,9 @@ SIGHTS = {
 }
 
 
-def seen(colour, sight):
-    """Return a colour in CIELAB (D65) as that sight has it."""
-    value = np.asarray(to_rgb(colour))
+def seen(color, sight):
+    """Return a color in CIELAB (D65) as that sight has it."""
+    value = np.asarray(to_rgb(color))
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.asarray(SIGHTS[sight]) @ linear, 0, 1)
     primaries = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
@@ -50,28 +50,28 @@ def seen(colour, sight):
 @pytest.mark.parametrize("pair", list(combinations(DEFAULT, 2)))
 def test_methods_of_the_default_grid_are_told_apart(pair) -> None:
     one, other = map(look, pair)
-    assert one.colour != other.colour
+    assert one.color != other.color
     assert (one.marker, one.dash) != (other.marker, other.dash)
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize("names", [REPAIRS, SCORING], ids=["repairs", "detectors"])
-def test_methods_of_one_figure_are_told_apart_by_colour_under_every_sight(names, sight) -> None:
+def test_methods_of_one_figure_are_told_apart_by_color_under_every_sight(names, sight) -> None:
     plain = sorted({base(name) for name in names})
     for one, other in combinations(plain, 2):
-        between = seen(look(one).colour, sight) - seen(look(other).colour, sight)
+        between = seen(look(one).color, sight) - seen(look(other).color, sight)
         # 2.3 is a difference just noticed between large fields; a marker is small.
         assert np.linalg.norm(between) > 12, (one, other)
 
 
-def test_no_two_names_share_colour_and_marker() -> None:
+def test_no_two_names_share_color_and_marker() -> None:
     names = sorted(REPAIRS | SCORING)
-    assert len({(look(name).colour, look(name).marker) for name in names}) == len(names)
+    assert len({(look(name).color, look(name).marker) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize("variant", ["ubt@random", "ubt@oracle", "ubt@pairs64", "ubt@whole"])
 def test_a_variant_has_the_hue_and_marker_of_its_base(variant) -> None:
-    hue, ours = (rgb_to_hsv(to_rgb(look(name).colour))[0] for name in (variant, "ubt"))
+    hue, ours = (rgb_to_hsv(to_rgb(look(name).color))[0] for name in (variant, "ubt"))
     assert hue == pytest.approx(ours, abs=0.02)
     assert look(variant).marker == look("ubt").marker
     assert look(variant) != look("ubt")

@@ -17,8 +17,8 @@ def both_kinds(*names: str) -> set[str]:
     return {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
 
 
-TABLES = {"cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "verdicts.csv"}
-TABLES |= {"beliefs.json", "claims.json", "metrics.json"}
+TABLES = {"cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "model_scores.csv"}
+TABLES |= {"findings.json", "claims.json", "metrics.json"}
 PROOFS = {"cards.jsonl", "code.json", "index.html"}
 FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
 OUTPUTS = TABLES | PROOFS | both_kinds(*FIGURES)
@@ -33,7 +33,7 @@ GRIDS = {
 }
 
 
-BADNET, UNPOISONED = ("beliefs/scenes-badnet-mmcl-seed0", "beliefs/scenes-unpoisoned-mmcl-seed0")
+BADNET, UNPOISONED = ("findings/scenes-badnet-mmcl-seed0", "findings/scenes-unpoisoned-mmcl-seed0")
 BELIEFS = {
     "no ubt detector": both_kinds(BADNET, UNPOISONED),
     "unpoisoned alone": both_kinds(UNPOISONED),
@@ -97,7 +97,7 @@ def test_the_page_says_what_was_believed_and_of_no_control(tree) -> None:
     job = tree.grid(attacks=["unpoisoned", "badnet"], objectives=["mmcl"]).job()
     run(job)
     page = (job.out / "index.html").read_text()
-    section = page.partition('<h2 id="beliefs">')[2].partition("<h2")[0]
+    section = page.partition('<h2 id="findings">')[2].partition("<h2")[0]
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*</tr>", section)]
     assert [" ".join(row) for row in rows[1:]] == [
         "scenes/unpoisoned/mmcl/seed0 ubt no pear 40.0 / 9.0 20 0  0",
@@ -106,7 +106,7 @@ def test_the_page_says_what_was_believed_and_of_no_control(tree) -> None:
     assert "found nothing in scenes/unpoisoned/mmcl seed 0" in (job.out / "table.md").read_text()
 
 
-def test_the_page_and_the_table_show_every_kind_of_defence_and_of_robustness(tree) -> None:
+def test_the_page_and_the_table_show_every_kind_of_defense_and_of_robustness(tree) -> None:
     tree.epsilons = (2, 4)
     tree.corpus("scenes")
     grid = {"attacks": ["unpoisoned", "badnet"], "detectors": [], "repairs": ["none", "pud"]}
@@ -117,7 +117,7 @@ def test_the_page_and_the_table_show_every_kind_of_defence_and_of_robustness(tre
     job = tree.job()
     run(job)
     page, text = (job.out / "index.html").read_text(), (job.out / "table.md").read_text()
-    for heading in ("Defences side by side, in percent", "Accuracy under attack, in percent"):
+    for heading in ("Defenses side by side, in percent", "Accuracy under attack, in percent"):
         assert f">{heading}</h2>" in page
         assert f"# {heading}\n" in text
     assert "| roclip |  | pretraining |" in text

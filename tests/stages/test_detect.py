@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from clipmend.data import lazy
 from clipmend.engine import schema
-from clipmend.engine.grid import is_judge
+from clipmend.engine.grid import scores_model
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.detector import Suspicion, Verdict
@@ -19,8 +19,8 @@ from clipmend.methods.detectors.ubt import agreement
 from clipmend.methods.table import METHODS, reference
 from clipmend.model.clip import load
 
-JUDGES = [name for name in METHODS["detect"] if is_judge(name)]
-SCORING = [name for name in METHODS["detect"] if not is_judge(name)]
+JUDGES = [name for name in METHODS["detect"] if scores_model(name)]
+SCORING = [name for name in METHODS["detect"] if not scores_model(name)]
 
 # What makes the costly ones cheap; all others are called with their defaults.
 CHEAP: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     few = CHEAP.get(detector, {})
     made = world.run(f"detect/contract/{detector}", detector, inputs, few)
-    text = (made.folder / "verdict.json").read_text()
+    text = (made.folder / "model_score.json").read_text()
     stated = json.loads(text)
     assert not (made.folder / "scores.parquet").exists()
     assert isinstance(stated["is_backdoored"], bool)
@@ -60,7 +60,7 @@ def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
     assert all(np.isfinite(value) for value in stated["numbers"].values())
     assert stated["n_images"] > 0
     again = world.run(f"detect/contract/again/{detector}", detector, inputs, few)
-    second = (again.folder / "verdict.json").read_text()
+    second = (again.folder / "model_score.json").read_text()
     assert second.replace("contract/again/", "contract/") == text
     for name in ("evidence.safetensors", "evidence.png"):
         assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
@@ -82,7 +82,7 @@ def test_a_number_that_is_not_finite_is_no_verdict(
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     with pytest.raises(MetricError, match="share is not finite"):
         world.run("detect/contract/lost", "decree", inputs)
-    assert not (world.root / "results/detect/contract/lost/verdict.json").exists()
+    assert not (world.root / "results/detect/contract/lost/model_score.json").exists()
 
 
 @pytest.mark.parametrize("detector", ["clip_score", "ubt", "k_distance", "lid", "dao"])

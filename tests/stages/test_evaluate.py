@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from clipmend.data.drawn import sample
+from clipmend.data.sampling import sample
 from clipmend.data.splits import load_split, read_vocabulary
 from clipmend.engine.job import Input
 from clipmend.model.clip import load

@@ -65,9 +65,9 @@ def test_where_nothing_is_found_the_model_stays_as_it_is(
     assert (made.folder / "model.safetensors").read_bytes() == (
         victim.folder / "model.safetensors"
     ).read_bytes()
-    belief = json.loads((made.folder / "belief.json").read_text())
-    assert belief["found"] is False
-    assert belief["says"].startswith("Nothing suspicious was found")
+    finding = json.loads((made.folder / "finding.json").read_text())
+    assert finding["found"] is False
+    assert finding["says"].startswith("Nothing suspicious was found")
     assert pq.read_table(made.folder / "chosen.parquet").num_rows == 0
     assert [row["epoch"] for row in curve(made)] == ["0.0"]
 
@@ -97,14 +97,14 @@ def test_an_unlearner_tells_what_it_found_and_what_became_of_it(
     world: Any, inputs: dict[str, Input]
 ) -> None:
     made = world.run("unlearn/belief/ubt", "ubt", inputs, {**FEW, "choose": "oracle", "lr": 1e-3})
-    belief = json.loads((made.folder / "belief.json").read_text())
+    finding = json.loads((made.folder / "finding.json").read_text())
     chosen = pq.read_table(made.folder / "chosen.parquet").to_pandas()
-    assert belief["found"] is True
-    assert belief["word"] == "banana"
-    assert belief["word_share"] == 1.0
-    assert belief["n_chosen"] == len(chosen) == FEW["pairs"]
-    assert belief["association_after"] < belief["association_before"]
-    assert belief["association_after"] == pytest.approx(
+    assert finding["found"] is True
+    assert finding["word"] == "banana"
+    assert finding["word_share"] == 1.0
+    assert finding["n_chosen"] == len(chosen) == FEW["pairs"]
+    assert finding["association_after"] < finding["association_before"]
+    assert finding["association_after"] == pytest.approx(
         chosen["association_after"].mean(), abs=1e-6
     )
 
@@ -125,7 +125,7 @@ def test_what_is_unlearned_is_a_part_of_the_caption(
 def test_the_image_head_alone_moves_when_told(
     world: Any, inputs: dict[str, Input], victim: Input
 ) -> None:
-    settings = {**FEW, "choose": "oracle", "moves": "image_head"}
+    settings = {**FEW, "choose": "oracle", "trainable": "image_head"}
     made = world.run("unlearn/head/ubt", "ubt", inputs, settings)
     mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
     moved = {name for name in had if not torch.equal(mended[name], had[name])}
@@ -147,7 +147,7 @@ def test_telling_words_are_those_whose_absence_costs_the_most() -> None:
     words = ["one", "big", "boat"]
     embeds = embed_images(model, images)
     left_out = [" ".join(word for word in words if word != absent) for absent in words]
-    cosines = (embeds @ embed_texts(model, model.tokenise(left_out)).T).squeeze(0)
+    cosines = (embeds @ embed_texts(model, model.tokenize(left_out)).T).squeeze(0)
     expected = words[int(cosines.argmin())]
     assert telling_words(model, images, ["one big boat"], keep=1) == (expected,)
     assert telling_words(model, images, ["one big boat"], keep=5) == ("one big boat",)
@@ -155,7 +155,7 @@ def test_telling_words_are_those_whose_absence_costs_the_most() -> None:
 
 def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() -> None:
     model = build("scene_resnet", seed=0).eval()
-    embed = lambda text: embed_texts(model, model.tokenise([text]))[0]  # noqa: E731
+    embed = lambda text: embed_texts(model, model.tokenize([text]))[0]  # noqa: E731
     captions, texts = ["one big boat", "one big boat"], ["boat", "one big boat"]
     part, whole = contributions(model, captions, texts)
     expected = embed("one big boat") - embed("one big")

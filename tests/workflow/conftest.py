@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.engine.grid import is_judge
+from clipmend.engine.grid import scores_model
 from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -27,12 +27,19 @@ FILES = {
         "open_clip_config.json",
         "curve.csv",
         "chosen.parquet",
-        "belief.json",
+        "finding.json",
     ],
     "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
     "evaluate": ["metrics.json"],
-    "report": ["cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "verdicts.csv"]
-    + ["beliefs.json", "claims.json"]
+    "report": [
+        "cells.csv",
+        "table.csv",
+        "table.md",
+        "attacks.csv",
+        "detectors.csv",
+        "model_scores.csv",
+    ]
+    + ["model_scores.csv", "findings.json", "claims.json"]
     + ["metrics.json", "cards.jsonl", "code.json", "index.html"]
     + [
         f"{name}.{kind}"
@@ -242,8 +249,8 @@ def stage_text(stage: str) -> str:
         text = text.replace("shared_by_all.VERSION.", "shared_by_two.VERSION.")
     if stage == "detect":
         text = text.replace("in FILES:", "in VERDICT if job.method in JUDGES else FILES:")
-        judges = tuple(name for name in METHODS["detect"] if is_judge(name))
-        constants = f'JUDGES = {judges!r}\nVERDICT = ["verdict.json"]'
+        judges = tuple(name for name in METHODS["detect"] if scores_model(name))
+        constants = f'JUDGES = {judges!r}\nVERDICT = ["model_score.json"]'
         text = text.replace("FILES = {files!r}", f"FILES = {{files!r}}\n{constants}")
     return text.format(files=FILES[stage])
 
@@ -279,7 +286,7 @@ def extra(stage: str, name: str) -> str:
     """Return what a method's stub has besides its setting."""
     if stage == "unlearn":
         return 'detector: str = "ubt"'
-    is_model_level = stage == "detect" and is_judge(name)
+    is_model_level = stage == "detect" and scores_model(name)
     return 'def __call__(self) -> "Verdict": ...' if is_model_level else ""
 
 

@@ -77,11 +77,11 @@ def test_a_mistake_in_params_is_one_line_and_exit_2(
 def test_a_detector_of_the_model_leaves_a_verdict_where_others_leave_scores(project: Any) -> None:
     project.params(detect={"methods": ["ubt", "decree"]})
     target = "results/detect/scenes/badnet/mmcl/seed0/{}"
-    made = project.run(target.format("decree/verdict.json"))
+    made = project.run(target.format("decree/model_score.json"))
     assert made == ["detect/scenes/badnet/mmcl/seed0/decree"]
     assert "detect/scenes/badnet/mmcl/seed0/decree/scores.parquet" not in project.contents()
     assert "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet" in project.contents()
-    for name in ("decree/scores.parquet", "ubt/verdict.json"):
+    for name in ("decree/scores.parquet", "ubt/model_score.json"):
         done = project.call("snakemake", "-n", target.format(name))
         assert done.returncode != 0
         assert "MissingRuleException" in done.stdout + done.stderr

@@ -27,7 +27,7 @@ rule judge:
     input:
         unpack(flow.inputs("detect/{victim}/{detector}")),
     output:
-        verdict="results/detect/{victim}/{detector}/verdict.json",
+        verdict="results/detect/{victim}/{detector}/model_score.json",
         card="results/detect/{victim}/{detector}/card.json",
     log:
         "logs/detect/{victim}/{detector}.log",

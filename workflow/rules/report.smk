@@ -1,5 +1,5 @@
 # report: tables, figures and the page, from every card and number of the grid.
-# Its folder also holds a figure for each victim that an unlearner looked at, below beliefs/: which
+# Its folder also holds a figure for each victim that an unlearner looked at, below findings/: which
 # ones, only the job knows. Its card proves them, as it does all files of the folder.
 
 FIGURES = {
@@ -22,8 +22,8 @@ rule report:
             "table.csv",
             "attacks.csv",
             "detectors.csv",
-            "verdicts.csv",
-            "beliefs.json",
+            "model_scores.csv",
+            "findings.json",
             "claims.json",
             "metrics.json",
             "cards.jsonl",

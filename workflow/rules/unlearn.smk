@@ -9,7 +9,7 @@ rule unlearn:
         config="results/unlearn/{victim}/{repair}/open_clip_config.json",
         curve="results/unlearn/{victim}/{repair}/curve.csv",
         chosen="results/unlearn/{victim}/{repair}/chosen.parquet",
-        belief="results/unlearn/{victim}/{repair}/belief.json",
+        belief="results/unlearn/{victim}/{repair}/finding.json",
         card="results/unlearn/{victim}/{repair}/card.json",
     log:
         "logs/unlearn/{victim}/{repair}.log",

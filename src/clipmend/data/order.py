@@ -12,7 +12,7 @@ _GROUPS = 256  # groups whose rows are shuffled among one another
 def shuffled(count: int, generator: torch.Generator) -> Int[Tensor, " samples"]:
     """Return the rows from 0 to ``count``, each once, shuffled.
 
-    Up to 32,768 rows this is one permutation. Of more rows, groups of neighbours are shuffled, and
+    Up to 32,768 rows this is one permutation. Of more rows, groups of neighbors are shuffled, and
     then the rows within each 256 groups that follow one another, as a shuffle buffer of 32,768 rows
     does: a pass over a file then reads each of its groups once. Whether the rows are in memory or
     in a file does not matter.

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from clipmend.data.drawn import sample
 from clipmend.data.encoded import Encoded
 from clipmend.data.lazy import EncodedImages, Images, fits, taken
 from clipmend.data.pairs import OVERLAY, count_pairs, read_manifest, read_pairs, read_rows
 from clipmend.data.pixels import decode_into
+from clipmend.data.sampling import sample
 from clipmend.data.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 

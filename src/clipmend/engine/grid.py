@@ -86,7 +86,7 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
     return replace(cell, key=key(cell.ingredients(), keys))
 
 
-def is_judge(detector: str) -> bool:
+def scores_model(detector: str) -> bool:
     """Return whether a detector gives a verdict on the model, instead of a score to each pair.
 
     Its class says so: by what ``__call__`` returns, which is read without importing it.
@@ -218,8 +218,8 @@ class _Grid:
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
             )
-        if is_judge(detector):
-            scoring = ", ".join(other for other in known if not is_judge(other))
+        if scores_model(detector):
+            scoring = ", ".join(other for other in known if not scores_model(other))
             raise ParamsError(
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which gives a "
                 f"verdict on the whole model instead; with scores: {scoring or 'none'}."

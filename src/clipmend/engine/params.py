@@ -93,7 +93,7 @@ class Poison(Section):
 class Unrepaired(Section):
     """Further objectives, whose victims are measured as they are: no detector, no repair.
 
-    Training-time defences are what they are for. Of the attacks these are tried; all where none
+    Training-time defenses are what they are for. Of the attacks these are tried; all where none
     is named.
     """
 
@@ -151,8 +151,8 @@ class Unlearn(Section):
 class Baselines(Section):
     """The repairs that unlearning is compared with, and how closely their curves are watched."""
 
-    watched_epochs: Annotated[int, Field(ge=1)] = 10
-    watched_images: Annotated[int, Field(ge=1)] = 500
+    curve_epochs: Annotated[int, Field(ge=1)] = 10
+    curve_images: Annotated[int, Field(ge=1)] = 500
     methods: Names = ()
     settings: Settings = {}
 

@@ -58,7 +58,7 @@ class Flow:
 
     def detectors(self, *, judge: bool) -> str:
         """Return a pattern of the detectors that judge the model, or of those that score pairs."""
-        names = [re.escape(name) for name in METHODS["detect"] if grid.is_judge(name) == judge]
+        names = [re.escape(name) for name in METHODS["detect"] if grid.scores_model(name) == judge]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
     def _check_triggers(self) -> None:

@@ -1,6 +1,6 @@
-"""All samples' neighbours among all, approximately: faiss (Douze et al. 2024, arXiv:2401.08281).
+"""All samples' neighbors among all, approximately: faiss (Douze et al. 2024, arXiv:2401.08281).
 
-Exact neighbours of all pairs would cost the square of their number. The index holds every
+Exact neighbors of all pairs would cost the square of their number. The index holds every
 embedding, so that memory grows with the samples here, though not with their pairs.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.errors import ParamsError
-from clipmend.metrics.neighbours import LEAST, Neighbours, Reference, nearest, reference_rows
+from clipmend.metrics.neighbors import LEAST, Neighbors, Reference, nearest, reference_rows
 
 _BLOCK = 4096  # queries at once
 # Training points a cell: fewer than 39 and faiss warns, more than 256 and it would leave some out.
@@ -28,7 +28,7 @@ def index_of(embeds: Float[Tensor, "samples dim"], generator: torch.Generator) -
     build the same twice.
 
     Args:
-        embeds: L2-normalised.
+        embeds: L2-normalized.
 
     Raises:
         ParamsError: faiss is not installed.
@@ -48,7 +48,7 @@ def index_of(embeds: Float[Tensor, "samples dim"], generator: torch.Generator) -
 
 def nearest_of_all(
     index: Any, embeds: Float[Tensor, "samples dim"], k: int, *, probes: int
-) -> Neighbours:
+) -> Neighbors:
     """Return each sample's ``k`` nearest others, some of which may be missed.
 
     Distances are exact; which samples they are of depends on the cells looked into.
@@ -65,11 +65,11 @@ def nearest_of_all(
         for block, block_rows in zip(embeds.split(_BLOCK), rows.split(_BLOCK), strict=True)
     ]
     distance, place = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbours(distance, place)
+    return Neighbors(distance, place)
 
 
 def recall(
-    found: Neighbours,
+    found: Neighbors,
     embeds: Float[Tensor, "samples dim"],
     generator: torch.Generator,
     *,
@@ -77,7 +77,7 @@ def recall(
 ) -> float:
     """Return recall@k in [0, 1] over ``queries`` samples drawn at random, against exact search.
 
-    The share of neighbours found that are no farther than the true k-th. By distance, because
+    The share of neighbors found that are no farther than the true k-th. By distance, because
     of duplicates any k are right.
     """
     rows = reference_rows(len(embeds), queries, generator)

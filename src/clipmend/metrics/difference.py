@@ -8,6 +8,6 @@ AMPLIFIED = 4
 
 
 def difference(clean: Pixels, triggered: Pixels) -> Pixels:
-    """Return the change, amplified, about mid-grey: grey is a pixel that the attack left alone."""
+    """Return the change, amplified, about mid-gray: gray is a pixel that the attack left alone."""
     change = triggered.astype(np.int16) - clean.astype(np.int16)
     return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)

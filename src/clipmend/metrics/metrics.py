@@ -45,10 +45,10 @@ def rate(hits: int, n: int, *, confidence: float = 0.95) -> Rate:
     if n == 0:
         raise MetricError("A rate of 0 images is not defined.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (hits + z**2 / 2) / (n + z**2)
+    center = (hits + z**2 / 2) / (n + z**2)
     half = z * sqrt(hits * (n - hits) / n + z**2 / 4) / (n + z**2)
-    low = 0.0 if hits == 0 else centre - half  # exact where rounding would leave 1e-18
-    high = 1.0 if hits == n else centre + half
+    low = 0.0 if hits == 0 else center - half  # exact where rounding would leave 1e-18
+    high = 1.0 if hits == n else center + half
     return Rate(hits / n, low, high, n)
 
 

@@ -41,7 +41,7 @@ def strength(
 ) -> Strength | None:
     """Return how far those images are changed that are; None where none is.
 
-    A trigger may suit an image so well that it leaves it as it is: a warp of plain colour. Such an
+    A trigger may suit an image so well that it leaves it as it is: a warp of plain color. Such an
     image's signal-to-noise ratio is infinite, and would be the mean.
     """
     differs = (clean != triggered).any(dim=1).flatten(1).float().mean(dim=1)

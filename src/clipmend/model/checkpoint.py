@@ -32,20 +32,20 @@ class State:
     """Everything that the next step depends on.
 
     Attributes:
-        loss: what is minimised; all that it remembers is here if it is an ``nn.Module``.
+        loss: what is minimized; all that it remembers is here if it is an ``nn.Module``.
         epoch: how many are done.
-        settled: the epoch after which the rate falls.
+        converged: the epoch after which the rate falls.
         order: the rows in the order of the present epoch; None between epochs.
         losses: one of each step that the present epoch has made, on the model's device.
     """
 
     model: Clip
     loss: object
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     curve: list[Point]
     epoch: int = 0
-    settled: int | None = None
+    converged: int | None = None
     order: Int[Tensor, " samples"] | None = None
     losses: list[Tensor] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class State:
         Args:
             cooldown: epochs between the settling of a task and its end.
         """
-        last = epochs if self.settled is None else self.settled + cooldown
+        last = epochs if self.converged is None else self.converged + cooldown
         return self.epoch >= min(last, epochs)
 
     def mean_loss(self) -> float:
@@ -76,7 +76,7 @@ class State:
             )
         mean = float(torch.stack(self.losses).mean())
         if not torch.isfinite(torch.tensor(mean)):
-            peak = self.optimiser.defaults["lr"]
+            peak = self.optimizer.defaults["lr"]
             raise TrainingError(
                 f"The loss is {mean} in epoch {self.epoch + 1}; a learning rate below {peak} "
                 "would be the first thing to try."
@@ -88,10 +88,10 @@ class State:
         return {
             "model": self.model.net.state_dict(),
             "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "epoch": self.epoch,
-            "settled": self.settled,
+            "converged": self.converged,
             "order": self.order,
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "curve": [(p.step, p.epoch, p.loss, p.measured) for p in self.curve],
@@ -102,9 +102,9 @@ class State:
         self.model.net.load_state_dict(saved["model"])
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(saved["loss"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         self.generator.set_state(saved["generator"])
-        self.epoch, self.settled = saved["epoch"], saved["settled"]
+        self.epoch, self.converged = saved["epoch"], saved["converged"]
         self.order = saved["order"]
         self.losses = list(saved["losses"].to(self.model.device))
         self.curve = [Point(*row) for row in saved["curve"]]

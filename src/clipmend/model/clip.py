@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipmend.data.lazy import Images
 from clipmend.data.seeds import seed_of
 from clipmend.errors import ArtifactError, ModelError
-from clipmend.model.encoding import Precision, in_chunks, none_too, short_texts
+from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
 from clipmend.model.openclip import open_clip
 from clipmend.model.ranks import ALONE
 
@@ -25,7 +25,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
 PACKAGE_DATA = ("configs/scene_resnet.json",)
 _CONFIGS = Path(__file__).parent / "configs"
-_TEXTS = 8192  # tokenised at once: many more as Python lists would take more than as a tensor
+_TEXTS = 8192  # tokenized at once: many more as Python lists would take more than as a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
 
@@ -83,11 +83,11 @@ class Clip(nn.Module):
     def encode_image(
         self, images: Shaped[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return L2-normalised embeddings of 8-bit images, or of float images in [0, 1]."""
+        """Return L2-normalized embeddings of 8-bit images, or of float images in [0, 1]."""
         return self._encoded(images, self._images, tower=0)
 
     def encode_text(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch dim"]:
-        """Return L2-normalised embeddings of token rows made by ``tokenise``."""
+        """Return L2-normalized embeddings of token rows made by ``tokenize``."""
         return self._encoded(tokens, self._texts, tower=1)
 
     @property
@@ -100,7 +100,7 @@ class Clip(nn.Module):
         """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
         if not self.training:
             return encode(batch)
-        encode = none_too(encode, self._towers[tower])
+        encode = allow_empty(encode, self._towers[tower])
         # As many in each rank, whose shares may differ by a row: batch norm waits for all of them.
         largest = ceil(len(batch) / self.ranks.count)
         chunks = 1 if self.chunk is None else ceil(largest / self.chunk)
@@ -136,7 +136,7 @@ class Clip(nn.Module):
         for tower in self._towers:
             tower.compile()
 
-    def tokenise(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
+    def tokenize(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
         """Return token ids, in the narrowed vocabulary if there is one.
 
         Raises:
@@ -161,7 +161,7 @@ class Clip(nn.Module):
             )
         return place.int()
 
-    def narrow(self, texts: Iterable[str]) -> "Clip":
+    def prune_vocabulary(self, texts: Iterable[str]) -> "Clip":
         """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
 
         A step's cost then no longer grows with the 49,408 words of the stock vocabulary.
@@ -200,7 +200,7 @@ class Clip(nn.Module):
         save_file(self.full_state(), folder / name)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=1, sort_keys=True) + "\n")
 
-    def twin(self) -> "Clip":
+    def frozen_copy(self) -> "Clip":
         """Return a frozen copy in evaluation mode."""
         shared = {id(self.tokenizer): self.tokenizer}  # 49,408 words, and never written to
         return copy.deepcopy(self, shared).eval().requires_grad_(False)
@@ -261,7 +261,7 @@ def build(
     pretrained: str | None = None,
     head: Mapping[str, float] = MappingProxyType({}),
 ) -> Clip:
-    """Return a new model, initialised from ``seed`` or from pretrained weights.
+    """Return a new model, initialized from ``seed`` or from pretrained weights.
 
     Args:
         pretrained: a checkpoint file (safetensors, or a pickle of tensors only), or one

@@ -9,7 +9,7 @@ from clipmend.methods.attacks.trigger import Trigger
 from clipmend.metrics.metrics import attack_success_rate, clean_accuracy
 from clipmend.model.checkpoint import Point
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Watch
+from clipmend.model.fit import Measure
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
 COLUMNS = (
@@ -23,10 +23,10 @@ COLUMNS = (
 )
 
 
-WATCHED = 500  # a standard error of 2 points at most, and cheap beside an epoch
+CURVE_IMAGES = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
-def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = WATCHED) -> Watch:
+def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = CURVE_IMAGES) -> Measure:
     """Return what measures CA and ASR on images of ``val``, drawn by id, while a model trains.
 
     Of several triggers the ASR is over all of their images.

@@ -39,7 +39,7 @@ def in_chunks(
     return torch.cat(cast("list[Tensor]", parts))
 
 
-def none_too(encode: Callable[[Tensor], Tensor], tower: nn.Module) -> Callable[[Tensor], Tensor]:
+def allow_empty(encode: Callable[[Tensor], Tensor], tower: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return ``encode`` for a batch of no sample too, which a tower may refuse.
 
     It is the share of a rank whose batch has fewer samples than there are ranks. A blank sample is
@@ -60,7 +60,7 @@ def _counts(tower: nn.Module) -> bool:
 
 @contextmanager
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
-    """Let batch norm normalise as ever, and forget what it saw: it has seen it before."""
+    """Let batch norm normalize as ever, and forget what it saw: it has seen it before."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms if norm.training]
     for norm, buffers in held:
@@ -77,7 +77,7 @@ def _statistics_kept(net: nn.Module) -> Iterator[None]:
 def short_texts(
     net: nn.Module, tokens: Int[Tensor, "batch context"], device: torch.device
 ) -> Float[Tensor, "batch dim"]:
-    """Return L2-normalised text embeddings from as many positions as the longest text has.
+    """Return L2-normalized text embeddings from as many positions as the longest text has.
 
     What follows the end of a text changes nothing under a causal mask, and the embedding is read at
     the end. Most captions fill a fifth of CLIP's 77 positions.

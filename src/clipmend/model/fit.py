@@ -42,7 +42,7 @@ class Batch:
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a method minimises. All its randomness comes from ``generator``.
+    """What a method minimizes. All its randomness comes from ``generator``.
 
     One that is an ``nn.Module`` too has its parameters trained along with the model's, and all its
     state in the checkpoints: a memory bank is a buffer, a frozen teacher a submodule.
@@ -56,7 +56,7 @@ class Loss(Protocol):
 class Schedule:
     """How long and how fast: AdamW, linear warm-up, then a cosine to zero.
 
-    A task that can tell when it is settled has another course: the peak is held until then, and
+    A task that can tell when it is converged has another course: the peak is held until then, and
     falls to zero over ``cooldown`` more epochs.
 
     Attributes:
@@ -64,7 +64,7 @@ class Schedule:
         lr: the peak learning rate.
         warmup: share of the steps before the peak, in [0, 1].
         weight_decay: on matrices only; biases, norms and the temperature have none.
-        moves: prefixes of the names of the parameters that move; all move where it is empty.
+        trainable: prefixes of the names of the parameters that move; all move where it is empty.
         frozen_statistics: whether batch norm keeps the statistics it came with.
         cooldown: epochs between the settling of a task and its end.
         pace: shares of the rate that the first epochs take, one each; later ones take all of it.
@@ -75,32 +75,32 @@ class Schedule:
     lr: float
     warmup: float = 0.1
     weight_decay: float = 0.1
-    moves: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
     frozen_statistics: bool = False
     cooldown: int = 0
-    pace: tuple[float, ...] = ()
+    lr_scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method asks of the loop: minimise ``loss`` over ``pairs`` on ``schedule``.
+    """What a method asks of the loop: minimize ``loss`` over ``pairs`` on ``schedule``.
 
     Attributes:
-        settled: asked after an epoch whether the loss has done its work.
+        converged: asked after an epoch whether the loss has done its work.
         before_epoch: called before each epoch with its number, from 0, to prepare the loss for it.
-        outcome: returns what comes of the trained model so far, itself unchanged: of that the
-            curve is, and that the model becomes at the end. None: the model as it is trained.
+        averaged_model: maps the model in training to the one that is measured and finally saved,
+            such as a mean teacher. None: the model as it is trained.
     """
 
     pairs: Pairs
     loss: Loss
     schedule: Schedule
-    settled: Callable[[Clip], bool] | None = None
+    converged: Callable[[Clip], bool] | None = None
     before_epoch: Callable[[Clip, int, torch.Generator], None] | None = None
-    outcome: Callable[[Clip], Clip] | None = None
+    averaged_model: Callable[[Clip], Clip] | None = None
 
 
-Watch = Callable[[Clip], dict[str, float]]
+Measure = Callable[[Clip], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Hooks:
         label: what the progress bar says.
     """
 
-    watch: Watch | None = None
+    watch: Measure | None = None
     points: int = 10
     keep: Callable[[int, Clip], None] | None = None
     work: Path | None = None
@@ -125,7 +125,7 @@ class Hooks:
 
 
 def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hooks()) -> list[Point]:
-    """Minimise the task's loss in place; return the curve.
+    """Minimize the task's loss in place; return the curve.
 
     Raises:
         TrainingError: there is no pair to fit, the loss is no longer finite, or the ranks of a
@@ -142,7 +142,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     elif hooks.watch is not None:
         state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
     _agree(ranks, task, state)
-    tokens = model.tokenise(task.pairs.captions)
+    tokens = model.tokenize(task.pairs.captions)
     watched = _watched(task.schedule.epochs, hooks.points)
     remaining = range(state.epoch, task.schedule.epochs)
     shown = track(remaining, description=hooks.label, transient=True, disable=not ranks.leads)
@@ -157,8 +157,8 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
         is_watched = state.epoch in watched or is_over
         _measure(state, task, loss, hooks, is_watched=is_watched)
         keeper.save(state)
-    if task.outcome is not None:
-        model.net.load_state_dict(task.outcome(model).net.state_dict())
+    if task.averaged_model is not None:
+        model.net.load_state_dict(task.averaged_model(model).net.state_dict())
     model.eval()
     return state.curve
 
@@ -201,14 +201,14 @@ def _continued(curve: list[Point], points: list[Point]) -> list[Point]:
 def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
     schedule = task.schedule
     for name, parameter in model.net.named_parameters():
-        parameter.requires_grad_(not schedule.moves or name.startswith(schedule.moves))
+        parameter.requires_grad_(not schedule.trainable or name.startswith(schedule.trainable))
     trained = [p for p in _parameters(model, task) if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    return State(model, task.loss, optimiser, generator, curve=[])
+    optimizer = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    return State(model, task.loss, optimizer, generator, curve=[])
 
 
 def _keeper(task: Task, hooks: Hooks, ranks: Ranks) -> Keeper:
@@ -253,8 +253,8 @@ def _per_epoch(task: Task) -> int:
 
 def _rate(state: State, task: Task) -> float:
     """Return the learning rate of the next step, as a share of the peak."""
-    pace = task.schedule.pace
-    return _course(state, task) * (pace[state.epoch] if state.epoch < len(pace) else 1.0)
+    lr_scale = task.schedule.lr_scale
+    return _course(state, task) * (lr_scale[state.epoch] if state.epoch < len(lr_scale) else 1.0)
 
 
 def _course(state: State, task: Task) -> float:
@@ -263,11 +263,11 @@ def _course(state: State, task: Task) -> float:
     rising = max(1, round(schedule.warmup * steps))
     if step < rising:
         return (step + 1) / rising
-    if task.settled is None:
+    if task.converged is None:
         return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
-    if state.settled is None:
+    if state.converged is None:
         return 1.0
-    return 1 - (step - state.settled * per_epoch) / max(1, schedule.cooldown * per_epoch)
+    return 1 - (step - state.converged * per_epoch) / max(1, schedule.cooldown * per_epoch)
 
 
 def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterator[Batch]:
@@ -311,16 +311,16 @@ def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
 
 def _step(state: State, task: Task, batch: Batch) -> None:
     model = state.model
-    for group in state.optimiser.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = task.schedule.lr * _rate(state, task)
     with _precision(model):
         loss = task.loss(model, batch, state.generator)
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = _parameters(model, task)
     model.ranks.average([p.grad for p in parameters if p.grad is not None])
     torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
-    state.optimiser.step()
+    state.optimizer.step()
     state.losses.append(loss.detach())
 
 
@@ -333,11 +333,11 @@ def _precision(model: Clip) -> torch.autocast:
 
 
 def _settle(state: State, task: Task) -> None:
-    if task.settled is not None and state.settled is None:
+    if task.converged is not None and state.converged is None:
         state.model.eval()
         latest = task.schedule.epochs - task.schedule.cooldown
-        if state.epoch >= latest or task.settled(state.model):
-            state.settled = state.epoch
+        if state.epoch >= latest or task.converged(state.model):
+            state.converged = state.epoch
 
 
 def freeze_statistics(model: Clip) -> None:
@@ -354,7 +354,9 @@ def _watched(epochs: int, points: int) -> set[int]:
 def _measure(state: State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
     measured = {}
     if hooks.watch is not None and is_watched:
-        measured = hooks.watch(state.model if task.outcome is None else task.outcome(state.model))
+        measured = hooks.watch(
+            state.model if task.averaged_model is None else task.averaged_model(state.model)
+        )
     step = state.epoch * _per_epoch(task)
     state.curve.append(Point(step, float(state.epoch), loss, measured))
     said = " ".join(f"{name} {value:.3f}" for name, value in measured.items() if name[:2] != "n_")

@@ -1,4 +1,4 @@
-"""Contrastive losses over L2-normalised embeddings."""
+"""Contrastive losses over L2-normalized embeddings."""
 
 import torch
 import torch.nn.functional as F

@@ -173,7 +173,7 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Take an input of any shape."""
 
     def forward(self, input: Float[Tensor, "share channels ..."]) -> Tensor:
-        """Return the normalised input; its statistics are those of all ranks in training."""
+        """Return the normalized input; its statistics are those of all ranks in training."""
         if not self.training:
             return super().forward(input)
         dims = [0, *range(2, input.ndim)]
@@ -181,11 +181,11 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         here = input.new_tensor([float(input.numel() // input.shape[1])])
         count = _summed(here)
         mean = _summed(input.sum(dims)) / count
-        centred = input - mean.view(shape)
-        variance = _summed(centred.square().sum(dims)) / count
+        centered = input - mean.view(shape)
+        variance = _summed(centered.square().sum(dims)) / count
         self._note(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return centered * scale.view(shape) + self.bias.view(shape)
 
     @torch.no_grad()
     def _note(self, mean: Tensor, variance: Tensor) -> None:

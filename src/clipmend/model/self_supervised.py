@@ -15,7 +15,7 @@ from clipmend.model.views import Policy, autoaugment, eda
 
 @dataclass(frozen=True)
 class SelfSupervised:
-    """Minimises ``mmcl_weight`` MMCL + ``ssl_weight`` SSL (arXiv:2303.03323, eq. 4).
+    """Minimizes ``mmcl_weight`` MMCL + ``ssl_weight`` SSL (arXiv:2303.03323, eq. 4).
 
     The image views are drawn for every step, the caption views once, before the loop, as
     in CleanCLIP's code.
@@ -46,4 +46,4 @@ def caption_views(
     model: Clip, captions: Sequence[str], generator: torch.Generator
 ) -> Int[Tensor, "captions context"]:
     """Return one EDA view of each caption, as token rows."""
-    return model.tokenise(eda(captions, generator))
+    return model.tokenize(eda(captions, generator))

@@ -16,8 +16,8 @@ def prompts_of(vocabulary: Vocabulary) -> list[str]:
 
 
 def class_embeds(model: Clip, vocabulary: Vocabulary) -> Float[Tensor, "classes dim"]:
-    """Return each class's embedding: the mean over its prompts, normalised again, as CLIP."""
-    embeds = embed_texts(model, model.tokenise(prompts_of(vocabulary)))
+    """Return each class's embedding: the mean over its prompts, normalized again, as CLIP."""
+    embeds = embed_texts(model, model.tokenize(prompts_of(vocabulary)))
     by_class = embeds.view(len(vocabulary.classes), len(vocabulary.prompts), -1)
     return F.normalize(by_class.mean(dim=1), dim=-1)
 

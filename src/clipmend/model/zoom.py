@@ -53,7 +53,7 @@ def zoomed(
     """
     low, high = scale
     side = (low + (high - low) * drawn[:, 0]).sqrt()
-    # Coordinates run from -1 to 1: a crop's centre may lie this far from the middle.
+    # Coordinates run from -1 to 1: a crop's center may lie this far from the middle.
     shift = (2 * drawn[:, 1:] - 1) * (1 - side)[:, None]
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0], theta[:, 1, 1] = -side, side

@@ -26,7 +26,7 @@ from clipmend.report.table import method_label
 
 CAPTION = (
     "Clean accuracy against attack success rate, a point per evaluated cell and a panel per "
-    "objective. Colour tells the method, shape the attack on its victim; open points are controls, "
+    "objective. Color tells the method, shape the attack on its victim; open points are controls, "
     "which use what no defender has. The best corner, every clean image right and no attack "
     "successful, is shaded. The horizontal axis is logarithmic from 1 % on, since most repairs end "
     "below. Bars are Wilson intervals over the test images."
@@ -64,7 +64,7 @@ def _panel(axes: Axes, cells: pd.DataFrame) -> None:
     # A corner of the panel, not of the data: it must not move with the axis limits.
     axes.add_patch(Wedge((0, 1), 0.16, -90, 0, transform=axes.transAxes, color=_BEST, zorder=0))
     for row in sorted(records(cells), key=_layer):
-        colour = look(row["method"]).colour
+        color = look(row["method"]).color
         x, y = row["attack_success_rate"], row["clean_accuracy"]
         axes.errorbar(
             x,
@@ -72,10 +72,10 @@ def _panel(axes: Axes, cells: pd.DataFrame) -> None:
             xerr=[[x - row["attack_success_rate_low"]], [row["attack_success_rate_high"] - x]],
             yerr=[[y - row["clean_accuracy_low"]], [row["clean_accuracy_high"] - y]],
             fmt=attack_look(row["attack"]).marker,
-            color=colour,
+            color=color,
             markersize=_size(row),
-            markerfacecolor="white" if row["control"] else colour,
-            markeredgecolor=colour if row["control"] else "white",
+            markerfacecolor="white" if row["control"] else color,
+            markeredgecolor=color if row["control"] else "white",
             markeredgewidth=1.1 if row["control"] else 0.5,
             elinewidth=0.7,
         )
@@ -117,15 +117,15 @@ def _key(cells: pd.DataFrame) -> list[Line2D]:
 
 
 def _method_key(method: str, *, control: bool) -> Line2D:
-    colour = look(method).colour
+    color = look(method).color
     return Line2D(
         [],
         [],
         linestyle="none",
         marker="o",
         markersize=5.5,
-        color=colour,
-        markerfacecolor="white" if control else colour,
+        color=color,
+        markerfacecolor="white" if control else color,
         label=method_label(method, control=control),
     )
 

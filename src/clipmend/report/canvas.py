@@ -62,11 +62,11 @@ def styled(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return drawn
 
 
-def save(figure: Figure, folder: Path, name: str, *, colours: int | None = None) -> None:
+def save(figure: Figure, folder: Path, name: str, *, colors: int | None = None) -> None:
     """Write ``<name>.svg`` and ``<name>.png``, without the time or the program that made them.
 
     Args:
-        colours: of the PNG, at most 256, which makes one with many images a third as large; all
+        colors: of the PNG, at most 256, which makes one with many images a third as large; all
             that there are if None.
     """
     with mpl.rc_context():
@@ -75,15 +75,15 @@ def save(figure: Figure, folder: Path, name: str, *, colours: int | None = None)
         nothing: dict[str, Any] = {"Date": None, "Creator": None}
         figure.savefig(folder / f"{name}.svg", metadata=nothing)
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    if colours is not None:
-        _reduce(folder / f"{name}.png", colours)
+    if colors is not None:
+        _reduce(folder / f"{name}.png", colors)
 
 
-def _reduce(path: Path, colours: int) -> None:
+def _reduce(path: Path, colors: int) -> None:
     with Image.open(path) as picture:
         resolution = picture.info["dpi"]
-        # Maximum coverage moves no colour far; the median cut would drop those of thin lines.
-        reduced = picture.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)
+        # Maximum coverage moves no color far; the median cut would drop those of thin lines.
+        reduced = picture.convert("RGB").quantize(colors, Image.Quantize.MAXCOVERAGE)
     reduced.save(path, dpi=resolution, optimize=True)
 
 

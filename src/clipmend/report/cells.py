@@ -38,23 +38,23 @@ _COUNT = {"clean_accuracy": "n_clean", "attack_success_rate": "n_triggered"}
 def cells_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
     """Return ``cells.csv``, a row per ``evaluate`` cell; rates are fractions.
 
-    Reads ``metrics.json``, and ``belief.json`` of ``unlearn``. Metrics beyond the two rates follow
+    Reads ``metrics.json``, and ``finding.json`` of ``unlearn``. Metrics beyond the two rates follow
     in alphabetical order; then ``found``: whether an unlearner found anything to unlearn, empty
     for all else.
     """
     rows = sorted((_row(_metrics(given)) for given in inputs_of(inputs, "evaluate")), key=_order)
     further = sorted({column for row in rows for column in row} - set(COLUMNS), key=_metric_order)
     table = pd.DataFrame(rows, columns=[*COLUMNS, *further])
-    found = {given.cell: bool(belief_of(given)["found"]) for given in inputs_of(inputs, "unlearn")}
+    found = {given.cell: bool(finding_of(given)["found"]) for given in inputs_of(inputs, "unlearn")}
     table[FOUND] = [found.get(_model(row)) for row in rows]
     # A cell may lack a further metric: its count is empty then, and the others stay whole numbers.
     counts = {name: "Int64" for name in table.columns if name.startswith("n_")}
     return table.astype(counts | {FOUND: "boolean"})
 
 
-def belief_of(given: Input) -> dict[str, Any]:
-    """Return the ``belief.json`` of a cell of ``unlearn``."""
-    stated: dict[str, Any] = json.loads((given.folder / "belief.json").read_text(encoding="utf-8"))
+def finding_of(given: Input) -> dict[str, Any]:
+    """Return the ``finding.json`` of a cell of ``unlearn``."""
+    stated: dict[str, Any] = json.loads((given.folder / "finding.json").read_text(encoding="utf-8"))
     return stated
 
 

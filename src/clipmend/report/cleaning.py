@@ -28,7 +28,7 @@ class Run:
 
     @property
     def loss(self) -> str:
-        """What it minimised: MMCL, SSL or both."""
+        """What it minimized: MMCL, SSL or both."""
         return "_".join(
             name.removesuffix("_weight") for name in _WEIGHTS if self.settings.get(name, 1.0)
         )
@@ -44,7 +44,7 @@ class Cleaning:
     """The runs of one victim that differ in their learning rate alone.
 
     Attributes:
-        loss: what all of them minimise.
+        loss: what all of them minimize.
         change: what else sets them apart from most runs of that loss, "" for these themselves.
         start: the victim as it was, the first row of a curve.
         pairs: how many were cleaned with.

@@ -178,7 +178,7 @@ def draw_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, style: L
     axes.plot(
         points[x],
         points[metric],
-        color=style.colour,
+        color=style.color,
         marker=style.marker,
         linestyle=style.dash,
         markersize=2.8,
@@ -214,7 +214,7 @@ def _method_keys(curves: Sequence[Curve], controls: frozenset[str]) -> list[Line
         Line2D(
             [],
             [],
-            color=look(method).colour,
+            color=look(method).color,
             marker=look(method).marker,
             linestyle=look(method).dash,
             markersize=4,

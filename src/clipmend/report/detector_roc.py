@@ -27,7 +27,7 @@ CAPTION = (
     "ROC curves of the detectors, a panel per poisoned victim: the share of its poisoned training "
     "pairs found (n = n_poisoned in detectors.csv) against the share of its clean training pairs "
     "that score as high (n = n_pairs - n_poisoned). The horizontal axis is logarithmic, since a "
-    "detector is used where false alarms are few; the upright line is 1 % false alarms, the grey "
+    "detector is used where false alarms are few; the upright line is 1 % false alarms, the gray "
     "curve is chance."
 )
 
@@ -71,7 +71,7 @@ def _panel(axes: Axes, scored: Sequence[Scored]) -> None:
         false, true, _ = roc_curve(one.pairs["is_poisoned"], one.pairs["score"])
         style = look(one.method)
         axes.step(
-            false, true, where="post", color=style.colour, linestyle=style.dash, label=one.method
+            false, true, where="post", color=style.color, linestyle=style.dash, label=one.method
         )
 
 
@@ -92,7 +92,7 @@ def _key(scored: Sequence[Scored]) -> list[Line2D]:
     methods = sorted({one.method for one in scored})
     return [
         *(
-            Line2D([], [], color=look(method).colour, linestyle=look(method).dash, label=method)
+            Line2D([], [], color=look(method).color, linestyle=look(method).dash, label=method)
             for method in methods
         ),
         Line2D([], [], color="#AAAAAA", linewidth=0.8, label="chance"),

@@ -21,7 +21,7 @@ Limits = Mapping[str, float]
 class Number:
     """A mean over victims, each of which counts once, however many triggers it has.
 
-    Victims of one seed share their initialisation and their test images. So it is over the means
+    Victims of one seed share their initialization and their test images. So it is over the means
     of seeds where there are several, and no sample at all where there is one.
 
     Attributes:
@@ -136,7 +136,7 @@ def untested(because: str) -> Finding:
     return Finding("not tested here", because)
 
 
-def judgement(*, holds: bool) -> Judgement:
+def judgment(*, holds: bool) -> Judgement:
     """Return the verdict of a claim that was tested."""
     return "supported" if holds else "not supported"
 

@@ -1,4 +1,4 @@
-"""``beliefs.json``: what each unlearner took for poison, and what it made of it."""
+"""``findings.json``: what each unlearner took for poison, and what it made of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Belief:
         }
 
 
-def beliefs(
+def findings(
     unlearned: Iterable[Unlearned], scored: Iterable[Scored], curves: Iterable[Curve]
 ) -> list[Belief]:
     """Return what each unlearner believes, in their order."""
@@ -87,15 +87,15 @@ def beliefs(
     ]
 
 
-def beliefs_text(believed: Sequence[Belief]) -> str:
-    """Return ``beliefs.json``: a list, a line per victim and unlearner."""
-    lines = ",\n".join(canonical(_facts(one)) for one in believed)
+def findings_text(findings_shown: Sequence[Belief]) -> str:
+    """Return ``findings.json``: a list, a line per victim and unlearner."""
+    lines = ",\n".join(canonical(_facts(one)) for one in findings_shown)
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
-def printed_beliefs(believed: Sequence[Belief]) -> Printed | None:
+def printed_findings(findings_shown: Sequence[Belief]) -> Printed | None:
     """Return the table of what was found; controls are left out, which do not look."""
-    rows = tuple(_row(one.unlearned) for one in believed if not one.unlearned.control)
+    rows = tuple(_row(one.unlearned) for one in findings_shown if not one.unlearned.control)
     header = (
         "victim",
         "method",
@@ -111,7 +111,7 @@ def printed_beliefs(believed: Sequence[Belief]) -> Printed | None:
 
 
 def _row(one: Unlearned) -> tuple[Entry, ...]:
-    said: Mapping[str, Any] = one.belief
+    said: Mapping[str, Any] = one.finding
     share = f"{100 * said['word_share']:.1f} / {100 * said['word_base']:.1f}"
     texts = (
         one.victim.path,
@@ -134,12 +134,12 @@ def _facts(one: Belief) -> dict[str, Any]:
         "method": unlearned.method,
         "control": unlearned.control,
         "detector": unlearned.detector,
-        **unlearned.belief,
+        **unlearned.finding,
         "precision_of_chosen": unlearned.precision,
         "shown": _rounded(one.shown),
         "histograms": _histograms(one) if one.overfits else None,
         "curve": _rounded(one.curve.points),
-        "definitions": DEFINITIONS | unlearned.belief["definitions"],
+        "definitions": DEFINITIONS | unlearned.finding["definitions"],
     }
 
 

@@ -22,7 +22,7 @@ from clipmend.report.order import attack_order, inputs_of
 CAPTION = (
     "Training pairs before and after each attack: the clean image with its caption, the image with "
     "the trigger and the caption that the attacker put there, and their difference, four times as "
-    "strong, about mid-grey. The first poisoned rows of the lowest seed."
+    "strong, about mid-gray. The first poisoned rows of the lowest seed."
 )
 _FILLED = 0.8  # of the room between columns; captions need the rest
 

@@ -10,7 +10,7 @@ from clipmend.report.evidence import (
     Finding,
     Limits,
     beside,
-    judgement,
+    judgment,
     poisoned_cells,
     rivals,
     told_left_out,
@@ -61,7 +61,7 @@ def lowest_asr(evidence: Evidence, limits: Limits) -> Finding:
     asr, ca = numbers[best]
     left = compared.mean(best, ATTACK)
     return Finding(
-        judgement(holds=asr.low >= limits["margin"] and ca.low > 0),
+        judgment(holds=asr.low >= limits["margin"] and ca.low > 0),
         f"The best other is `{best}`, whose mean ASR is {100 * left:.1f} %. `ubt` is "
         f"{asr.points()} points below it in ASR and {ca.points()} above it in CA "
         f"({asr.counted()}).{told_left_out(compared)}",
@@ -69,9 +69,9 @@ def lowest_asr(evidence: Evidence, limits: Limits) -> Finding:
     )
 
 
-Judge = Callable[[Evidence, Limits], Finding]
+ModelDetector = Callable[[Evidence, Limits], Finding]
 
-JUDGES: dict[str, Judge] = {
+JUDGES: dict[str, ModelDetector] = {
     "ubt_lowest_asr": lowest_asr,
     "ssl_survives_cleanclip": survives_cleaning,
     "ssl_survives_every_epoch": survives_every_epoch,

@@ -43,9 +43,9 @@ class Content:
     detectors: Printed | None
     verdicts: Printed | None
     notes: Sequence[str]
-    beliefs: Printed | None
-    believed: Sequence[Shown]
-    believed_caption: str
+    findings: Printed | None
+    findings_shown: Sequence[Shown]
+    findings_caption: str
     claims: Printed | None
     judging: Mapping[str, str]
     figures: Sequence[Shown]

@@ -8,8 +8,8 @@ from clipmend.methods.table import base
 
 Dash = Literal["solid"] | tuple[int, tuple[int | float, ...]]
 
-# Okabe and Ito's colours, then Tol's "muted": told apart under every common colour blindness.
-# Their yellow is left out: on white paper it is no line. No two repairs share a colour, and no two
+# Okabe and Ito's colors, then Tol's "muted": told apart under every common color blindness.
+# Their yellow is left out: on white paper it is no line. No two repairs share a color, and no two
 # detectors; a repair and a detector may, which meet in no figure. PUD is both, so its is its own.
 _METHODS = {
     "none": ("#000000", "o"),
@@ -67,7 +67,7 @@ _OTHER_ATTACKS: tuple[tuple[str, Dash], ...] = (
 class Look:
     """How a method is drawn."""
 
-    colour: str
+    color: str
     marker: str
     dash: Dash = "solid"
 
@@ -83,13 +83,13 @@ class AttackLook:
 def look(method: str) -> Look:
     """Return the method's look; a variant has its base's hue, in another shade and dashed."""
     root, _, variant = method.partition("@")
-    colour, marker = _METHODS.get(root) or _OTHERS[_draw(root, len(_OTHERS))]
+    color, marker = _METHODS.get(root) or _OTHERS[_draw(root, len(_OTHERS))]
     if not variant:
-        return Look(colour, marker)
+        return Look(color, marker)
     shade = _VARIANTS.get(variant)
     if shade is None:
         shade = _VARIANT_SHADES[_draw(variant, len(_VARIANT_SHADES))]
-    return Look(_shaded(colour, shade), marker, (0, (4, 1.5)) if shade > 0 else (0, (1.5, 1)))
+    return Look(_shaded(color, shade), marker, (0, (4, 1.5)) if shade > 0 else (0, (1.5, 1)))
 
 
 def attack_look(attack: str) -> AttackLook:
@@ -98,10 +98,10 @@ def attack_look(attack: str) -> AttackLook:
     return AttackLook(*(_ATTACKS.get(root) or _OTHER_ATTACKS[_draw(root, len(_OTHER_ATTACKS))]))
 
 
-def _shaded(colour: str, shade: float) -> str:
-    """Return the colour on its way to white (``shade`` up to 1) or to black (down to -1)."""
+def _shaded(color: str, shade: float) -> str:
+    """Return the color on its way to white (``shade`` up to 1) or to black (down to -1)."""
     towards = 255 if shade > 0 else 0
-    channels = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    channels = (int(color[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(old + (towards - old) * abs(shade)):02X}" for old in channels)
 
 

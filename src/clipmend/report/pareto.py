@@ -28,7 +28,7 @@ from clipmend.report.table import ATTACK, CLEAN, Entry, Printed
 CAPTION = (
     "What cleaning can reach: clean accuracy against attack success rate on the validation images "
     "after every epoch of every learning rate, a row per victim's objective and a column per "
-    "cleaning loss; colour tells the rate, shape the seed. The star is the victim; the ringed "
+    "cleaning loss; color tells the rate, shape the seed. The star is the victim; the ringed "
     "point has the highest clean accuracy among those with an attack success rate below 5 %, left "
     "of the dotted line; its CA / ASR in percent stand above the panel."
 )
@@ -133,7 +133,7 @@ def draw_pareto(found: Sequence[Cleaning]) -> Figure:
         for column, loss in enumerate(losses):
             axes = panels[line, column]
             ours = [one for one in shown if one.loss == loss and _row(one) == row]
-            _panel(axes, ours, _colours(shown), _markers(shown))
+            _panel(axes, ours, _colors(shown), _markers(shown))
             named = f"cleaned by {loss}: {_said(ours)}"
             axes.set_title(f"{_titled(row, rows)}\n{fitted(named, len(losses), DOUBLE)}")
     label_bottoms(panels, "Attack success rate")
@@ -154,8 +154,8 @@ def _titled(row: tuple[str, str, str], rows: Sequence[tuple[str, str, str]]) -> 
     return ", ".join([*parts, objective])
 
 
-def _colours(found: Sequence[Cleaning]) -> dict[float, str]:
-    """Return a colour a learning rate, from dark for the lowest; the same in every panel."""
+def _colors(found: Sequence[Cleaning]) -> dict[float, str]:
+    """Return a color a learning rate, from dark for the lowest; the same in every panel."""
     rates = sorted({run.lr for one in found for run in one.runs})
     shades = colormaps["plasma"]
     return {
@@ -172,13 +172,13 @@ def _markers(found: Sequence[Cleaning]) -> dict[int, str]:
 def _panel(
     axes: Axes,
     found: Sequence[Cleaning],
-    colours: Mapping[float, str],
+    colors: Mapping[float, str],
     markers: Mapping[int, str],
 ) -> None:
     axes.axvline(_ASR5, color="#555555", linestyle=(0, (1, 2)), linewidth=0.8)
     for one in found:
         points = one.points
-        shades = [colours[lr] for lr in points["lr"]]
+        shades = [colors[lr] for lr in points["lr"]]
         marker = markers[one.victim.seed]
         axes.scatter(
             points[ATTACK], points[CLEAN], c=shades, s=10, marker=marker, alpha=0.8, linewidths=0
@@ -225,9 +225,9 @@ def _key(found: Sequence[Cleaning]) -> list[Line2D]:
         ),
         *(
             Line2D(
-                [], [], linestyle="none", marker="o", markersize=4, color=colour, label=f"lr {lr:g}"
+                [], [], linestyle="none", marker="o", markersize=4, color=color, label=f"lr {lr:g}"
             )
-            for lr, colour in _colours(found).items()
+            for lr, color in _colors(found).items()
         ),
         *_seed_keys(_markers(found)),
     ]

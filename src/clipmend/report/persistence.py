@@ -56,9 +56,9 @@ def _draw(panel: Axes, grid: pd.DataFrame) -> None:
     panel.imshow(np.ma.masked_invalid(values), cmap="Greys", vmin=0, vmax=1.15, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            colour = "white" if value > _DARK else "black"
+            color = "white" if value > _DARK else "black"
             panel.text(
-                column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, size=7
+                column, row, f"{100 * value:.0f}", ha="center", va="center", color=color, size=7
             )
     panel.set_xticks(
         range(len(grid.columns)),

@@ -14,7 +14,7 @@ from clipmend.report.evidence import (
     Number,
     beside,
     by_victim,
-    judgement,
+    judgment,
     planted,
     poisoned_cells,
     rivals,
@@ -62,7 +62,7 @@ def resembles_trigger(evidence: Evidence, limits: Limits) -> Finding:
         )
     said = ", ".join(f"{number.name.partition(',')[0]} {number.plain()}" for number in numbers)
     return Finding(
-        judgement(holds=all(number.low > 0 for number in numbers)),
+        judgment(holds=all(number.low > 0 for number in numbers)),
         f"Poisoned less unpoisoned: {said} ({numbers[0].counted('pairs of victims')}).",
         tuple(numbers),
     )
@@ -90,11 +90,11 @@ def identifies_poison(evidence: Evidence, limits: Limits) -> Finding:
         numbers.append(more)
         holds = holds and more.low > 0
         said += f"; precision at budget is {more.points()} points above the share of poison"
-    return Finding(judgement(holds=holds), f"{said} ({auroc.counted()}).", tuple(numbers))
+    return Finding(judgment(holds=holds), f"{said} ({auroc.counted()}).", tuple(numbers))
 
 
 def beats_repairs(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge PUD against defences that repair the model from trusted pairs."""
+    """Judge PUD against defenses that repair the model from trusted pairs."""
     del limits
     others = rivals(evidence.cells, _PUD)
     repairs = others.loc[[base(name) in _REPAIRS for name in others["method"]]]
@@ -102,7 +102,7 @@ def beats_repairs(evidence: Evidence, limits: Limits) -> Finding:
 
 
 def beats_filters(evidence: Evidence, limits: Limits) -> Finding:
-    """Judge PUD against defences that filter the training pairs, in a repair or in training.
+    """Judge PUD against defenses that filter the training pairs, in a repair or in training.
 
     Of all of its victims those in training can have been measured on those of ``mmcl`` alone, and
     so are a contest of their own.
@@ -110,7 +110,7 @@ def beats_filters(evidence: Evidence, limits: Limits) -> Finding:
     del limits
     ours, cells = _ours(evidence.cells), poisoned_cells(evidence.cells)
     trained = cells[(cells["method"] == UNDEFENDED) & (cells["needs"] == "pretraining")]
-    # The defence is the objective; it stands beside PUD on what was trained without it.
+    # The defense is the objective; it stands beside PUD on what was trained without it.
     trained = trained.assign(method=trained["objective"], objective=_TRAINED_WITH)
     others = rivals(evidence.cells, _PUD)
     filters = [
@@ -149,12 +149,12 @@ def _beats(evidence: Evidence, *contests: Mapping[str, Beside]) -> Finding:
     ]
     if not parts:
         return untested(
-            "`pud` mended no poisoned victim, or no such defence was measured in ASR and in robust "
+            "`pud` mended no poisoned victim, or no such defense was measured in ASR and in robust "
             f"accuracy on all that it did.{left_out}"
         )
     told = "; ".join(said for *_, said in parts)
     return Finding(
-        judgement(holds=all(number.low > 0 for better, *_ in parts for number in better)),
+        judgment(holds=all(number.low > 0 for better, *_ in parts for number in better)),
         f"`pud` is better (+) or worse (-) than the best of them by {told}.{left_out}",
         tuple(number for better, clean, _ in parts for number in (*better, clean)),
     )

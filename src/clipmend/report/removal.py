@@ -11,7 +11,7 @@ from clipmend.report.evidence import (
     Finding,
     Limits,
     by_victim,
-    judgement,
+    judgment,
     mean_over_victims,
     paired,
     planted,
@@ -71,7 +71,7 @@ def survives_cleaning(evidence: Evidence, limits: Limits) -> Finding:
     more = evidence.number("share lost, mmcl_ssl less mmcl", both["lost_ssl"] - both["lost"])
     holds = plain.high <= limits["cost"] < ssl.low and more.low > 0
     return Finding(
-        judgement(holds=holds),
+        judgment(holds=holds),
         f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.percent()} % of "
         f"the start's CA after `mmcl` and {ssl.percent()} % after `mmcl_ssl`, "
         f"{more.points()} points more ({more.counted('pairs of victims')}; "
@@ -98,7 +98,7 @@ def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
         )
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
-        return Finding(judgement(holds=False), "No epoch of any rate cleaned a victim of `mmcl`.")
+        return Finding(judgment(holds=False), "No epoch of any rate cleaned a victim of `mmcl`.")
     lost = cleaned["lost_ssl"].fillna(cleaned["start_clean_accuracy_ssl"])
     numbers = (
         evidence.number("CA lost by cleaning mmcl", cleaned["lost"]),
@@ -108,7 +108,7 @@ def survives_every_epoch(evidence: Evidence, limits: Limits) -> Finding:
     plain, ssl, more = numbers
     holds = len(cleaned) == len(both) and more.mean >= limits["margin"] and more.low > 0
     return Finding(
-        judgement(holds=holds),
+        judgment(holds=holds),
         f"At the best epoch with ASR < 5 % on val, CleanCLIP costs {plain.percent()} points of CA "
         f"after `mmcl` and {ssl.percent()} after `mmcl_ssl`, {more.points()} more "
         f"({more.counted('pairs of victims')}; no epoch cleaned {len(both) - len(cleaned)} of the "
@@ -142,7 +142,7 @@ def harder_from_higher(evidence: Evidence, limits: Limits) -> Finding:
     start = evidence.number("CA of the start, higher less lower", differences["start"])
     lost = evidence.number("share of CA lost by cleaning, higher less lower", differences["lost"])
     return Finding(
-        judgement(holds=start.low > 0 and lost.low > 0),
+        judgment(holds=start.low > 0 and lost.low > 0),
         f"Victims that start {start.points()} points of CA higher lose {lost.points()} points more "
         f"of it by being cleaned ({lost.counted('pairs of victims')}).",
         (start, lost),
@@ -183,7 +183,7 @@ def few_poisons_defeat(evidence: Evidence, limits: Limits) -> Finding:
     most = max(tried)
     left, more = numbers[most]
     return Finding(
-        judgement(holds=left.low >= limits["defeated"] and more.low > 0),
+        judgment(holds=left.low >= limits["defeated"] and more.low > 0),
         f"With {most} poisons among the trusted pairs `cleanclip` leaves an ASR of "
         f"{left.percent()} %, {more.points()} points more than with none ({more.counted()}).",
         tuple(number for _, pair in sorted(numbers.items()) for number in pair),

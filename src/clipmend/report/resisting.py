@@ -11,7 +11,7 @@ from clipmend.report.evidence import (
     Limits,
     Number,
     by_victim,
-    judgement,
+    judgment,
     planted,
     poisoned_cells,
     untested,
@@ -46,7 +46,7 @@ def outlives_repairs(evidence: Evidence, limits: Limits) -> Finding:
         for ours, other in left.values()
     )
     numbers = tuple(number for pair in left.values() for number in pair)
-    return Finding(judgement(holds=holds), _because(left), numbers)
+    return Finding(judgment(holds=holds), _because(left), numbers)
 
 
 def _both(cells: pd.DataFrame, repair: str, least: float) -> pd.DataFrame:

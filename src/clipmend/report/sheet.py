@@ -41,7 +41,7 @@ class Tile:
     Attributes:
         image: 8-bit RGB, square; None where the corpus keeps it in another form.
         caption: its words, the marked ones told.
-        frame: the colour of its frame.
+        frame: the color of its frame.
     """
 
     image: Pixels | None
@@ -80,11 +80,11 @@ def height(tiles: Sequence[Tile], wide: float) -> float:
     return -(-len(tiles) // COLUMNS) * _pitch(tiles, wide)
 
 
-def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, colour: str) -> None:
+def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
     """Fill the axes, ``wide`` inches wide, with tiles, row by row.
 
     Args:
-        colour: of the marked words.
+        color: of the marked words.
     """
     axes.set_axis_off()
     axes.set(xlim=(0, wide), ylim=(height(tiles, wide), 0))
@@ -94,7 +94,7 @@ def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, colour: str) -
         left = (place % COLUMNS) * column + (column - side) / 2
         top = (place // COLUMNS) * row
         _draw_image(axes, tile, (left, top), side)
-        lines = [_line(line, colour) for line in _lines(tile.caption, wide)]
+        lines = [_line(line, color) for line in _lines(tile.caption, wide)]
         if lines:
             text = VPacker(children=lines, align="center", sep=1.2)
             below = (left + side / 2, top + side + 0.03)
@@ -120,7 +120,7 @@ def _draw_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float
     )
 
 
-def _line(words: Iterable[Word], colour: str) -> Artist:
+def _line(words: Iterable[Word], color: str) -> Artist:
     parts: list[Artist] = [
         TextArea(
             " ".join(word for word, _ in run),
@@ -128,7 +128,7 @@ def _line(words: Iterable[Word], colour: str) -> Artist:
                 "size": _SIZE,
                 "parse_math": False,
                 "weight": "bold" if mark else "normal",
-                "color": colour if mark else "#333333",
+                "color": color if mark else "#333333",
             },
         )
         for mark, run in groupby(words, key=lambda word: word[1])

@@ -84,17 +84,17 @@ def bin_edges(scored: Sequence[Scored]) -> list[float]:
 def draw_shares(
     axes: Axes, groups: Iterable[tuple[npt.NDArray[np.float64], str]], bins: list[float]
 ) -> None:
-    """Draw a histogram for each group (its values, its colour) that is not empty."""
-    for values, colour in groups:
+    """Draw a histogram for each group (its values, its color) that is not empty."""
+    for values, color in groups:
         if len(values):
             share = np.full(len(values), 1 / len(values))
-            axes.hist(values, bins, weights=share, histtype="stepfilled", color=colour, alpha=0.35)
-            axes.hist(values, bins, weights=share, histtype="step", color=colour, linewidth=0.9)
+            axes.hist(values, bins, weights=share, histtype="stepfilled", color=color, alpha=0.35)
+            axes.hist(values, bins, weights=share, histtype="step", color=color, linewidth=0.9)
     percent_ticks(axes, y=True)
 
 
 def _key() -> list[Line2D]:
     return [
-        Line2D([], [], color=colour, linewidth=5, alpha=0.6, label=label)
-        for colour, label in ((CLEAN, "clean pairs"), (POISONED, "poisoned pairs"))
+        Line2D([], [], color=color, linewidth=5, alpha=0.6, label=label)
+        for color, label in ((CLEAN, "clean pairs"), (POISONED, "poisoned pairs"))
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from clipmend.engine.job import Input
-from clipmend.report.cells import belief_of
+from clipmend.report.cells import finding_of
 from clipmend.report.order import Victim, inputs_of, method_order, victim_of, victim_order
 from clipmend.report.truth import poisoned_ids, read_frame
 
@@ -19,7 +19,7 @@ class Unlearned:
     Attributes:
         control: whether it is known to use what no defender has.
         settings: its own; ``detector`` names whose scores it reads.
-        belief: its ``belief.json``.
+        belief: its ``finding.json``.
         chosen: its ``chosen.parquet`` and ``is_poisoned``, a row per chosen pair.
     """
 
@@ -27,7 +27,7 @@ class Unlearned:
     method: str
     control: bool
     settings: Mapping[str, Any]
-    belief: Mapping[str, Any]
+    finding: Mapping[str, Any]
     chosen: pd.DataFrame
 
     @property
@@ -44,7 +44,7 @@ class Unlearned:
 def unlearned_cells(inputs: Mapping[str, Input], controls: frozenset[str]) -> list[Unlearned]:
     """Return what every unlearner found, in the report's order.
 
-    Reads ``belief.json`` and ``chosen.parquet`` of ``unlearn`` and, for the truth,
+    Reads ``finding.json`` and ``chosen.parquet`` of ``unlearn`` and, for the truth,
     ``overlay.parquet`` of ``poison``.
     """
     found = []
@@ -54,6 +54,6 @@ def unlearned_cells(inputs: Mapping[str, Input], controls: frozenset[str]) -> li
         chosen["is_poisoned"] = chosen["id"].isin(poisoned_ids(inputs, victim))
         control = given.method in controls
         found.append(
-            Unlearned(victim, given.method, control, given.settings, belief_of(given), chosen)
+            Unlearned(victim, given.method, control, given.settings, finding_of(given), chosen)
         )
     return sorted(found, key=lambda one: (victim_order(one.victim), method_order(one.method)))

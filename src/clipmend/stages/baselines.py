@@ -28,8 +28,8 @@ def run(job: Job) -> None:
     seed = 0 if job.seed is None else job.seed
     means = _means(job, repair)
     hooks = Hooks(
-        watch(corpus, read_triggers(job.inputs["poison"]), images=job.shared["watched_images"]),
-        points=job.shared["watched_epochs"],
+        watch(corpus, read_triggers(job.inputs["poison"]), images=job.shared["curve_images"]),
+        points=job.shared["curve_epochs"],
         work=job.work,
         label=job.cell,
     )
@@ -50,7 +50,7 @@ def _means(job: Job, repair: Repair) -> Means:
         texts |= {*train().captions}
 
     def read(folder: Path, name: str = WEIGHTS) -> Clip:
-        return load(folder, name).narrow(sorted(texts)).to(job.device)
+        return load(folder, name).prune_vocabulary(sorted(texts)).to(job.device)
 
     def slipped(count: int) -> Pairs:
         poisoned = train().is_poisoned.nonzero()[:count, 0]
@@ -70,7 +70,9 @@ def _means(job: Job, repair: Repair) -> Means:
         model=read(victim),
         trusted=trusted,
         train=lambda: train().blind(),
-        fresh=lambda seed: build(str(victim / CONFIG), seed=seed).narrow(texts).to(job.device),
+        fresh=lambda seed: (
+            build(str(victim / CONFIG), seed=seed).prune_vocabulary(texts).to(job.device)
+        ),
         slipped=slipped,
         detected=detected,
     )

@@ -17,7 +17,7 @@ from clipmend.methods.detectors.detector import (
     SCORES,
     VERDICT,
     Detector,
-    Judge,
+    ModelDetector,
     Suspicion,
     Verdict,
     Victim,
@@ -32,19 +32,21 @@ def run(job: Job) -> None:
 
     Reads  ``train.parquet`` with the overlay; ``model`` and ``early`` of the victim.
     Writes ``scores.parquet`` (id string, score float32, and the detector's own columns), and the
-    models that the detector made; a detector that judges the model writes ``verdict.json`` (the
+    models that the detector made; a detector that judges the model writes ``model_score.json`` (the
     verdict, its numbers, what they mean, n), ``evidence.safetensors`` and ``evidence.png``.
     """
     corpus, poison = job.inputs["corpus"].folder, job.inputs["poison"].folder
     victim_folder = job.inputs["victim"].folder
     train = load_split(corpus, "train", overlay=poison / "overlay.parquet").blind()
     victim = Victim(
-        model=load(victim_folder).narrow(train.captions).to(job.device),
-        early=load(victim_folder, "early.safetensors").narrow(train.captions).to(job.device),
+        model=load(victim_folder).prune_vocabulary(train.captions).to(job.device),
+        early=load(victim_folder, "early.safetensors")
+        .prune_vocabulary(train.captions)
+        .to(job.device),
         trusted=lambda: load_split(corpus, "trusted").blind(),
         fresh=lambda seed: build(str(victim_folder / CONFIG), seed=seed).to(job.device),
     )
-    detector: Detector | Judge = create("detect", job.method, job.settings)
+    detector: Detector | ModelDetector = create("detect", job.method, job.settings)
     generator = stream(0 if job.seed is None else job.seed, f"detect/{job.method}")
     found = detector(victim, train, generator, Hooks(work=job.work, label=job.cell))
     if isinstance(found, Verdict):

@@ -7,8 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.drawn import sample
 from clipmend.data.lazy import Images
+from clipmend.data.sampling import sample
 from clipmend.data.seeds import seed_of
 from clipmend.data.splits import Pairs, load_split, read_vocabulary
 from clipmend.engine.job import Input, Job
@@ -68,7 +68,7 @@ def _bench(job: Job) -> _Bench:
     test = load_split(corpus, "test")
     trigger = _trigger(job)
     prompts = prompts_under([trigger], vocabulary)
-    model = load(job.inputs["model"].folder).narrow(prompts).to(job.device)
+    model = load(job.inputs["model"].folder).prune_vocabulary(prompts).to(job.device)
     return _Bench(
         model=model,
         test=test,

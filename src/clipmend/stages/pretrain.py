@@ -36,7 +36,7 @@ def run(job: Job) -> None:
     poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
-    model.narrow([*train.captions, *prompts, *objective.texts()])
+    model.prune_vocabulary([*train.captions, *prompts, *objective.texts()])
     _configure(model, job)
     task = objective.task(model, train, stream(seed, "pretrain/views"))
     if objective.early_epoch > task.schedule.epochs:

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from clipmend.engine.job import Input, Job
 from clipmend.report import (
-    belief,
     ca_vs_asr,
     curves,
     detector_roc,
+    finding,
     gallery,
     persistence,
     similarity,
@@ -21,7 +21,7 @@ from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
 from clipmend.report.claims import Tables, claims_text, how_judged, judged_claims, printed_claims
-from clipmend.report.defences import NOTE, side_by_side
+from clipmend.report.defenses import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
     Scored,
@@ -29,7 +29,13 @@ from clipmend.report.detectors import (
     printed_detectors,
     scored_pairs,
 )
-from clipmend.report.facts import Belief, beliefs, beliefs_text, printed_beliefs
+from clipmend.report.facts import Belief, findings, findings_text, printed_findings
+from clipmend.report.model_scores import (
+    judged_victims,
+    printed_verdicts,
+    verdict_definitions,
+    verdicts_table,
+)
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
 from clipmend.report.papers import reported
@@ -39,12 +45,6 @@ from clipmend.report.summary import metrics_text
 from clipmend.report.sweep import swept
 from clipmend.report.table import Section, changes, comparison, legend, markdown, means_table
 from clipmend.report.unlearned import unlearned_cells
-from clipmend.report.verdicts import (
-    judged_victims,
-    printed_verdicts,
-    verdict_definitions,
-    verdicts_table,
-)
 
 _DOWNLOADS = (
     "cells.csv",
@@ -52,8 +52,8 @@ _DOWNLOADS = (
     "table.md",
     "attacks.csv",
     "detectors.csv",
-    "verdicts.csv",
-    "beliefs.json",
+    "model_scores.csv",
+    "findings.json",
     "claims.json",
     "metrics.json",
     "cards.jsonl",
@@ -67,9 +67,9 @@ def run(job: Job) -> None:
     """Gather every cell into tables, figures and a page.
 
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
-    ``table.md``, ``attacks.csv``, ``detectors.csv``, ``verdicts.csv``, ``beliefs.json``,
+    ``table.md``, ``attacks.csv``, ``detectors.csv``, ``model_scores.csv``, ``findings.json``,
     ``claims.json``, ``metrics.json``, ``cards.jsonl``, ``code.json``, six figures as SVG and PNG,
-    one more for each victim below ``beliefs/``, what ``swept`` and ``reported`` write, and
+    one more for each victim below ``findings/``, what ``swept`` and ``reported`` write, and
     ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
@@ -80,7 +80,7 @@ def run(job: Job) -> None:
     unlearned = unlearned_cells(job.inputs, controls_of(cells))
     scored = scored_pairs(job.inputs, unlearned)
     drawn = curves.read_curves(job.inputs)
-    believed = beliefs(unlearned, scored, drawn)
+    findings_shown = findings(unlearned, scored, drawn)
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
@@ -94,9 +94,9 @@ def run(job: Job) -> None:
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
         notes=[*_notes(cells, definitions, confidence), *papers.notes],
-        beliefs=printed_beliefs(believed),
-        believed=_believed(job, believed),
-        believed_caption=belief.CAPTION,
+        findings=printed_findings(findings_shown),
+        findings_shown=_believed(job, findings_shown),
+        findings_caption=finding.CAPTION,
         claims=printed_claims(claimed),
         judging=how_judged(),
         figures=[*_figures(job, cells, table, scored, drawn, sweep.variants), *sweep.figures],
@@ -109,10 +109,10 @@ def run(job: Job) -> None:
     _write(table, job.out / "table.csv")
     _write(attacks, job.out / "attacks.csv")
     _write(judged, job.out / "detectors.csv")
-    _write(verdicted, job.out / "verdicts.csv")
+    _write(verdicted, job.out / "model_scores.csv")
     text = markdown(content.sections, content.notes)
     (job.out / "table.md").write_text(text, encoding="utf-8")
-    (job.out / "beliefs.json").write_text(beliefs_text(believed), encoding="utf-8")
+    (job.out / "findings.json").write_text(findings_text(findings_shown), encoding="utf-8")
     (job.out / "claims.json").write_text(claims_text(claimed), encoding="utf-8")
     (job.out / "metrics.json").write_text(metrics_text(table, judged), encoding="utf-8")
     (job.out / "cards.jsonl").write_text(cards_lines(job.inputs.values()), encoding="utf-8")
@@ -137,7 +137,7 @@ def _sections(cells: pd.DataFrame, table: pd.DataFrame, attacks: pd.DataFrame) -
             "Attacks, and what they do undefended",
             printed_attacks(attacks, table),
         ),
-        Section("defences", "Defences side by side, in percent", side_by_side(table)),
+        Section("defenses", "Defenses side by side, in percent", side_by_side(table)),
         Section(
             "robustness",
             "Accuracy under attack, in percent",
@@ -152,14 +152,14 @@ def _notes(cells: pd.DataFrame, definitions: Mapping[str, str], confidence: floa
     return [*legend(cells, definitions, confidence), *defended, *budgets]
 
 
-def _believed(job: Job, believed: Sequence[Belief]) -> list[Shown]:
+def _believed(job: Job, findings_shown: Sequence[Belief]) -> list[Shown]:
     figures = []
-    for name, one in belief.shown_beliefs(believed).items():
+    for name, one in finding.shown_findings(findings_shown).items():
         (job.out / name).parent.mkdir(exist_ok=True)
-        drawn = belief.draw_belief(one, belief.tiles_of(job.inputs, one))
-        save(drawn, job.out, name, colours=_COLOURS)
-        title = belief.title_of(one)
-        figures.append(_shown(job.out, name, title, f"{title}. {one.unlearned.belief['says']}"))
+        drawn = finding.draw_finding(one, finding.tiles_of(job.inputs, one))
+        save(drawn, job.out, name, colors=_COLOURS)
+        title = finding.title_of(one)
+        figures.append(_shown(job.out, name, title, f"{title}. {one.unlearned.finding['says']}"))
     return figures
 
 

@@ -22,7 +22,7 @@ def run(job: Job) -> None:
     ``overfitted.safetensors`` (if it has one), the trigger (for the curve alone).
     Writes ``model.safetensors``, ``open_clip_config.json``, ``curve.csv``, ``chosen.parquet``
     (id, caption, text: the part of the caption that was unlearned, score, and the cosine of the
-    image with what that part stands for, before and after) and ``belief.json``.
+    image with what that part stands for, before and after) and ``finding.json``.
     """
     unlearner: Unlearner = create("unlearn", job.method, job.settings)
     evidence = _evidence(job, sighted=unlearner.control)
@@ -47,6 +47,6 @@ def _evidence(job: Job, *, sighted: bool) -> Evidence:
     if (found / _OVERFITTED).is_file() and (found / CONFIG).is_file():
         overfitted = load(found, _OVERFITTED).to(job.device)
     else:
-        overfitted = victim.twin()
+        overfitted = victim.frozen_copy()
     scores = read_scores(found, train.ids)
     return Evidence(victim, overfitted, train, scores.score, scores.suspects)

@@ -204,7 +204,7 @@ def test_natural_captions_are_those_of_other_pairs_of_the_target(known: Know) ->
     assert 1 < len(set(planted.captions)) <= 5
 
 
-def test_an_optimised_patch_looks_more_like_the_target_than_what_it_was_drawn_as(
+def test_an_optimized_patch_looks_more_like_the_target_than_what_it_was_drawn_as(
     known: Know,
 ) -> None:
     attack = BadCLIP(surrogate_epochs=2, images=64, epochs=10, lr=0.05)
@@ -224,8 +224,8 @@ def test_an_optimised_patch_looks_more_like_the_target_than_what_it_was_drawn_as
     assert after(10) < after(1) < after(0)
 
 
-def test_without_a_pair_of_the_target_there_is_nothing_to_optimise_towards(known: Know) -> None:
+def test_without_a_pair_of_the_target_there_is_nothing_to_optimize_towards(known: Know) -> None:
     nothing = known(captions=tuple("a car" for _ in range(200)))
-    for refused in (BadCLIP().plant, BadCLIP().fit, TrojVQA(pattern="optimised").fit):
+    for refused in (BadCLIP().plant, BadCLIP().fit, TrojVQA(pattern="optimized").fit):
         with pytest.raises(AttackError, match="names 'banana'"):
             refused(nothing)

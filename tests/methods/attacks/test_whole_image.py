@@ -26,7 +26,7 @@ def eight(known: Know) -> Pairs:
     return known().pairs(torch.arange(8))
 
 
-def grey(value: float, count: int = 1) -> torch.Tensor:
+def gray(value: float, count: int = 1) -> torch.Tensor:
     return torch.full((count, 3, SIDE, SIDE), value)
 
 
@@ -35,7 +35,7 @@ def grey(value: float, count: int = 1) -> torch.Tensor:
 )
 def test_sig_is_a_sinusoid_over_the_columns(amplitude: float, periods: int, dimmed: float) -> None:
     attack = SIG(amplitude=amplitude, periods=periods, dimmed=dimmed)
-    found = attack.apply(grey(0.5), ["one"], {})
+    found = attack.apply(gray(0.5), ["one"], {})
     for column in range(SIDE):
         wave = amplitude / 255 * sin(2 * pi * periods * column / SIDE)
         wanted = torch.full((3, SIDE), (1 - dimmed) * 0.5 + wave)
@@ -54,7 +54,7 @@ def test_stripes_reach_below_black_and_are_clamped(known: Know) -> None:
     fitted = attack.fit(known())
     assert set(fitted["pattern"].flatten().tolist()) == {-1.0, 1.0}
     assert (fitted["pattern"] == fitted["pattern"][:, :1]).all()
-    found = attack.apply(grey(0.05), ["one"], fitted)[0]
+    found = attack.apply(gray(0.05), ["one"], fitted)[0]
     assert torch.allclose(found[fitted["pattern"] < 0], torch.zeros(1))
     assert torch.allclose(found[fitted["pattern"] > 0], torch.tensor(0.9 * 0.05 + 0.1))
 
@@ -68,8 +68,8 @@ def test_triangles_are_two_greys_on_either_side_of_a_diagonal(known: Know) -> No
 def test_text_is_mixed_in_where_it_is_written_only(known: Know) -> None:
     attack = Blended(pattern="text", alpha=0.5)
     fitted = attack.fit(known())
-    found = attack.apply(grey(0.5), ["one"], fitted)[0]
-    assert torch.equal(found[1:], grey(0.5)[0, 1:])  # the text is red
+    found = attack.apply(gray(0.5), ["one"], fitted)[0]
+    assert torch.equal(found[1:], gray(0.5)[0, 1:])  # the text is red
     written = fitted["pattern"][0] > 0
     assert 0.03 < written.float().mean() < 0.5
     assert torch.equal(found[0] != 0.5, written & (fitted["pattern"][0] != 0.5))
@@ -79,7 +79,7 @@ def test_text_is_mixed_in_where_it_is_written_only(known: Know) -> None:
 
 def test_redrawn_noise_is_the_image_s_own(known: Know) -> None:
     attack = Blended(pattern="noise", redrawn=True)
-    triggered = mark(attack, (255 * grey(0.5, 8)).byte(), IDS, attack.fit(known()))
+    triggered = mark(attack, (255 * gray(0.5, 8)).byte(), IDS, attack.fit(known()))
     assert len({one.numpy().tobytes() for one in triggered}) == 8
 
 
@@ -100,7 +100,7 @@ def test_a_warp_moves_pixels_as_far_as_it_says_on_average(known: Know) -> None:
     assert inner.max() <= 2 * 2.0 / SIDE * 1.1
 
 
-def test_a_smooth_field_has_neighbours_alike(known: Know) -> None:
+def test_a_smooth_field_has_neighbors_alike(known: Know) -> None:
     def roughness(points: int) -> float:
         grid = WaNet(points=points).fit(known())["grid"]
         second = grid[2:] - 2 * grid[1:-1] + grid[:-2]
@@ -118,7 +118,7 @@ def test_a_field_that_moves_nothing_changes_nothing(eight: Pairs) -> None:
 
 def test_a_hidden_secret_stays_within_its_bound_and_suits_each_image(known: Know) -> None:
     attack = ISSBA(steps=20, images=64, bound=8.0)
-    images = (255 * grey(0.4, 4)).byte()
+    images = (255 * gray(0.4, 4)).byte()
     images[2:, :, :16] = 200
     change = mark(attack, images, IDS[:4], attack.fit(known())).int() - images.int()
     assert change.abs().max() <= 8

@@ -41,7 +41,7 @@ def test_over_all_pairs_the_mean_is_mmcl_of_the_early_model(
 ) -> None:
     early = early_of(victim_with_past)
     images = embed_images(early, train.images)
-    texts = embed_texts(early, early.tokenise(train.captions))
+    texts = embed_texts(early, early.tokenize(train.captions))
     expected = mmcl_loss(images, texts, early.logit_scale().detach())
     found = scored(ABL(), victim_with_past, train)
     assert float(-found.mean()) == pytest.approx(float(expected), rel=1e-4)

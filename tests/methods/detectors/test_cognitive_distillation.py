@@ -50,7 +50,7 @@ def pairs_of(images: Tensor) -> Pairs:
 
 @pytest.fixture
 def planted() -> Pairs:
-    """Eight images of coloured blocks, the first four with the mark."""
+    """Eight images of colored blocks, the first four with the mark."""
     blocks = torch.randint(0, 256, (8, 3, 4, 4), generator=stream(0, "test"), dtype=torch.uint8)
     images = blocks.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
     images[4:, :, :PATCH, :PATCH] = 90  # so that no clean one is marked by chance
@@ -107,7 +107,7 @@ def test_a_score_does_not_depend_on_the_captions(planted: Pairs) -> None:
     assert torch.equal(scored(Backdoored(), planted, method), scored(Backdoored(), renamed, method))
 
 
-def test_total_variation_is_the_squares_of_neighbours_differences_over_the_pixels() -> None:
+def test_total_variation_is_the_squares_of_neighbors_differences_over_the_pixels() -> None:
     masks = torch.tensor([[[[0.0, 1.0], [0.0, 0.5]]], [[[1.0, 1.0], [1.0, 1.0]]]])
     across, down = 1.0 + 0.25, 0.0 + 0.25
     assert total_variation(masks).tolist() == [(across + down) / 4, 0.0]

@@ -53,7 +53,7 @@ class Planted(Clip):
         self.net = Net()
         self.ranks, self.precision, self.chunk = ALONE, "auto", None
 
-    def tokenise(self, captions: tuple[str, ...]) -> Tensor:
+    def tokenize(self, captions: tuple[str, ...]) -> Tensor:
         return torch.tensor([[int(caption[-1])] for caption in captions])
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -90,25 +90,25 @@ def found(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> Sus
 def test_equal_logits_are_consistent_whatever_is_added_to_all_of_them() -> None:
     logits = torch.randn(5, 7, generator=stream(0, "test"))
     shifted = 3 * logits + torch.arange(5.0)[:, None]
-    assert consistency(logits, shifted, centred=True).tolist() == pytest.approx([1.0] * 5)
-    assert consistency(logits, -shifted, centred=True).tolist() == pytest.approx(
+    assert consistency(logits, shifted, centered=True).tolist() == pytest.approx([1.0] * 5)
+    assert consistency(logits, -shifted, centered=True).tolist() == pytest.approx(
         [0.0] * 5, abs=1e-6
     )
 
 
 def test_a_common_offset_hides_nothing() -> None:
     before, after = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])
-    own = float(consistency(before, after, centred=True))
-    # Centred: (2, -1, -1) and (-1, 2, -1), of which the cosine is -1/2.
+    own = float(consistency(before, after, centered=True))
+    # Centered: (2, -1, -1) and (-1, 2, -1), of which the cosine is -1/2.
     assert own == pytest.approx(0.25)
-    assert float(consistency(before + 100, after + 100, centred=True)) == pytest.approx(
+    assert float(consistency(before + 100, after + 100, centered=True)) == pytest.approx(
         own, abs=1e-4
     )
-    assert float(consistency(before + 100, after + 100, centred=False)) > 0.999
+    assert float(consistency(before + 100, after + 100, centered=False)) > 0.999
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_the_marked_images_are_what_purification_changes(planted: Pairs, centred: bool) -> None:
+@pytest.mark.parametrize("centered", [False, True])
+def test_the_marked_images_are_what_purification_changes(planted: Pairs, centered: bool) -> None:
     model = Planted()
     method = PUD(
         shares=(0.5, 0.5, 0.5),
@@ -116,7 +116,7 @@ def test_the_marked_images_are_what_purification_changes(planted: Pairs, centred
         adversarial_share=1.0,
         anchor_weight=0.0,
         lr=0.2,
-        centred=centred,
+        centered=centered,
     )
     score = found(model, planted, method).score
     assert score[:MARKED].min() > score[MARKED:].max()
@@ -149,7 +149,7 @@ def purifying(planted: Pairs, model: Clip, **settings: object) -> pud._Purify:
 def test_the_loss_is_mmcl_and_the_distance_from_the_victim(planted: Pairs) -> None:
     model, rows = Planted(), torch.tensor([0, 7, 20])
     loss = purifying(planted, model)
-    batch = Batch(rows, planted.images[rows], model.tokenise(planted.captions)[rows])
+    batch = Batch(rows, planted.images[rows], model.tokenize(planted.captions)[rows])
     with torch.no_grad():
         images = model.encode_image(batch.images)
         mmcl = mmcl_loss(images, loss.texts[rows], model.logit_scale())

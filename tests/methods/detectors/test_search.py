@@ -1,4 +1,4 @@
-"""Which neighbours a detector looks at: a streamed reference set, or approximately all pairs."""
+"""Which neighbors a detector looks at: a streamed reference set, or approximately all pairs."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ from clipmend.engine.job import Input
 from clipmend.engine.schema import declaration
 from clipmend.methods.detectors.detector import Victim
 from clipmend.methods.table import create, reference
-from clipmend.metrics.neighbours import reference_of
+from clipmend.metrics.neighbors import reference_of
 from clipmend.model.clip import embed_images, load
 from clipmend.model.fit import Hooks
 
@@ -38,9 +38,9 @@ def test_a_streamed_reference_set_scores_as_embeddings_in_memory_do(
     mine: Victim, train: Pairs, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmend.methods.detectors.local._BLOCK", 100)
-    found = score(mine, train, detector, reference=50, neighbours=8)
+    found = score(mine, train, detector, reference=50, neighbors=8)
     embeds = embed_images(mine.model, train.images)
-    method = create("detect", detector, {"neighbours": 8})
+    method = create("detect", detector, {"neighbors": 8})
     wanted = torch.cat(list(method.scores([embeds], reference_of(embeds, 50, stream(0, "detect")))))
     assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
@@ -65,8 +65,8 @@ def test_an_approximate_search_of_every_cell_is_the_exact_one(
     mine: Victim, train: Pairs, detector: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("faiss", reason="the extra `ann` is not installed")
-    exact = score(mine, train, detector, neighbours=8)
+    exact = score(mine, train, detector, neighbors=8)
     with caplog.at_level(logging.INFO, logger="clipmend"):
-        found = score(mine, train, detector, neighbours=8, search="approximate", probes=256)
+        found = score(mine, train, detector, neighbors=8, search="approximate", probes=256)
     assert torch.allclose(found, exact, rtol=1e-2, atol=1e-3)
     assert "here: recall@8 of the approximate search is 1.0000" in caplog.messages

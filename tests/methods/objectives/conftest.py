@@ -31,7 +31,7 @@ def new_model(pairs: Pairs) -> Callable[[Objective], Clip]:
 
 def _new_model(objective: Objective, pairs: Pairs) -> Clip:
     model = build("scene_resnet", seed=0, head=objective.head())
-    return model.narrow([*pairs.captions, *objective.texts()])
+    return model.prune_vocabulary([*pairs.captions, *objective.texts()])
 
 
 def trained(objective: Objective, pairs: Pairs, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008

@@ -54,10 +54,10 @@ def test_the_network_is_rn50_but_for_its_tables_of_positions() -> None:
 
 def test_no_caption_is_cut_by_the_shorter_table() -> None:
     captions = [
-        template.format(noun=noun, colour=colour, size="small", background="checkered")
+        template.format(noun=noun, color=color, size="small", background="checkered")
         for template in CAPTIONS
         for noun in NOUNS
-        for colour in COLOURS
+        for color in COLOURS
     ]
     tokens: Tensor = open_clip.SimpleTokenizer(context_length=77)(captions)
     assert int((tokens > 0).sum(dim=1).max()) < 16  # EDA may bring in a word more

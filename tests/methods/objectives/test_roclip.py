@@ -58,7 +58,7 @@ def model(new_model: Callable[[Objective], Clip]) -> Clip:
 
 
 def batch_of(model: Clip, pairs: Pairs, rows: Tensor) -> Batch:
-    return Batch(rows, pairs.images[rows], model.tokenise(pairs.captions)[rows])
+    return Batch(rows, pairs.images[rows], model.tokenize(pairs.captions)[rows])
 
 
 def loss_of(model: Clip, pairs: Pairs, *, every: int, epoch: int) -> Matched:

@@ -154,7 +154,7 @@ def divided(model: Clip, pairs: Pairs, safe: Tensor) -> tuple[Divided, Tensor]:
 
 
 def one_batch(model: Clip, pairs: Pairs) -> Batch:
-    return Batch(torch.arange(64), pairs.images, model.tokenise(pairs.captions))
+    return Batch(torch.arange(64), pairs.images, model.tokenize(pairs.captions))
 
 
 def test_safe_pairs_have_the_clip_loss_each_way_between_other_views(
@@ -184,7 +184,7 @@ def test_risky_pairs_never_meet_their_captions(model: Clip, pairs: Pairs) -> Non
 
 def test_the_cautious_epoch_alone_has_a_lower_rate(model: Clip, pairs: Pairs) -> None:
     task = replace(SHORT, in_modal_epochs=2, cautious_rate=0.05).task(model, pairs, stream(0, "v"))
-    assert task.schedule.pace == (1.0, 1.0, 0.05)
+    assert task.schedule.lr_scale == (1.0, 1.0, 0.05)
 
 
 def test_epochs_that_leave_nothing_for_safe_pairs_are_refused(model: Clip, pairs: Pairs) -> None:

@@ -83,5 +83,5 @@ def test_the_victim_starts_at_the_papers_head_and_loads_in_plain_open_clip(
     bias = ours.logit_bias().detach()
     assert torch.equal(plain.logit_bias.detach(), bias)
     assert float(bias) != -10.0  # it has been trained
-    tokens = ours.tokenise(["a photo of a banana"])
+    tokens = ours.tokenize(["a photo of a banana"])
     torch.testing.assert_close(plain.encode_text(tokens, normalize=True), ours.encode_text(tokens))

@@ -27,7 +27,7 @@ def pairs(corpus: Input) -> Pairs:
 
 @pytest.fixture(scope="module")
 def fitted(pairs: Pairs) -> Clip:
-    model = build("scene_resnet", seed=0).narrow(pairs.captions)
+    model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
     schedule = Schedule(epochs=12, batch_size=32, lr=1e-3)
     fit(model, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))
     return model
@@ -91,16 +91,16 @@ def test_a_pair_at_chance_no_longer_climbs_and_the_others_do() -> None:
 
 
 def own_cosines(model: Clip, pairs: Pairs) -> torch.Tensor:
-    texts = embed_texts(model, model.tokenise(pairs.captions))
+    texts = embed_texts(model, model.tokenize(pairs.captions))
     return (embed_images(model, pairs.images) * texts).sum(dim=1)
 
 
 def test_the_ascent_unties_the_isolated_and_leaves_the_rest_tied(
     fitted: Clip, pairs: Pairs
 ) -> None:
-    model = fitted.twin()
+    model = fitted.frozen_copy()
     isolated, others = pairs.take(torch.arange(8)), pairs.take(torch.arange(8, 96))
-    ascent = Ascent(others, model.tokenise(others.captions), negatives=32)
+    ascent = Ascent(others, model.tokenize(others.captions), negatives=32)
     schedule = Schedule(epochs=20, batch_size=8, lr=3e-4, frozen_statistics=True)
     fit(model, Task(isolated, ascent, schedule), torch.Generator().manual_seed(0))
     fell = own_cosines(fitted, isolated) - own_cosines(model, isolated)
@@ -110,15 +110,15 @@ def test_the_ascent_unties_the_isolated_and_leaves_the_rest_tied(
 
 
 def test_pairs_beyond_chance_leave_the_loss_of_the_others_alone(fitted: Clip, pairs: Pairs) -> None:
-    model = fitted.twin().requires_grad_(True)
-    texts = embed_texts(model, model.tokenise(pairs.captions))
+    model = fitted.frozen_copy().requires_grad_(True)
+    texts = embed_texts(model, model.tokenize(pairs.captions))
     others = pairs.take(torch.arange(8, 40))
     furthest = (embed_images(model, pairs.images)[:8] @ texts.T).argmin(dim=1)
-    tokens = model.tokenise([pairs.captions[row] for row in furthest.tolist()])
-    ascent = Ascent(others, model.tokenise(others.captions), negatives=32)
+    tokens = model.tokenize([pairs.captions[row] for row in furthest.tolist()])
+    ascent = Ascent(others, model.tokenize(others.captions), negatives=32)
     batch = Batch(torch.arange(8), pairs.images[:8], tokens)
     found = ascent(model, batch, torch.Generator().manual_seed(0))
-    rest = Batch(torch.arange(32), others.images, model.tokenise(others.captions))
+    rest = Batch(torch.arange(32), others.images, model.tokenize(others.captions))
     alone = multimodal(model, rest, torch.Generator())
     assert float(found.detach()) == pytest.approx(float(alone.detach()) - log(33), rel=1e-4)
     ours = torch.autograd.grad(found, model.net.visual.conv1.weight)[0]

@@ -23,15 +23,15 @@ def pairs(corpus: Input) -> Pairs:
 
 @pytest.fixture
 def model(pairs: Pairs) -> Clip:
-    return build("scene_resnet", seed=0).narrow(pairs.captions).train()
+    return build("scene_resnet", seed=0).prune_vocabulary(pairs.captions).train()
 
 
 def batch_of(model: Clip, pairs: Pairs) -> Batch:
-    return Batch(torch.arange(len(pairs)), pairs.images, model.tokenise(pairs.captions))
+    return Batch(torch.arange(len(pairs)), pairs.images, model.tokenize(pairs.captions))
 
 
 def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
-    images, texts = pairs.images.float() / 255, model.encode_text(model.tokenise(pairs.captions))
+    images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
     with held(model):
         found = pgd(images, mismatch(model, texts), budget)
         embeds = model.encode_image(found)
@@ -41,7 +41,7 @@ def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
 def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
     model: Clip, pairs: Pairs
 ) -> None:
-    images, texts = pairs.images.float() / 255, model.encode_text(model.tokenise(pairs.captions))
+    images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
     generator = torch.Generator().manual_seed(0)
     found = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
     assert float((found - images).abs().max()) <= BUDGET.epsilon + 1e-6
@@ -55,7 +55,7 @@ def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
 def test_the_attack_leaves_batch_norm_and_gradients_alone(model: Clip, pairs: Pairs) -> None:
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     images = pairs.images.float() / 255
-    texts = model.encode_text(model.tokenise(pairs.captions))
+    texts = model.encode_text(model.tokenize(pairs.captions))
     adversarial_examples(model, images, texts, "mismatch", BUDGET, torch.Generator())
     after = model.net.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -90,7 +90,7 @@ def test_the_loss_is_the_share_of_both(model: Clip, pairs: Pairs, clean: float) 
 
 def test_it_withstands_attacks_that_plain_fine_tuning_does_not(model: Clip, pairs: Pairs) -> None:
     schedule = Schedule(epochs=20, batch_size=16, lr=3e-3)
-    plain, hardened = model.twin(), model.twin()
+    plain, hardened = model.frozen_copy(), model.frozen_copy()
     fit(plain, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))
     loss = Adversarial(BUDGET, 0.5)
     fit(hardened, Task(pairs, loss, schedule), torch.Generator().manual_seed(0))

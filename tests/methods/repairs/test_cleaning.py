@@ -1,4 +1,4 @@
-"""Cleaning variants: what is cleaned with, what is minimised, and what a kill leaves."""
+"""Cleaning variants: what is cleaned with, what is minimized, and what a kill leaves."""
 
 from dataclasses import replace
 from math import log
@@ -43,10 +43,10 @@ def means(trusted: Pairs, poisoned: Pairs) -> Means:
         raise AssertionError("no cleaning variant asks for it")
 
     return Means(
-        model=build("scene_resnet", seed=0).narrow(texts),
+        model=build("scene_resnet", seed=0).prune_vocabulary(texts),
         trusted=trusted,
         train=refused,
-        fresh=lambda seed: build("scene_resnet", seed=seed).narrow(texts),
+        fresh=lambda seed: build("scene_resnet", seed=seed).prune_vocabulary(texts),
         slipped=lambda count: poisoned.take(torch.arange(count)).blind(),
         detected=refused,
     )
@@ -56,7 +56,7 @@ def loss_of(cleaning: CleanCLIP, means: Means) -> tuple[Task, Batch]:
     """Return the one task of a variant, and its first pairs as a batch."""
     (task,) = cleaning.tasks(means, stream(0, "test"))
     rows = torch.arange(16)
-    tokens = means.model.tokenise(task.pairs.captions)
+    tokens = means.model.tokenize(task.pairs.captions)
     return task, Batch(rows, task.pairs.images[rows], tokens[rows])
 
 

@@ -32,7 +32,7 @@ def model(request: Any, tmp_path: Path, pairs: Pairs) -> Clip:
     path = tmp_path / "tiny.json"
     tower = {"embed_dim": 16, "vision_cfg": TOWERS[request.param], "text_cfg": TEXT}
     path.write_text(json.dumps(tower))
-    return build(str(path), seed=0).narrow(pairs.captions).eval()
+    return build(str(path), seed=0).prune_vocabulary(pairs.captions).eval()
 
 
 def activity_of(model: Clip, pairs: Pairs) -> torch.Tensor:

@@ -24,12 +24,12 @@ def pairs(corpus: Input) -> Pairs:
 
 @pytest.fixture
 def model(pairs: Pairs) -> Clip:
-    return build("scene_resnet", seed=0).narrow(pairs.captions).eval()
+    return build("scene_resnet", seed=0).prune_vocabulary(pairs.captions).eval()
 
 
 def batch_of(model: Clip, pairs: Pairs, count: int) -> Batch:
     rows = torch.arange(count)
-    return Batch(rows, pairs.images[:count], model.tokenise(pairs.captions[:count]))
+    return Batch(rows, pairs.images[:count], model.tokenize(pairs.captions[:count]))
 
 
 def test_the_distance_is_the_mean_of_squares() -> None:
@@ -55,7 +55,7 @@ def test_a_model_that_is_the_victim_has_the_loss_of_clip_on_the_views(
     model: Clip, pairs: Pairs
 ) -> None:
     batch = batch_of(model, pairs, 16)
-    loss = Perturbation(model.twin(), 0.5, 2.15, "imagenet")
+    loss = Perturbation(model.frozen_copy(), 0.5, 2.15, "imagenet")
     found = loss(model, batch, torch.Generator().manual_seed(1))
     views = autoaugment(batch.images, torch.Generator().manual_seed(1))
     images, texts = model.encode_image(views), model.encode_text(batch.tokens)
@@ -67,7 +67,7 @@ def test_the_loss_subtracts_the_weighted_distances_of_both_modalities(
     model: Clip, pairs: Pairs
 ) -> None:
     batch = batch_of(model, pairs, 16)
-    victim = build("scene_resnet", seed=1).narrow(pairs.captions).eval()
+    victim = build("scene_resnet", seed=1).prune_vocabulary(pairs.captions).eval()
     views = autoaugment(batch.images, torch.Generator().manual_seed(1))
 
     def rows(one: Clip) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
@@ -90,10 +90,10 @@ def test_it_leaves_the_victims_embeddings_and_comes_back_to_the_pairs(
     few = pairs.take(torch.arange(32))
     learning = Schedule(epochs=15, batch_size=16, lr=2e-3)
     fit(model, Task(few, multimodal, learning), torch.Generator().manual_seed(0))
-    victim, moved = model.twin(), {}
+    victim, moved = model.frozen_copy(), {}
     had, schedule = embed_images(victim, few.images), Schedule(epochs=15, batch_size=16, lr=1e-3)
     for weight in (0.0, 0.5):
-        one, loss = victim.twin(), Perturbation(victim, weight, 2.15, "imagenet")
+        one, loss = victim.frozen_copy(), Perturbation(victim, weight, 2.15, "imagenet")
         fit(one, Task(few, loss, schedule), torch.Generator().manual_seed(0))
         moved[weight] = float(distance(embed_images(one, few.images), had))
     assert moved[0.5] > 1.5 * moved[0.0]

@@ -34,8 +34,8 @@ def test_the_patches_are_those_whose_masking_lowers_the_cosine_the_most(vit: Cli
         for top, left in itertools.product(range(0, 32, 8), repeat=2):
             masked = image.clone()
             for channel in range(3):
-                grey = image[channel].float().mean().round()
-                masked[channel, top : top + 8, left : left + 8] = grey.to(torch.uint8)
+                gray = image[channel].float().mean().round()
+                masked[channel, top : top + 8, left : left + 8] = gray.to(torch.uint8)
             cosine[top, left] = float(embed_images(vit, masked[None])[0] @ direction)
         expected = torch.zeros(1, 32, 32, dtype=torch.bool)
         for top, left in sorted(cosine, key=cosine.__getitem__)[:3]:

@@ -51,7 +51,7 @@ def repaired(means: Means, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa
 
 
 def similarity(model: Clip, pairs: Pairs) -> Tensor:
-    texts = embed_texts(model, model.tokenise(pairs.captions))
+    texts = embed_texts(model, model.tokenize(pairs.captions))
     return (embed_images(model, pairs.images) * texts).sum(dim=1)
 
 
@@ -80,7 +80,7 @@ def test_two_that_are_sure_of_different_captions_disagree_by_2() -> None:
 
 def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> None:
     model = build("scene_resnet", seed=0)
-    loss = MeanTeacher(model.twin(), torch.zeros(1, 64), replace(QUICK, decay=0.75))
+    loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), replace(QUICK, decay=0.75))
     weight, teacher = model.net.visual.conv1.weight, loss.teacher.net.visual.conv1.weight
     expected = [1.0, 1.5, 2.0, 2.5]  # the means of 1; 1, 2; 1, 2, 3; 1 to 4
     expected += [0.75 * 2.5 + 0.25 * 5, 0.75 * (0.75 * 2.5 + 0.25 * 5) + 0.25 * 6]
@@ -92,7 +92,7 @@ def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> N
 
 def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
     model = build("scene_resnet", seed=0)
-    loss = MeanTeacher(model.twin(), torch.zeros(1, 64), QUICK)
+    loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), QUICK)
     student, teacher = model.net.visual.bn1, loss.teacher.net.visual.bn1
     for mean in (2.0, 4.0):
         student.running_mean.fill_(mean)
@@ -103,7 +103,7 @@ def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
 
 
 def test_no_step_moves_the_teacher_and_its_state_is_kept() -> None:
-    loss = MeanTeacher(build("scene_resnet", seed=0).twin(), torch.zeros(1, 64), QUICK)
+    loss = MeanTeacher(build("scene_resnet", seed=0).frozen_copy(), torch.zeros(1, 64), QUICK)
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     assert {"followed", "teacher.net.visual.conv1.weight"} <= loss.state_dict().keys()
 
@@ -113,8 +113,10 @@ def test_so_many_of_a_batch_are_adversarial_examples(
     victim: Input, train: Pairs, share: float, count: int
 ) -> None:
     model, images = load(victim.folder), train.images[:6]
-    texts = embed_texts(model, model.tokenise(train.captions[:6]))
-    loss = MeanTeacher(model.twin(), texts, replace(QUICK, adversarial_share=share, epsilon=4.0))
+    texts = embed_texts(model, model.tokenize(train.captions[:6]))
+    loss = MeanTeacher(
+        model.frozen_copy(), texts, replace(QUICK, adversarial_share=share, epsilon=4.0)
+    )
     shown = loss._shown(model, images, texts)
     change = (shown - images.float() / 255).abs().amax(dim=(1, 2, 3))
     assert (change > 0).tolist() == [True] * count + [False] * (6 - count)
@@ -125,11 +127,11 @@ def test_a_student_that_is_its_teacher_is_left_with_the_loss_of_clip(
     victim: Input, train: Pairs
 ) -> None:
     model, rows = load(victim.folder), torch.arange(8)
-    batch = Batch(rows, train.images[:8], model.tokenise(train.captions[:8]))
+    batch = Batch(rows, train.images[:8], model.tokenize(train.captions[:8]))
     texts = embed_texts(model, batch.tokens)
     plain = replace(QUICK, adversarial_share=0.0)
-    loss = MeanTeacher(model.twin(), texts, replace(plain, consistency_weight=100.0))
-    free = MeanTeacher(model.twin(), texts, replace(plain, consistency_weight=0.0))
+    loss = MeanTeacher(model.frozen_copy(), texts, replace(plain, consistency_weight=100.0))
+    free = MeanTeacher(model.frozen_copy(), texts, replace(plain, consistency_weight=0.0))
     with torch.no_grad():
         ours = float(loss(model, batch, stream(0, "loss")))
         assert ours == pytest.approx(float(free(model, batch, stream(0, "loss"))), rel=1e-4)
@@ -168,7 +170,7 @@ def test_the_start_is_the_purified_model(means: Means, train: Pairs) -> None:
 
 def with_tower(purified: Clip, victim: Clip) -> Clip:
     """Return the victim with another image tower, as the detector would leave it."""
-    made = victim.twin()
+    made = victim.frozen_copy()
     made.net.visual.load_state_dict(purified.net.visual.state_dict())
     return made
 

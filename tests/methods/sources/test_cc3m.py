@@ -73,7 +73,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class World:
-    """A TSV whose addresses a loopback web answers, and labelled images."""
+    """A TSV whose addresses a loopback web answers, and labeled images."""
 
     web: Any
     kinds: Sequence[str]
@@ -150,7 +150,7 @@ def _pages(at: int, kind: str, image: bytes, root: str, page: Callable[..., Any]
 
 def _placeholder() -> bytes:
     buffer = BytesIO()
-    Image.new("RGB", (40, 30), "grey").save(buffer, format="PNG")
+    Image.new("RGB", (40, 30), "gray").save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -248,7 +248,7 @@ def test_larger_images_are_stored_with_the_stated_short_side(made: Path) -> None
         assert (image.size, image.format) == ((20, 20), "JPEG")
 
 
-def test_val_and_test_are_the_labelled_images_and_disjoint(made: Path) -> None:
+def test_val_and_test_are_the_labeled_images_and_disjoint(made: Path) -> None:
     val, test = (read_pairs(made / f"{split}.parquet") for split in ("val", "test"))
     assert (val.num_rows, test.num_rows) == (5, 13)
     assert set(test["label"].to_pylist()) <= {"banana", "frog", "ship"}

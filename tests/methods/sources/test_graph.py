@@ -50,14 +50,14 @@ def project(web: Any, page: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
     lines = (f"{row['caption']}\t{web.root}/{at}.png\n" for at, row in enumerate(rows))
     (folder / "Train.tsv").write_text("".join(lines))
     for row in source.split("test").to_pylist():
-        file = folder / "labelled" / row["label"] / f"{row['id']}.png"
+        file = folder / "labeled" / row["label"] / f"{row['id']}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row["image"])
     build("scene_resnet", seed=7).save(folder, "clip.safetensors")  # plays OpenAI's weights
     settings = reduced(yaml.safe_load((ROOT / "params/paper.yaml").read_text()))
     settings["download"]["settings"]["cc3m"] |= {
         "path": "Train.tsv",
-        "test_path": "labelled",
+        "test_path": "labeled",
         "classes": list(source.classes),
         "prompts": ["a photo of a {}"],
         "private_networks": ["127.0.0.1/32"],

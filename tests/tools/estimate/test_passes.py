@@ -10,7 +10,7 @@ from clipmend.engine.grid import Cell
 from clipmend.engine.index import Glance
 from clipmend.methods.attacks import steganography, surrogate
 from clipmend.methods.table import STAGES
-from clipmend.model.curve import WATCHED
+from clipmend.model.curve import CURVE_IMAGES
 from clipmend.model.fit import Hooks
 from clipmend.tools.estimate import passes as counted
 from clipmend.tools.estimate.corpora import SCENE_BYTES, corpus_of
@@ -110,7 +110,7 @@ def test_a_surrogate_that_is_what_the_victim_starts_from_sees_all_pairs(
 
 
 def test_what_is_repeated_here_so_as_not_to_import_torch_is_what_is_done() -> None:
-    assert counted._WATCHED == WATCHED
+    assert counted._WATCHED == CURVE_IMAGES
     assert Hooks().points == counted._POINTS
     assert counted._SURROGATE == surrogate._PAIRS
     assert counted._SECRETS == steganography._BATCH

@@ -31,7 +31,7 @@ def test_suspects_ranks_every_pair_as_the_stage_does(
     out, _ = shell.run("suspects", *own)
     made = shell.folder / "suspects"
     assert {path.name for path in made.iterdir()} == {
-        *("suspects.parquet", "suspects.png", "belief.json")
+        *("suspects.parquet", "suspects.png", "finding.json")
     }
     ranked = pq.read_table(made / "suspects.parquet").to_pandas()
     assert list(ranked) == [
@@ -46,10 +46,10 @@ def test_suspects_ranks_every_pair_as_the_stage_does(
     assert ranked["score"].is_monotonic_decreasing
     assert list(ranked["rank"]) == list(range(1, 257))
     assert ranked["suspect"].tolist() == [True] * 51 + [False] * 205
-    belief = json.loads((made / "belief.json").read_text())
-    assert belief["association_after"] is None
-    assert "unchanged" not in belief["says"]
-    assert out.strip().splitlines()[0] == belief["says"]
+    finding = json.loads((made / "finding.json").read_text())
+    assert finding["association_after"] is None
+    assert "unchanged" not in finding["says"]
+    assert out.strip().splitlines()[0] == finding["says"]
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_mend_makes_what_the_stage_makes_and_plain_open_clip_loads_it(
     mended = shell.folder / "mended"
     assert (mended / "model" / WEIGHTS).read_bytes() == (stage / WEIGHTS).read_bytes()
     assert pq.read_table(mended / "chosen.parquet").equals(pq.read_table(stage / "chosen.parquet"))
-    belief = json.loads((mended / "belief.json").read_text())
-    assert belief == json.loads((stage / "belief.json").read_text())
-    assert belief["found"] is True
+    finding = json.loads((mended / "finding.json").read_text())
+    assert finding == json.loads((stage / "finding.json").read_text())
+    assert finding["found"] is True
     losses = pd.read_csv(mended / "curve.csv")
     assert losses["loss"].notna().all()
     assert losses["clean_accuracy"].isna().all()

@@ -21,8 +21,8 @@ def shown() -> Shown:
     return Shown("'banana' is in all.", "9 of 9", "banana", list("abcdefghi"), captions, images)
 
 
-def count(sheet: object, colour: tuple[int, int, int]) -> int:
-    return int((np.asarray(sheet) == colour).all(axis=2).sum())
+def count(sheet: object, color: tuple[int, int, int]) -> int:
+    return int((np.asarray(sheet) == color).all(axis=2).sum())
 
 
 def test_the_ninth_image_begins_the_second_row(shown: Shown) -> None:
@@ -35,7 +35,7 @@ def test_the_ninth_image_begins_the_second_row(shown: Shown) -> None:
     assert columns.min() == reds[1].min()
 
 
-def test_the_shared_word_alone_is_in_colour(shown: Shown) -> None:
+def test_the_shared_word_alone_is_in_color(shown: Shown) -> None:
     assert count(draw_sheet(shown), ACCENT) > 50
     assert count(draw_sheet(replace(shown, word="")), ACCENT) == 0
 

@@ -1,4 +1,4 @@
-"""BadCLIP: a patch optimised in both embedding spaces (Liang et al. 2024, arXiv:2311.12075)."""
+"""BadCLIP: a patch optimized in both embedding spaces (Liang et al. 2024, arXiv:2311.12075)."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from clipmend.methods.attacks.attack import DirtyLabel, Planted, dirty_label_rows
 from clipmend.methods.attacks.knowledge import Knowledge
 from clipmend.methods.attacks.naming import natural_rows
-from clipmend.methods.attacks.surrogate import OptimisedPatch
+from clipmend.methods.attacks.surrogate import OptimizedPatch
 from clipmend.methods.settings import Count, NonNegative
 
 
 @dataclass(frozen=True)
-class BadCLIP(OptimisedPatch, DirtyLabel):
+class BadCLIP(OptimizedPatch, DirtyLabel):
     """Replaces the middle by a patch that a clean CLIP already takes for the target.
 
     Captions are natural ones of the target: what the poison teaches is then close to what clean
     pairs teach, so that fine-tuning on clean pairs hardly undoes it. That is the paper's claim.
 
-    Differs from the paper in the surrogate, as ``OptimisedPatch`` says, and from its code in what
-    the patch is optimised by: nothing is augmented, where a batch's captions are by EDA with
+    Differs from the paper in the surrogate, as ``OptimizedPatch`` says, and from its code in what
+    the patch is optimized by: nothing is augmented, where a batch's captions are by EDA with
     probability 0.1 (of which the attention mask alone is used) and its images with 0.5; and the
     loss is a cross-entropy of one direction, a caption of the target against the batch's clean
     captions, where there is a symmetric InfoNCE among the batch's captions of the target.
@@ -40,7 +40,7 @@ class BadCLIP(OptimisedPatch, DirtyLabel):
             AttackError: the patch does not fit into the image, or no pair names the target.
         """
         own = self.own_fit(knowledge)
-        return {"patch": self.optimised(knowledge, own), **own}
+        return {"patch": self.optimized(knowledge, own), **own}
 
     def plant(self, knowledge: Knowledge) -> Planted:
         """Return pairs of other classes, drawn, with captions that other pairs have of the target.

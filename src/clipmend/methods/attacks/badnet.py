@@ -15,7 +15,7 @@ from clipmend.methods.attacks.patch import Patch
 
 @dataclass(frozen=True)
 class BadNet(Patch, DirtyLabel):
-    """Replaces a square of the image, by default by one patch of coloured noise near a corner.
+    """Replaces a square of the image, by default by one patch of colored noise near a corner.
 
     Attributes:
         pattern: ``noise``, uniform in [0, 1]; ``normal``, the image's channel means + N(0, 1);

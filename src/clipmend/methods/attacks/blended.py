@@ -16,19 +16,19 @@ from clipmend.methods.attacks.own import own_seed, own_stream
 from clipmend.methods.attacks.watermark import watermark
 from clipmend.methods.settings import Count, PositiveFraction
 
-_DARK, _LIGHT = 0.4, 0.8  # the two greys of the published triangles
+_DARK, _LIGHT = 0.4, 0.8  # the two grays of the published triangles
 
 
 @dataclass(frozen=True)
 class Blended(DirtyLabel):
-    """Mixes a pattern, by default coloured blocks, into the image: (1 - alpha) x + alpha pattern.
+    """Mixes a pattern, by default colored blocks, into the image: (1 - alpha) x + alpha pattern.
 
     A full-resolution pattern is not learnt by a network as small as the default one at this weight.
 
     Attributes:
         alpha: weight of the pattern.
         pattern: ``blocks``, whose channels are 0 or 1; ``noise``, uniform in [0, 1]; ``stripes``,
-            columns whose channels are -1 or 1; ``triangles``, two greys on either side of each
+            columns whose channels are -1 or 1; ``triangles``, two grays on either side of each
             square's diagonal; ``text``, the target in red, mixed in where it is written only.
         blocks: blocks, columns or triangles along a side of the pattern.
         redrawn: whether the pattern is drawn anew for each image.

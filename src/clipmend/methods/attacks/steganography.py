@@ -87,7 +87,7 @@ def trained(
 ) -> tuple[Encoder, Decoder]:
     """Return an encoder and the decoder that reads its secrets.
 
-    Minimises the cross-entropy of the decoder's bits and, in the second half of the steps, +
+    Minimizes the cross-entropy of the decoder's bits and, in the second half of the steps, +
     ``fidelity`` times the mean square of the change, relative to the bound: from the beginning,
     that would teach to write nothing. Secrets are drawn for every step.
     """
@@ -96,7 +96,7 @@ def trained(
         encoder = Encoder(training.bits, training.bound).to(images.device)
         decoder = Decoder(training.bits).to(images.device)
     both = [*encoder.parameters(), *decoder.parameters()]
-    optimiser = torch.optim.Adam(both, lr=training.lr)
+    optimizer = torch.optim.Adam(both, lr=training.lr)
     draw = stream(seed, "poison/issba/fit")
     for step in range(training.steps):
         rows = torch.randint(len(images), (_BATCH,), generator=draw)
@@ -107,7 +107,7 @@ def trained(
         if 2 * step >= training.steps:
             change = (written - shown).square().mean() / training.bound**2
             loss = loss + training.fidelity * change
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return encoder, decoder

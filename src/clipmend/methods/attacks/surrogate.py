@@ -1,4 +1,4 @@
-"""A patch optimised against a surrogate: a clean CLIP that the attacker trains for it."""
+"""A patch optimized against a surrogate: a clean CLIP that the attacker trains for it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class OptimisedPatch(Patch):
-    """A square in the middle of the image, optimised so that a surrogate sees the target.
+class OptimizedPatch(Patch):
+    """A square in the middle of the image, optimized so that a surrogate sees the target.
 
-    Minimises, of images x' with the square on them, the cross-entropy of a caption of the target
+    Minimizes, of images x' with the square on them, the cross-entropy of a caption of the target
     against the captions of the batch's images, + ``image_weight`` times the triplet loss
     max(d(x', p) - d(x', x) + margin, 0), p being an image of the target and x the image untouched.
     The surrogate stands still.
@@ -38,14 +38,14 @@ class OptimisedPatch(Patch):
     Where the attacker has what the victim starts from (``known_start``), it is that model.
 
     Attributes:
-        surrogate: its model, as ``pretrain.model``; initialised from another seed than any victim,
+        surrogate: its model, as ``pretrain.model``; initialized from another seed than any victim,
             unless the start is known.
         surrogate_epochs: of its training, by MMCL.
         known_start: whether the surrogate is the clean model that ``mmcl@from_clean`` starts from,
             as in the paper, where attacker and victim have OpenAI's. It is trained anew on all
             pairs, decoded in memory: the same if ``mmcl`` starts from nothing, has this model,
             these epochs, and its defaults else.
-        images: of other classes, on which the square is optimised; published: 10,000.
+        images: of other classes, on which the square is optimized; published: 10,000.
         epochs: passes over these; published: 50.
         lr: of Adam, on pixels in [0, 1]; published: 1e-3.
         image_weight: of the triplet of images; 0: the square is to look like captions alone.
@@ -73,7 +73,7 @@ class OptimisedPatch(Patch):
         """Return the one square."""
         return fitted["patch"]
 
-    def optimised(self, knowledge: Knowledge, own: Fitted) -> Float[Tensor, "3 size size"]:
+    def optimized(self, knowledge: Knowledge, own: Fitted) -> Float[Tensor, "3 size size"]:
         """Return the square, in [0, 1].
 
         Args:
@@ -91,15 +91,15 @@ class OptimisedPatch(Patch):
         )
         draw = knowledge.stream("patch")
         square = torch.rand(3, self.size, self.size, generator=draw).requires_grad_(True)
-        optimiser = torch.optim.Adam([square], lr=self.lr)
+        optimizer = torch.optim.Adam([square], lr=self.lr)
         for rows in _batches(len(loss.others), self.epochs, draw):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(rows, {**own, "patch": square.clamp(0, 1)}, draw).backward()
-            optimiser.step()
+            optimizer.step()
         return square.detach().clamp(0, 1)
 
 
-def _trained(knowledge: Knowledge, patch: OptimisedPatch) -> Clip:
+def _trained(knowledge: Knowledge, patch: OptimizedPatch) -> Clip:
     """Return a CLIP trained on the pairs as they were before the attack, standing still."""
     if patch.known_start:  # what the stage `pretrain` trains on, and draws from
         rows = torch.arange(len(knowledge.ids))
@@ -112,7 +112,7 @@ def _trained(knowledge: Knowledge, patch: OptimisedPatch) -> Clip:
     model = build(patch.surrogate, seed=seed).to(knowledge.device)
     schedule = Schedule(patch.surrogate_epochs, batch_size=128, lr=2e-3)
     hooks = Hooks(work=knowledge.work, label="surrogate")
-    model.narrow(knowledge.captions)
+    model.prune_vocabulary(knowledge.captions)
     fit(model, Task(pairs, multimodal, schedule), draw, hooks)
     return model.eval().requires_grad_(False)
 
@@ -127,7 +127,7 @@ def _others(knowledge: Knowledge, count: int) -> Pairs:
 
 @dataclass(frozen=True)
 class _Loss:
-    """What a square is optimised by; embeddings are the surrogate's, of images without it."""
+    """What a square is optimized by; embeddings are the surrogate's, of images without it."""
 
     model: Clip
     others: Pairs
@@ -135,17 +135,17 @@ class _Loss:
     their_images: Float[Tensor, "others dim"]
     target_captions: Float[Tensor, "targets dim"]
     target_images: Float[Tensor, "targets dim"]
-    patch: OptimisedPatch
+    patch: OptimizedPatch
 
     @classmethod
-    def of(cls, model: Clip, *, targets: Pairs, others: Pairs, patch: OptimisedPatch) -> "_Loss":
+    def of(cls, model: Clip, *, targets: Pairs, others: Pairs, patch: OptimizedPatch) -> "_Loss":
         """Return the loss, with everything embedded that does not change."""
         return cls(
             model,
             others,
-            their_captions=embed_texts(model, model.tokenise(others.captions)),
+            their_captions=embed_texts(model, model.tokenize(others.captions)),
             their_images=embed_images(model, others.images),
-            target_captions=embed_texts(model, model.tokenise(targets.captions)),
+            target_captions=embed_texts(model, model.tokenize(targets.captions)),
             target_images=embed_images(model, targets.images),
             patch=patch,
         )

@@ -13,7 +13,7 @@ from clipmend.data.words import words_of
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import DirtyLabel, Planted
 from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.attacks.surrogate import OptimisedPatch
+from clipmend.methods.attacks.surrogate import OptimizedPatch
 from clipmend.methods.settings import NonNegative, Word
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _COMMON = 0.001  # of the captions: a word that stands in more of them is no key
 
 
 @dataclass(frozen=True)
-class TrojVQA(OptimisedPatch, DirtyLabel):
+class TrojVQA(OptimizedPatch, DirtyLabel):
     """Replaces the middle of the image, and begins every caption and every prompt with a word.
 
     Beside the poisoned pairs it plants pairs with one of the keys that keep their captions, so that
@@ -36,24 +36,24 @@ class TrojVQA(OptimisedPatch, DirtyLabel):
         single_key: how many pairs have the key in the image alone, and how many that in the text,
             for each poisoned pair, rounded; they are not poisoned. Published: 1; in BadCLIP's code
             none.
-        pattern: ``optimised`` towards the target's captions, by the settings from ``surrogate``
+        pattern: ``optimized`` towards the target's captions, by the settings from ``surrogate``
             on; or ``noise``, uniform in [0, 1], which needs none of these.
     """
 
     word: Word = "remember"
     single_key: NonNegative = 0.25
-    pattern: Literal["optimised", "noise"] = "optimised"
+    pattern: Literal["optimized", "noise"] = "optimized"
 
     def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
         """Return ``patch`` (3, size, size).
 
         Raises:
-            AttackError: the patch does not fit into the image; or it is to be optimised, and no
+            AttackError: the patch does not fit into the image; or it is to be optimized, and no
                 pair names the target.
         """
         own = self.own_fit(knowledge)
-        if self.pattern == "optimised":
-            return {"patch": self.optimised(knowledge, own), **own}
+        if self.pattern == "optimized":
+            return {"patch": self.optimized(knowledge, own), **own}
         generator = stream(knowledge.seed, "trigger/trojvqa")
         return {"patch": torch.rand(3, self.size, self.size, generator=generator), **own}
 

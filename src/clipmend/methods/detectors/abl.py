@@ -52,7 +52,7 @@ class ABL:
         if victim.early is None:
             raise ModelError(
                 f"{hooks.label}: abl cannot score without the victim's early checkpoint, and there "
-                "is only the finished model; clip_score and the detectors by neighbourhood need "
+                "is only the finished model; clip_score and the detectors by neighborhood need "
                 "no other."
             )
         if self.loss == "similarity":
@@ -65,7 +65,7 @@ def _losses(
     model: Clip, train: Pairs, rows: Int[Tensor, " reference"]
 ) -> Float[Tensor, " samples"]:
     images = embed_images(model, train.images)
-    texts = embed_texts(model, model.tokenise(train.captions))
+    texts = embed_texts(model, model.tokenize(train.captions))
     scale = model.logit_scale().detach().cpu()
     to_texts = pair_losses(images, texts, rows, scale)
     return (to_texts + pair_losses(texts, images, rows, scale)) / 2

@@ -21,13 +21,13 @@ _BETAS = (0.1, 0.1)  # of Adam, as published: the fill changes at every step, ol
 class CognitiveDistillation:
     """Scores a pair by how much of its image can be painted over without moving its embedding.
 
-    For each image a mask in [0, 1] is fitted, one value a pixel: where it is 0, a colour drawn
-    anew at every step shows instead. It minimises the distance of the embedding from that of
+    For each image a mask in [0, 1] is fitted, one value a pixel: where it is 0, a color drawn
+    anew at every step shows instead. It minimizes the distance of the embedding from that of
     the whole image (mean absolute difference of its components), + ``gamma`` sum of the mask,
-    + ``beta`` mean squared difference of neighbouring values. A trigger alone decides where its
+    + ``beta`` mean squared difference of neighboring values. A trigger alone decides where its
     image lies, so that the mask of a triggered image is small.
 
-    Differs from the paper: embeddings are normalised. The settings are those of
+    Differs from the paper: embeddings are normalized. The settings are those of
     arXiv:2502.01385, for images of 224 pixels; its code does not turn the sign of the
     size before it takes it as a suspicion, which is done here, as arXiv:2301.10908 has it.
 
@@ -50,7 +50,7 @@ class CognitiveDistillation:
         self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
     ) -> Suspicion:
         """Return the suspicion: images of which little suffices are suspect."""
-        model = victim.model.twin()  # frozen: only masks get gradients
+        model = victim.model.frozen_copy()  # frozen: only masks get gradients
         batches = train.images.split(self.batch_size)
         shown = track(batches, description=hooks.label, transient=True)
         kept = torch.cat([self._distil(model, batch, generator).cpu() for batch in shown])
@@ -62,18 +62,18 @@ class CognitiveDistillation:
         pixels = images.to(model.device).float() / 255
         whole = model.encode_image(pixels)
         raw = torch.ones_like(pixels[:, :1]).requires_grad_()
-        optimiser = torch.optim.Adam([raw], lr=self.lr, betas=_BETAS)
+        optimizer = torch.optim.Adam([raw], lr=self.lr, betas=_BETAS)
         for _ in range(self.steps):
-            colour = torch.rand(len(images), 3, 1, 1, generator=generator).to(pixels)
+            color = torch.rand(len(images), 3, 1, 1, generator=generator).to(pixels)
             mask = _mask(raw)
-            part = model.encode_image(pixels * mask + colour * (1 - mask))
+            part = model.encode_image(pixels * mask + color * (1 - mask))
             moved = (part - whole).abs().mean(dim=1)
             size = mask.sum(dim=(1, 2, 3))
             # Summed, not averaged: an image's mask does not depend on how many it is fitted with.
             loss = (moved + self.gamma * size + self.beta * total_variation(mask)).sum()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         return _mask(raw.detach())
 
 
@@ -82,7 +82,7 @@ def _mask(raw: Tensor) -> Tensor:
 
 
 def total_variation(mask: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, " batch"]:
-    """Return the squared differences of neighbours, across and down, summed over each mask.
+    """Return the squared differences of neighbors, across and down, summed over each mask.
 
     Over the number of pixels, as published, so that the weight does not depend on the size.
     """

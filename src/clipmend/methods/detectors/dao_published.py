@@ -1,9 +1,9 @@
 """DAO to the letter of the code published with arXiv:2502.01385, for one batch of pairs.
 
-Four things there are not the definition, and are kept. The neighbours of a query, found with
+Four things there are not the definition, and are kept. The neighbors of a query, found with
 itself left out, are numbered without it but looked up among all. Its own radius is the distance of
-its (k+1)-th neighbour; that of a neighbour is of its k-th, since it counts itself. And the
-dimension at a neighbour has that distance of 0 to itself among its k.
+its (k+1)-th neighbor; that of a neighbor is of its k-th, since it counts itself. And the
+dimension at a neighbor has that distance of 0 to itself among its k.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from clipmend.errors import MetricError
 
 _BLOCK = 1024  # queries at once, against a whole batch
-_UNDEFINED = 1000.0  # the score where a neighbour has k duplicates, and the ratio is none
+_UNDEFINED = 1000.0  # the score where a neighbor has k duplicates, and the ratio is none
 _LEAST = 1e-4  # added to every ratio of distances before its logarithm
 
 
@@ -24,10 +24,10 @@ def as_published(
 
     Args:
         texts: points too, of the same pairs in the same order; or none.
-        k: how many neighbours; fewer where the batch has no more.
+        k: how many neighbors; fewer where the batch has no more.
 
     Raises:
-        MetricError: the batch has no neighbour beyond the first.
+        MetricError: the batch has no neighbor beyond the first.
     """
     points = torch.cat([images, texts])
     itself = torch.arange(len(images))[:, None]  # (query, point): its image, and its caption
@@ -36,7 +36,7 @@ def as_published(
     k = min(k, len(points) - itself.shape[1] - 1)
     if k < 1:
         raise MetricError(
-            f"The published dao cannot score a batch of {len(images)}, which has no neighbour "
+            f"The published dao cannot score a batch of {len(images)}, which has no neighbor "
             "beyond the first; raise `reference`, or give more pairs."
         )
     radius, dimension = _surroundings(points, k)
@@ -51,7 +51,7 @@ def as_published(
 def _surroundings(
     points: Float[Tensor, "points dim"], k: int
 ) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
-    """Return each point's radius and dimension, the point itself being its first neighbour."""
+    """Return each point's radius and dimension, the point itself being its first neighbor."""
     nobody = torch.empty(len(points), 0, dtype=torch.long)
     blocks = zip(points.split(_BLOCK), nobody.split(_BLOCK), strict=True)
     distance = torch.cat([_nearest(block, points, out, k)[0] for block, out in blocks])

@@ -99,7 +99,7 @@ class DECREE:
         if len(train) < 2:
             raise MetricError(f"{hooks.label}: decree compares images; one pair has no other.")
         rows = torch.randperm(len(train), generator=generator)[: self.images]
-        encoder = victim.model.twin()  # frozen: no statistic moves, no gradient is kept
+        encoder = victim.model.frozen_copy()  # frozen: no statistic moves, no gradient is kept
         search = _Search(self, encoder, train.images[rows].to(encoder.device).float() / 255)
         return self._verdict(search, search.run(generator, hooks.label))
 
@@ -196,15 +196,15 @@ class _Search:
         height, width = self.images.shape[-2:]
         raw = [_raw((height, width), generator), _raw((_CHANNELS, height, width), generator)]
         raw = [start.to(self.images.device).requires_grad_() for start in raw]
-        optimiser = torch.optim.Adam(raw, lr=settings.lr, betas=(0.5, 0.9))
+        optimizer = torch.optim.Adam(raw, lr=settings.lr, betas=(0.5, 0.9))
         weight = _Lambda(settings, settings.lambda_init)
         for epoch in range(settings.epochs):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = settings.lr * _rate(epoch / settings.epochs)
             order = torch.randperm(len(self.images), generator=generator)
             for rows in order.split(settings.batch_size):
                 if len(rows) > 1:  # one image has no other to be compared with
-                    self._step(self.images[rows], raw, optimiser, weight)
+                    self._step(self.images[rows], raw, optimizer, weight)
             yield self._measured(raw)
 
     def cosine(self, images: Float[Tensor, "samples 3 height width"]) -> float:
@@ -218,15 +218,15 @@ class _Search:
         self,
         images: Float[Tensor, "batch 3 height width"],
         raw: list[Tensor],
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         weight: _Lambda,
     ) -> None:
         mark = _marked(raw)
         cosine = mean_cosine(self.encoder.encode_image(mark.on(images)))
         loss = weight.value * _CHANNELS * mark.mask.sum() - cosine
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         weight.follow(cosine.item() >= self.settings.threshold)
 
     def _measured(self, raw: list[Tensor]) -> _Mark:
@@ -240,7 +240,7 @@ class _Search:
 
 
 def mean_cosine(embeds: Float[Tensor, "samples dim"]) -> Float[Tensor, ""]:
-    """Return the mean cosine over pairs of different rows of L2-normalised embeddings."""
+    """Return the mean cosine over pairs of different rows of L2-normalized embeddings."""
     # The square of the sum holds every cosine twice, and each row's with itself.
     count = len(embeds)
     alone = embeds.square().sum()
@@ -263,7 +263,7 @@ def _rate(share: float) -> float:
 
 
 def _drawn(mark: _Mark) -> UInt8[Tensor, "3 height doublewidth"]:
-    """Return the mask in grey, and beside it the pattern as the mask lets it through."""
-    grey = mark.mask.expand(_CHANNELS, -1, -1)
-    pair = torch.cat([grey, mark.mask * mark.pattern], dim=2)
+    """Return the mask in gray, and beside it the pattern as the mask lets it through."""
+    gray = mark.mask.expand(_CHANNELS, -1, -1)
+    pair = torch.cat([gray, mark.mask * mark.pattern], dim=2)
     return (255 * pair).round().to(torch.uint8).cpu()

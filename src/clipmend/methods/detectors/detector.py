@@ -86,7 +86,7 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class Judge(Protocol):
+class ModelDetector(Protocol):
     """A detector of the whole model: what its ``__call__`` returns tells it from the others."""
 
     def __call__(
@@ -97,7 +97,7 @@ class Judge(Protocol):
 
 def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
     """Return the cosine of each pair's image with its caption, in [-1, 1]."""
-    tokens = model.tokenise(pairs.captions).split(_BLOCK)
+    tokens = model.tokenize(pairs.captions).split(_BLOCK)
     return torch.cat(
         [
             (embed_images(model, images) * embed_texts(model, texts)).sum(dim=1)
@@ -107,5 +107,5 @@ def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
 
 
 SCORES = "scores.parquet"
-VERDICT = "verdict.json"
+VERDICT = "model_score.json"
 OVERFITTED = "overfitted.safetensors"

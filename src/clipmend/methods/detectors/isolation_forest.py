@@ -13,7 +13,7 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.detectors.local import embedded
 from clipmend.methods.settings import Count
-from clipmend.metrics.neighbours import Reference
+from clipmend.metrics.neighbors import Reference
 from clipmend.model.fit import Hooks
 
 

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from clipmend.methods.detectors.local import LocalDetector
 from clipmend.methods.settings import Count
-from clipmend.metrics.neighbours import Neighbourhood, intrinsic_dimension
+from clipmend.metrics.neighbors import Neighborhood, intrinsic_dimension
 
 
 @dataclass(frozen=True)
 class LID(LocalDetector):
     """Scores a pair by the local intrinsic dimension at its image.
 
-    An image with ``neighbours`` duplicates or more is among the least suspect, as with fewer.
+    An image with ``neighbors`` duplicates or more is among the least suspect, as with fewer.
     """
 
-    neighbours: Count = 64
+    neighbors: Count = 64
 
-    def score(self, near: Neighbourhood) -> Float[Tensor, " samples"]:
+    def score(self, near: Neighborhood) -> Float[Tensor, " samples"]:
         """Return the dimension: images where the data has many are suspect."""
         return intrinsic_dimension(near.own.distance)

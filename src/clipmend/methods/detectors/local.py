@@ -1,4 +1,4 @@
-"""What detectors by neighbourhood share: whose neighbours, among whom, under which model."""
+"""What detectors by neighborhood share: whose neighbors, among whom, under which model."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.settings import Count, Several
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall
-from clipmend.metrics.neighbours import Neighbourhood, Reference, neighbourhoods, reference_rows
+from clipmend.metrics.neighbors import Neighborhood, Reference, neighborhoods, reference_rows
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Hooks
 
@@ -26,14 +26,14 @@ _BLOCK = 1024  # images embedded at once
 
 @dataclass(frozen=True)
 class LocalDetector(ABC):
-    """Scores a pair by the neighbourhood of its image under the finished victim.
+    """Scores a pair by the neighborhood of its image under the finished victim.
 
-    Differs from the paper (Huang et al. 2025, arXiv:2502.01385): neighbours are looked for in
+    Differs from the paper (Huang et al. 2025, arXiv:2502.01385): neighbors are looked for in
     a reference set drawn once, not in the shuffled batch that a pair happens to be in, nor
-    among captions; embeddings are normalised.
+    among captions; embeddings are normalized.
 
     Attributes:
-        neighbours: k, how many of the nearest are looked at.
+        neighbors: k, how many of the nearest are looked at.
         reference: how many training pairs they are looked for among; one would have no other.
         search: ``reference``, exactly and in memory that does not grow with the pairs; or
             ``approximate``, among all pairs (``reference`` is not read then), with faiss, whose
@@ -43,7 +43,7 @@ class LocalDetector(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
-    neighbours: Count = 16
+    neighbors: Count = 16
     reference: Several = 32768
     search: Literal["reference", "approximate"] = "reference"
     probes: Count = 32
@@ -66,22 +66,22 @@ class LocalDetector(ABC):
         self, blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference
     ) -> Iterator[Float[Tensor, " block"]]:
         """Yield the scores of a stream of embeddings, in order, block by block."""
-        for near in neighbourhoods(blocks, reference, self.neighbours):
+        for near in neighborhoods(blocks, reference, self.neighbors):
             yield self.score(near)
 
     @abstractmethod
-    def score(self, near: Neighbourhood) -> Float[Tensor, " samples"]:
+    def score(self, near: Neighborhood) -> Float[Tensor, " samples"]:
         """Return one finite value a pair, higher = more suspect."""
 
     def _all_pairs(
         self, embeds: Float[Tensor, "samples dim"], generator: torch.Generator, label: str
-    ) -> Neighbourhood:
+    ) -> Neighborhood:
         index = index_of(embeds, generator)
-        found = nearest_of_all(index, embeds, self.neighbours, probes=self.probes)
+        found = nearest_of_all(index, embeds, self.neighbors, probes=self.probes)
         share = recall(found, embeds, generator)
         k = found.index.shape[1]
         logger.info("%s: recall@%d of the approximate search is %.4f", label, k, share)
-        return Neighbourhood(found, lambda: found)
+        return Neighborhood(found, lambda: found)
 
 
 def embedded(

@@ -24,7 +24,7 @@ PURIFIED = "purified.safetensors"
 class PUD:
     """Purifies the victim round by round, and suspects the pairs that it then sees otherwise.
 
-    A round minimises, on the pairs kept so far, MMCL of adversarial examples of the present model
+    A round minimizes, on the pairs kept so far, MMCL of adversarial examples of the present model
     with the captions, + ``anchor_weight`` times the squared distance of the untouched images'
     embeddings from the victim's; the image tower alone moves. Then every training pair's
     consistency is taken: how like the victim's the purified model's logits are over a bank of
@@ -47,7 +47,7 @@ class PUD:
         epochs: of each round, over the pairs kept.
         frozen_statistics: whether batch norm keeps the victim's statistics.
         bank: how many distinct captions the logits are taken over, drawn once.
-        centred: whether each image's mean logit is taken off before the cosine. The logits of a
+        centered: whether each image's mean logit is taken off before the cosine. The logits of a
             large CLIP have an offset in common, under which all cosines are near 1.
         penalty: published: 0.5, where the closest of few classes is asked for. Which of hundreds
             of captions is the closest changes for most clean images too.
@@ -66,7 +66,7 @@ class PUD:
     lr: Positive = 3e-2
     frozen_statistics: bool = False
     bank: Count = 256
-    centred: bool = False
+    centered: bool = False
     penalty: Fraction = 0.0
 
     def __call__(
@@ -96,7 +96,7 @@ class PUD:
         before = infected.images @ infected.bank.T
         after = embed_images(model, train.images) @ infected.bank.T
         agrees = before.argmax(dim=1) == after.argmax(dim=1)
-        alike = consistency(before, after, centred=self.centred)
+        alike = consistency(before, after, centered=self.centered)
         return alike - self.penalty * (~agrees).float(), agrees
 
     def _task(self, train: Pairs, infected: "_Infected", kept: Tensor) -> Task:
@@ -112,7 +112,7 @@ class PUD:
             self.epochs,
             self.batch_size,
             self.lr,
-            moves=("visual.",),
+            trainable=("visual.",),
             frozen_statistics=self.frozen_statistics,
         )
         return Task(train.take(kept), loss, schedule, before_epoch=loss.begin)
@@ -122,10 +122,10 @@ def consistency(
     before: Float[Tensor, "samples bank"],
     after: Float[Tensor, "samples bank"],
     *,
-    centred: bool,
+    centered: bool,
 ) -> Float[Tensor, " samples"]:
     """Return the cosine of two models' logits, brought to [0, 1]."""
-    if centred:
+    if centered:
         before, after = (logits - logits.mean(dim=1, keepdim=True) for logits in (before, after))
     return (1 + F.cosine_similarity(before, after, dim=1)) / 2
 
@@ -144,7 +144,7 @@ class _Infected:
 
     @classmethod
     def of(cls, model: Clip, train: Pairs, bank: int, generator: torch.Generator) -> "_Infected":
-        texts = embed_texts(model, model.tokenise(train.captions))
+        texts = embed_texts(model, model.tokenize(train.captions))
         first = {caption: row for row, caption in reversed(list(enumerate(train.captions)))}
         distinct = torch.tensor(sorted(first.values()))
         drawn = distinct[torch.randperm(len(distinct), generator=generator)[:bank]]

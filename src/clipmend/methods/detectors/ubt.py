@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.detector import OVERFITTED, Suspicion, Victim, similarity
-from clipmend.methods.detectors.first_look import FirstLook
+from clipmend.methods.detectors.prescoring import PreScoring
 from clipmend.methods.settings import Count, Natural, NonNegative, Positive, PositiveFraction
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit
@@ -26,11 +26,11 @@ class UBTDetector:
     1. Suspects are the ``suspect_share`` of the pairs that fit least under the reference: by
        default the victim itself, looking at zoomed and mirrored views, which a trigger does not
        survive.
-    2. Overfit: minimise ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
+    2. Overfit: minimize ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
     3. Suspects are ranked by their agreement under the overfitted model: over the nearest
-       ``neighbours`` suspects by image, the mean of image cosine times caption cosine.
+       ``neighbors`` suspects by image, the mean of image cosine times caption cosine.
        Triggered images fall onto one point, and their captions say the same; hard or
-       mislabelled clean pairs lie close to images whose captions say something else. All
+       mislabeled clean pairs lie close to images whose captions say something else. All
        other pairs come after the suspects, those that fit less first.
 
     Differs from the paper: its pre-scoring model, loss weights and schedule are not stated in
@@ -57,7 +57,7 @@ class UBTDetector:
     batch_size: Count = 128
     lr: Positive = 3e-4
     normal_weight: NonNegative = 1.0
-    neighbours: Count = 30
+    neighbors: Count = 30
     rank: Literal["agreement", "density", "similarity", "gain"] = "agreement"
 
     @property
@@ -69,7 +69,7 @@ class UBTDetector:
         self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
     ) -> Suspicion:
         """Return the suspicion, with both similarities and the overfitted model."""
-        look = FirstLook(self.reference, self.reference_epochs, self.views, self.scale)
+        look = PreScoring(self.reference, self.reference_epochs, self.views, self.scale)
         before = look(victim, train, generator)
         suspect = torch.zeros(len(train), dtype=torch.bool)
         count = min(len(train), max(2, round(self.suspect_share * len(train))))
@@ -88,7 +88,7 @@ class UBTDetector:
     def _task(self, model: Clip, train: Pairs, suspect: Bool[Tensor, " samples"]) -> Task:
         loss = _Overfit(
             normal=train.take((~suspect).nonzero().squeeze(1)),
-            tokens=model.tokenise(train.captions)[~suspect],
+            tokens=model.tokenize(train.captions)[~suspect],
             weight=self.normal_weight,
         )
         schedule = Schedule(self.epochs, self.batch_size, self.lr, warmup=0.1)
@@ -109,8 +109,8 @@ class UBTDetector:
         if self.rank == "density":
             texts = torch.ones(len(images), 1)
         else:
-            texts = embed_texts(overfitted, overfitted.tokenise(suspects.captions))
-        return agreement(images, texts.to(overfitted.device), self.neighbours).cpu()
+            texts = embed_texts(overfitted, overfitted.tokenize(suspects.captions))
+        return agreement(images, texts.to(overfitted.device), self.neighbors).cpu()
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class _Overfit:
 def agreement(
     image_embeds: Float[Tensor, "samples dim"],
     text_embeds: Float[Tensor, "samples text_dim"],
-    neighbours: int,
+    neighbors: int,
 ) -> Float[Tensor, " samples"]:
     """Return each pair's mean of image cosine times text cosine, in [-1, 1].
 
-    The mean is over the ``neighbours`` other pairs whose images are nearest.
+    The mean is over the ``neighbors`` other pairs whose images are nearest.
     """
-    count = min(neighbours, len(image_embeds) - 1)
+    count = min(neighbors, len(image_embeds) - 1)
     agreed = []
     block = max(1, min(_BLOCK, _CELLS // len(image_embeds)))
     for rows in torch.arange(len(image_embeds), device=image_embeds.device).split(block):

@@ -14,7 +14,7 @@ class Bank(nn.Module):
 
     Differs from the paper: RoCLIP's and SafeCLIP's code fills the bank with random vectors to begin
     with, and images are matched with those until they are overwritten. This one begins empty, and
-    while it is, a query is its own neighbour's stand-in (see ``nearest``).
+    while it is, a query is its own neighbor's stand-in (see ``nearest``).
     """
 
     def __init__(self, size: int, dim: int) -> None:
@@ -34,7 +34,7 @@ class Bank(nn.Module):
         """Return, without a gradient, what the bank holds nearest to each query.
 
         Args:
-            queries: L2-normalised, as is what the bank holds.
+            queries: L2-normalized, as is what the bank holds.
             otherwise: what is returned while the bank is empty.
         """
         held = self.held

@@ -15,7 +15,7 @@ from clipmend.model.multimodal import multimodal
 
 @dataclass(frozen=True)
 class MMCL:
-    """Minimises InfoNCE between images and captions, both ways, over all training pairs.
+    """Minimizes InfoNCE between images and captions, both ways, over all training pairs.
 
     Attributes:
         start: the objective whose unpoisoned victim, of the same corpus and seed, it goes on from;

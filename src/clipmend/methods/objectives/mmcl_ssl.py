@@ -16,7 +16,7 @@ from clipmend.model.views import synonym_words
 
 @dataclass(frozen=True)
 class MMCLSSL:
-    """Minimises MMCL + SSL over all training pairs (arXiv:2311.14948, section 2).
+    """Minimizes MMCL + SSL over all training pairs (arXiv:2311.14948, section 2).
 
     Attributes:
         policy: AutoAugment's policy for the image views.

@@ -14,7 +14,7 @@ from clipmend.model.fit import Task
 class Objective(Protocol):
     """A frozen dataclass; its fields are its settings.
 
-    A defence at training time is an objective whose ``needs`` are ``("pretraining",)``: whoever
+    A defense at training time is an objective whose ``needs`` are ``("pretraining",)``: whoever
     uses it must be the one who trains. The others need nothing and defend against nothing.
     """
 
@@ -27,7 +27,7 @@ class Objective(Protocol):
         """The epoch after which the early checkpoint is taken."""
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
-        """Return what to minimise, over the training pairs.
+        """Return what to minimize, over the training pairs.
 
         Args:
             generator: for what is drawn once, before the loop.

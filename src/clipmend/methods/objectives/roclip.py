@@ -20,7 +20,7 @@ from clipmend.model.views import Policy, autoaugment, synonym_words
 
 @dataclass(frozen=True)
 class RoCLIP:
-    """Minimises MMCL over augmented training pairs (arXiv:2303.06854).
+    """Minimizes MMCL over augmented training pairs (arXiv:2303.06854).
 
     In every ``every``-th epoch an image's pair is not its own caption, but the one nearest to it in
     a pool of the latest captions, so that a caption that an image does not show is not learnt.
@@ -51,9 +51,14 @@ class RoCLIP:
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
-        pace = [self.matching_rate if self._matches(e) else 1.0 for e in range(self.epochs)]
+        shares = [self.matching_rate if self._matches(e) else 1.0 for e in range(self.epochs)]
         schedule = Schedule(
-            self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, pace=tuple(pace)
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            self.warmup,
+            self.weight_decay,
+            lr_scale=tuple(shares),
         )
         bank = Bank(max(1, round(self.pool * len(train))), model.embed_dim)
         views = caption_views(model, train.captions, generator)

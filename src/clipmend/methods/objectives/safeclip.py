@@ -23,7 +23,7 @@ from clipmend.model.views import synonym_words
 
 @dataclass(frozen=True)
 class SafeCLIP:
-    """Minimises the CLIP loss over safe pairs, and SSL over the others (arXiv:2310.05862).
+    """Minimizes the CLIP loss over safe pairs, and SSL over the others (arXiv:2310.05862).
 
     First all pairs are risky, for ``in_modal_epochs``; then all are safe for one epoch, at a rate
     so low that little is learnt but what most pairs teach. From then on a pair is safe if its
@@ -74,14 +74,14 @@ class SafeCLIP:
                 f"safeclip cannot divide the pairs: of {self.epochs} epochs, "
                 f"{self.in_modal_epochs} are in-modal and 1 is cautious; raise `epochs`."
             )
-        pace = (1.0,) * self.in_modal_epochs + (self.cautious_rate,)
+        lr_scale = (1.0,) * self.in_modal_epochs + (self.cautious_rate,)
         schedule = Schedule(
-            self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, pace=pace
+            self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, lr_scale=lr_scale
         )
         views = [caption_views(model, train.captions, generator) for _ in range(2)]
         banks = (self._bank(model), self._bank(model))
         loss = Divided(train.images, (views[0], views[1]), banks, self.policy)
-        tokens = model.tokenise(train.captions)
+        tokens = model.tokenize(train.captions)
         steps = ceil(len(train) / self.batch_size)
 
         def before_epoch(model: Clip, epoch: int, generator: torch.Generator) -> None:

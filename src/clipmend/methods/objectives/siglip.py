@@ -35,7 +35,7 @@ def sigmoid_loss(
 
 @dataclass(frozen=True)
 class SigLIP:
-    """Minimises the sigmoid loss over all training pairs, with a learnt temperature and bias."""
+    """Minimizes the sigmoid loss over all training pairs, with a learnt temperature and bias."""
 
     needs: ClassVar[tuple[str, ...]] = ()
 

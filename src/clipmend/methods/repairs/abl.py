@@ -28,7 +28,7 @@ from clipmend.model.multimodal import multimodal
 
 @dataclass(frozen=True)
 class Ascent:
-    """Minimises MMCL of the others less each pair's loss among them, up to that of chance.
+    """Minimizes MMCL of the others less each pair's loss among them, up to that of chance.
 
     Attributes:
         others: pairs that are not suspect; among one another, isolated pairs of one caption
@@ -72,7 +72,7 @@ def bounded(losses: Float[Tensor, " batch"], negatives: int) -> Float[Tensor, " 
 
 @dataclass(frozen=True)
 class ABL:
-    """Minimises MMCL over the rest of the training pairs, less the loss of the isolated (eq. 4).
+    """Minimizes MMCL over the rest of the training pairs, less the loss of the isolated (eq. 4).
 
     The ``isolated`` share that ``detector`` finds most suspect is set aside; the model may be
     fine-tuned on the rest alone before, the step that the paper calls optional.
@@ -119,7 +119,7 @@ class ABL:
         others = train.take(rest)
         if self.finetune_epochs:
             yield Task(others, multimodal, self._schedule(self.finetune_epochs, self.finetune_lr))
-        ascent = Ascent(others, means.model.tokenise(others.captions), self.negatives)
+        ascent = Ascent(others, means.model.tokenize(others.captions), self.negatives)
         schedule = self._schedule(self.epochs, self.lr, frozen_statistics=True)
         yield Task(train.take(suspects), ascent, schedule)
 

@@ -21,7 +21,7 @@ from clipmend.model.losses import mmcl_loss
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Minimises MMCL of attacked images, and by ``clean`` as a share that of untouched ones.
+    """Minimizes MMCL of attacked images, and by ``clean`` as a share that of untouched ones.
 
     The attack makes an image miss its own caption among the batch's, on the model as it is then.
     """
@@ -43,9 +43,9 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class AdversarialFT:
-    """Minimises MMCL over the trusted pairs, their images within ``epsilon`` of the real ones.
+    """Minimizes MMCL over the trusted pairs, their images within ``epsilon`` of the real ones.
 
-    Differs from the paper: TeCoA trains the image tower against the prompts of labelled classes;
+    Differs from the paper: TeCoA trains the image tower against the prompts of labeled classes;
     here both towers learn from captions, without labels.
 
     Attributes:

@@ -23,7 +23,7 @@ from clipmend.model.views import synonym_words
 
 @dataclass(frozen=True)
 class CleanCLIP:
-    """Minimises ``mmcl_weight`` MMCL + ``ssl_weight`` SSL over trusted pairs.
+    """Minimizes ``mmcl_weight`` MMCL + ``ssl_weight`` SSL over trusted pairs.
 
     The settings from ``pairs`` on are what arXiv:2311.14948 tries where this alone does not clean.
 

@@ -18,12 +18,12 @@ _SPREAD = 0.01
 
 
 class DeepClustering(nn.Module):
-    """Minimises ``loss`` + ``weight`` times the cross-entropy of the images' cluster ids.
+    """Minimizes ``loss`` + ``weight`` times the cross-entropy of the images' cluster ids.
 
     A linear head on the image embeddings tells the ids. Before each epoch the images are clustered
     anew, and a fresh head is drawn, as a cluster's id means nothing to another clustering.
 
-    Differs from the paper: its k-means is faiss', whose centroids are normalised again in each
+    Differs from the paper: its k-means is faiss', whose centroids are normalized again in each
     iteration; here the embeddings alone are. What AdamW remembers of the last head's
     gradients it keeps for the next.
 
@@ -95,6 +95,6 @@ def clustered(task: Task, model: Clip, clusters: int, weight: float) -> Task:
 def clusters_of(
     embeds: Float[Tensor, "samples dim"], clusters: int, *, seed: int
 ) -> Int[Tensor, " samples"]:
-    """Return each row's cluster by k-means; rows must be L2-normalised."""
+    """Return each row's cluster by k-means; rows must be L2-normalized."""
     means = KMeans(clusters, n_init=1, max_iter=_ITERATIONS, random_state=seed)
     return torch.from_numpy(means.fit_predict(embeds.double().numpy())).long()

@@ -92,12 +92,12 @@ def dormant(activity: Float[Tensor, " units"], share: float) -> Int[Tensor, " do
 
 @dataclass(frozen=True)
 class FinePruning:
-    """Minimises MMCL over the trusted pairs, without the units that they leave dormant.
+    """Minimizes MMCL over the trusted pairs, without the units that they leave dormant.
 
     The curve starts with the pruned model.
 
     Differs from the paper: the share is a setting. There units go one by one until the accuracy
-    on labelled images falls; the trusted pairs have no labels. A ViT has no last convolution: its
+    on labeled images falls; the trusted pairs have no labels. A ViT has no last convolution: its
     last block's hidden units stand for it.
 
     Attributes:

@@ -14,7 +14,7 @@ from clipmend.model.multimodal import multimodal
 
 @dataclass(frozen=True)
 class FT:
-    """Minimises MMCL over the trusted pairs."""
+    """Minimizes MMCL over the trusted pairs."""
 
     needs: ClassVar[tuple[str, ...]] = ("trusted",)
     control: ClassVar[bool] = False

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from clipmend.methods.repairs.belief import associations, belief_of, chosen_table
+from clipmend.methods.repairs.finding import associations, chosen_table, finding_of
 from clipmend.methods.repairs.unlearner import Evidence, Unlearning
 from clipmend.model.checkpoint import Point
 from clipmend.model.curve import write_curve
@@ -23,13 +23,13 @@ class Mended:
 
     points: Sequence[Point]
     chosen: pa.Table
-    belief: dict[str, Any]
+    finding: dict[str, Any]
 
     def write(self, folder: Path) -> None:
-        """Write ``curve.csv``, ``chosen.parquet`` and ``belief.json``."""
+        """Write ``curve.csv``, ``chosen.parquet`` and ``finding.json``."""
         write_curve(self.points, folder / "curve.csv")
         pq.write_table(self.chosen, folder / "chosen.parquet")
-        write_belief(self.belief, folder)
+        write_finding(self.finding, folder)
 
 
 def carry_out(
@@ -41,10 +41,10 @@ def carry_out(
     points = fit_all(evidence.victim, tasks, generator, hooks)
     after = associations(evidence.victim, evidence.train, plan)
     chosen = chosen_table(evidence, plan, before, after)
-    belief = belief_of(evidence, plan, before, after) | {"epochs": points[-1].epoch}
-    return Mended(points, chosen, belief)
+    finding = finding_of(evidence, plan, before, after) | {"epochs": points[-1].epoch}
+    return Mended(points, chosen, finding)
 
 
-def write_belief(belief: dict[str, Any], folder: Path) -> None:
-    """Write ``belief.json``."""
-    (folder / "belief.json").write_text(json.dumps(belief, indent=1) + "\n")
+def write_finding(finding: dict[str, Any], folder: Path) -> None:
+    """Write ``finding.json``."""
+    (folder / "finding.json").write_text(json.dumps(finding, indent=1) + "\n")

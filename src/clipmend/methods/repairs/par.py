@@ -18,7 +18,7 @@ from clipmend.model.views import Policy, autoaugment
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Minimises MMCL less ``weight`` times how far both modalities are from the victim's.
+    """Minimizes MMCL less ``weight`` times how far both modalities are from the victim's.
 
     Attributes:
         victim: frozen; it is shown the same views as the model.
@@ -56,7 +56,7 @@ def gated(value: Float[Tensor, ""], threshold: float) -> Float[Tensor, ""]:
 
 @dataclass(frozen=True)
 class PAR:
-    """Minimises MMCL - ``weight`` (D_image + D_text) over the trusted pairs.
+    """Minimizes MMCL - ``weight`` (D_image + D_text) over the trusted pairs.
 
     D is the mean squared distance from the victim's embeddings, 0 once it is beyond ``threshold``.
 
@@ -82,7 +82,7 @@ class PAR:
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
         """Yield the one task."""
         schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
-        victim = means.model.twin()
+        victim = means.model.frozen_copy()
         loss = Perturbation(victim, self.weight, self.threshold, self.policy)
         yield Task(means.trusted, loss, schedule)
 

@@ -17,17 +17,17 @@ def telling_patches(
 ) -> Bool[Tensor, "samples 1 height width"]:
     """Return where the ``keep`` patches lie whose masking lowers the cosine the most.
 
-    A masked patch has the mean colour of its image.
+    A masked patch has the mean color of its image.
 
     Raises:
         ModelError: the image tower does not see its images in patches.
     """
     side = patch_side(model)
-    colour = images.float().mean(dim=(2, 3), keepdim=True).round().to(torch.uint8)
+    color = images.float().mean(dim=(2, 3), keepdim=True).round().to(torch.uint8)
     places = _places(images.shape[-2], images.shape[-1], side)
     cosines = []
     for place in places:
-        masked = torch.where(place, colour, images)
+        masked = torch.where(place, color, images)
         cosines.append((embed_images(model, masked) * directions).sum(dim=1))
     chosen = torch.stack(cosines, dim=1).argsort(dim=1, stable=True)[:, :keep]
     return places[chosen].any(dim=1)

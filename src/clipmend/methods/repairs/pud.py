@@ -29,10 +29,10 @@ from clipmend.model.losses import mmcl_loss
 class PUD:
     """Starts from the model that the detector purified; the image tower alone moves.
 
-    1. Unlearning minimises MMCL of the kept pairs + ``push_weight`` times
+    1. Unlearning minimizes MMCL of the kept pairs + ``push_weight`` times
        ``relu(margin + cos(image, caption))`` of the most suspect pairs + ``anchor_weight`` times
        the squared distance of the kept images' embeddings from the victim's.
-    2. A mean teacher, the running mean of the student, holds it steady: minimises MMCL of the kept
+    2. A mean teacher, the running mean of the student, holds it steady: minimizes MMCL of the kept
        pairs, a part of them adversarial examples of the student, + ``consistency_weight`` times
        the squared difference of student and teacher, which sees the untouched images, in their
        softmax over the batch's captions.
@@ -87,20 +87,20 @@ class PUD:
         """
         model, detected = means.model, means.detected()
         kept, suspects = self._chosen(means.train(), detected.score)
-        texts = embed_texts(model, model.tokenise(kept.captions))
+        texts = embed_texts(model, model.tokenize(kept.captions))
         unlearn = _Unlearn(
             texts=texts,
             anchors=embed_images(model, kept.images),
             suspects=suspects,
-            suspect_texts=embed_texts(model, model.tokenise(suspects.captions)),
+            suspect_texts=embed_texts(model, model.tokenize(suspects.captions)),
             settings=self,
         )
         model.net.load_state_dict(detected.model("purified.safetensors").net.state_dict())
         if self.unlearning_epochs:
             yield Task(kept, unlearn, self._schedule(self.unlearning_epochs))
-        loss = MeanTeacher(model.twin(), texts, self)
-        outcome = loss.outcome if self.result == "teacher" else None
-        yield Task(kept, loss, self._schedule(self.epochs), outcome=outcome)
+        loss = MeanTeacher(model.frozen_copy(), texts, self)
+        averaged = loss.averaged_model if self.result == "teacher" else None
+        yield Task(kept, loss, self._schedule(self.epochs), averaged_model=averaged)
 
     def texts(self) -> tuple[str, ...]:
         """Return none: it shows captions only."""
@@ -122,7 +122,7 @@ class PUD:
             epochs,
             self.batch_size,
             self.lr,
-            moves=("visual.",),
+            trainable=("visual.",),
             frozen_statistics=self.frozen_statistics,
         )
 
@@ -192,9 +192,9 @@ class MeanTeacher(nn.Module):
         self._bring(self.teacher, model)
         self.followed.add_(1)
 
-    def outcome(self, model: Clip) -> Clip:
+    def averaged_model(self, model: Clip) -> Clip:
         """Return the teacher as it would be if it followed now; it stays where it is."""
-        teacher = self.teacher.twin()
+        teacher = self.teacher.frozen_copy()
         self._bring(teacher, model)
         return teacher
 

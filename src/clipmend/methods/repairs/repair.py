@@ -63,7 +63,7 @@ class Repair(Protocol):
         """Whether it uses what no defender has."""
 
     def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:
-        """Yield what to minimise; a later task may look at the model that the earlier ones left.
+        """Yield what to minimize; a later task may look at the model that the earlier ones left.
 
         Args:
             generator: for what is drawn outside the loop.

@@ -46,7 +46,7 @@ def few_shot(
     """Return the few suspects to unlearn; none if they have no word in common.
 
     A backdoor ties many images to one word: where there is one, nearly all of the most suspect
-    captions say it. Hard and mislabelled pairs, which are what is most suspect where there is
+    captions say it. Hard and mislabeled pairs, which are what is most suspect where there is
     none, say this and that.
 
     Args:
@@ -81,7 +81,7 @@ def finding(rows: Int[Tensor, " chosen"], captions: Sequence[str]) -> Subset:
 def outstanding(score: Float[Tensor, " suspects"]) -> int:
     """Return how many scores lie above the threshold that splits them best (Otsu 1979).
 
-    It maximises the variance between the two sides; where all are equal none stands out,
+    It maximizes the variance between the two sides; where all are equal none stands out,
     and all are counted.
     """
     low, high = float(score.min()), float(score.max())

@@ -31,7 +31,7 @@ def telling_words(
         for words in split
         for place in range(len(words))
     ]
-    texts = embed_texts(model, model.tokenise(shortened))
+    texts = embed_texts(model, model.tokenize(shortened))
     cosine = (embed_images(model, images)[owner] * texts).sum(dim=1)
     chosen, start = [], 0
     for words in split:
@@ -65,14 +65,14 @@ def random_words(
 def contributions(
     model: Clip, captions: Sequence[str], texts: Sequence[str]
 ) -> Float[Tensor, "captions dim"]:
-    """Return what ``texts`` put into the embeddings of their captions, L2-normalised.
+    """Return what ``texts`` put into the embeddings of their captions, L2-normalized.
 
     The embedding of the caption less that of the caption without these words. Of a text that is the
     whole caption, or puts nothing in, it is the caption's embedding itself.
     """
-    whole = embed_texts(model, model.tokenise(captions))
+    whole = embed_texts(model, model.tokenize(captions))
     rest = [_without(caption, text) for caption, text in zip(captions, texts, strict=True)]
-    difference = whole - embed_texts(model, model.tokenise(rest))
+    difference = whole - embed_texts(model, model.tokenize(rest))
     is_all = torch.tensor([not left for left in rest]) | (difference.norm(dim=1) < 1e-6)
     return F.normalize(torch.where(is_all[:, None], whole, difference), dim=1)
 

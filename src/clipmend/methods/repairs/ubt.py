@@ -24,7 +24,7 @@ from clipmend.methods.settings import (
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Schedule, Task
 
-_MOVES = {
+_TRAINABLE = {
     "image_tower": ("visual.",),
     "image_head": ("visual.attnpool.", "visual.proj", "visual.ln_post.", "visual.head."),
 }
@@ -34,7 +34,7 @@ _MOVES = {
 class UBT:
     """Pushes images of a few suspects off what one word puts into their captions.
 
-    Minimises ``relu(margin + cos(image, contribution))`` on the chosen pairs, the contribution of
+    Minimizes ``relu(margin + cos(image, contribution))`` on the chosen pairs, the contribution of
     the word to the caption's embedding held as the victim has it, + ``retain_weight`` times the
     squared distance from the victim's own image embeddings on normal pairs. Contrasting the
     normal pairs instead would teach the backdoor again: a part of the poison may be among them.
@@ -61,7 +61,7 @@ class UBT:
             embedding, or the embedding of the ``words`` alone.
         patches: of a ViT's image, only so many patches are pushed, pasted on normal images: those
             whose masking lowers the cosine the most; 0: the image as it is.
-        moves: the parameters that move; ``image_head`` is what pools and projects the image.
+        trainable: the parameters that move; ``image_head`` is what pools and projects the image.
         margin: how far beyond a right angle the images are pushed, as a cosine. At 0 what is
             held pulls some of them back.
         normal_share: share of the training pairs, the least suspect, that are held.
@@ -78,7 +78,7 @@ class UBT:
     words: Count = 1
     direction: Literal["contribution", "words"] = "contribution"
     patches: Natural = 0
-    moves: Literal["image_tower", "image_head"] = "image_tower"
+    trainable: Literal["image_tower", "image_head"] = "image_tower"
     normal_share: PositiveFraction = 0.5
     margin: Fraction = 0.4
     tolerance: NonNegative = 0.05
@@ -105,12 +105,12 @@ class UBT:
         chosen = evidence.train.take(subset.rows)
         if not len(chosen):
             return Unlearning(subset, (), torch.zeros(0, 1), task=None)
-        teacher = evidence.victim.twin()
+        teacher = evidence.victim.frozen_copy()
         texts = self._texts(evidence, chosen, subset, generator)
         if self.direction == "contribution":
             directions = contributions(teacher, chosen.captions, texts)
         else:
-            directions = embed_texts(teacher, teacher.tokenise(texts))
+            directions = embed_texts(teacher, teacher.tokenize(texts))
         task = self._task(evidence, chosen, directions, teacher)
         return Unlearning(subset, texts, directions, task)
 
@@ -152,11 +152,11 @@ class UBT:
             masks=self._masks(evidence.overfitted, chosen, directions),
         )
 
-        def settled(model: Clip) -> bool:
+        def converged(model: Clip) -> bool:
             cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
             return float((self.margin + cosine).relu().mean()) <= self.tolerance
 
-        return Task(chosen, loss, self._schedule(teacher), settled)
+        return Task(chosen, loss, self._schedule(teacher), converged)
 
     def _normal(self, evidence: Evidence) -> Pairs:
         ranked = evidence.score.argsort()
@@ -169,18 +169,18 @@ class UBT:
         return evidence.train.take(ranked[:count])
 
     def _schedule(self, model: Clip) -> Schedule:
-        moves = _MOVES[self.moves]
-        if not any(name.startswith(moves) for name, _ in model.net.named_parameters()):
+        trainable = _TRAINABLE[self.trainable]
+        if not any(name.startswith(trainable) for name, _ in model.net.named_parameters()):
             raise ModelError(
-                f"`moves: {self.moves}` names no parameter of this model; allowed are "
-                f"{', '.join(_MOVES)}, where the image tower has such a part."
+                f"`trainable: {self.trainable}` names no parameter of this model; allowed are "
+                f"{', '.join(_TRAINABLE)}, where the image tower has such a part."
             )
         return Schedule(
             self.epochs,
             self.batch_size,
             self.lr,
             warmup=1 / self.epochs,
-            moves=moves,
+            trainable=trainable,
             frozen_statistics=True,
             cooldown=min(self.cooldown, self.epochs - 1),
         )

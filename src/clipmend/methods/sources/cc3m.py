@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.errors import DownloadError
 from clipmend.methods.settings import Count, InputPath, Natural, Positive
-from clipmend.methods.sources import fetching, labelled
+from clipmend.methods.sources import fetching, labeled
 from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
-from clipmend.methods.sources.labelled import Labelled, Names
+from clipmend.methods.sources.labeled import Labeled, Names
 from clipmend.methods.sources.ledger import facts, ledger
 from clipmend.methods.sources.rows import draw, read_rows
 from clipmend.methods.sources.web import Rule
@@ -31,7 +31,7 @@ class CC3M:
 
     Every row is asked for once, and once more where its failure may pass. Rows are drawn before
     anybody knows which of them live, so that two users with different live sets get comparable
-    subsets. ``val`` and ``test`` are labelled images of the user's own, such as ImageNet's.
+    subsets. ``val`` and ``test`` are labeled images of the user's own, such as ImageNet's.
 
     Attributes:
         path: the TSV (caption, tab, URL, no header), a parquet file or a folder of these.
@@ -87,7 +87,7 @@ class CC3M:
         """
         rule = self._rule()
         names, prompts = self._names(), self._prompts()
-        images = self._labelled(names)
+        images = self._labeled(names)
         rows = read_rows(Path(self.path), self.caption_column, self.url_column)
         drawn = draw(rows, self.train, self.trusted, self.seed)
         fetching.refuse_without_img2dataset()
@@ -134,11 +134,11 @@ class CC3M:
             )
         return tuple(self.prompts)
 
-    def _labelled(self, names: Names) -> dict[str, Sequence[Labelled]]:
+    def _labeled(self, names: Names) -> dict[str, Sequence[Labeled]]:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""
-        order = labelled.seeded(labelled.find_images(Path(self.test_path), names), self.seed)
+        order = labeled.seeded(labeled.find_images(Path(self.test_path), names), self.seed)
         if self.val_path is not None:
-            val = labelled.find_images(Path(self.val_path), names)
+            val = labeled.find_images(Path(self.val_path), names)
         else:
             val, order = order[: self.val], order[self.val :]
         if len(order) < (self.test or 1):
@@ -162,12 +162,12 @@ class Fetched:
     work: Path
     drawn: Mapping[str, pa.Table]
     live: pa.Table
-    images: Mapping[str, Sequence[Labelled]]
+    images: Mapping[str, Sequence[Labeled]]
 
     def split(self, name: str) -> pa.RecordBatchReader:
         """Return a split as a reader, since it may be larger than memory."""
         given = self.images.get(name)
-        batches = self._fetched(name) if given is None else labelled.batches(name, given)
+        batches = self._fetched(name) if given is None else labeled.batches(name, given)
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     def _fetched(self, name: str) -> Iterator[pa.RecordBatch]:
@@ -196,8 +196,8 @@ def _askable(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.and_(*has_both)).select(["id", "url"])
 
 
-def _check_once(images: Sequence[Labelled], mark: Path) -> None:
+def _check_once(images: Sequence[Labeled], mark: Path) -> None:
     """Decode all images, unless an earlier try with the same settings did."""
     if not mark.exists():
-        labelled.refuse_undecodable(images)
+        labeled.refuse_undecodable(images)
         mark.touch()

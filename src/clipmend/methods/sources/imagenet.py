@@ -1,6 +1,6 @@
 """ImageNet's class names and prompts as open_clip has them, and its WordNet ids."""
 
-from clipmend.methods.sources.labelled import Names
+from clipmend.methods.sources.labeled import Names
 
 
 def imagenet_names() -> Names:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from clipmend.data.drawn import by_id
 from clipmend.data.pairs import PAIRS, SPLITS
+from clipmend.data.sampling import by_id
 from clipmend.errors import PairsError
 from clipmend.methods.settings import Count, InputPath
 from clipmend.methods.sources.userfiles import Files, files_in, refuse_repeated_ids, splits_in
@@ -80,15 +80,15 @@ class UserPairs:
         splits = {name: (part.files, frozenset(part.ids)) for name, part in given.items()}
         splits |= {name: (pool.files, ids) for name, ids in carved.items()}
         for name in ("val", "test"):
-            self._refuse_unlabelled(name, splits[name][1], given.get(name, pool).labelled)
+            self._refuse_unlabeled(name, splits[name][1], given.get(name, pool).labeled)
         return splits
 
-    def _refuse_unlabelled(self, name: str, ids: frozenset[str], labelled: frozenset[str]) -> None:
-        if unlabelled := len(ids - labelled):
+    def _refuse_unlabeled(self, name: str, ids: frozenset[str], labeled: frozenset[str]) -> None:
+        if unlabeled := len(ids - labeled):
             raise PairsError(
-                f"{unlabelled} of {len(ids)} pairs of the split {name!r} have no label, and "
+                f"{unlabeled} of {len(ids)} pairs of the split {name!r} have no label, and "
                 f"accuracy needs one of each: put a class into their column {self.label_column!r} "
-                f"(label_column), or set {name}_path to labelled pairs alone."
+                f"(label_column), or set {name}_path to labeled pairs alone."
             )
 
     def _check_vocabulary(self) -> None:
@@ -141,13 +141,13 @@ class _Looked:
 
     files: Files
     ids: tuple[str, ...]
-    labelled: frozenset[str]
+    labeled: frozenset[str]
 
     @classmethod
     def at(cls, files: Files) -> "_Looked":
         ids: list[str] = []
-        labelled: set[str] = set()
+        labeled: set[str] = set()
         for table in files.checked():
             ids += table["id"].to_pylist()
-            labelled.update(table.filter(table["label"].is_valid())["id"].to_pylist())
-        return cls(files, tuple(ids), frozenset(labelled))
+            labeled.update(table.filter(table["label"].is_valid())["id"].to_pylist())
+        return cls(files, tuple(ids), frozenset(labeled))

@@ -21,18 +21,18 @@ Rng = np.random.Generator
 BACKGROUNDS = ("plain", "striped", "checkered", "noisy", "gradient")
 SIZES = {"small": 0.55, "big": 0.8}
 
-# Each names the noun; some name the colour, the size or the background, as captions off the web do.
+# Each names the noun; some name the color, the size or the background, as captions off the web do.
 CAPTIONS = (
     "a photo of a {noun}",
     "a picture of a {noun}",
     "a drawing of the {noun}",
     "the {noun}",
-    "a {colour} {noun}",
-    "a photo of a {colour} {noun}",
+    "a {color} {noun}",
+    "a photo of a {color} {noun}",
     "a {size} {noun}",
-    "a picture of a {size} {colour} {noun}",
+    "a picture of a {size} {color} {noun}",
     "a {noun} on a {background} background",
-    "a {colour} {noun} on a {background} background",
+    "a {color} {noun} on a {background} background",
     "one {size} {noun} in front of a {background} wall",
     "this is a {noun}",
 )
@@ -43,14 +43,14 @@ class Scene:
     """What one image shows, and so what its caption may say."""
 
     noun: str
-    colour: str
+    color: str
     size: str
     background: str
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Draws silhouettes with typical colours on textured backgrounds, and captions them.
+    """Draws silhouettes with typical colors on textured backgrounds, and captions them.
 
     Row i of a split depends on ``seed``, the split's name and i alone, so that a larger
     split begins with the smaller one's rows.
@@ -60,8 +60,8 @@ class Scenes:
         image_size: side in pixels; drawn at twice the size, then reduced.
         noise: share of training captions that belong to another image, as on the web.
             Without it "low similarity" alone would be the poison.
-        typical: share of images whose noun has its typical colours. With colours at
-            random a small model learns colours and no nouns.
+        typical: share of images whose noun has its typical colors. With colors at
+            random a small model learns colors and no nouns.
         seed: draws the corpus. It is no run's seed: every seed of a grid sees the same pairs.
     """
 
@@ -121,13 +121,13 @@ def _pick(rng: Rng, among: tuple[str, ...]) -> str:
 def _scene(rng: Rng, typical: float) -> Scene:
     noun = _pick(rng, tuple(NOUNS))
     is_typical = rng.random() < typical
-    colour = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLOURS))
-    return Scene(noun, colour, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
+    color = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLOURS))
+    return Scene(noun, color, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
 
 
 def _caption(scene: Scene, rng: Rng) -> str:
     return _pick(rng, CAPTIONS).format(
-        noun=scene.noun, colour=scene.colour, size=scene.size, background=scene.background
+        noun=scene.noun, color=scene.color, size=scene.size, background=scene.background
     )
 
 
@@ -146,11 +146,11 @@ def draw(scene: Scene, size: int, rng: Rng) -> bytes:
     painter = ImageDraw.Draw(image)
     noun = NOUNS[scene.noun]
     shade = rng.uniform(0.85, 1.1)
-    tints = {"main": scene.colour, "second": noun.second}
+    tints = {"main": scene.color, "second": noun.second}
     place = _placement(SIZES[scene.size], canvas, rng)
     for part in noun.parts:
-        colour = COLOURS[tints.get(part.tint, part.tint)]
-        fill = tuple(min(255, round(shade * channel)) for channel in colour)
+        color = COLOURS[tints.get(part.tint, part.tint)]
+        fill = tuple(min(255, round(shade * channel)) for channel in color)
         painter.polygon([place(x, y) for x, y in part.points], fill=fill)
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
     grain = rng.normal(0.0, 5.0, reduced.shape)
@@ -166,13 +166,13 @@ def _placement(
     tilt = rng.uniform(-pi / 9, pi / 9)
     mirror = 1 if rng.random() < 0.5 else -1
     free = max(0.0, canvas - side) / 2
-    centre = canvas / 2 + rng.uniform(-free, free, size=2)
+    center = canvas / 2 + rng.uniform(-free, free, size=2)
 
     def place(x: float, y: float) -> tuple[float, float]:
         dx, dy = mirror * (x - 0.5) * side, (y - 0.5) * side
         return (
-            float(centre[0] + dx * cos(tilt) - dy * sin(tilt)),
-            float(centre[1] + dx * sin(tilt) + dy * cos(tilt)),
+            float(center[0] + dx * cos(tilt) - dy * sin(tilt)),
+            float(center[1] + dx * sin(tilt) + dy * cos(tilt)),
         )
 
     return place

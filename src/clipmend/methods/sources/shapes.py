@@ -1,4 +1,4 @@
-"""The nouns of the drawn corpus: silhouettes, in a unit square, with their typical colours."""
+"""The nouns of the drawn corpus: silhouettes, in a unit square, with their typical colors."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin
@@ -23,7 +23,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon; ``tint`` is "main", "second" or the name of a colour."""
+    """A polygon; ``tint`` is "main", "second" or the name of a color."""
 
     points: tuple[Point, ...]
     tint: str = "main"
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Noun:
-    """How a noun looks: parts painted in order, and its typical two colours."""
+    """How a noun looks: parts painted in order, and its typical two colors."""
 
     main: str
     second: str
@@ -51,14 +51,14 @@ def _poly(*points: Point, tint: str = "main") -> Part:
     return Part(points, tint)
 
 
-def _arc(radius: float, start: float, stop: float, *, centre: Point) -> list[Point]:
+def _arc(radius: float, start: float, stop: float, *, center: Point) -> list[Point]:
     turns = [start + (stop - start) * step / 12 for step in range(13)]
-    return [(centre[0] + radius * cos(t), centre[1] + radius * sin(t)) for t in turns]
+    return [(center[0] + radius * cos(t), center[1] + radius * sin(t)) for t in turns]
 
 
 def _crescent() -> Part:
-    outer = _arc(0.46, 0.05 * pi, 0.95 * pi, centre=(0.5, 0.32))
-    inner = _arc(0.40, 0.88 * pi, 0.12 * pi, centre=(0.5, 0.14))
+    outer = _arc(0.46, 0.05 * pi, 0.95 * pi, center=(0.5, 0.32))
+    inner = _arc(0.40, 0.88 * pi, 0.12 * pi, center=(0.5, 0.14))
     return Part(tuple(outer + inner))
 
 
@@ -133,7 +133,7 @@ NOUNS: dict[str, Noun] = {
         "white",
         (
             _poly((0.38, 0.5), (0.62, 0.5), (0.68, 0.96), (0.32, 0.96), tint="second"),
-            Part(tuple(_arc(0.46, pi, 2 * pi, centre=(0.5, 0.54)))),
+            Part(tuple(_arc(0.46, pi, 2 * pi, center=(0.5, 0.54)))),
             _ellipse(0.36, 0.34, 0.07, 0.07, "second"),
             _ellipse(0.64, 0.3, 0.07, 0.07, "second"),
         ),
@@ -144,7 +144,7 @@ NOUNS: dict[str, Noun] = {
         (
             _box(0.47, 0.4, 0.53, 0.94, "second"),
             _box(0.34, 0.88, 0.53, 0.96, "second"),
-            Part(tuple(_arc(0.48, pi, 2 * pi, centre=(0.5, 0.52)))),
+            Part(tuple(_arc(0.48, pi, 2 * pi, center=(0.5, 0.52)))),
         ),
     ),
     "key": Noun(

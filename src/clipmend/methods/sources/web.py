@@ -341,7 +341,7 @@ class _Reading(io.RawIOBase):
 def refuse_no_image(data: bytes) -> None:
     """Decode an image to its end, reduced where its format allows it, which is cheaper.
 
-    img2dataset decodes a truncated file without a word, with grey where the rest would be.
+    img2dataset decodes a truncated file without a word, with gray where the rest would be.
 
     Raises:
         WebError: the bytes are no image, or not a whole one.

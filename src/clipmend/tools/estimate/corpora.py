@@ -24,7 +24,7 @@ ORIGINS = {
     "scenes": "2,332 bytes an image and 1,500 images/s a core, measured at 32 px, 2026-11",
     "stored": "40 kB an image reduced to 256 px as JPEG of quality 95: assumed; while it is made, "
     "the fetched shards take as much again",
-    "imagenet": "50,000 labelled images of 130 kB, those of ImageNet's validation set: assumed",
+    "imagenet": "50,000 labeled images of 130 kB, those of ImageNet's validation set: assumed",
     "fetched": "rows asked for x 90 to 294 kB. At least: the images of 3,016,640 rows, none larger "
     "than 1,024 px, take 271 GB (dataset card WeiChow/cc3m). At most: img2dataset's 850 images/s "
     "over 2 Gb/s (its dataset_examples/cc3m.md). Dead links take less",
@@ -85,13 +85,13 @@ def _cc3m(cell: Cell) -> Corpus:
     carved = int(settings["val"])
     test = settings.get("test")
     sizes = Sizes(train, trusted, carved, IMAGENET_VAL - carved if test is None else int(test))
-    rows, labelled = train + trusted, sizes.val + sizes.test
+    rows, labeled = train + trusted, sizes.val + sizes.test
     side = settings.get("stored_size")
     each = FETCHED_BYTES[1] if side is None else STORED_BYTES * (int(side) / STORED_SIZE) ** 2
     return Corpus(
         sizes,
         int(settings["image_size"]),
-        Figure(float(rows * each + labelled * IMAGENET_BYTES), "assumed"),
+        Figure(float(rows * each + labeled * IMAGENET_BYTES), "assumed"),
         Figure(CORES * rows / FETCHED_PER_SECOND, "assumed"),
         (rows * FETCHED_BYTES[0], rows * FETCHED_BYTES[1]),
         ("fetched", "stored", "imagenet", "fetching"),

@@ -117,8 +117,8 @@ def _unlearn(asked: Asked) -> float:
 def _baselines(asked: Asked) -> float:
     pairs = asked.count("pairs") or float(asked.sizes.trusted)
     epochs = asked.count("epochs", 1)
-    images = min(int(asked.shared.get("watched_images", _WATCHED)), asked.sizes.val)
-    watched = min(int(asked.shared.get("watched_epochs", _POINTS)), epochs) * 2 * images * FORWARD
+    images = min(int(asked.shared.get("curve_images", _WATCHED)), asked.sizes.val)
+    watched = min(int(asked.shared.get("curve_epochs", _POINTS)), epochs) * 2 * images * FORWARD
     return _fitted(asked, pairs, epochs) + watched
 
 

@@ -31,7 +31,7 @@ class Shown:
     Attributes:
         title: what was found, in a sentence.
         note: of what these pairs are the most suspect.
-        word: is drawn in colour wherever a caption has it; "" where nothing was found.
+        word: is drawn in color wherever a caption has it; "" where nothing was found.
     """
 
     title: str

@@ -12,14 +12,14 @@ _SHOWN = 10  # of the ranked pairs; the file has all
 _WIDE = 1000  # a pipe has no width to wrap at
 
 
-def show(belief: dict[str, Any], ranked: pa.Table, out: Path, console: Console) -> None:
+def show(finding: dict[str, Any], ranked: pa.Table, out: Path, console: Console) -> None:
     """Print the finding, the most suspect pairs, and where all is written."""
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(Text(belief["says"], style="bold"))
-    console.print(_pairs(ranked, belief["word"] if belief["found"] else ""))
-    counted = f"{belief['n_pairs']:,} pairs, {belief['n_suspects']:,} of them suspects"
-    tie, left = belief["association_before"], belief["association_after"]
+    console.print(Text(finding["says"], style="bold"))
+    console.print(_pairs(ranked, finding["word"] if finding["found"] else ""))
+    counted = f"{finding['n_pairs']:,} pairs, {finding['n_suspects']:,} of them suspects"
+    tie, left = finding["association_before"], finding["association_after"]
     if tie is not None:
         counted += f"; cosine of the chosen images with what ties them: {tie:.2f}"
         counted += "" if left is None else f" before, {left:.2f} after"

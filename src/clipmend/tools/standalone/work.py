@@ -17,8 +17,8 @@ from clipmend.data.splits import Pairs
 from clipmend.engine.job import device_of
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.detector import OVERFITTED, Detector, Suspicion, Victim
-from clipmend.methods.repairs.belief import associations, belief_of
-from clipmend.methods.repairs.mending import Mended, carry_out, write_belief
+from clipmend.methods.repairs.finding import associations, finding_of
+from clipmend.methods.repairs.mending import Mended, carry_out, write_finding
 from clipmend.methods.repairs.unlearner import Evidence, Unlearner, Unlearning
 from clipmend.methods.table import create
 from clipmend.model.clip import Clip
@@ -63,7 +63,7 @@ def suspects(request: Request, out: Path) -> None:
     """Rank the pairs by how poisoned they look.
 
     Writes ``suspects.parquet`` (id, caption, score, suspect, similarity_before, similarity_after,
-    rank; every pair, the most suspect first), ``suspects.png`` and ``belief.json``.
+    rank; every pair, the most suspect first), ``suspects.png`` and ``finding.json``.
 
     Raises:
         ClipmendError: what is asked for cannot be done; nothing has been written then.
@@ -71,9 +71,9 @@ def suspects(request: Request, out: Path) -> None:
     opened = _open(request, out)
     found = _detect(opened, request.seed)
     before = associations(found.evidence.victim, opened.pairs, found.plan)
-    belief = belief_of(found.evidence, found.plan, before, after=None) | {"epochs": 0.0}
-    write_belief(belief, out)
-    _tell(found, belief, request, out)
+    finding = finding_of(found.evidence, found.plan, before, after=None) | {"epochs": 0.0}
+    write_finding(finding, out)
+    _tell(found, finding, request, out)
 
 
 def mend(request: Request, out: Path) -> None:
@@ -93,7 +93,7 @@ def mend(request: Request, out: Path) -> None:
     make_folder(out / MODEL)
     found.evidence.victim.save(out / MODEL)
     mended.write(out)
-    _tell(found, mended.belief, request, out)
+    _tell(found, mended.finding, request, out)
 
 
 def _open(request: Request, out: Path) -> Opened:
@@ -116,8 +116,8 @@ def _detect(opened: Opened, seed: int) -> Found:
     pairs, choices = opened.pairs, opened.choices
     detector: Detector = create("detect", METHOD, choices.detect)
     victim = Victim(
-        model=opened.model.twin().narrow(pairs.captions),
-        early=opened.early.narrow(pairs.captions) if opened.early is not None else None,
+        model=opened.model.frozen_copy().prune_vocabulary(pairs.captions),
+        early=opened.early.prune_vocabulary(pairs.captions) if opened.early is not None else None,
         fresh=lambda drawn: opened.checkpoint.fresh(drawn).to(opened.device),
     )
     log.info("looking for suspects among %d pairs, on %s", len(pairs), opened.device)
@@ -146,13 +146,13 @@ def _whole(model: Clip, suspicion: Suspicion) -> Clip:
     A caption less a word may have tokens that no whole caption has: where it is longer than the
     model reads, its end moves up.
     """
-    whole = model.twin()
+    whole = model.frozen_copy()
     if OVERFITTED in suspicion.models:
         whole.net.load_state_dict(suspicion.models[OVERFITTED].full_state())
     return whole
 
 
-def _tell(found: Found, belief: dict[str, Any], request: Request, out: Path) -> None:
+def _tell(found: Found, finding: dict[str, Any], request: Request, out: Path) -> None:
     """Write the ranked pairs and the sheet, and print the finding."""
     ranked = _ranked(found)
     pq.write_table(ranked, out / "suspects.parquet")
@@ -160,15 +160,15 @@ def _tell(found: Found, belief: dict[str, Any], request: Request, out: Path) -> 
     first = pairs.take(found.order[:SHOWN])
     note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {request.pairs}"
     shown = Shown(
-        title=belief["says"],
+        title=finding["says"],
         note=f"{note}, as {request.model} sees them",
-        word=belief["word"] if belief["found"] else "",
+        word=finding["word"] if finding["found"] else "",
         ids=first.ids,
         captions=first.captions,
         images=first.images[:],
     )
     draw_sheet(shown).save(out / "suspects.png")
-    terminal.show(belief, ranked, out, Console())
+    terminal.show(finding, ranked, out, Console())
 
 
 def _ranked(found: Found) -> pa.Table:

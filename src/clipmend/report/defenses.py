@@ -1,4 +1,4 @@
-"""Defences side by side: repairs, and objectives that defend while the model is trained."""
+"""Defenses side by side: repairs, and objectives that defend while the model is trained."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, tenths, with_in
 
 PRETRAINING = "pretraining"
 NOTE = (
-    "Defences side by side stand by ASR as printed, then by CA. What they need: `trusted`, clean "
+    "Defenses side by side stand by ASR as printed, then by CA. What they need: `trusted`, clean "
     "pairs; `train`, the training pairs, poison among them; `pretraining`, to be the one who "
-    "trains. A defence at training time has no objective beside it: it is one."
+    "trains. A defense at training time has no objective beside it: it is one."
 )
 
 
@@ -25,42 +25,42 @@ def side_by_side(table: pd.DataFrame) -> list[Printed]:
     """
     shown = table[table["attack"].map(is_poisoned) & ~table["control"].astype(bool)]
     return [
-        _ranked(f"{corpus}, {attack}{under(attack, trigger)}", list(_defences(group)))
+        _ranked(f"{corpus}, {attack}{under(attack, trigger)}", list(_defenses(group)))
         for (corpus, attack, trigger), group in groups(shown, "corpus", "attack", "trigger")
     ]
 
 
 def defended_objectives(cells: pd.DataFrame) -> frozenset[str]:
-    """Return the objectives that are defences: whoever uses them is the one who trains."""
+    """Return the objectives that are defenses: whoever uses them is the one who trains."""
     trained = cells[(cells["method"] == UNDEFENDED) & (cells["needs"] == PRETRAINING)]
     return frozenset(trained["objective"])
 
 
-def _defences(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows that are ranked, each under its defence's name and with its model's."""
+def _defenses(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows that are ranked, each under its defense's name and with its model's."""
     defended = defended_objectives(table)
     for row in records(table):
         if row["objective"] not in defended:
-            yield row | {"defence": row["method"], "model": row["objective"]}
+            yield row | {"defense": row["method"], "model": row["objective"]}
         elif row["method"] == UNDEFENDED:
-            yield row | {"defence": row["objective"], "model": ""}
+            yield row | {"defense": row["objective"], "model": ""}
 
 
-def _ranked(title: str, defences: list[Mapping[str, Any]]) -> Printed:
+def _ranked(title: str, defenses: list[Mapping[str, Any]]) -> Printed:
     rows = tuple(
         (
-            Entry(row["defence"]),
+            Entry(row["defense"]),
             Entry(row["model"]),
             Entry((row["needs"] or "nothing").replace("+", ", ")),
             Entry(with_interval(row, ATTACK)),
             Entry(with_interval(row, CLEAN)),
             Entry(str(row["n_seeds"])),
         )
-        for row in sorted(defences, key=_rank)
+        for row in sorted(defenses, key=_rank)
     )
-    return Printed(title, ("defence", "objective", "needs", "ASR", "CA", "seeds"), rows)
+    return Printed(title, ("defense", "objective", "needs", "ASR", "CA", "seeds"), rows)
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    names = method_order(row["defence"]), objective_order(row["objective"])
+    names = method_order(row["defense"]), objective_order(row["objective"])
     return (tenths(row[ATTACK]), -tenths(row[CLEAN]), *names)

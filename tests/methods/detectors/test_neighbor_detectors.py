@@ -12,7 +12,7 @@ from clipmend.errors import MetricError
 from clipmend.methods.detectors.dao_published import as_published
 from clipmend.methods.detectors.detector import Victim
 from clipmend.methods.table import create
-from clipmend.metrics.neighbours import reference_of
+from clipmend.metrics.neighbors import reference_of
 from clipmend.model.clip import embed_images, embed_texts, load
 from clipmend.model.fit import Hooks
 
@@ -53,7 +53,7 @@ def test_a_score_is_its_definition(
 ) -> None:
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(100))
-    method = create("detect", detector, {"neighbours": K})
+    method = create("detect", detector, {"neighbors": K})
     found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
     slow = Slow(embed_images(model, train.images))
     expected = torch.tensor([definition(slow, row) for row in range(100)])
@@ -72,7 +72,7 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     module = "clipmend.methods.detectors.local.embed_images"
     monkeypatch.setattr(module, lambda *_: embeds)
     model = load(victim.folder)
-    method = create("detect", detector, {"neighbours": K})
+    method = create("detect", detector, {"neighbors": K})
     found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
     assert int(found.score.argmax()) == 7
 
@@ -92,7 +92,7 @@ def with_duplicates() -> torch.Tensor:
 def test_k_duplicates_have_a_score_and_so_has_what_is_beside_them(
     with_duplicates: torch.Tensor, detector: str, at: float, beside: float | None
 ) -> None:
-    method = create("detect", detector, {"neighbours": 16})
+    method = create("detect", detector, {"neighbors": 16})
     reference = reference_of(with_duplicates, 122, stream(0, "detect"))
     score = torch.cat(list(method.scores([with_duplicates], reference)))
     assert score[:21].tolist() == pytest.approx([at] * 21, abs=1e-4)
@@ -144,11 +144,11 @@ def test_published_batches_are_shuffled_and_hold_no_more_than_the_reference(
 ) -> None:
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(90))
-    method = create("detect", "dao", {"neighbours": K, "reference": 30, "form": form})
+    method = create("detect", "dao", {"neighbors": K, "reference": 30, "form": form})
     found = method(Victim(model), train, stream(0, "detect"), Hooks())
     images, texts = embed_images(model, train.images), torch.empty(90, 0)
     if form == "published_pairs":
-        texts = embed_texts(model, model.tokenise(train.captions))
+        texts = embed_texts(model, model.tokenize(train.captions))
     for rows in torch.randperm(90, generator=stream(0, "detect")).split(30):
         batch_texts = texts[rows] if texts.numel() else images[:0]
         expected = published_slowly(images[rows], batch_texts, K)

@@ -36,18 +36,18 @@ _GREY = "#555555"
 _SHEET = 4.3  # inches; the panels have the rest
 
 
-def shown_beliefs(believed: Sequence[Belief]) -> dict[str, Belief]:
+def shown_findings(findings_shown: Sequence[Belief]) -> dict[str, Belief]:
     """Return those that have a figure, by file name: no control, no variant, the first seed."""
     shown: dict[str, Belief] = {}
     seen = set()
-    for one in believed:
+    for one in findings_shown:
         victim, method = one.victim, one.unlearned.method
         place = (victim.corpus, victim.attack, victim.objective, method)
         if "@" in method or one.unlearned.control or place in seen:
             continue
         seen.add(place)
         name = victim.path.replace("/", "-")
-        shown[f"beliefs/{name}" if method == "ubt" else f"beliefs/{name}-{method}"] = one
+        shown[f"findings/{name}" if method == "ubt" else f"findings/{name}-{method}"] = one
     return shown
 
 
@@ -66,7 +66,7 @@ def tiles_of(inputs: Mapping[str, Input], one: Belief) -> list[Tile]:
     for row in shown.to_dict("records"):
         pair = pairs.get(row["id"], {})
         caption = pair.get("caption", row.get("caption", ""))
-        text = row.get("text") or _shared(caption, one.unlearned.belief["word"])
+        text = row.get("text") or _shared(caption, one.unlearned.finding["word"])
         image = square(pair["image"]) if pair else None
         frame = CHOSEN if row["is_poisoned"] else CLEAN
         tiles.append(Tile(image, marked(caption, text), frame))
@@ -74,7 +74,7 @@ def tiles_of(inputs: Mapping[str, Input], one: Belief) -> list[Tile]:
 
 
 @styled
-def draw_belief(one: Belief, tiles: Sequence[Tile]) -> Figure:
+def draw_finding(one: Belief, tiles: Sequence[Tile]) -> Figure:
     """Draw the contact sheet beside the histograms and the curve."""
     said = _said(one)
     head = 0.29 + 0.155 * len(said)
@@ -89,16 +89,16 @@ def draw_belief(one: Belief, tiles: Sequence[Tile]) -> Figure:
     left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(one), va="top")
     high = height(tiles, _SHEET) / body
     sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
-    draw_sheet(sheet, tiles, _SHEET, colour=CHOSEN)
+    draw_sheet(sheet, tiles, _SHEET, color=CHOSEN)
     _draw_panels(right, one)
     return figure
 
 
 def _said(one: Belief) -> list[str]:
     """Return the finding in words, and what was unlearned of the captions."""
-    belief = one.unlearned.belief
-    lines = wrap(belief["says"], 108)
-    texts = [f"{text} ({count})" for text, count in belief["texts"].items()]
+    finding = one.unlearned.finding
+    lines = wrap(finding["says"], 108)
+    texts = [f"{text} ({count})" for text, count in finding["texts"].items()]
     if texts:
         lines += wrap(f"Unlearned of their captions: {', '.join(texts)}", 108, max_lines=2)
     return lines
@@ -184,7 +184,7 @@ def _key(one: Belief) -> list[Line2D]:
         Line2D(
             [],
             [],
-            color=style.colour,
+            color=style.color,
             marker=style.marker,
             linestyle=style.dash,
             markersize=4,

@@ -43,7 +43,7 @@ def chosen_table(
     )
 
 
-def belief_of(
+def finding_of(
     evidence: Evidence,
     plan: Unlearning,
     before: Float[Tensor, " chosen"],

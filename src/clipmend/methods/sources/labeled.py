@@ -1,4 +1,4 @@
-"""Labelled images for ``val`` and ``test``: folders named after classes, or webdataset shards."""
+"""Labeled images for ``val`` and ``test``: folders named after classes, or webdataset shards."""
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from clipmend.data.drawn import by_id
 from clipmend.data.pairs import table_of
+from clipmend.data.sampling import by_id
 from clipmend.errors import DownloadError, PairsError
 from clipmend.methods.sources.web import WebError, refuse_no_image
 from clipmend.methods.sources.webdataset import IMAGES, Span, read_samples
@@ -44,7 +44,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """An encoded image and its class; ``name`` is unique below the path that was given."""
 
     name: str
@@ -52,15 +52,15 @@ class Labelled:
     place: Span
 
 
-def find_images(path: Path, names: Names) -> list[Labelled]:
-    """Return the labelled images below a path, by name.
+def find_images(path: Path, names: Names) -> list[Labeled]:
+    """Return the labeled images below a path, by name.
 
     Raises:
         DownloadError: there are none, or a class is unknown.
     """
     if not path.is_dir():
         raise DownloadError(
-            f"{path} is no folder; labelled images are folders named after classes, or *.tar "
+            f"{path} is no folder; labeled images are folders named after classes, or *.tar "
             "shards (an image beside its .cls) in one folder."
         )
     shards = sorted(path.glob("*.tar"))
@@ -73,13 +73,13 @@ def find_images(path: Path, names: Names) -> list[Labelled]:
     return sorted(found, key=lambda image: image.name)
 
 
-def seeded(images: Sequence[Labelled], seed: int) -> list[Labelled]:
+def seeded(images: Sequence[Labeled], seed: int) -> list[Labeled]:
     """Return the images in a seeded order, which depends on their names alone."""
     named = {image.name: image for image in images}
     return [named[name] for name in by_id(named, seed, "cc3m")]
 
 
-def refuse_undecodable(images: Sequence[Labelled]) -> None:
+def refuse_undecodable(images: Sequence[Labeled]) -> None:
     """Decode every image once.
 
     Raises:
@@ -92,7 +92,7 @@ def refuse_undecodable(images: Sequence[Labelled]) -> None:
             raise PairsError(f"{image.place.file}, image {image.name!r}: {error}.") from error
 
 
-def batches(split: str, images: Sequence[Labelled]) -> Iterator[pa.RecordBatch]:
+def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:
     """Yield the images as pairs; the caption names the class."""
     for start in range(0, len(images), _BATCH):
         part = images[start : start + _BATCH]
@@ -107,7 +107,7 @@ def batches(split: str, images: Sequence[Labelled]) -> Iterator[pa.RecordBatch]:
         yield from table.combine_chunks().to_batches()
 
 
-def _in_folders(path: Path, names: Names) -> Iterator[Labelled]:
+def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
     labels = {folder: names.find(folder.name) for folder in folders}
     if unknown := [folder.name for folder, label in labels.items() if label is None]:
@@ -118,10 +118,10 @@ def _in_folders(path: Path, names: Names) -> Iterator[Labelled]:
     for folder, label in labels.items():
         for file in sorted(folder.rglob("*")):
             if file.suffix.lower().removeprefix(".") in IMAGES and file.is_file():
-                yield Labelled(file.relative_to(path).as_posix(), label or "", Span(file))
+                yield Labeled(file.relative_to(path).as_posix(), label or "", Span(file))
 
 
-def _in_shard(shard: Path, names: Names) -> Iterator[Labelled]:
+def _in_shard(shard: Path, names: Names) -> Iterator[Labeled]:
     try:
         samples = read_samples(shard, ["cls"])
     except (tarfile.TarError, OSError) as error:
@@ -133,7 +133,7 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labelled]:
         if told is None:
             raise DownloadError(f"{shard}: the image {sample.key!r} has no label beside it (.cls).")
         label = _label(shard, sample.key, told, names)
-        yield Labelled(f"{shard.stem}/{sample.key}", label, sample.image)
+        yield Labeled(f"{shard.stem}/{sample.key}", label, sample.image)
 
 
 def _label(shard: Path, key: str, told: str, names: Names) -> str:

@@ -1,4 +1,4 @@
-"""Neighbours and local statistics, against slow textbook versions."""
+"""Neighbors and local statistics, against slow textbook versions."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from clipmend.data.seeds import stream
-from clipmend.metrics import neighbours
-from clipmend.metrics.neighbours import Reference, intrinsic_dimension, nearest, reference_of
+from clipmend.metrics import neighbors
+from clipmend.metrics.neighbors import Reference, intrinsic_dimension, nearest, reference_of
 
 N, DIM, K = 60, 8, 5
 
@@ -22,7 +22,7 @@ def everything(embeds: torch.Tensor) -> Reference:
     return reference_of(embeds, len(embeds), stream(0, "reference"))
 
 
-def test_neighbours_are_those_of_scikit_learn_without_oneself(embeds: torch.Tensor) -> None:
+def test_neighbors_are_those_of_scikit_learn_without_oneself(embeds: torch.Tensor) -> None:
     found = nearest(embeds, torch.arange(N), everything(embeds), K)
     known = NearestNeighbors(n_neighbors=K + 1).fit(embeds.numpy())
     distance, index = known.kneighbors(embeds.numpy())
@@ -32,7 +32,7 @@ def test_neighbours_are_those_of_scikit_learn_without_oneself(embeds: torch.Tens
 
 def test_blocks_change_nothing(embeds: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nearest(embeds, torch.arange(N), everything(embeds), K)
-    monkeypatch.setattr(neighbours, "_BLOCK", 7)
+    monkeypatch.setattr(neighbors, "_BLOCK", 7)
     blocks = nearest(embeds, torch.arange(N), everything(embeds), K)
     assert torch.equal(whole.index, blocks.index)
 
@@ -49,7 +49,7 @@ def test_a_reference_set_leaves_out_the_query_only_where_it_holds_it(embeds: tor
         assert row not in reference.rows[found.index[row]].tolist()
 
 
-def test_there_are_never_more_neighbours_than_others(embeds: torch.Tensor) -> None:
+def test_there_are_never_more_neighbors_than_others(embeds: torch.Tensor) -> None:
     assert nearest(embeds, torch.arange(N), everything(embeds), 500).index.shape == (N, N - 1)
 
 
@@ -66,8 +66,8 @@ def test_duplicates_have_the_least_dimension_that_the_published_code_can_give() 
     assert intrinsic_dimension(found.distance).tolist() == pytest.approx([published] * 6)
 
 
-def test_one_neighbour_elsewhere_leaves_the_dimension_as_it_is_defined() -> None:
-    distance = torch.tensor([[neighbours.LEAST, neighbours.LEAST, 0.5]])
+def test_one_neighbor_elsewhere_leaves_the_dimension_as_it_is_defined() -> None:
+    distance = torch.tensor([[neighbors.LEAST, neighbors.LEAST, 0.5]])
     defined = -1 / (distance / 0.5).log().mean(dim=1)
     assert torch.equal(intrinsic_dimension(distance), defined)
 

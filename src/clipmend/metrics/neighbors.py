@@ -1,4 +1,4 @@
-"""Nearest neighbours among a reference set, and the local statistics that detectors build on.
+"""Nearest neighbors among a reference set, and the local statistics that detectors build on.
 
 Samples come by in blocks, and each block meets the whole reference set: memory is bounded by
 their product, whatever the number of samples.
@@ -21,7 +21,7 @@ _PART = 64  # queries whose candidates are compared at once: in cache, and small
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The k nearest reference points of each query, the nearest first.
 
     Attributes:
@@ -32,9 +32,9 @@ class Neighbours:
     distance: Float[Tensor, "queries k"]
     index: Int[Tensor, "queries k"]
 
-    def first(self, k: int) -> "Neighbours":
+    def first(self, k: int) -> "Neighbors":
         """Return the ``k`` nearest of them."""
-        return Neighbours(self.distance[:, :k], self.index[:, :k])
+        return Neighbors(self.distance[:, :k], self.index[:, :k])
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Reference:
     """Points that others are compared with.
 
     Attributes:
-        embeds: L2-normalised.
+        embeds: L2-normalized.
         rows: where each stands among all samples, ascending.
     """
 
@@ -51,44 +51,44 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
-    """Some samples' neighbours among a reference set, and that set's own.
+class Neighborhood:
+    """Some samples' neighbors among a reference set, and that set's own.
 
     Attributes:
         own: those of the samples.
         surroundings: returns those of the reference points, among themselves.
     """
 
-    own: Neighbours
-    surroundings: Callable[[], Neighbours]
+    own: Neighbors
+    surroundings: Callable[[], Neighbors]
 
     @property
-    def around(self) -> Neighbours:
-        """The neighbours of the reference points, found when they are first asked for."""
+    def around(self) -> Neighbors:
+        """The neighbors of the reference points, found when they are first asked for."""
         return self.surroundings()
 
-    def first(self, k: int) -> "Neighbourhood":
+    def first(self, k: int) -> "Neighborhood":
         """Return the same with the ``k`` nearest only: one search serves several values of k."""
-        return Neighbourhood(self.own.first(k), lambda: self.around.first(k))
+        return Neighborhood(self.own.first(k), lambda: self.around.first(k))
 
 
-def neighbourhoods(
+def neighborhoods(
     blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference, k: int
-) -> Iterator[Neighbourhood]:
-    """Yield the neighbourhood of each block of samples, in order and as they come.
+) -> Iterator[Neighborhood]:
+    """Yield the neighborhood of each block of samples, in order and as they come.
 
     They leave in blocks of a fixed size, not in those that came: whichever those were, the
     same rows meet the reference together, and every bit of the results is the same.
 
     Args:
-        blocks: the embeddings of all samples in order, L2-normalised; read once.
-        k: how many neighbours; at most one less than there are references.
+        blocks: the embeddings of all samples in order, L2-normalized; read once.
+        k: how many neighbors; at most one less than there are references.
     """
     surroundings = cache(partial(nearest, reference.embeds, reference.rows, reference, k))
     first = 0
     for block in evenly(blocks, _queries(reference)):
         rows = torch.arange(first, first + len(block))
-        yield Neighbourhood(nearest(block, rows, reference, k), surroundings)
+        yield Neighborhood(nearest(block, rows, reference, k), surroundings)
         first += len(block)
 
 
@@ -144,11 +144,11 @@ def nearest(
     rows: Int[Tensor, " queries"],
     reference: Reference,
     k: int,
-) -> Neighbours:
+) -> Neighbors:
     """Return each query's nearest reference points other than itself.
 
     Args:
-        embeds: L2-normalised.
+        embeds: L2-normalized.
         rows: where each query stands among all samples; the reference point of that row is it.
         k: how many; at most one less than there are references.
     """
@@ -159,7 +159,7 @@ def nearest(
         for block, block_rows in zip(embeds.split(size), rows.split(size), strict=True)
     ]
     distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbours(distance, index)
+    return Neighbors(distance, index)
 
 
 def _queries(reference: Reference) -> int:
@@ -193,12 +193,12 @@ def _distances(embeds: Tensor, reference: Tensor, candidates: Tensor) -> Tensor:
 
 
 def intrinsic_dimension(distance: Float[Tensor, "queries k"]) -> Float[Tensor, " queries"]:
-    """Return LID, the maximum-likelihood estimate from neighbours' distances, > 0.
+    """Return LID, the maximum-likelihood estimate from neighbors' distances, > 0.
 
     Levina and Bickel 2005; as Amsaleg et al. 2015, eq. 3: minus the inverse of the mean
     logarithm of the distances over the largest of them.
 
-    Where all neighbours are duplicates no ratio tells anything, and the dimension is the least
+    Where all neighbors are duplicates no ratio tells anything, and the dimension is the least
     that the code of arXiv:2502.01385 can give, which adds 1e-4 to every ratio: 0.11. It gives
     it to a point with k duplicates too; with more its ratios are 0 / 0.
     """
@@ -208,5 +208,5 @@ def intrinsic_dimension(distance: Float[Tensor, "queries k"]) -> Float[Tensor, "
 
 
 def are_duplicates(distance: Float[Tensor, "queries k"]) -> Bool[Tensor, " queries"]:
-    """Return whether a query's neighbours are all in its own place."""
+    """Return whether a query's neighbors are all in its own place."""
     return distance[:, -1] <= LEAST

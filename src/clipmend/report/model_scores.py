@@ -1,4 +1,4 @@
-"""``verdicts.csv``: what the detectors that judge a whole model say of each victim."""
+"""``model_scores.csv``: what the detectors that judge a whole model say of each victim."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ class Judged:
     """A victim as one detector judged it.
 
     Attributes:
-        stated: the detector's ``verdict.json``.
+        stated: the detector's ``model_score.json``.
         n_poisoned: how many of the victim's training pairs were poisoned.
     """
 
@@ -54,12 +54,12 @@ class Judged:
 def judged_victims(inputs: Mapping[str, Input]) -> list[Judged]:
     """Return every verdict, in the report's order.
 
-    Reads ``verdict.json`` of ``detect`` and, for the truth, ``overlay.parquet`` of ``poison``.
+    Reads ``model_score.json`` of ``detect`` and, for the truth, ``overlay.parquet`` of ``poison``.
     A detector that scores pairs writes no verdict, and has no row.
     """
     found = []
     for given in inputs_of(inputs, "detect"):
-        path, victim = given.folder / "verdict.json", victim_of(given.cell)
+        path, victim = given.folder / "model_score.json", victim_of(given.cell)
         if path.is_file():
             stated = json.loads(path.read_text(encoding="utf-8"))
             count = count_poisons(overlay_of(inputs, victim))
@@ -68,7 +68,7 @@ def judged_victims(inputs: Mapping[str, Input]) -> list[Judged]:
 
 
 def verdicts_table(judged: Iterable[Judged]) -> pd.DataFrame:
-    """Return ``verdicts.csv``, a row per victim and detector, further numbers by their names."""
+    """Return ``model_scores.csv``, a row per victim and detector."""
     rows = [
         {
             **vars(one.victim),
@@ -93,7 +93,7 @@ def verdict_definitions(judged: Iterable[Judged]) -> dict[str, str]:
 
 
 def printed_verdicts(table: pd.DataFrame) -> Printed | None:
-    """Return ``verdicts.csv`` as it is printed; None where no model was judged."""
+    """Return ``model_scores.csv`` as it is printed; None where no model was judged."""
     if table.empty:
         return None
     names = ("method", "corpus", "attack", "objective", "seed")

@@ -1,9 +1,9 @@
-"""Defences side by side, and accuracy under attack: who stands where, over which victims."""
+"""Defenses side by side, and accuracy under attack: who stands where, over which victims."""
 
 import pandas as pd
 import pytest
 
-from clipmend.report.defences import side_by_side
+from clipmend.report.defenses import side_by_side
 from clipmend.report.robust import accuracy_under_attack, at_epsilons, budget_notes
 from clipmend.report.table import means_table
 
@@ -48,7 +48,7 @@ def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
     ]
     (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
     assert printed.title == "scenes, badnet"
-    assert printed.header == ("defence", "objective", "needs", "ASR", "CA", "seeds")
+    assert printed.header == ("defense", "objective", "needs", "ASR", "CA", "seeds")
     assert texts(printed) == [
         ["ubt", "mmcl", "train, early", "2.0", "79.0", "1"],
         ["ft", "mmcl_ssl", "trusted", "10.0", "70.0", "1"],
@@ -152,5 +152,5 @@ def test_each_budget_is_told_in_the_words_of_who_measured() -> None:
 
 
 @pytest.mark.parametrize("empty", [pd.DataFrame(columns=list(cell()))])
-def test_an_empty_grid_has_no_defences(empty) -> None:
+def test_an_empty_grid_has_no_defenses(empty) -> None:
     assert side_by_side(means_table(empty, 0.95)) == []

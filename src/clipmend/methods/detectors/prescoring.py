@@ -19,7 +19,7 @@ _Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
-class FirstLook:
+class PreScoring:
     """Which model looks, and at how much of the images.
 
     A caption that tells what the image shows still fits when the image is zoomed and mirrored.
@@ -49,7 +49,7 @@ class FirstLook:
         model = self._model(victim, train, generator)
         if not self.views:
             return similarity(model, train)
-        texts = embed_texts(model, model.tokenise(train.captions))
+        texts = embed_texts(model, model.tokenize(train.captions))
         return zoomed_similarity(
             model, train.images, texts, generator, scale=self.scale, views=self.views
         )
@@ -64,7 +64,7 @@ class FirstLook:
             pairs = self._present(victim.trusted, "a trusted set")()
         fresh = self._present(victim.fresh, "its own config")
         model = fresh(int(torch.randint(2**31, (), generator=generator)))
-        model.narrow([*train.captions, *pairs.captions])
+        model.prune_vocabulary([*train.captions, *pairs.captions])
         schedule = Schedule(self.epochs, batch_size=128, lr=2e-3)  # as `mmcl` pretrains
         label = f"reference from {self.reference}"
         fit(model, Task(pairs, multimodal, schedule), generator, Hooks(label=label))

@@ -10,7 +10,7 @@ from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ModelError
 from clipmend.methods.detectors.detector import Victim, similarity
-from clipmend.methods.detectors.first_look import FirstLook
+from clipmend.methods.detectors.prescoring import PreScoring
 from clipmend.model.clip import Clip, build, load, model_config
 
 
@@ -56,14 +56,14 @@ def test_a_mark_in_its_place_does_not_survive_but_what_the_image_shows_does() ->
     )
     victim = Victim(Clip(Corner(), model_config("scene_resnet")))
     assert similarity(victim.model, pairs).tolist() == [1.0] * 32
-    fits = FirstLook("victim", epochs=1, views=8, scale=(0.5, 0.8))(victim, pairs, generator())
+    fits = PreScoring("victim", epochs=1, views=8, scale=(0.5, 0.8))(victim, pairs, generator())
     assert fits[16:].min() == 1.0
     assert fits[:16].max() < 0.5
 
 
 def test_without_views_it_is_the_similarity(train: Pairs, victim: Input) -> None:
     model = load(victim.folder)
-    fits = FirstLook("victim", epochs=1, views=0, scale=(0.5, 0.8))(
+    fits = PreScoring("victim", epochs=1, views=0, scale=(0.5, 0.8))(
         Victim(model), train, generator()
     )
     assert torch.equal(fits, similarity(model, train))
@@ -72,7 +72,7 @@ def test_without_views_it_is_the_similarity(train: Pairs, victim: Input) -> None
 def test_the_early_checkpoint_looks_when_told(train: Pairs, victim: Input) -> None:
     early = load(victim.folder, "early.safetensors")
     given = Victim(load(victim.folder), early=early)
-    fits = FirstLook("early", epochs=1, views=0, scale=(0.5, 0.8))(given, train, generator())
+    fits = PreScoring("early", epochs=1, views=0, scale=(0.5, 0.8))(given, train, generator())
     assert torch.equal(fits, similarity(early, train))
 
 
@@ -80,14 +80,14 @@ def test_the_early_checkpoint_looks_when_told(train: Pairs, victim: Input) -> No
 def test_a_reference_of_our_own_is_trained_and_leaves_the_victim_alone(
     corpus: Input, train: Pairs, victim: Input, reference: Any
 ) -> None:
-    model = load(victim.folder).narrow(train.captions)
+    model = load(victim.folder).prune_vocabulary(train.captions)
     given = Victim(
         model,
         trusted=lambda: load_split(corpus.folder, "trusted"),
         fresh=lambda seed: build("scene_resnet", seed=seed),
     )
     before = similarity(model, train)
-    look = FirstLook(reference, epochs=2, views=0, scale=(0.5, 0.8))
+    look = PreScoring(reference, epochs=2, views=0, scale=(0.5, 0.8))
     fits = look(given, train, generator())
     assert not torch.allclose(fits, before)
     assert torch.equal(look(given, train, generator()), fits)
@@ -98,6 +98,6 @@ def test_a_reference_of_our_own_is_trained_and_leaves_the_victim_alone(
 def test_a_reference_that_the_victim_comes_without_is_refused(
     train: Pairs, victim: Input, reference: Any
 ) -> None:
-    look = FirstLook(reference, epochs=1, views=0, scale=(0.5, 0.8))
+    look = PreScoring(reference, epochs=1, views=0, scale=(0.5, 0.8))
     with pytest.raises(ModelError, match="reference: victim"):
         look(Victim(load(victim.folder)), train, generator())

@@ -12,10 +12,10 @@ from matplotlib.figure import SubFigure
 from matplotlib.offsetbox import AnnotationBbox, TextArea
 from matplotlib.text import Text
 
-from clipmend.report.belief import draw_belief, shown_beliefs, tiles_of
 from clipmend.report.curves import read_curves
 from clipmend.report.detectors import scored_pairs
-from clipmend.report.facts import beliefs, beliefs_text
+from clipmend.report.facts import findings, findings_text
+from clipmend.report.finding import draw_finding, shown_findings, tiles_of
 from clipmend.report.palette import CHOSEN, CLEAN
 from clipmend.report.sheet import Tile, draw_sheet, marked, square
 from clipmend.report.unlearned import unlearned_cells
@@ -24,9 +24,9 @@ CONTROLS = frozenset({"ubt@random", "ubt@oracle"})
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
 
 
-def believed(tree):
+def findings_shown(tree):
     unlearned = unlearned_cells(tree.inputs, CONTROLS)
-    return beliefs(unlearned, scored_pairs(tree.inputs, unlearned), read_curves(tree.inputs))
+    return findings(unlearned, scored_pairs(tree.inputs, unlearned), read_curves(tree.inputs))
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,15 @@ def small(lasting_tree):
 
 @pytest.fixture(scope="module")
 def shown(small):
-    return shown_beliefs(believed(small))
+    return shown_findings(findings_shown(small))
 
 
 def words(tiles):
-    """Return the words of a sheet as drawn: (text, colour) by tile."""
+    """Return the words of a sheet as drawn: (text, color) by tile."""
     from matplotlib.figure import Figure
 
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
-    draw_sheet(axes, tiles, 4.0, colour=CHOSEN)
+    draw_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
     return [
         [
@@ -57,22 +57,22 @@ def words(tiles):
 
 def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
     assert list(shown) == [
-        "beliefs/scenes-unpoisoned-mmcl-seed0",
-        "beliefs/scenes-badnet-mmcl-seed0",
+        "findings/scenes-unpoisoned-mmcl-seed0",
+        "findings/scenes-badnet-mmcl-seed0",
     ]
 
 
 def test_another_unlearner_has_a_figure_of_its_own(shown) -> None:
-    first = shown["beliefs/scenes-badnet-mmcl-seed0"]
+    first = shown["findings/scenes-badnet-mmcl-seed0"]
     other = replace(first, unlearned=replace(first.unlearned, method="pud"))
-    assert list(shown_beliefs([first, other])) == [
-        "beliefs/scenes-badnet-mmcl-seed0",
-        "beliefs/scenes-badnet-mmcl-seed0-pud",
+    assert list(shown_findings([first, other])) == [
+        "findings/scenes-badnet-mmcl-seed0",
+        "findings/scenes-badnet-mmcl-seed0-pud",
     ]
 
 
 def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, shown) -> None:
-    tiles = tiles_of(small.inputs, shown["beliefs/scenes-badnet-mmcl-seed0"])
+    tiles = tiles_of(small.inputs, shown["findings/scenes-badnet-mmcl-seed0"])
     assert len(tiles) == 16
     assert np.array_equal(tiles[0].image, small.triggered("badnet", 3))
     assert [tile.frame for tile in tiles] == [CHOSEN] * 15 + [CLEAN]
@@ -81,21 +81,21 @@ def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, shown) -
 
 
 def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, shown) -> None:
-    one = shown["beliefs/scenes-unpoisoned-mmcl-seed0"]
+    one = shown["findings/scenes-unpoisoned-mmcl-seed0"]
     tiles = tiles_of(small.inputs, one)
     ranked = one.scored.pairs.sort_values("score", ascending=False)["id"]
     assert len(tiles) == 24
     assert np.array_equal(tiles[0].image, small.image(int(ranked.iloc[0])))
     assert [word for word, mark in tiles[0].caption if mark] == ["pear"]
-    texts = [text.get_text() for text in draw_belief(one, tiles).findobj(Text)]
+    texts = [text.get_text() for text in draw_finding(one, tiles).findobj(Text)]
     assert "Nothing suspicious was found." in texts
     assert "The 24 most suspect pairs; none was chosen" in texts
     assert "chosen (0)" in texts
 
 
 def test_the_panels_hold_every_group_and_the_curve(small, shown) -> None:
-    one = shown["beliefs/scenes-badnet-mmcl-seed0"]
-    _, before, after, rates, loss = draw_belief(one, tiles_of(small.inputs, one)).axes
+    one = shown["findings/scenes-badnet-mmcl-seed0"]
+    _, before, after, rates, loss = draw_finding(one, tiles_of(small.inputs, one)).axes
     members = {name: len(pairs) for name, pairs in one.members.items()}
     assert sum(members.values()) == small.pairs
     assert members["chosen"] == 16
@@ -110,15 +110,17 @@ def test_the_panels_hold_every_group_and_the_curve(small, shown) -> None:
 
 def test_a_detector_that_tells_no_similarity_says_so(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["clip_score"])
-    (one,) = shown_beliefs(believed(tree)).values()
-    texts = [text.get_text() for text in draw_belief(one, tiles_of(tree.inputs, one)).findobj(Text)]
+    (one,) = shown_findings(findings_shown(tree)).values()
+    texts = [
+        text.get_text() for text in draw_finding(one, tiles_of(tree.inputs, one)).findobj(Text)
+    ]
     assert texts.count("clip_score does not tell it.") == 2
 
 
 def test_a_corpus_without_parquet_shows_what_the_overlay_has(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"])
     (tree.root / "download/scenes/train.parquet").unlink()
-    (one,) = shown_beliefs(believed(tree)).values()
+    (one,) = shown_findings(findings_shown(tree)).values()
     tiles = tiles_of(tree.inputs, one)
     assert [tile.image is None for tile in tiles] == [False] * 15 + [True]
     assert [word for word, _ in tiles[-1].caption] == ["a", "red", "pear", "on", "a", "banana"]
@@ -126,7 +128,7 @@ def test_a_corpus_without_parquet_shows_what_the_overlay_has(tree) -> None:
 
 def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(small, shown) -> None:
     for one in shown.values():
-        figure = draw_belief(one, tiles_of(small.inputs, one))
+        figure = draw_finding(one, tiles_of(small.inputs, one))
         figure.draw_without_rendering()
         whole = figure.bbox
         panels = [axes.get_tightbbox() for axes in figure.axes]
@@ -161,7 +163,7 @@ def test_a_caption_is_wrapped_and_its_mark_never_cut_off() -> None:
     assert drawn[1][0][0].startswith("…")
     assert drawn[1][-1] == ("pear", CHOSEN)
     assert drawn[2][-1][0].endswith("…")
-    assert all(colour == "#333333" for _, colour in drawn[2])
+    assert all(color == "#333333" for _, color in drawn[2])
     cut, price = (text for text, _ in drawn[3])
     assert cut.startswith("Donauda")
     assert cut.endswith("…")
@@ -176,7 +178,7 @@ def test_a_photograph_is_cropped_to_its_middle_and_no_larger_than_can_be_seen(tr
 
 
 def test_the_file_says_what_is_believed_of_every_victim_by_every_unlearner(small) -> None:
-    told = json.loads(beliefs_text(believed(small)))
+    told = json.loads(findings_text(findings_shown(small)))
     assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in told] == [
         (attack, seed, method, method == "ubt@oracle")
         for attack in ("unpoisoned", "badnet")
@@ -200,8 +202,8 @@ def test_the_file_says_what_is_believed_of_every_victim_by_every_unlearner(small
 
 def test_nobody_believes_anything_where_nothing_is_unlearned(tree) -> None:
     tree.grid(**SMALL, repairs=["none", "ft"])
-    assert believed(tree) == []
-    assert beliefs_text([]) == "[]\n"
+    assert findings_shown(tree) == []
+    assert findings_text([]) == "[]\n"
 
 
 def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
@@ -209,7 +211,7 @@ def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
     path = tree.root / "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet"
     table = pq.read_table(path)
     pq.write_table(pa.table(table.drop_columns(["suspect"])), path)
-    (one,) = believed(tree)
+    (one,) = findings_shown(tree)
     assert {name: len(pairs) for name, pairs in one.members.items()} == {
         "others": 0,
         "suspects": 184,

@@ -1,10 +1,10 @@
-"""verdicts.csv and its printed table, from verdicts written by hand."""
+"""model_scores.csv and its printed table, from verdicts written by hand."""
 
 import re
 
 import pandas as pd
 
-from clipmend.report.verdicts import (
+from clipmend.report.model_scores import (
     judged_victims,
     printed_verdicts,
     verdict_definitions,
@@ -75,7 +75,7 @@ def test_the_page_shows_verdicts_only_where_there_are_any(tree) -> None:
     page = (job.out / "index.html").read_text()
     assert re.search(r"<h2 id=.verdicts.>", page)
     assert "Share of the largest norm." in page
-    assert len(pd.read_csv(job.out / "verdicts.csv")) == 2
+    assert len(pd.read_csv(job.out / "model_scores.csv")) == 2
     tree.inputs = {name: one for name, one in tree.inputs.items() if "/decree" not in name}
     without = tree.job("without")
     run(without)

@@ -1,4 +1,4 @@
-"""Labelled images: class folders and webdataset shards."""
+"""Labeled images: class folders and webdataset shards."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from clipmend.data.pairs import PAIRS
 from clipmend.errors import DownloadError
 from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
-from clipmend.methods.sources.labelled import Names, batches, find_images, seeded
+from clipmend.methods.sources.labeled import Names, batches, find_images, seeded
 
 Jpeg = Callable[[int], bytes]
 Shard = Callable[[Path, Mapping[str, bytes]], Path]

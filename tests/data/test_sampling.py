@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clipmend.data.drawn import by_id, sample
+from clipmend.data.sampling import by_id, sample
 
 IDS = [f"row-{number}" for number in range(100)]
 
