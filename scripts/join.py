@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from clipmend.engine import grid, params
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
 from clipmend.report.cells import KEY, VICTIM, groups, records

@@ -21,7 +21,7 @@ from torch import Tensor
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs, Vocabulary, load_split, read_vocabulary
 from clipmend.engine import plan
-from clipmend.engine.grid import UNPOISONED
+from clipmend.engine.cell import UNPOISONED
 from clipmend.engine.job import Input, input_of
 from clipmend.engine.store import RESULTS
 from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clipmend.engine import grid, params
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError, ModelError, ParamsError
 

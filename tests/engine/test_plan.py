@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clipmend.engine import cards, job, locks, plan, store
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.engine.store import RESULTS

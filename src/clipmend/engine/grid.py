@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from clipmend.engine import fingerprint, schema
 from clipmend.engine.cards import canonical
+from clipmend.engine.cell import INGREDIENTS, UNPOISONED, Cell
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.errors import ModelError, PairsError, ParamsError, suggestion
@@ -22,40 +23,6 @@ CONFIGS = "model/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 _CONFIG = "a model config (.json)"
-
-UNPOISONED = "unpoisoned"  # the attack that changes nothing
-INGREDIENTS = ("cell", "stage", "method", "seed", "settings", "shared", "code", "files")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One job: a folder under ``results/`` and all that its key is made of.
-
-    Attributes:
-        name: ``<stage>/...``, the folder.
-        method: as in ``params.yaml``; for ``download`` the source; else "".
-        shared: the settings of the stage as a whole.
-        code: module -> digest, over the import closure of the method and its stage.
-        files: path -> digest, of what the cell reads outside ``results/``.
-        inputs: role -> name of the cell that plays it.
-        key: the hash of all of this, with the inputs' keys in place of their names.
-    """
-
-    name: str
-    stage: str
-    method: str
-    seed: int | None
-    settings: Mapping[str, Any]
-    shared: Mapping[str, Any]
-    code: Mapping[str, str]
-    files: Mapping[str, str]
-    inputs: Mapping[str, str]
-    key: str = ""
-
-    def ingredients(self) -> dict[str, Any]:
-        """Return what the key is made of, but for the inputs, as a card holds it."""
-        made = {name: getattr(self, name) for name in INGREDIENTS if name != "cell"}
-        return {"cell": self.name, **made}
 
 
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

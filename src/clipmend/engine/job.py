@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from clipmend.engine import cards, fingerprint, gpus, grid, locks, plan, processes, store
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell, Place
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.engine.store import RESULTS
@@ -46,6 +46,11 @@ class Input:
     settings: Mapping[str, Any]
     shared: Mapping[str, Any]
 
+    @property
+    def place(self) -> Place:
+        """Where the cell stands in the grid."""
+        return Place.parse(self.cell)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,6 +77,11 @@ class Job:
     inputs: Mapping[str, Input]
     out: Path
     work: Path
+
+    @property
+    def place(self) -> Place:
+        """Where the cell stands in the grid."""
+        return Place.parse(self.cell)
 
 
 def run(name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, grid, locks, params, store
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.engine.store import RESULTS
 from clipmend.errors import PlanError, suggestion

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clipmend.engine import cards, grid, params, plan, store
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance, Index
 
 PRESETS = Path(__file__).parents[3] / "params"

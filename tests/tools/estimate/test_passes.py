@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clipmend.engine import grid, params
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance
 from clipmend.methods.attacks import steganography, surrogate
 from clipmend.methods.table import STAGES

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, plan
-from clipmend.engine.grid import INGREDIENTS
+from clipmend.engine.cell import INGREDIENTS
 from clipmend.engine.index import Index
 from clipmend.engine.store import RESULTS
 from clipmend.errors import AuditError

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.tools.estimate.corpora import Corpus
 from clipmend.tools.estimate.costs import Figure, figures
 from clipmend.tools.estimate.models import known

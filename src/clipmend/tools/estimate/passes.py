@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.methods.table import base
 
 FORWARD = 1 / 3

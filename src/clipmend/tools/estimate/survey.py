@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, grid, plan, store
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance
 from clipmend.engine.params import Params
 from clipmend.engine.store import RESULTS, STORE

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from clipmend.engine.grid import Cell
+from clipmend.engine.cell import Cell
 from clipmend.tools.estimate.corpora import ORIGINS, Corpus
 from clipmend.tools.estimate.costs import START, Figure, Source, figures
 from clipmend.tools.estimate.machines import Machine, Rate
