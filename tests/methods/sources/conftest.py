@@ -150,6 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         while not self.web.stopped.wait(0.1):
             self.wfile.write(b"x")
 
+    def _dripping_headers(self, _page: Page, _: int) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not self.web.stopped.wait(0.1):
+            self.wfile.write(b"x")
+
     def _endless(self, _page: Page, _: int) -> None:
         self.send_response(200)
         self.end_headers()
@@ -157,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
 
     def _forbidding(self, page: Page, _: int) -> None:
-        self._send(200, page.body, {"X-Robots-Tag": "noai"})
+        self._send(200, page.body, {"X-Robots-Tag": page.place or "noai"})
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ import yaml
 from clipmend.methods.sources.scenes import Scenes
 from clipmend.model.clip import build
 
-pytest.importorskip("img2dataset", reason="the extra cc3m is not installed")
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]

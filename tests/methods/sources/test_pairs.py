@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmend.data.pairs import PAIRS, SPLITS
+from clipmend.data.writer import write_split
 from clipmend.errors import PairsError
 from clipmend.methods.sources.pairs import UserPairs
 from clipmend.methods.sources.webdataset import Span
-from clipmend.stages.download import write_split
 
 CLASSES = ("frog", "ship")
 CARVED = {"trusted": 4, "val": 5, "test": 6}

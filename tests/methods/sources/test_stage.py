@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from clipmend.data.pairs import PAIRS, SPLITS, read_pairs, write_pairs
+from clipmend.data.writer import write_split
 from clipmend.engine.job import Job
 from clipmend.errors import PairsError
-from clipmend.stages.download import run, write_split
+from clipmend.stages.download import run
 
 FEW = {"train": 30, "trusted": 8, "val": 8, "test": 8, "image_size": 16}
 

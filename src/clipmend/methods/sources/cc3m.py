@@ -20,7 +20,7 @@ from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
 from clipmend.methods.sources.labeled import Labeled, Names
 from clipmend.methods.sources.ledger import facts, ledger
 from clipmend.methods.sources.rows import draw, read_rows
-from clipmend.methods.sources.web import Rule
+from clipmend.methods.sources.web import Limits
 
 _BATCH = 1024  # pairs that are in memory together
 
@@ -85,17 +85,15 @@ class CC3M:
         Raises:
             ClipmendError: something does not fit; found before anything is asked of the web.
         """
-        rule = self._rule()
+        limits = self._limits()
         names, prompts = self._names(), self._prompts()
         images = self._labeled(names)
         rows = read_rows(Path(self.path), self.caption_column, self.url_column)
         drawn = draw(rows, self.train, self.trusted, self.seed)
-        fetching.refuse_without_img2dataset()
         for split, given in images.items():
             _check_once(given, work / f"{split}.checked")
         asked = {split: _askable(table) for split, table in drawn.items()}
-        way = fetching.Way(rule, self.retries, self.stored_size)
-        fetching.fetch(asked, way, work, self.shard_rows)
+        fetching.fetch(asked, limits, self.stored_size, work, self.shard_rows)
         table = ledger(
             drawn,
             {split: fetching.outcomes(work / split) for split in drawn},
@@ -107,7 +105,7 @@ class CC3M:
         live = table.filter(pc.equal(table["status"], "live"))
         return Fetched(names.classes, prompts, self.image_size, work, drawn, live, images)
 
-    def _rule(self) -> Rule:
+    def _limits(self) -> Limits:
         for network in self.private_networks:
             try:
                 ip_network(network)
@@ -115,7 +113,9 @@ class CC3M:
                 raise DownloadError(
                     f"private_networks: {error}; allowed are networks such as 10.1.0.0/16."
                 ) from error
-        return Rule(self.timeout, self.max_seconds, self.max_bytes, self.private_networks)
+        return Limits(
+            self.timeout, self.max_seconds, self.max_bytes, self.retries, self.private_networks
+        )
 
     def _names(self) -> Names:
         if self.classes == "imagenet":

@@ -10,7 +10,7 @@ import pyarrow as pa
 from clipmend.data.pairs import table_of
 from clipmend.data.sampling import by_id
 from clipmend.errors import DownloadError, PairsError
-from clipmend.methods.sources.web import WebError, refuse_no_image
+from clipmend.methods.sources.image_bytes import NoImageError, refuse_no_image
 from clipmend.methods.sources.webdataset import IMAGES, Span, read_samples
 
 _BATCH = 1024  # images that are in memory together
@@ -88,7 +88,7 @@ def refuse_undecodable(images: Sequence[Labeled]) -> None:
     for image in images:
         try:
             refuse_no_image(image.place.read())
-        except WebError as error:
+        except NoImageError as error:
             raise PairsError(f"{image.place.file}, image {image.name!r}: {error}.") from error
 
 

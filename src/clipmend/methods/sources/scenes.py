@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from math import cos, pi, sin
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clipmend.data.images import encode
 from clipmend.data.pairs import table_of
 from clipmend.data.seeds import numpy_stream
 from clipmend.data.workers import spread
@@ -155,7 +154,9 @@ def draw(scene: Scene, size: int, rng: Rng) -> bytes:
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
     grain = rng.normal(0.0, 5.0, reduced.shape)
     pixels = np.clip(np.rint(reduced + grain), 0, 255).astype(np.uint8)
-    return encode(torch.from_numpy(pixels).permute(2, 0, 1))
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _placement(
