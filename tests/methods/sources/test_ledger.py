@@ -73,7 +73,7 @@ def test_facts_by_hand() -> None:
     told: dict[str, Any] = facts(99, table, parts, near_duplicates=2)
     assert told["rows"]["count"] == 99
     assert told["splits"]["train"] == {
-        "drawn": 4,
+        "sampled": 4,
         "live": 2,
         "placeholder": 0,
         "failed": 2,
@@ -83,4 +83,4 @@ def test_facts_by_hand() -> None:
     assert (near["rows"], near["groups"]) == (2, 1)
     assert near["largest"] == [{"caption": "a cat", "count": 2, "ids": ["2", "4"]}]
     natural = told["natural_backdoor"]
-    assert (natural["drawn"], natural["live"], natural["live_ids"]) == (2, 1, ["0"])
+    assert (natural["sampled"], natural["live"], natural["live_ids"]) == (2, 1, ["0"])

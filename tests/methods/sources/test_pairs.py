@@ -151,7 +151,7 @@ def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
     numbered = source(folder, id_column=None, **given)
     train = rows(numbered, "train")
     assert (len(train), train[0]["label"], train[0]["id"][:6]) == (14, None, "train-")
-    assert "'row-0' stands twice" in refusal(source(folder, **given))
+    assert "'row-0' occurs twice" in refusal(source(folder, **given))
 
 
 def test_a_split_is_read_a_block_at_a_time_from_one_large_group(tmp_path: Path, jpeg: Jpeg) -> None:
@@ -204,7 +204,7 @@ def test_what_img2dataset_tells_beside_its_shards_is_no_pairs(
     pq.write_table(pa.table({"url": ["x"], "key": ["0"]}), path.with_suffix(".parquet"))
     assert sizes(source(path.parent))["train"] == 25
     write("out/others.parquet", 4)
-    assert "in several forms, *.parquet and *.tar" in refusal(source(path.parent))
+    assert "in several formats, *.parquet and *.tar" in refusal(source(path.parent))
 
 
 def test_hidden_files_and_notes_in_a_shard_are_no_samples(
@@ -322,7 +322,7 @@ def test_captions_that_are_no_text_are_refused(write: Write) -> None:
 
 def test_an_id_that_stands_twice_is_refused_with_both_rows(write: Write) -> None:
     path = write("mine.parquet", 40, id=["same" if n in (5, 8) else f"{n}" for n in range(40)])
-    assert f"'same' stands twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
+    assert f"'same' occurs twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
 
 
 def test_an_id_in_two_splits_is_refused(write: Write) -> None:
@@ -448,7 +448,7 @@ def test_a_folder_of_splits_and_other_files_is_refused(write: Write) -> None:
 def test_pairs_without_training_pairs_are_refused(write: Write) -> None:
     path = write("test.parquet", 4)
     message = refusal(UserPairs(classes=CLASSES, test_path=str(path)))
-    assert "set path (a file or folder) or train_path. Given: test." in message
+    assert "set path (a file or folder) or train_path. Splits with files: test." in message
 
 
 @pytest.mark.parametrize("image", ["../1.jpg", "/1.jpg"])

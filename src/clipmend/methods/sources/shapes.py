@@ -1,11 +1,11 @@
-"""The nouns of the drawn corpus: silhouettes, in a unit square, with their typical colors."""
+"""The nouns of the rendered corpus: silhouettes in a unit square, and their typical colors."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin
 
 Point = tuple[float, float]
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
     "orange": (240, 130, 30),
     "yellow": (245, 210, 40),
@@ -23,7 +23,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon; ``tint`` is "main", "second" or the name of a color."""
+    """A polygon in the unit square; ``tint`` is "main", "second" or the name of a color."""
 
     points: tuple[Point, ...]
     tint: str = "main"
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Noun:
-    """How a noun looks: parts painted in order, and its typical two colors."""
+    """The looks of a noun: its two typical colors, and its parts in the order of painting."""
 
     main: str
     second: str

@@ -8,8 +8,14 @@ import pytest
 
 from clipmend.data.pairs import PAIRS
 from clipmend.errors import DownloadError
-from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
-from clipmend.methods.sources.labeled import Names, batches, find_images, seeded
+from clipmend.methods.sources.labeled_images import (
+    Names,
+    batches,
+    find_images,
+    imagenet_names,
+    imagenet_prompts,
+    seeded,
+)
 
 Jpeg = Callable[[int], bytes]
 Shard = Callable[[Path, Mapping[str, bytes]], Path]
@@ -65,7 +71,7 @@ def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
         ("a/1", "frog"),
         ("b/x/0", "frog"),
     ]
-    assert [image.place.read() for image in found] == [jpeg(0), jpeg(1), jpeg(2)]
+    assert [image.span.read() for image in found] == [jpeg(0), jpeg(1), jpeg(2)]
 
 
 def test_they_become_pairs_whose_captions_name_the_class(tmp_path: Path, jpeg: Jpeg) -> None:

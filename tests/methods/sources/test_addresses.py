@@ -1,4 +1,4 @@
-"""Rows of CC3M: what is read, and which are drawn."""
+"""Rows of CC3M: the columns that are read, and the rows that are sampled."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 
 from clipmend.data.seeds import seed_of
 from clipmend.errors import DownloadError
-from clipmend.methods.sources.rows import draw, order_of, read_rows
+from clipmend.methods.sources.addresses import order_of, read_rows, sample_rows
 
 ROWS = [
     ("a dog", "http://a.example/1"),
@@ -57,8 +57,8 @@ def test_a_tsv_and_a_parquet_folder_give_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_an_id_is_the_position_in_the_file() -> None:
-    drawn = draw(table(50), 20, 10, seed=0)
-    for part in drawn.values():
+    sampled = sample_rows(table(50), 20, 10, seed=0)
+    for part in sampled.values():
         assert part["url"].to_pylist() == [
             f"http://x/{int(row_id)}" for row_id in part["id"].to_pylist()
         ]
@@ -68,7 +68,8 @@ def test_an_id_is_the_position_in_the_file() -> None:
 def test_train_and_trusted_are_disjoint_and_more_of_one_leaves_the_other() -> None:
     ids = {
         (train, trusted): {
-            k: set(v["id"].to_pylist()) for k, v in draw(table(90), train, trusted, 0).items()
+            k: set(v["id"].to_pylist())
+            for k, v in sample_rows(table(90), train, trusted, 0).items()
         }
         for train, trusted in ((30, 20), (40, 20), (30, 60))
     }
@@ -101,9 +102,9 @@ def test_another_seed_is_another_order_and_neither_is_the_files() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("caption\turl\n" + "a dog\thttp://a/1\n" * 9, "a header, it seems"),
+        ("caption\turl\n" + "a dog\thttp://a/1\n" * 9, "probably a header"),
         ("http://a/1\ta dog\n" * 9, "the columns are swapped"),
-        ("a dog\ta cat\n" * 9, "most rows have no address"),
+        ("a dog\ta cat\n" * 9, "most rows have no address in the URL column"),
         ("a dog\n" * 9, "Expected 2 columns"),
         ("a dog\thttp://a/1\tx\n" * 9, "Expected 2 columns"),
         ("", "cannot be read as caption, tab, URL"),
@@ -128,5 +129,5 @@ def test_nothing_there_is_told_with_what_is_allowed(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(DownloadError, match="there are 5 rows in all; lower train or trusted"):
-        draw(table(5), 4, 2, seed=0)
+    with pytest.raises(DownloadError, match="it has 5 rows in all; lower train or trusted"):
+        sample_rows(table(5), 4, 2, seed=0)
