@@ -59,3 +59,21 @@ def test_the_second_pass_replaces_what_the_first_gave(
     fetch_shard(Shard(tmp_path / "pass2/00000.parquet", ["b"], urls[1:2]), LIMITS, None)
     assert outcomes(tmp_path)["reason"].to_pylist() == [None, None, "http_404"]
     assert list(images(tmp_path, {"a", "b"})) == [("a", jpeg(1)), ("b", jpeg(2))]
+
+
+def test_an_image_that_is_no_jpeg_becomes_one_on_white(web: Any, page: Any, tmp_path: Path) -> None:
+    buffer = BytesIO()
+    Image.new("RGBA", (12, 8), (255, 0, 0, 0)).save(buffer, format="PNG")
+    stored = Image.open(BytesIO(kept(web, page, tmp_path, buffer.getvalue(), 100)))
+    assert (stored.format, stored.size, stored.mode) == ("JPEG", (12, 8), "RGB")
+    assert stored.getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_an_address_that_occurs_twice_is_asked_once(
+    web: Any, page: Any, jpeg: Jpeg, tmp_path: Path
+) -> None:
+    web.forget()
+    web.pages["/twin"] = page("image", jpeg(3))
+    fetch_shard(Shard(tmp_path / "0.parquet", ["a", "b"], [f"{web.root}/twin"] * 2), LIMITS, None)
+    assert pq.read_table(tmp_path / "0.parquet")["image"].to_pylist() == [jpeg(3)] * 2
+    assert web.asked == ["/twin"]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,8 @@ from clipmend.errors import DownloadError
 from clipmend.methods.settings import Count, InputPath, Natural, Positive
 from clipmend.methods.sources import fetching, labeled_images
 from clipmend.methods.sources.addresses import read_rows, sample_rows
-from clipmend.methods.sources.labeled_images import Labeled, Names
+from clipmend.methods.sources.interface import check_vocabulary
+from clipmend.methods.sources.labeled_images import Labeled, Names, imagenet_names, imagenet_prompts
 from clipmend.methods.sources.ledger import facts, ledger
 from clipmend.methods.sources.web import Limits
 
@@ -93,7 +93,14 @@ class CC3M:
             ClipmendError: a setting or an input file does not fit, before any request; or a
                 download process died.
         """
-        limits, names, prompts = self._limits(), self._names(), self._prompts()
+        networks = self.private_networks
+        limits = Limits(self.timeout, self.max_seconds, self.max_bytes, self.retries, networks)
+        if self.classes == "imagenet":
+            names = imagenet_names()
+        else:
+            names = Names(self.classes, self.classes)
+        prompts = imagenet_prompts() if self.prompts == "imagenet" else self.prompts
+        check_vocabulary(names.classes, prompts)
         images = self._labeled(names)
         rows = read_rows(Path(self.path), self.caption_column, self.url_column)
         sampled = sample_rows(rows, self.train, self.trusted, self.seed)
@@ -112,34 +119,6 @@ class CC3M:
         (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n")
         live = table.filter(pc.equal(table["status"], "live"))
         return FetchedPairs(names.classes, prompts, self.image_size, work, sampled, live, images)
-
-    def _limits(self) -> Limits:
-        for network in self.private_networks:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                raise DownloadError(
-                    f"private_networks: {error}; allowed are networks such as 10.1.0.0/16."
-                ) from error
-        networks = self.private_networks
-        return Limits(self.timeout, self.max_seconds, self.max_bytes, self.retries, networks)
-
-    def _names(self) -> Names:
-        if self.classes == "imagenet":
-            return labeled_images.imagenet_names()
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise DownloadError(f"classes must be two or more different names, not {self.classes}.")
-        return Names(tuple(self.classes), tuple(self.classes))
-
-    def _prompts(self) -> tuple[str, ...]:
-        if self.prompts == "imagenet":
-            return labeled_images.imagenet_prompts()
-        if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
-            raise DownloadError(
-                f"prompts must be templates with one {{}} where the class name goes, not "
-                f"{self.prompts}."
-            )
-        return tuple(self.prompts)
 
     def _labeled(self, names: Names) -> dict[str, Sequence[Labeled]]:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""

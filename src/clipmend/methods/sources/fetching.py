@@ -73,15 +73,19 @@ def fetch(
         DownloadError: a process died.
         OSError: a file could not be written.
     """
-    parent = (os.getpid(),)
-    pool = ProcessPoolExecutor(cores(), get_context("fork"), end_with, parent)
+    # Processes, because decoding and reducing images keeps all cores busy, not the connections.
+    pool = ProcessPoolExecutor(cores(), get_context("fork"), end_with, (os.getpid(),))
     try:
         for number, name in enumerate(PASSES):
             shards: list[Shard] = []
             for split, table in rows.items():
-                folder = work / split
-                asked = table if number == 0 else _recoverable(table, folder / PASSES[0])
-                shards += _shards(asked, folder / name, shard_rows)
+                if number > 0:
+                    # The shards of pass 1 are complete now, so that a later run asks for the same.
+                    first = _without_images(work / split / PASSES[0]).to_pylist()
+                    failed = [row["id"] for row in first if may_recover(row["reason"] or "")]
+                    ids = pa.array(failed, pa.string())
+                    table = table.filter(pc.is_in(table["id"], value_set=ids))
+                shards += _shards(table, work / split / name, shard_rows)
             missing = [shard for shard in shards if not shard.path.exists()]
             running = [pool.submit(fetch_shard, shard, limits, stored_size) for shard in missing]
             for count, done in enumerate(as_completed(running), len(shards) - len(missing) + 1):
@@ -122,7 +126,8 @@ def fetch_shard(shard: Shard, limits: Limits, stored_size: int | None) -> None:
     answers = dict(zip(urls, asyncio.run(_fetch_all(urls, limits, stored_size)), strict=True))
     rows = [{"id": i, **answers[url]} for i, url in zip(shard.ids, shard.urls, strict=True)]
     table = pa.Table.from_pylist(rows, schema=OUTCOMES)
-    partial = shard.path.with_suffix(".partial")
+    # The process of a run that was killed may live on for a second: each has a file of its own.
+    partial = shard.path.with_suffix(f".{os.getpid()}.partial")
     pq.write_table(table, partial, row_group_size=GROUP, compression="none")
     partial.replace(shard.path)
 
@@ -158,15 +163,10 @@ async def _fetch_all(
         return await asyncio.gather(*map(fetch_one, urls))
 
 
-def _recoverable(rows: pa.Table, folder: Path) -> pa.Table:
-    """Return the rows whose failure in the pass of ``folder`` may recover."""
-    outcomes = _without_images(folder).to_pylist()
-    failed = [row["id"] for row in outcomes if may_recover(row["reason"] or "")]
-    return rows.filter(pc.is_in(rows["id"], value_set=pa.array(failed, pa.string())))
-
-
 def _shards(rows: pa.Table, folder: Path, size: int) -> Iterator[Shard]:
     folder.mkdir(parents=True, exist_ok=True)
+    for partial in folder.glob("*.partial"):  # left by a run that was killed
+        partial.unlink(missing_ok=True)
     for number, start in enumerate(range(0, rows.num_rows, size)):
         part = rows.slice(start, size)
         path = folder / f"{number:05d}.parquet"

@@ -6,10 +6,13 @@ a ``Source``; a source that downloads first is a ``RemoteSource``, whose ``fetch
 ``Source``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
+
+from clipmend.errors import PairsError
 
 
 @runtime_checkable
@@ -51,3 +54,19 @@ class RemoteSource(Protocol):
         Raises:
             ClipmendError: the settings do not fit, or the download failed.
         """
+
+
+def check_vocabulary(classes: Sequence[str], prompts: Sequence[str]) -> None:
+    """Refuse class names and prompts that make no zero-shot classifier.
+
+    Raises:
+        PairsError: there are fewer than two classes, a class occurs twice, or a prompt does not
+            have exactly one ``{}``.
+    """
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise PairsError(f"classes must be two or more different names, not {tuple(classes)}.")
+    if not prompts:
+        raise PairsError("prompts is empty; the zero-shot classifier needs one or more.")
+    for prompt in prompts:
+        if prompt.count("{}") != 1:
+            raise PairsError(f"The prompt {prompt!r} needs one {{}} where the class name goes.")

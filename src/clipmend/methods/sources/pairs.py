@@ -12,6 +12,7 @@ from clipmend.data.pairs import PAIRS, SPLITS
 from clipmend.data.sampling import by_id
 from clipmend.errors import PairsError
 from clipmend.methods.settings import Count, InputPath
+from clipmend.methods.sources.interface import check_vocabulary
 from clipmend.methods.sources.user_files import (
     Columns,
     Files,
@@ -88,7 +89,7 @@ class UserPairs:
     @cached_property
     def _splits(self) -> dict[str, tuple[Files, Collection[str]]]:
         """The files of each split, and the ids of the rows that belong to it."""
-        self._check_vocabulary()
+        check_vocabulary(self.classes, self.prompts)
         files = self._files()
         ids: dict[str, list[str]] = {}
         labeled: dict[str, set[str]] = {}
@@ -113,15 +114,6 @@ class UserPairs:
                     f"{self.label_column!r} (label_column), or set {name}_path to labeled pairs."
                 )
         return splits
-
-    def _check_vocabulary(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise PairsError(f"classes must be two or more different names, not {self.classes}.")
-        for prompt in self.prompts:
-            if prompt.count("{}") != 1:
-                raise PairsError(f"The prompt {prompt!r} needs one {{}} where the class name goes.")
-        if not self.prompts:
-            raise PairsError("prompts is empty; the zero-shot classifier needs one or more.")
 
     def _files(self) -> dict[str, Files]:
         """Return the files of each split that has files; ``train`` always has."""

@@ -104,20 +104,16 @@ class Scenes:
     def _row(self, name: str, row: int) -> tuple[str, str, bytes]:
         """Return noun, true caption and image of one row of a split."""
         rng = numpy_stream(self.seed, f"scenes/{name}/{row}")
-        scene = _scene(rng, self.typical)
+        noun = _pick(rng, tuple(NOUNS))
+        is_typical = rng.random() < self.typical
+        color = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLORS))
+        scene = Scene(noun, color, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
         caption = _pick(rng, CAPTIONS).format(**vars(scene))
         return scene.noun, caption, render(scene, self.image_size, rng)
 
 
 def _pick(rng: Rng, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
-
-
-def _scene(rng: Rng, typical: float) -> Scene:
-    noun = _pick(rng, tuple(NOUNS))
-    is_typical = rng.random() < typical
-    color = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLORS))
-    return Scene(noun, color, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
 
 
 def _shuffled(captions: Sequence[str], share: float, rng: Rng) -> list[str]:

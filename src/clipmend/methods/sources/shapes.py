@@ -56,24 +56,19 @@ def _arc(radius: float, start: float, stop: float, *, center: Point) -> list[Poi
     return [(center[0] + radius * cos(t), center[1] + radius * sin(t)) for t in turns]
 
 
-def _crescent() -> Part:
-    outer = _arc(0.46, 0.05 * pi, 0.95 * pi, center=(0.5, 0.32))
-    inner = _arc(0.40, 0.88 * pi, 0.12 * pi, center=(0.5, 0.14))
-    return Part(tuple(outer + inner))
-
-
-def _star() -> Part:
-    rays = [(0.5 if step % 2 == 0 else 0.2, pi * step / 5 - pi / 2) for step in range(10)]
-    return Part(tuple((0.5 + r * cos(t), 0.52 + r * sin(t)) for r, t in rays))
-
-
-def _petals() -> tuple[Part, ...]:
-    turns = [2 * pi * step / 5 for step in range(5)]
-    return tuple(_ellipse(0.5 + 0.26 * cos(t), 0.5 + 0.26 * sin(t), 0.19, 0.19) for t in turns)
-
+_CRESCENT = Part(
+    (
+        *_arc(0.46, 0.05 * pi, 0.95 * pi, center=(0.5, 0.32)),
+        *_arc(0.40, 0.88 * pi, 0.12 * pi, center=(0.5, 0.14)),
+    )
+)
+_RAYS = [(0.5 if step % 2 == 0 else 0.2, pi * step / 5 - pi / 2) for step in range(10)]
+_STAR = Part(tuple((0.5 + r * cos(t), 0.52 + r * sin(t)) for r, t in _RAYS))
+_TURNS = [2 * pi * step / 5 for step in range(5)]
+_PETALS = [_ellipse(0.5 + 0.26 * cos(t), 0.5 + 0.26 * sin(t), 0.19, 0.19) for t in _TURNS]
 
 NOUNS: dict[str, Noun] = {
-    "banana": Noun("yellow", "brown", (_crescent(), _box(0.04, 0.32, 0.12, 0.42, "second"))),
+    "banana": Noun("yellow", "brown", (_CRESCENT, _box(0.04, 0.32, 0.12, 0.42, "second"))),
     "apple": Noun(
         "red", "brown", (_ellipse(0.5, 0.58, 0.38, 0.36), _box(0.47, 0.06, 0.55, 0.28, "second"))
     ),
@@ -126,8 +121,8 @@ NOUNS: dict[str, Noun] = {
             _poly((0.12, 0.2), (0.74, 0.2), (0.66, 0.9), (0.2, 0.9)),
         ),
     ),
-    "star": Noun("yellow", "orange", (_star(), _ellipse(0.5, 0.52, 0.1, 0.1, "second"))),
-    "flower": Noun("pink", "yellow", (*_petals(), _ellipse(0.5, 0.5, 0.15, 0.15, "second"))),
+    "star": Noun("yellow", "orange", (_STAR, _ellipse(0.5, 0.52, 0.1, 0.1, "second"))),
+    "flower": Noun("pink", "yellow", (*_PETALS, _ellipse(0.5, 0.5, 0.15, 0.15, "second"))),
     "mushroom": Noun(
         "red",
         "white",

@@ -21,11 +21,12 @@ from clipmend.data.pairs import SPLITS, table_of
 from clipmend.data.pixels import decode
 from clipmend.data.shards import GROUP
 from clipmend.errors import PairsError
-from clipmend.methods.sources.webdataset import Sample, Span, read_samples
+from clipmend.methods.sources.webdataset import Span, read_samples
 
 FORMATS = (".parquet", ".tar", ".csv")
 # Bytes that are read at once. Without a limit it is a row group, which may be a complete file.
 _BUFFER = 1 << 16
+_NAMES = ("row", "id", "image", "caption", "label")
 
 
 def files_in(path: Path) -> list[Path]:
@@ -51,7 +52,7 @@ def files_in(path: Path) -> list[Path]:
         files[".parquet"] = []
     formats = [suffix for suffix in FORMATS if files[suffix]]
     if not formats:
-        raise PairsError(f"{path} holds no pairs: it has no *.parquet, *.tar or *.csv file.")
+        raise PairsError(f"{path} holds no pairs: no *.parquet, *.tar or *.csv file is in it.")
     if len(formats) > 1:
         raise PairsError(
             f"{path} holds pairs in several formats, *{' and *'.join(formats)}; move the files to "
@@ -124,16 +125,17 @@ class Files:
             PairsError: a column is missing, a caption or id is null, a label is no class, or
                 an image cannot be decoded; the error names the row.
         """
-        for blocks in self._blocks():
+        for file, blocks in self._blocks():
             error, damaged, images = "", 0, 0
-            for rows in blocks:
-                table = rows.table(self.classes)
+            for block in blocks:
+                table = _pairs(file, block, self.classes)
                 images += table.num_rows
                 for row, image in enumerate(table["image"].to_pylist()):
                     try:
                         decode(image, 1)
                     except PairsError as damage:
-                        error, damaged = error or f"{rows.where(row)}: {damage}", damaged + 1
+                        error = error or f"{_where(file, block, row)}: {damage}"
+                        damaged += 1
                 if not damaged:
                     yield table
             # Raised after the last row, so that the user learns at once how many are damaged.
@@ -143,18 +145,20 @@ class Files:
 
     def read(self, ids: Container[str]) -> Iterator[pa.Table]:
         """Yield the rows with these ids as ``checked`` does, without decoding."""
-        for blocks in self._blocks():
-            for rows in blocks:
-                yield rows.only(ids).table(self.classes)
+        for file, blocks in self._blocks():
+            for block in blocks:
+                # Filtered first: images of other splits in a shard or in files are not read.
+                kept = block.filter(pa.array(row_id in ids for row_id in block["id"].to_pylist()))
+                yield _pairs(file, kept, self.classes)
 
     def __str__(self) -> str:
         """Return the path, or the first path and the last name."""
         first, last = self.paths[0], self.paths[-1]
         return str(first) if len(self.paths) == 1 else f"{first} … {last.name}"
 
-    def _blocks(self) -> Iterator[Iterator["Rows"]]:
+    def _blocks(self) -> Iterator[tuple[Path, Iterator[pa.RecordBatch]]]:
         numbers = (f"{self.name}-{row:06d}" for row in count())
-        return (read_rows(path, self.columns, numbers) for path in self.paths)
+        return ((path, read_rows(path, self.columns, numbers)) for path in self.paths)
 
 
 def refuse_repeated_ids(splits: Sequence[tuple[Files, Sequence[str]]]) -> None:
@@ -175,120 +179,12 @@ def refuse_repeated_ids(splits: Sequence[tuple[Files, Sequence[str]]]) -> None:
             seen[row_id] = (row, files)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a file.
-
-    Attributes:
-        file: the file.
-        columns: the names of its columns.
-        numbers: the number of each row in the file, from 0, without a header.
-        ids: the id of each row.
-        raw: the columns as the file has them.
-    """
-
-    file: Path
-    columns: Columns
-    numbers: Sequence[int]
-    ids: Sequence[str]
-    raw: pa.RecordBatch
-
-    def only(self, ids: Container[str]) -> "Rows":
-        """Return the rows whose id is among ``ids``."""
-        keep = [row for row, row_id in enumerate(self.ids) if row_id in ids]
-        numbers, kept_ids = [self.numbers[row] for row in keep], [self.ids[row] for row in keep]
-        raw = self.raw.take(pa.array(keep, pa.int64()))
-        return Rows(self.file, self.columns, numbers, kept_ids, raw)
-
-    def table(self, classes: Sequence[str]) -> pa.Table:
-        """Return the rows in the schema ``PAIRS``, with the images' own bytes.
-
-        Raises:
-            PairsError: a caption or an image is missing, or a label is no class.
-        """
-        return table_of(
-            {
-                "id": self.ids,
-                "image": list(self._images()),
-                "caption": self._captions(),
-                "label": self._labels(classes),
-            }
-        )
-
-    def where(self, row: int) -> str:
-        """Return the file, the number and the id of a row, for an error."""
-        return f"{self.file}, row {self.numbers[row]} (id {self.ids[row]!r})"
-
-    def _captions(self) -> list[str]:
-        column = self.raw[self.columns.caption]
-        captions: list[Any] = column.to_pylist()
-        for row, caption in enumerate(captions):
-            if caption is None or caption == "":
-                raise PairsError(f"{self.where(row)}: the caption is empty; every pair needs one.")
-            if not isinstance(caption, str):
-                raise PairsError(
-                    f"{self.where(row)}: the caption is {column.type}; it must be text."
-                )
-        return captions
-
-    def _images(self) -> Iterator[bytes]:
-        column = self.raw[self.columns.image]
-        if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-            column = pc.struct_field(column, "bytes")
-        for row, value in enumerate(column):
-            image = value.as_py()
-            if isinstance(image, str) and self.file.suffix == ".csv":
-                image = self._file_bytes(row, image)
-            if isinstance(image, dict) and self.file.suffix == ".tar":
-                image = Span(self.file, **image).read()
-            if not isinstance(image, bytes):
-                raise PairsError(
-                    f"{self.where(row)}: the image is {'null' if image is None else 'no bytes'}; "
-                    "allowed are encoded bytes, a struct with a field 'bytes', and (in a CSV file) "
-                    "file names."
-                )
-            yield image
-
-    def _file_bytes(self, row: int, name: str) -> bytes:
-        inside, folder = PurePath(name), self.file.parent
-        # The key has the bytes of the folder: an image outside could change unnoticed.
-        if inside.is_absolute() or ".." in inside.parts:
-            raise PairsError(
-                f"{self.where(row)}: the image {name!r} is not inside {folder}; move it there, "
-                "because a change of the folder is what makes the corpus again."
-            )
-        try:
-            return (folder / inside).read_bytes()
-        except OSError as error:
-            reason = error.strerror or "it cannot be read"
-            raise PairsError(
-                f"{self.where(row)}: no image {folder / inside} ({reason})."
-            ) from error
-
-    def _labels(self, classes: Sequence[str]) -> list[str | None]:
-        name = self.columns.label
-        if name is None or name not in self.raw.schema.names:
-            return [None] * self.raw.num_rows
-        label_of: dict[object, str | None] = dict(enumerate(classes))
-        if self.file.suffix == ".tar":  # a shard has its numbers as text
-            label_of |= {str(number): label for number, label in enumerate(classes)}
-        label_of |= {label: label for label in classes}
-        label_of |= {None: None, "": None}
-        values = self.raw[name].to_pylist()
-        for row, value in enumerate(values):
-            if value not in label_of:
-                raise PairsError(
-                    f"{self.where(row)}: the label {value!r} is no class; classes: "
-                    f"{', '.join(classes)}."
-                )
-        return [label_of[value] for value in values]
-
-
-def read_rows(file: Path, columns: Columns, numbers: Iterator[str]) -> Iterator[Rows]:
+def read_rows(file: Path, columns: Columns, numbers: Iterator[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a parquet file, a webdataset shard, or a CSV file beside its images.
 
-    A shard has no column names: its keys are ids, ``.txt`` members are captions, and ``.cls``
-    members are labels.
+    The columns are ``row`` (the number in the file, from 0), ``id``, ``image``, ``caption`` and
+    ``label``. All but ``row`` and ``id`` are as the file has them. A shard has no column names: its
+    keys are ids, ``.txt`` members are captions, and ``.cls`` members are labels.
 
     Args:
         numbers: the ids of rows that have none.
@@ -299,12 +195,20 @@ def read_rows(file: Path, columns: Columns, numbers: Iterator[str]) -> Iterator[
     first = 0
     with _read_errors(file):
         for block in _blocks(file, columns):
+            rows = range(first, first + block.num_rows)
             if columns.id is None:
-                ids = [next(numbers) for _ in range(block.num_rows)]
+                ids = [next(numbers) for _ in rows]
             else:
-                ids = _ids(file, first, block[columns.id])
-            yield Rows(file, columns, range(first, first + len(ids)), ids, block)
-            first += len(ids)
+                ids = block[columns.id].to_pylist()
+            for row, row_id in zip(rows, ids, strict=True):
+                if row_id is None or row_id == "":
+                    raise PairsError(f"{file}, row {row}: the id is empty; every pair needs one.")
+            has_label = columns.label is not None and columns.label in block.schema.names
+            label = block[columns.label] if has_label else pa.nulls(len(rows), pa.string())
+            text_ids = pa.array(map(str, ids), pa.string())
+            arrays = [pa.array(rows), text_ids, block[columns.image], block[columns.caption], label]
+            yield pa.RecordBatch.from_arrays(arrays, _NAMES)
+            first += len(rows)
     if first == 0:
         raise PairsError(f"{file} is empty: it has no row.")
 
@@ -322,8 +226,20 @@ def _blocks(file: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
     """Yield the rows in batches of ``GROUP``; images in other files or members are not read."""
     if file.suffix == ".tar":
         samples = read_samples(file, ["txt", "cls"])
-        starts = range(0, len(samples), GROUP)
-        return (_batch_of(samples[start : start + GROUP], columns) for start in starts)
+        for start in range(0, len(samples), GROUP):
+            part = samples[start : start + GROUP]
+            spans = [sample.image for sample in part]
+            values = {
+                columns.image: [
+                    span and {"offset": span.offset, "size": span.size} for span in spans
+                ],
+                columns.caption: [sample.texts.get("txt") for sample in part],
+                columns.label: [sample.texts.get("cls") for sample in part],
+                columns.id: [sample.key for sample in part],
+            }
+            values.pop(None, None)  # columns that the user does not have
+            yield pa.RecordBatch.from_pydict(values)
+        return
     if file.suffix == ".csv":
         parse = pa.csv.ParseOptions(newlines_in_values=True)
         names = pa.csv.open_csv(file, parse_options=parse).schema.names
@@ -331,28 +247,13 @@ def _blocks(file: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
         # All columns are read as text: an id like 007 is no number.
         as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = pa.csv.read_csv(file, parse_options=parse, convert_options=as_text)
-        return iter(table.to_batches(max_chunksize=GROUP))
+        yield from table.to_batches(max_chunksize=GROUP)
+        return
     parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
     names = parquet.schema_arrow.names
     _refuse_missing(file, columns, names)
     ours = (columns.id, columns.image, columns.caption, columns.label)
-    batches: Iterator[pa.RecordBatch] = parquet.iter_batches(
-        GROUP, columns=[name for name in names if name in ours]
-    )
-    return batches
-
-
-def _batch_of(samples: Sequence[Sample], columns: Columns) -> pa.RecordBatch:
-    images = [sample.image for sample in samples]
-    values: dict[str, list[Any]] = {
-        columns.image: [image and {"offset": image.offset, "size": image.size} for image in images],
-        columns.caption: [sample.texts.get("txt") for sample in samples],
-    }
-    if columns.label is not None:
-        values[columns.label] = [sample.texts.get("cls") for sample in samples]
-    if columns.id is not None:
-        values[columns.id] = [sample.key for sample in samples]
-    return pa.RecordBatch.from_pydict(values)
+    yield from parquet.iter_batches(GROUP, columns=[name for name in names if name in ours])
 
 
 def _refuse_missing(file: Path, columns: Columns, names: Sequence[str]) -> None:
@@ -366,9 +267,86 @@ def _refuse_missing(file: Path, columns: Columns, names: Sequence[str]) -> None:
             )
 
 
-def _ids(file: Path, first: int, column: pa.Array) -> list[str]:
-    ids: list[Any] = column.to_pylist()
-    for row, row_id in enumerate(ids, first):
-        if row_id is None or row_id == "":
-            raise PairsError(f"{file}, row {row}: the id is empty; every pair needs one.")
-    return [str(row_id) for row_id in ids]
+def _where(file: Path, block: pa.RecordBatch, row: int) -> str:
+    return f"{file}, row {block['row'][row]} (id {block['id'][row].as_py()!r})"
+
+
+def _pairs(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> pa.Table:
+    """Return the rows of ``read_rows`` in the schema ``PAIRS``, with the images' own bytes.
+
+    Raises:
+        PairsError: a caption or an image is missing, or a label is no class.
+    """
+    return table_of(
+        {
+            "id": block["id"].to_pylist(),
+            "image": list(_images(file, block)),
+            "caption": _captions(file, block),
+            "label": _labels(file, block, classes),
+        }
+    )
+
+
+def _captions(file: Path, block: pa.RecordBatch) -> list[str]:
+    column = block["caption"]
+    captions: list[Any] = column.to_pylist()
+    for row, caption in enumerate(captions):
+        if caption is None or caption == "":
+            raise PairsError(
+                f"{_where(file, block, row)}: the caption is empty; every pair needs one."
+            )
+        if not isinstance(caption, str):
+            raise PairsError(
+                f"{_where(file, block, row)}: the caption is {column.type}; it must be text."
+            )
+    return captions
+
+
+def _images(file: Path, block: pa.RecordBatch) -> Iterator[bytes]:
+    column = block["image"]
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    for row, value in enumerate(column):
+        image = value.as_py()
+        if isinstance(image, str) and file.suffix == ".csv":
+            image = _file_bytes(file.parent, image, _where(file, block, row))
+        if isinstance(image, dict) and file.suffix == ".tar":
+            image = Span(file, **image).read()
+        if not isinstance(image, bytes):
+            raise PairsError(
+                f"{_where(file, block, row)}: the image is "
+                f"{'null' if image is None else 'no bytes'}; allowed are encoded bytes, a struct "
+                "with a field 'bytes', and (in a CSV file) file names."
+            )
+        yield image
+
+
+def _file_bytes(folder: Path, name: str, where: str) -> bytes:
+    path = PurePath(name)
+    # The key has the bytes of the folder: an image outside could change unnoticed.
+    if path.is_absolute() or ".." in path.parts:
+        raise PairsError(
+            f"{where}: the image {name!r} is not inside {folder}; move it there, because a change "
+            "of the folder is what makes the corpus again."
+        )
+    try:
+        return (folder / path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise PairsError(f"{where}: no image {folder / path} ({reason}).") from error
+
+
+def _labels(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> list[str | None]:
+    label_of: dict[object, str | None] = dict(enumerate(classes))
+    if file.suffix == ".tar":  # a shard has its numbers as text
+        label_of |= {str(number): label for number, label in enumerate(classes)}
+    label_of |= {label: label for label in classes}
+    label_of |= {None: None, "": None}
+    values = block["label"].to_pylist()
+    for row, value in enumerate(values):
+        if value not in label_of:
+            raise PairsError(
+                f"{_where(file, block, row)}: the label {value!r} is no class; classes: "
+                f"{', '.join(classes)}."
+            )
+    return [label_of[value] for value in values]

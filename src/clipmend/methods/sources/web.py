@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from clipmend.errors import DownloadError
 from clipmend.methods.sources.image_bytes import NoImageError
 
 REDIRECTS = 3
@@ -52,6 +53,9 @@ class Limits:
         max_bytes: bytes of an answer.
         retries: further tries, at once, after a failure that may recover.
         private_networks: networks that are not public and may be asked nevertheless.
+
+    Raises:
+        DownloadError: a name in ``private_networks`` is no network.
     """
 
     timeout: float
@@ -60,6 +64,15 @@ class Limits:
     retries: int = 0
     private_networks: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for network in self.private_networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise DownloadError(
+                    f"private_networks: {error}; allowed are networks such as 10.1.0.0/16."
+                ) from error
+
     def allow(self, address: str) -> bool:
         """Say whether a connection to an IP address is allowed."""
         ip = ip_address(address.partition("%")[0])  # without the zone, as in fe80::1%eth0
@@ -67,12 +80,10 @@ class Limits:
         return self._allow(ip) and (embedded is None or self._allow(embedded))
 
     def _allow(self, ip: IPv4Address | IPv6Address) -> bool:
-        is_public = ip.is_global and not ip.is_multicast
         # An IPv6 address that leads to an IPv4 one is as public as the IPv4 address.
-        return is_public or _embedded(ip) is not None or self._is_excepted(ip)
-
-    def _is_excepted(self, ip: IPv4Address | IPv6Address) -> bool:
-        return any(ip in ip_network(network) for network in self.private_networks)
+        is_public = ip.is_global and not ip.is_multicast
+        is_excepted = any(ip in ip_network(network) for network in self.private_networks)
+        return is_public or is_excepted or _embedded(ip) is not None
 
 
 def _embedded(ip: IPv4Address | IPv6Address) -> IPv4Address | None:
@@ -102,7 +113,14 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request to the first address that accepts a connection."""
         url, host = request.url, request.url.raw_host.decode("ascii")
-        addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            places = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        except (OSError, UnicodeError) as error:
+            raise NoImageError("name_unresolved", f"{host} has no address") from error
+        addresses = [str(place[0]) for *_, place in places]
         for address in addresses:
             if not self.limits.allow(address):
                 raise NoImageError("refused_address", f"{host} is {address}, which is not public")
@@ -115,14 +133,6 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
                 continue
         request.url = url.copy_with(host=addresses[-1])
         return await super().handle_async_request(request)
-
-    async def _resolve(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        try:
-            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NoImageError("name_unresolved", f"{host} has no address") from error
-        return [str(place[0]) for *_, place in places]
 
 
 @dataclass
