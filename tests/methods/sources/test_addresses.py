@@ -34,7 +34,7 @@ def table(count: int) -> pa.Table:
     )
 
 
-def told(path: Path, caption: str = "caption", url: str = "image_url") -> str:
+def refusal(path: Path, caption: str = "caption", url: str = "image_url") -> str:
     with pytest.raises(DownloadError) as caught:
         read_rows(path, caption, url)
     assert "\n" not in str(caught.value)
@@ -95,8 +95,8 @@ def test_a_longer_file_keeps_the_order_of_the_rows_it_shares() -> None:
 
 def test_another_seed_is_another_order_and_neither_is_the_files() -> None:
     first, second = order_of(1000, 0), order_of(1000, 1)
-    for one, other in ((first, second), (first, np.arange(1000))):
-        assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.1
+    for order, other in ((first, second), (first, np.arange(1000))):
+        assert abs(np.corrcoef(np.argsort(order), np.argsort(other))[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_another_seed_is_another_order_and_neither_is_the_files() -> None:
 def test_files_that_are_not_caption_tab_url_are_refused(
     tmp_path: Path, text: str, part: str
 ) -> None:
-    assert part in told(tsv(tmp_path, text))
+    assert part in refusal(tsv(tmp_path, text))
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "link": ["http://a/1"]}), tmp_path / "x.parquet")
-    assert "no column 'image_url' (url_column); it has: text, link" in told(
+    assert "no column 'image_url' (url_column); it has: text, link" in refusal(
         tmp_path / "x.parquet", "text"
     )
 
 
-def test_nothing_there_is_told_with_what_is_allowed(tmp_path: Path) -> None:
+def test_a_path_without_rows_is_refused_with_the_allowed_forms(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tsv", tmp_path):
-        assert "allowed are the TSV of CC3M" in told(path)
+        assert "allowed are the TSV of CC3M" in refusal(path)
 
 
 def test_too_few_rows_are_refused() -> None:

@@ -197,10 +197,10 @@ def secure(web: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     certificate = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    played = type(web)(context)
-    played.pages = web.pages
-    yield played.root.replace("http://127.0.0.1", "https://localhost"), certificate
-    played.stop()
+    server = type(web)(context)
+    server.pages = web.pages
+    yield server.root.replace("http://127.0.0.1", "https://localhost"), certificate
+    server.stop()
 
 
 def _certificate(folder: Path) -> Path:

@@ -54,8 +54,8 @@ class CC3M:
         max_seconds: seconds for one image, redirects included.
         max_bytes: bytes of one image.
         retries: further tries, at once, after a failure that may recover.
-        private_networks: networks, such as ``10.1.0.0/16``, that are not public and may be asked
-            nevertheless.
+        private_networks: networks, such as ``10.1.0.0/16``, that are not public and may be
+            contacted nevertheless.
         shard_rows: rows that are downloaded together; an interruption costs the shards in progress.
         seed: seed of the sampled rows. It is not the seed of a run: all seeds of a grid use the
             same pairs.
@@ -141,7 +141,7 @@ class CC3M:
 
 @dataclass(frozen=True)
 class FetchedPairs:
-    """The downloaded pairs; each split is read from the work folder when it is asked for."""
+    """The downloaded pairs; a split is read from the work folder on demand."""
 
     classes: tuple[str, ...]
     prompts: tuple[str, ...]

@@ -29,7 +29,7 @@ from clipmend.methods.sources.web import CheckedTransport, Limits, may_recover, 
 
 _CONNECTIONS = 64  # of each process
 PASSES = ("pass1", "pass2")
-"""The second pass asks again for the rows whose failure in the first one may recover."""
+"""The second pass requests again the rows whose failure in the first pass may recover."""
 
 OUTCOMES = pa.schema(
     [
@@ -80,7 +80,7 @@ def fetch(
             shards: list[Shard] = []
             for split, table in rows.items():
                 if number > 0:
-                    # The shards of pass 1 are complete now, so that a later run asks for the same.
+                    # The shards of pass 1 are complete now, so a resumed run selects the same rows.
                     first = _without_images(work / split / PASSES[0]).to_pylist()
                     failed = [row["id"] for row in first if may_recover(row["reason"] or "")]
                     ids = pa.array(failed, pa.string())
@@ -117,7 +117,7 @@ def images(folder: Path, ids: set[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def fetch_shard(shard: Shard, limits: Limits, stored_size: int | None) -> None:
-    """Download a shard into its file. An address that occurs twice is asked once.
+    """Download a shard into its file. An address that occurs twice is requested once.
 
     Raises:
         OSError: the file could not be written.

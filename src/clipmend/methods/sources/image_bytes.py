@@ -46,7 +46,8 @@ def stored_bytes(data: bytes, short_side: int | None) -> bytes:
         image = image.convert("RGB")
         if scale < 1:
             wide, high = (max(1, round(scale * side)) for side in image.size)
-            image = image.resize((wide, high), Image.Resampling.BOX)
+            # BOX takes whole pixels only, which leaves jagged edges at ratios such as 1.6.
+            image = image.resize((wide, high), Image.Resampling.HAMMING)
         buffer = BytesIO()
         image.save(buffer, "JPEG", quality=95)
     except (OSError, ValueError) as error:

@@ -45,14 +45,14 @@ def may_recover(reason: str) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """Which hosts may be asked, and how long and how large an answer may be.
+    """Which hosts may be contacted, and how long and how large an answer may be.
 
     Attributes:
         timeout: seconds for one step of a connection.
         max_seconds: seconds for one image, redirects included.
         max_bytes: bytes of an answer.
         retries: further tries, at once, after a failure that may recover.
-        private_networks: networks that are not public and may be asked nevertheless.
+        private_networks: networks that are not public and may be contacted nevertheless.
 
     Raises:
         DownloadError: a name in ``private_networks`` is no network.
@@ -103,8 +103,8 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
     """
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
-        # An open connection is found again by its IP address alone. To reuse it would skip the
-        # check of the certificate against the name of a second host behind the same address.
+        # httpx keeps open connections by IP address alone. A second host behind the same address
+        # would reuse one, and its certificate would not be checked against its name.
         pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         tls = tls or ssl.create_default_context()
         super().__init__(verify=tls, trust_env=False, limits=pool)
@@ -151,7 +151,7 @@ class Visit:
 
 
 async def visit(transport: CheckedTransport, url: str) -> Visit:
-    """Ask for ``url``, and again at once after a failure that may recover."""
+    """Request ``url``, and again at once after a failure that may recover."""
     limits = transport.limits
     for _ in range(1 + limits.retries):
         answer = Visit()
@@ -234,6 +234,6 @@ def _failure(error: Exception, url: str) -> NoImageError:
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
         if isinstance(cause, ssl.SSLError):
-            return NoImageError("tls", f"{cause.reason or 'no handshake'}, asking {host}")
+            return NoImageError("tls", f"{cause.reason or 'no handshake'}, host {host}")
     detail = getattr(cause, "strerror", None) or type(error).__name__
-    return NoImageError("connection", f"{detail}, asking {host}")
+    return NoImageError("connection", f"{detail}, host {host}")
