@@ -31,7 +31,7 @@ def write_split(
         manifests.append(_write_file(chain([first], rest), file))
     # One chunk per column: parquet ends a page where a chunk ends, and bytes must not vary.
     manifest = pa.concat_tables(manifests).combine_chunks()
-    if len(manifests) > 2:
+    if len(manifests) > 2:  # the empty manifest and at least two shards
         pq.write_table(manifest, path, compression="zstd", write_statistics=False)
     elif groups_per_shard is not None and manifest.num_rows:
         shard(path, 0).rename(path)
@@ -57,6 +57,7 @@ def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
     pending = PAIRS.empty_table()
     for batch in reader:
         pending = pa.concat_tables([pending, pa.Table.from_batches([batch], PAIRS)])
+        # A source chooses the sizes of its batches; row groups must not depend on them.
         while pending.num_rows >= GROUP:
             yield pending[:GROUP].combine_chunks()
             pending = pending[GROUP:]

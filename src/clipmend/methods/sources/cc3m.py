@@ -93,6 +93,7 @@ class CC3M:
             ClipmendError: a setting or an input file does not fit, before any request; or a
                 download process died.
         """
+        # All settings and inputs are checked before the first request: a download takes hours.
         networks = self.private_networks
         limits = Limits(self.timeout, self.max_seconds, self.max_bytes, self.retries, networks)
         if self.classes == "imagenet":
@@ -117,6 +118,7 @@ class CC3M:
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
         statistics = facts(rows.num_rows, table, sampled, self.near_duplicates)
         (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n")
+        # Placeholders have an image, too: only the ledger tells which rows become pairs.
         live = table.filter(pc.equal(table["status"], "live"))
         return FetchedPairs(names.classes, prompts, self.image_size, work, sampled, live, images)
 

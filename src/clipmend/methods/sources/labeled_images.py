@@ -160,6 +160,7 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labeled]:
         if text is None:
             raise DownloadError(f"{shard}: the image {sample.key!r} has no label beside it (.cls).")
         label = names.find(text)
+        # Names come first: a class may be called "7".
         if label is None and text.isdecimal() and int(text) < len(names.by_number):
             label = names.by_number[int(text)]
         if label is None:

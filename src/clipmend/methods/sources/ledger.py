@@ -29,7 +29,7 @@ are of the answer, before the image was reduced; ``hops`` are the addresses of t
 NATURAL_BACKDOOR = frozenset({"birthday", "cake", "candles", "number", "icon"})
 """Words of a caption that CC3M has 798 times (Huang et al. 2025, arXiv:2502.01385)."""
 
-_LISTED = 100  # groups of captions that the facts list
+_LISTED = 100  # groups of captions that the facts list; the file stays readable
 
 _NOT_REQUESTED: Mapping[str, Any] = {
     "reason": "no_caption",
@@ -57,6 +57,7 @@ def ledger(
             own["url_sha256"] = hashlib.sha256((url or "").encode()).hexdigest()
             own["status"] = "live" if outcome["reason"] is None else "failed"
             rows.append({**outcome, **own})
+    # Addresses are counted, not rows: one image with several captions is no placeholder.
     urls: dict[str, set[str]] = {}
     for row in rows:
         if row["status"] == "live":
@@ -117,6 +118,7 @@ def _counts(values: Iterable[str | None]) -> dict[str, int]:
 
 def _near_duplicates(live: Mapping[str, str], least: int) -> dict[str, Any]:
     lower = pc.utf8_lower(pa.array(list(live.values()), pa.string()))
+    # Captions of a series of stock photographs differ in a number or a comma.
     bare = pc.utf8_trim_whitespace(pc.replace_substring_regex(lower, r"[^\p{L}]+", " "))
     groups: dict[str, list[str]] = {}
     for row_id, caption in zip(live, bare.to_pylist(), strict=True):

@@ -98,6 +98,7 @@ class UserPairs:
             for table in split.checked():
                 ids[name] += table["id"].to_pylist()
                 labeled[name].update(table.filter(table["label"].is_valid())["id"].to_pylist())
+        # Over all splits: an id in two of them would let a model train on its test pairs.
         refuse_repeated_ids([(files[name], ids[name]) for name in files])
         splits: dict[str, tuple[Files, Collection[str]]] = {
             name: (files[name], frozenset(ids[name])) for name in files
@@ -132,6 +133,7 @@ class UserPairs:
 
     def _carve(self, pool: Collection[str], missing: list[str]) -> dict[str, frozenset[str]]:
         """Return the ids of the missing splits and, as ``train``, the rest of ``pool``."""
+        # The reverse order takes ``test`` first, so that a larger ``trusted`` does not change it.
         counts = {name: int(getattr(self, name)) for name in reversed(missing)}
         rest = len(pool) - sum(counts.values())
         if rest < (self.train or 1):
@@ -141,6 +143,7 @@ class UserPairs:
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
                 "splits files of their own."
             )
+        # By ids, not rows: the same pairs in another order or format are the same splits.
         order = iter(by_id(pool, self.seed, "pairs"))
         counts |= {"train": self.train or rest}
         return {name: frozenset(islice(order, count)) for name, count in counts.items()}

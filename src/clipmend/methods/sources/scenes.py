@@ -139,6 +139,7 @@ def render(scene: Scene, size: int, rng: Rng) -> bytes:
         painter.polygon([on_canvas(x, y) for x, y in part.points], fill=fill)
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
     grain = rng.normal(0.0, 5.0, reduced.shape)
+    # Grain makes every image unique: no two rows of the corpus share their bytes.
     pixels = np.clip(np.rint(reduced + grain), 0, 255).astype(np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")

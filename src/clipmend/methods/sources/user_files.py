@@ -306,7 +306,7 @@ def _images(file: Path, block: pa.RecordBatch) -> Iterator[bytes]:
     column = block["image"]
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = pc.struct_field(column, "bytes")
-    for row, value in enumerate(column):
+    for row, value in enumerate(column):  # one at a time: a block of images may be large
         image = value.as_py()
         if isinstance(image, str) and file.suffix == ".csv":
             image = _file_bytes(file.parent, image, _where(file, block, row))
