@@ -185,9 +185,9 @@ async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> byt
 def _refuse_other_schemes(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https"):
-        raise NoImageError("refused_scheme", f"{url!r}; only http and https are allowed")
+        raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
     if not parts.hostname or parts.port == 0:  # a port that is no number, or too large, raises
-        raise NoImageError("refused_url", f"{url!r} names no host")
+        raise NoImageError("refused_url", f"{url[:200]!r} names no host")
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:
@@ -226,7 +226,7 @@ def _failure(error: Exception, url: str) -> NoImageError:
     if isinstance(error, NoImageError):
         return error
     if isinstance(error, httpx.InvalidURL | ValueError):
-        return NoImageError("refused_url", f"{url!r} is no address ({error})")
+        return NoImageError("refused_url", f"{url[:200]!r} is no address ({error})")
     host = urlsplit(url).hostname
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return NoImageError("timeout", f"no complete answer in time from {host}")
