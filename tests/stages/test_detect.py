@@ -11,12 +11,11 @@ import torch.nn.functional as F
 
 from clipmend.data import lazy
 from clipmend.engine import schema
-from clipmend.engine.grid import scores_model
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.detector import Suspicion, Verdict
 from clipmend.methods.detectors.ubt import agreement
-from clipmend.methods.table import METHODS, reference
+from clipmend.methods.table import METHODS, reference, scores_model
 from clipmend.model.clip import load
 
 JUDGES = [name for name in METHODS["detect"] if scores_model(name)]

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.engine.grid import scores_model
-from clipmend.methods.table import FOLDERS, METHODS, STAGES
+from clipmend.methods.table import FOLDERS, METHODS, STAGES, scores_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -235,7 +234,7 @@ def copy_engine(package: Path) -> None:
         shutil.copytree(ROOT / "src/clipmend" / name, package / name)
     for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
         shutil.copy(ROOT / "src/clipmend" / name, package)
-    for name in ("methods/table.py", "methods/settings.py"):
+    for name in ("methods/table.py", "methods/settings.py", "data/artifacts.py"):
         (package / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "src/clipmend" / name, package / name)
 

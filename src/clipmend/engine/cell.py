@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from clipmend.errors import PlanError
 
+RESULTS = Path("results")
 UNPOISONED = "unpoisoned"  # the attack that changes nothing
 NO_REPAIR = "none"  # in place of a repair's name, where the victim itself is evaluated
 

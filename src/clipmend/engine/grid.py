@@ -53,14 +53,6 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
     return replace(cell, key=key(cell.ingredients(), keys))
 
 
-def scores_model(detector: str) -> bool:
-    """Return whether a detector gives a verdict on the model, instead of a score to each pair.
-
-    Its class says so: by what ``__call__`` returns, which is read without importing it.
-    """
-    return schema.returned(*table.reference("detect", detector)) == "Verdict"
-
-
 def outside(name: str) -> Path:
     """Return where a file lies that a cell reads outside ``results/``."""
     if name.startswith(PACKAGED):
@@ -185,8 +177,8 @@ class _Grid:
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
             )
-        if scores_model(detector):
-            scoring = ", ".join(other for other in known if not scores_model(other))
+        if table.scores_model(detector):
+            scoring = ", ".join(other for other in known if not table.scores_model(other))
             raise ParamsError(
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which gives a "
                 f"verdict on the whole model instead; with scores: {scoring or 'none'}."
