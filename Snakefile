@@ -18,8 +18,7 @@ wildcard_constraints:
     attack=r"[^/]+",
     seed=r"\d+",
     objective=r"[^/]+",
-    detector=r"[^/]+",
-    repair=r"[^/]+",
+    method=r"[^/]+",
     trigger=r"[^/]+",
 
 

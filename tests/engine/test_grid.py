@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MMCL:
-    start: str | None = None
+    start: ObjectiveName | None = None
 """
 
 SURROGATE = """
@@ -305,7 +305,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Multi:
-    triggers: tuple[str, ...] = ("badnet", "sig")
+    triggers: tuple[AttackName, ...] = ("badnet", "sig")
 """,
     )
     write_params(

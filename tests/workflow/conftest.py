@@ -111,7 +111,7 @@ METHOD = '''"""A stub method."""
 
 from dataclasses import dataclass
 
-from clipmend.methods.settings import Fraction
+from clipmend.methods.settings import DetectorName, Fraction
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def build(root: Path) -> Project:
 def extra(stage: str, name: str) -> str:
     """Return what a method's stub has besides its setting."""
     if stage == "unlearn":
-        return 'detector: str = "ubt"'
+        return 'detector: DetectorName = "ubt"'
     is_model_level = stage == "detect" and scores_model(name)
     return 'def __call__(self) -> "Verdict": ...' if is_model_level else ""
 

@@ -26,7 +26,9 @@ def test_nothing_runs_after_what_changes_no_meaning(project: Any) -> None:
     module = project.root / "src/clipmend/methods/repairs/ft.py"
     text = module.read_text().replace('"""A stub method."""', '"""Another text."""')
     module.write_text(f"# A comment.\n\n{text.replace('0.1', '(0.1)')}")
-    project.edit("src/clipmend/methods/table.py", '"cleanclip":', '"new": Method("Z"),\n        "cleanclip":')
+    project.edit(
+        "src/clipmend/methods/table.py", '"cleanclip":', '"new": Method("Z"),\n        "cleanclip":'
+    )
     project.edit("src/clipmend/cli.py", "no_args_is_help=True", "no_args_is_help=False")
     assert project.run() == []
     assert not project.planned()

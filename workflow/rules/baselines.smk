@@ -3,28 +3,24 @@
 
 rule baselines:
     input:
-        unpack(
-            flow.by_setting(
-                "baselines/{corpus}/{attack}/{objective}/seed{seed}/{repair}"
-            )
-        ),
+        unpack(flow.by_setting("baselines")),
         corpus="results/download/{corpus}/card.json",
         poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
         victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
         **flow.outputs(
-            "baselines", "baselines/{corpus}/{attack}/{objective}/seed{seed}/{repair}"
+            "baselines", "baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}"
         ),
     log:
-        "logs/baselines/{corpus}/{attack}/{objective}/seed{seed}/{repair}.log",
+        "logs/baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/baselines/{corpus}/{attack}/{objective}/seed{seed}/{repair}.tsv"
+        "logs/benchmark/baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     priority: 10
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        cell="{corpus}/{attack}/{objective}/seed{seed}/{repair}",
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
         "Repairing {params.cell}"
     shell:

@@ -3,30 +3,26 @@
 
 rule detect:
     input:
-        unpack(
-            flow.by_setting(
-                "detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}"
-            )
-        ),
+        unpack(flow.by_setting("detect")),
         corpus="results/download/{corpus}/card.json",
         poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
         victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
         **flow.outputs(
-            "detect", "detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}"
+            "detect", "detect/{corpus}/{attack}/{objective}/seed{seed}/{method}"
         ),
     log:
-        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}.log",
+        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}.tsv"
+        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     wildcard_constraints:
-        detector=flow.detectors(score="pairs"),
+        method=flow.detectors(score="pairs"),
     priority: 20
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        cell="{corpus}/{attack}/{objective}/seed{seed}/{detector}",
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
         "Scoring training pairs: {params.cell}"
     shell:
@@ -35,31 +31,27 @@ rule detect:
 
 rule detect_model:
     input:
-        unpack(
-            flow.by_setting(
-                "detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}"
-            )
-        ),
+        unpack(flow.by_setting("detect")),
         corpus="results/download/{corpus}/card.json",
         poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
         victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
         **flow.outputs(
             "detect_model",
-            "detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}",
+            "detect/{corpus}/{attack}/{objective}/seed{seed}/{method}",
         ),
     log:
-        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}.log",
+        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{detector}.tsv"
+        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     wildcard_constraints:
-        detector=flow.detectors(score="model"),
+        method=flow.detectors(score="model"),
     priority: 20
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        cell="{corpus}/{attack}/{objective}/seed{seed}/{detector}",
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
         "Scoring the model: {params.cell}"
     shell:

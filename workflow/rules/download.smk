@@ -3,7 +3,7 @@
 
 rule download:
     input:
-        unpack(flow.by_setting("download/{corpus}")),
+        unpack(flow.by_setting("download")),
     output:
         **flow.outputs("download", "download/{corpus}"),
     log:

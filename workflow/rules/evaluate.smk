@@ -3,26 +3,22 @@
 
 rule evaluate:
     input:
-        unpack(
-            flow.by_setting(
-                "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{repair}/{trigger}"
-            )
-        ),
+        unpack(flow.by_setting("evaluate")),
         corpus="results/download/{corpus}/card.json",
     output:
         **flow.outputs(
             "evaluate",
-            "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{repair}/{trigger}",
+            "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}",
         ),
     log:
-        "logs/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{repair}/{trigger}.log",
+        "logs/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}.log",
     benchmark:
-        "logs/benchmark/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{repair}/{trigger}.tsv"
+        "logs/benchmark/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        cell="{corpus}/{attack}/{objective}/seed{seed}/{repair}/{trigger}",
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}",
     message:
         "Evaluating {params.cell}"
     shell:

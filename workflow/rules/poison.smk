@@ -3,7 +3,7 @@
 
 rule poison:
     input:
-        unpack(flow.by_setting("poison/{corpus}/{attack}/seed{seed}")),
+        unpack(flow.by_setting("poison")),
         corpus="results/download/{corpus}/card.json",
     output:
         **flow.outputs("poison", "poison/{corpus}/{attack}/seed{seed}"),

@@ -7,7 +7,7 @@
 
 rule pretrain:
     input:
-        unpack(flow.by_setting("pretrain/{corpus}/{attack}/{objective}/seed{seed}")),
+        unpack(flow.by_setting("pretrain")),
         corpus="results/download/{corpus}/card.json",
         poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
     output:

@@ -3,28 +3,24 @@
 
 rule unlearn:
     input:
-        unpack(
-            flow.by_setting(
-                "unlearn/{corpus}/{attack}/{objective}/seed{seed}/{repair}"
-            )
-        ),
+        unpack(flow.by_setting("unlearn")),
         corpus="results/download/{corpus}/card.json",
         poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
         victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
         **flow.outputs(
-            "unlearn", "unlearn/{corpus}/{attack}/{objective}/seed{seed}/{repair}"
+            "unlearn", "unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}"
         ),
     log:
-        "logs/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{repair}.log",
+        "logs/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{repair}.tsv"
+        "logs/benchmark/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     priority: 10
     threads: 1
     resources:
         mem_mb=4000,
     params:
-        cell="{corpus}/{attack}/{objective}/seed{seed}/{repair}",
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
         "Repairing {params.cell}"
     shell:

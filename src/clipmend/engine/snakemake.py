@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from clipmend.data.artifacts import OUTPUTS
 from clipmend.engine import plan
 from clipmend.engine.cards import CARD
-from clipmend.engine.cell import RESULTS
+from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.plan import Plan
 from clipmend.errors import ClipmendError, ParamsError, PlanError
 from clipmend.methods.table import METHODS, scores_model
@@ -52,7 +52,7 @@ class Flow:
         files = {**OUTPUTS[rule], "card": CARD}
         return {name: f"{RESULTS}/{folder}/{file}" for name, file in files.items()}
 
-    def by_setting(self, pattern: str) -> Callable[[Wildcards], dict[str, str]]:
+    def by_setting(self, stage: str) -> Callable[[Wildcards], dict[str, str]]:
         """Return the function that names the inputs of a job that only settings decide.
 
         These are the victim that another one continues (``start``), the ``detector`` of a repair,
@@ -61,7 +61,7 @@ class Flow:
 
         def inputs(wildcards: Wildcards) -> dict[str, str]:
             self._check_triggers()
-            name = pattern.format(**dict(wildcards.items()))
+            name = Place.of(stage, wildcards).path
             try:
                 cell = self._plan.cells.get(name) or plan.entry(name).cell
             except PlanError as error:
