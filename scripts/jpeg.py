@@ -25,7 +25,7 @@ from clipmend.engine.cell import RESULTS, UNPOISONED
 from clipmend.engine.job import Input
 from clipmend.engine.runner import input_of
 from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
-from clipmend.metrics.metrics import attack_success_rate
+from clipmend.metrics.rates import attack_success_rate
 from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
