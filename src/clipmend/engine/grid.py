@@ -54,11 +54,12 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
 
 
 def scores_model(detector: str) -> bool:
-    """Return whether a detector gives a verdict on the model, instead of a score to each pair.
+    """Return whether a detector scores the model as a whole, instead of each training pair.
 
-    Its class says so: by what ``__call__`` returns, which is read without importing it.
+    Raises:
+        UnknownNameError: the table has no such detector.
     """
-    return schema.returned(*table.reference("detect", detector)) == "Verdict"
+    return table.method("detect", detector).scores == "model"
 
 
 def outside(name: str) -> Path:
