@@ -14,7 +14,7 @@ from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import Count, NonNegative, ObjectiveName
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Task
-from clipmend.model.self_supervised import SelfSupervised, caption_views
+from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.views import synonym_words
 
 
