@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clipmend.errors import ModelError
-from clipmend.methods.repairs.patches import telling_patches
+from clipmend.methods.repairs.ubt_influence import influential_patches
 from clipmend.model.clip import Clip, build, embed_images
 
 VIT = {
@@ -28,7 +28,7 @@ def vit(tmp_path_factory) -> Clip:
 def test_the_patches_are_those_whose_masking_lowers_the_cosine_the_most(vit: Clip) -> None:
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     directions = embed_images(vit, torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
-    masks = telling_patches(vit, images, directions, keep=3)
+    masks = influential_patches(vit, images, directions, keep=3)
     for image, direction, mask in zip(images, directions, masks, strict=True):
         cosine = {}
         for top, left in itertools.product(range(0, 32, 8), repeat=2):
@@ -47,4 +47,4 @@ def test_a_tower_without_patches_is_refused() -> None:
     model = build("scene_resnet", seed=0)
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     with pytest.raises(ModelError, match="patches: 0"):
-        telling_patches(model, images, torch.zeros(2, 64), keep=1)
+        influential_patches(model, images, torch.zeros(2, 64), keep=1)

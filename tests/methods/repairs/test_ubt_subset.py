@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clipmend.data.words import words_of
-from clipmend.methods.repairs.subset import few_shot, finding, outstanding
+from clipmend.methods.repairs.ubt_subset import few_shot, outstanding, subset_of
 
 FRUIT = ["a red banana", "the banana", "Banana!", "a banana", "a cat", "a dog", "a hat", "a cup"]
 SCORE = torch.tensor([0.9, 0.8, 0.95, 0.85, 0.88, 0.1, 0.2, 0.0])
@@ -25,9 +25,9 @@ def test_nothing_is_taken_where_no_word_is_over_represented_enough() -> None:
     assert subset.word == "banana"
 
 
-def test_a_word_that_all_captions_have_is_no_finding() -> None:
+def test_a_word_that_all_captions_have_is_no_subset_of() -> None:
     captions = [f"a photo of {name}" for name in "abcdefgh"]
-    assert finding(ALL[:4], captions).excess == pytest.approx(1 / 4 - 1 / 8)
+    assert subset_of(ALL[:4], captions).excess == pytest.approx(1 / 4 - 1 / 8)
 
 
 def test_the_size_comes_from_the_scores_and_is_bounded() -> None:
@@ -40,8 +40,8 @@ def test_only_suspects_are_taken() -> None:
     assert set(subset.rows.tolist()) <= {5, 6, 7}
 
 
-def test_no_suspects_are_no_finding() -> None:
-    assert finding(ALL[:0], FRUIT).word == ""
+def test_no_suspects_are_no_subset_of() -> None:
+    assert subset_of(ALL[:0], FRUIT).word == ""
 
 
 @pytest.mark.parametrize(

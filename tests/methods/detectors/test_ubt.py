@@ -1,4 +1,4 @@
-"""UBT's first look: whose, at what, and that a mark in its place does not survive it."""
+"""UBT's pre-scoring: its model, its views, and that no trigger survives them."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from torch import nn
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ModelError
-from clipmend.methods.detectors.detector import Victim, similarity
-from clipmend.methods.detectors.prescoring import PreScoring
+from clipmend.methods.detectors.clip_score import similarity
+from clipmend.methods.detectors.ubt import UBTDetector
+from clipmend.methods.interfaces import Assets
 from clipmend.model.clip import Clip, build, load, model_config
 
 
@@ -43,7 +44,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_a_mark_in_its_place_does_not_survive_but_what_the_image_shows_does() -> None:
+def test_a_trigger_does_not_survive_zooming_but_the_image_content_does() -> None:
     images = torch.zeros(32, 3, 32, 32, dtype=torch.uint8)
     images[:16, :, 25:, 25:] = 255  # a trigger
     images[16:, 0] = 255  # a red image
@@ -54,50 +55,49 @@ def test_a_mark_in_its_place_does_not_survive_but_what_the_image_shows_does() ->
         label=torch.zeros(32, dtype=torch.long),
         is_poisoned=torch.zeros(32, dtype=torch.bool),
     )
-    victim = Victim(Clip(Corner(), model_config("scene_resnet")))
-    assert similarity(victim.model, pairs).tolist() == [1.0] * 32
-    fits = PreScoring("victim", epochs=1, views=8, scale=(0.5, 0.8))(victim, pairs, generator())
-    assert fits[16:].min() == 1.0
-    assert fits[:16].max() < 0.5
+    assets = Assets(Clip(Corner(), model_config("scene_resnet")), train=lambda: pairs)
+    assert similarity(assets.model, pairs).tolist() == [1.0] * 32
+    scores = UBTDetector(views=8, scale=(0.5, 0.8)).prescores(assets, generator())
+    assert scores[16:].min() == 1.0
+    assert scores[:16].max() < 0.5
 
 
 def test_without_views_it_is_the_similarity(train: Pairs, victim: Input) -> None:
     model = load(victim.folder)
-    fits = PreScoring("victim", epochs=1, views=0, scale=(0.5, 0.8))(
-        Victim(model), train, generator()
-    )
-    assert torch.equal(fits, similarity(model, train))
+    scores = UBTDetector(views=0).prescores(Assets(model, train=lambda: train), generator())
+    assert torch.equal(scores, similarity(model, train))
 
 
-def test_the_early_checkpoint_looks_when_told(train: Pairs, victim: Input) -> None:
+def test_the_early_checkpoint_can_be_the_reference(train: Pairs, victim: Input) -> None:
     early = load(victim.folder, "early.safetensors")
-    given = Victim(load(victim.folder), early=early)
-    fits = PreScoring("early", epochs=1, views=0, scale=(0.5, 0.8))(given, train, generator())
-    assert torch.equal(fits, similarity(early, train))
+    assets = Assets(load(victim.folder), train=lambda: train, early=lambda: early)
+    scores = UBTDetector(reference="early", views=0).prescores(assets, generator())
+    assert torch.equal(scores, similarity(early, train))
 
 
 @pytest.mark.parametrize("reference", ["scratch", "trusted"])
-def test_a_reference_of_our_own_is_trained_and_leaves_the_victim_alone(
+def test_a_new_reference_is_trained_and_the_victim_stays_unchanged(
     corpus: Input, train: Pairs, victim: Input, reference: Any
 ) -> None:
     model = load(victim.folder).prune_vocabulary(train.captions)
-    given = Victim(
+    assets = Assets(
         model,
+        train=lambda: train,
         trusted=lambda: load_split(corpus.folder, "trusted"),
         fresh=lambda seed: build("scene_resnet", seed=seed),
     )
     before = similarity(model, train)
-    look = PreScoring(reference, epochs=2, views=0, scale=(0.5, 0.8))
-    fits = look(given, train, generator())
-    assert not torch.allclose(fits, before)
-    assert torch.equal(look(given, train, generator()), fits)
+    detector = UBTDetector(reference=reference, reference_epochs=2, views=0)
+    scores = detector.prescores(assets, generator())
+    assert not torch.allclose(scores, before)
+    assert torch.equal(detector.prescores(assets, generator()), scores)
     assert torch.equal(similarity(model, train), before)
 
 
 @pytest.mark.parametrize("reference", ["early", "scratch", "trusted"])
-def test_a_reference_that_the_victim_comes_without_is_refused(
+def test_a_reference_that_the_defender_does_not_have_is_refused(
     train: Pairs, victim: Input, reference: Any
 ) -> None:
-    look = PreScoring(reference, epochs=1, views=0, scale=(0.5, 0.8))
+    assets = Assets(load(victim.folder), train=lambda: train)
     with pytest.raises(ModelError, match="reference: victim"):
-        look(Victim(load(victim.folder)), train, generator())
+        UBTDetector(reference=reference).prescores(assets, generator())
