@@ -245,6 +245,16 @@ def input_of(cell: Cell) -> Input:
     )
 
 
+def inputs_below(results: Path) -> dict[str, Input]:
+    """Return every cell with a readable card below a folder, by name, as a report reads it."""
+    fields = ("stage", "method", "seed", "settings", "shared")
+    return {
+        name: Input(name, results / name, *(card[field] for field in fields))
+        for name, card in cards.below(results)
+        if card is not None
+    }
+
+
 def device_of(wanted: str) -> str:
     """Return ``cpu`` or ``cuda``; torch is asked only where the machine has an NVIDIA driver."""
     if wanted == "cpu" or (wanted == "auto" and not gpus.has_driver()):
