@@ -12,7 +12,7 @@ from clipmend.engine import fingerprint
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.outcomes import check_claims, claims_text, printed_claims, rules
 from clipmend.report.claims.table import NAMES, modules
-from clipmend.report.scale import Scale, scales
+from clipmend.report.scale import Scale
 
 FOLDER = Path(sys.modules["clipmend.report.claims.table"].__file__ or "").parent
 SHARED = {"__init__", "check", "cleanings", "outcomes", "table", "victims"}
@@ -77,7 +77,9 @@ def test_the_page_shows_columns_comparison_thresholds_and_scope() -> None:
     texts = rules()
     assert list(texts) == [module.CLAIM.claim for module in modules()]
     first = next(iter(texts.values()))
-    assert first.startswith("cells.csv attack_success_rate, cells.csv clean_accuracy: poisoned")
+    assert first.startswith(
+        "cells.csv attack_success_rate, cells.csv clean_accuracy: On the poisoned"
+    )
     assert "above 0 (margin = 0.19). UBT is reimplemented" in first
 
 
@@ -110,19 +112,3 @@ def test_outcomes_are_written_and_printed_with_their_scale() -> None:
         "trained from nothing"
     )
     assert printed_claims([]) is None
-
-
-def test_the_scale_is_what_the_cells_state(tree) -> None:
-    tree.corpus("scenes")
-    tree.poison("scenes", "badnet", 0)
-    tree.poison("scenes", "unpoisoned", 0)
-    shared = {"model": "ViT-B-32", "pretrained": "openai"}
-    tree.cell("pretrain/scenes/badnet/mmcl/seed0", "mmcl", shared=shared)
-    assert scales(tree.inputs) == {
-        "scenes": Scale(200, None, {"unpoisoned": 0, "badnet": 17}, None, "ViT-B-32", "openai")
-    }
-
-
-def test_a_corpus_without_its_files_has_the_scale_it_was_asked_for(tree) -> None:
-    tree.cell("download/big", "cc3m", {"train": 500_000, "image_size": 224})
-    assert scales(tree.inputs)["big"].text() == "500,000 training pairs, 224 pixels"
