@@ -59,7 +59,9 @@ def _differences(cells: pd.DataFrame, corpus: str, other: str) -> pd.DataFrame:
     first, second = (reached[reached["corpus"] == name] for name in (corpus, other))
     same = [name for name in PAIR if name != "corpus"]
     both = first.merge(second, on=same, suffixes=("", "_other"))
+    # A pair of victims counts as one victim, so it needs a corpus of its own.
     both = victims.by_victim(both.assign(corpus=f"{corpus}, {other}"))
     start, lost = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
+    # The claim is about the higher start, which need not be the larger corpus.
     sign = 1 if victims.seed_means(start).mean() > 0 else -1
     return pd.DataFrame({"start": sign * start, "lost": sign * lost})

@@ -36,6 +36,7 @@ def check(tables: Tables) -> Outcome:
     same = [name for name in PAIR if name != "attack"]
     both = poisoned.merge(clean[[*same, *columns]], on=same, suffixes=("", "_clean"))
     both = victims.by_victim(both)
+    # Some victims may lack an epsilon; each column is compared on those that have it.
     changes = {column: (both[column] - both[f"{column}_clean"]).dropna() for column in columns}
     numbers = {
         column: tables.number(f"{column}, poisoned less unpoisoned", change)

@@ -27,6 +27,7 @@ def check(tables: Tables) -> Outcome:
     """Check both repairs: each must leave ``badclip`` in place and remove ``badnet``."""
     cells, limits = tables.cells, CLAIM.thresholds
     start = victims.backdoored(cells, limits["backdoored"])[list(PAIR)]
+    # A backdoor outlives nothing if the other one is not removed: both repairs must do both.
     numbers, texts, holds = [], [], True
     for repair in ("ft", "cleanclip"):
         repaired = victims.poisoned(cells[cells["method"] == repair]).merge(start, on=list(PAIR))

@@ -29,6 +29,7 @@ def check(tables: Tables) -> Outcome:
     poisoned = victims.poisoned(cells)
     clean = poisoned[(poisoned["method"] == "cleanclip") & (poisoned[ATTACK] < limits["cleaned"])]
     start = victims.backdoored(cells, limits["backdoored"])[list(PAIR)]
+    # Where CleanCLIP fails without poisons, poisons cannot be the reason.
     clean = clean.merge(start, on=list(PAIR))
     numbers = {}
     for name in sorted(set(cells["method"])):

@@ -25,6 +25,7 @@ CLAIM = Claim(
     "measured, the robust accuracy of pud minus that of the repair with the highest mean must be "
     "above 0",
 )
+# These train on trusted pairs; all other repairs read the training pairs.
 REPAIRS = ("ft", "cleanclip", "adversarial_ft", "par", "fine_pruning")
 
 
@@ -57,6 +58,7 @@ def beats(tables: Tables, *contests: Mapping[str, victims.Comparison]) -> Outcom
     better, numbers, texts = [], [], []
     for each in contests:
         measured = {metric: compared for metric, compared in each.items() if compared.rivals}
+        # The claim is about both kinds of robustness: one of them alone tests nothing.
         if ATTACK not in measured or len(measured) < 2:
             continue
         parts = []
@@ -74,7 +76,7 @@ def beats(tables: Tables, *contests: Mapping[str, victims.Comparison]) -> Outcom
         best = measured[ATTACK].best(ATTACK, -1)
         both = measured[ATTACK].rivals[best]
         clean = tables.number(f"CA less that of {best}", both[CLEAN] - both[f"{CLEAN}_other"])
-        numbers.append(clean)
+        numbers.append(clean)  # the price of the repair, which does not decide
         texts.append(
             f"{', '.join(parts)}; its CA is {clean.text()} points from that of the best in ASR "
             f"({clean.sample()})"

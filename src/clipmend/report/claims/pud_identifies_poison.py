@@ -30,6 +30,7 @@ def check(tables: Tables) -> Outcome:
     because = f"AUROC is {auroc.text('.1f')} %, chance {100 * chance:g}"
     ours = ours[ours["precision_at_budget"].notna()]
     if len(ours):
+        # By chance, the precision is the share of poison.
         above = ours["precision_at_budget"] - ours["n_poisoned"] / ours["n_pairs"]
         precision = tables.number("precision at budget less share of poison", above)
         numbers.append(precision)

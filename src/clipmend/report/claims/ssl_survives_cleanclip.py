@@ -43,6 +43,7 @@ def check(tables: Tables) -> Outcome:
     """Check whether CleanCLIP cleans the ``mmcl`` victims cheaply and the ``mmcl_ssl`` ones not."""
     limits, cells = CLAIM.thresholds, tables.cells
     reached = best_cleanings(cells[cells["objective"].isin([MMCL, MMCL_SSL])], "objective", limits)
+    # The best of a few tries says little about tuning.
     both = both_objectives(reached[reached["tries"] >= limits["tries"]])
     if both.empty:
         return untested(
@@ -53,6 +54,7 @@ def check(tables: Tables) -> Outcome:
     ssl = tables.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
     more = tables.number("share lost, mmcl_ssl less mmcl", both["lost_ssl"] - both["lost"])
     fewest, most = both["tries"].min(), both["tries"].max()
+    # By victim: under several triggers it still is one.
     missing = both[["best", "best_ssl"]].isna().groupby(level=list(VICTIM)).any().sum()
     return tested(
         f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.text('.1f')} % of "
@@ -86,6 +88,7 @@ def best_cleanings(cells: pd.DataFrame, apart: str, limits: Mapping[str, float])
     count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()
     below = tried[tried[ATTACK] < limits["cleaned"]]
     best = below.groupby(list(PAIR))[CLEAN].max().rename("best").reset_index()
+    # A victim that no cleaning brought below the limit keeps its row, without a best.
     reached = start.merge(count, on=list(PAIR)).merge(best, on=list(PAIR), how="left")
     return reached.assign(lost=1 - reached["best"].fillna(0) / reached[CLEAN])
 

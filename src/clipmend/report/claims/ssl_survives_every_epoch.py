@@ -38,9 +38,11 @@ def check(tables: Tables) -> Outcome:
             "No attack has backdoored victims of both objectives that CleanCLIP's own loss was "
             "swept on."
         )
+    # Where no epoch cleans the victim of `mmcl`, there is no loss to compare with.
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
         return tested("No epoch of any rate cleaned a victim of `mmcl`.", holds=False)
+    # A victim of `mmcl_ssl` that no epoch cleans counts as having lost all of its CA.
     lost = cleaned["lost_ssl"].fillna(cleaned["start_ssl"])
     plain = tables.number("CA lost by cleaning mmcl", cleaned["lost"])
     ssl = tables.number("CA lost by cleaning mmcl_ssl", lost)

@@ -33,6 +33,7 @@ def check(tables: Tables) -> Outcome:
             "`ubt` repaired no poisoned victim, or no other repair was measured on all victims of "
             f"`ubt`.{note}"
         )
+    # All repairs go into claims.json, so that a reader can check which is the best.
     numbers = {
         other: (
             tables.number(
