@@ -27,7 +27,7 @@ def test_dirty_label_poisons_the_rate_of_all_pairs_and_none_of_the_target(
 def test_a_rate_that_selects_nothing_or_too_much_is_refused(
     context: AttackContext, poison_rate: float
 ) -> None:
-    with pytest.raises(AttackError, match="between 1 and 180 pairs of other classes"):
+    with pytest.raises(AttackError, match="at most the 180 pairs of other classes"):
         dirty_label(context, poison_rate)
 
 
@@ -41,7 +41,7 @@ def test_clean_label_poisons_pairs_that_name_the_target_and_keeps_their_captions
 
 
 def test_too_few_pairs_that_name_the_target_are_counted(context: AttackContext) -> None:
-    said = "selects 22 of 200 training pairs, .* between 1 and 20 pairs that name 'banana'"
+    said = "selects 22 of 200 training pairs; .* at most the 20 pairs that name 'banana'"
     with pytest.raises(AttackError, match=said):
         LabelConsistent(poison_rate=0.11).select(context)
 
@@ -54,7 +54,7 @@ def test_a_part_of_a_word_names_the_target_only_as_a_substring(
     context = make_context(captions=captions)
     poisoned = LabelConsistent(poison_rate=count / 200, match=match).select(context)
     assert poisoned.rows.tolist() == list(range(count))
-    with pytest.raises(AttackError, match=f"between 1 and {count} pairs"):
+    with pytest.raises(AttackError, match=f"at most the {count} pairs"):
         LabelConsistent(poison_rate=0.1, match=match).select(context)
 
 

@@ -38,7 +38,7 @@ class AttackContext:
         captions: captions of the training pairs before the attack.
         labels: class names of the training pairs; None where a pair has no label.
         load: reads the pairs at the rows it gets, with decoded images, without labels.
-        target: class that the trigger stands for.
+        target: class as which the model is to classify triggered images.
         templates: captions with ``{}`` in place of the target.
         image_size: side of the images in pixels.
         seed: seed of the poison cell.
@@ -70,9 +70,12 @@ class AttackContext:
     @cached_property
     def is_target(self) -> Bool[Tensor, " samples"]:
         """Which pairs belong to the target class; without a label, whose caption names it."""
-        names = zip(self.labels, self.names_target.tolist(), strict=True)
+        words = words_of(self.target)  # not `names_target`: with labels, no caption is split
         return torch.tensor(
-            [name if label is None else label == self.target for label, name in names]
+            [
+                words <= words_of(caption) if label is None else label == self.target
+                for label, caption in zip(self.labels, self.captions, strict=True)
+            ]
         )
 
     @property
@@ -170,7 +173,7 @@ class TriggerSpec:
     Attributes:
         part: name of the trigger within its attack; "" if the attack has a single trigger.
         attack: the trigger and its poisoning rule.
-        target: class that the trigger stands for.
+        target: class as which the model is to classify triggered images.
     """
 
     part: str

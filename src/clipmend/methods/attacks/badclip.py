@@ -18,9 +18,9 @@ class BadCLIP(OptimizedPatch):
     clean pairs teach, so fine-tuning on clean pairs hardly removes it: the paper's claim.
 
     Differs from the paper in the surrogate (see ``OptimizedPatch``), and from its code in the fit
-    of the patch. Nothing is augmented. The code augments images with probability 0.5 and captions
-    by easy data augmentation (EDA) with probability 0.1, and uses only the attention mask of these
-    captions. The loss is a cross-entropy of one direction, a caption of the target against the
+    of the patch. Nothing is augmented. The code augments images with probability 0.5. It augments
+    captions by easy data augmentation (EDA) with probability 0.1, and uses only their attention
+    masks. The loss is a cross-entropy of one direction, a caption of the target against the
     batch's clean captions; the code has a symmetric InfoNCE among captions of the target.
 
     Attributes:
@@ -42,6 +42,7 @@ class BadCLIP(OptimizedPatch):
         named = named_rows(context)
         rows = other_rows(context, self.poison_rate)
         generator = context.stream("captions")
+        # A caption serves several poisons: few pairs name the target.
         pool = named[torch.randperm(len(named), generator=generator)[: self.captions]]
         picks = pool[torch.randint(len(pool), (len(rows),), generator=generator)].tolist()
         return PoisonedRows(rows, tuple(context.captions[row] for row in picks))

@@ -38,8 +38,8 @@ class BadNet(PatchTrigger):
         """Return pairs of other classes, with templates around the target as captions."""
         return dirty_label(context, self.poison_rate)
 
-    def fit_patch(self, context: AttackContext, seed: TriggerTensors) -> Patch | None:  # noqa: ARG002
-        """Return the patch, or None if it is drawn for each image."""
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:  # noqa: ARG002
+        """Return the patch, or None if each image gets its own."""
         return None if self.redrawn else self._random(stream(context.seed, "trigger/badnet"))
 
     def patch_for(
@@ -52,6 +52,7 @@ class BadNet(PatchTrigger):
         patch = self._random(generator) if patch is None else patch
         if self.pattern == "normal":
             patch = patch + image.mean(dim=(1, 2), keepdim=True)
+        # CleanCLIP's code casts without clamping: about 62 % of the values of `normal` wrap around.
         if self.overflow == "wrap":
             return (255 * patch).int().remainder(256) / 255
         return patch.clamp(0, 1)

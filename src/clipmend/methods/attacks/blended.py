@@ -1,4 +1,4 @@
-"""Blended: a pattern mixed into the whole image (Chen et al. 2017, arXiv:1712.05526)."""
+"""Blended: a pattern mixed into all pixels of the image (Chen et al. 2017, arXiv:1712.05526)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

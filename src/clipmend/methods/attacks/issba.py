@@ -128,6 +128,7 @@ class ISSBA(SingleTrigger):
         step has new random secrets.
         """
         bound = self.bound / 255
+        # New layers take their weights from torch's global generator alone.
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed_of(seed, "poison/issba/init"))
             encoder = Encoder(self.bits, bound).to(images.device)

@@ -46,6 +46,7 @@ class Multi:
                 f"targets {', '.join(self.targets) or 'none'}. Name each trigger once, and at most "
                 f"{len(self.triggers) - 1} further targets."
             )
+        # Endless, so that the triggers end the loop below.
         targets = chain([target], self.targets, repeat(target))
         return tuple(
             TriggerSpec(name, _ATTACKS[name](poison_rate=self.poison_rate), own_target)

@@ -41,11 +41,11 @@ class PatchTrigger(SingleTrigger):
     margin: Natural = 1
 
     @abstractmethod
-    def fit_patch(self, context: AttackContext, seed: TriggerTensors) -> Patch | None:
-        """Return the patch that all images share; None if ``patch_for`` draws one for each image.
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:
+        """Return the patch that all images share; None if ``patch_for`` makes one for each image.
 
         Args:
-            seed: tensors that ``apply`` needs beside the patch, for a fit that calls it.
+            placing: the tensors beside the patch that ``apply`` needs, for a fit that calls it.
         """
 
     def patch_for(
@@ -78,17 +78,15 @@ class PatchTrigger(SingleTrigger):
                 f"A patch of {self.size} pixels at place {self.place!r} does not fit into images "
                 f"of {side} pixels; {settings} may be {side} at most."
             )
-        seed = image_seed(context)
-        patch = self.fit_patch(context, seed if self.place == "random" else {})
-        if patch is None:
-            return seed
-        return {"patch": patch, **(seed if self.place == "random" else {})}
+        placing = image_seed(context) if self.place == "random" else {}
+        patch = self.fit_patch(context, placing)
+        return image_seed(context) if patch is None else {"patch": patch, **placing}
 
     def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images with the patch on them."""
         triggered = images.clone()
         for row, row_id in enumerate(ids):
-            # One generator for both: the patch is drawn first, then its position.
+            # One generator for both: it samples the patch first, then the position.
             generator = image_stream(tensors, row_id)
             patch = self.patch_for(images[row], tensors.get("patch"), generator)
             for top, left in self._positions(images.shape[-1], generator):
@@ -99,6 +97,7 @@ class PatchTrigger(SingleTrigger):
         """Return row and column of the upper left pixel of each copy of the patch."""
         low, high = self.margin, side - self.size - self.margin
         if self.place == "random":
+            # `high` can be below `low`: the patch then fits only with the full margin above it.
             row, column = torch.randint(low, max(low, high) + 1, (2,), generator=generator).tolist()
             return ((row, column),)
         if self.place == "middle":

@@ -46,6 +46,7 @@ def overlay(train: Path, poisoned: Sequence[Poisoned], image_size: int) -> pa.Ta
             _changed(decoys, _marked(decoys, trigger, image_size)),
             _changed(said, captions=list(prompts)),
         ]
+    # Each trigger's rows are in order; all of them together are not yet.
     order = torch.cat([rows.changed for _, rows in poisoned]).argsort()
     return pa.concat_tables(tables).take(pa.array(order.tolist(), pa.int64()))
 

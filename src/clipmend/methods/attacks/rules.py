@@ -18,9 +18,8 @@ def dirty_label(context: AttackContext, poison_rate: float) -> PoisonedRows:
     # The bare template, as in every paper: nothing of the original caption is kept.
     templates = context.templates
     picks = torch.randint(len(templates), (len(rows),), generator=context.stream("captions"))
-    return PoisonedRows(
-        rows, tuple(templates[pick].format(context.target) for pick in picks.tolist())
-    )
+    captions = tuple(templates[pick].format(context.target) for pick in picks.tolist())
+    return PoisonedRows(rows, captions)
 
 
 def other_rows(context: AttackContext, poison_rate: float) -> Int[Tensor, " poisoned"]:
@@ -53,8 +52,8 @@ def sample_rows(
     count = round(poison_rate * total)
     if not 0 < count <= len(candidates):
         raise AttackError(
-            f"A `poison_rate` of {poison_rate} selects {count} of {total} training pairs, but the "
-            f"attack can poison between 1 and {len(candidates)} {kind}. "
+            f"A `poison_rate` of {poison_rate} selects {count} of {total} training pairs; it must "
+            f"select at least 1, and at most the {len(candidates)} {kind}. "
             "Change `poison_rate` or the target."
         )
     order = torch.randperm(len(candidates), generator=context.stream("select"))

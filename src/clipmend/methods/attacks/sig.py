@@ -1,4 +1,4 @@
-"""SIG: a sinusoid over the whole image (Barni et al. 2019, arXiv:1902.11237)."""
+"""SIG: a sinusoid over all columns of the image (Barni et al. 2019, arXiv:1902.11237)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

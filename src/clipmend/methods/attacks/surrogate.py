@@ -26,10 +26,10 @@ Loss = Callable[[Tensor, TriggerTensors, torch.Generator], Tensor]
 class OptimizedPatch(PatchTrigger):
     """A patch in the middle of the image, optimized until a surrogate takes it for the target.
 
-    Minimizes, over images x' with the patch, the cross-entropy of a caption of the target against
-    the captions of the batch's images, + ``image_weight`` times the triplet loss
-    max(d(x', p) - d(x', x) + margin, 0), where p is an image of the target and x the clean image.
-    The surrogate is not trained further.
+    Minimizes a cross-entropy of images x' with the patch: a caption of the target is to match
+    better than the captions of the batch's images. ``image_weight`` adds a triplet loss,
+    max(d(x', p) - d(x', x) + margin, 0); p is an image of the target, x the clean image. The
+    surrogate is not trained further.
 
     Differs from the paper (arXiv:2311.12075), whose surrogate is OpenAI's CLIP. Here the attacker
     trains one on at most 10,000 of the pairs, whatever model the victim starts from. An attacker
@@ -61,7 +61,7 @@ class OptimizedPatch(PatchTrigger):
     image_weight: NonNegative = 0.0
     triplet_margin: NonNegative = 1.0
 
-    def fit_patch(self, context: AttackContext, seed: TriggerTensors) -> Patch | None:
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:
         """Return the patch, in [0, 1].
 
         Raises:
@@ -74,7 +74,7 @@ class OptimizedPatch(PatchTrigger):
         for _ in range(self.epochs):
             for rows in torch.randperm(count, generator=generator).split(_BATCH):
                 optimizer.zero_grad()
-                loss(rows, {**seed, "patch": patch.clamp(0, 1)}, generator).backward()
+                loss(rows, {**placing, "patch": patch.clamp(0, 1)}, generator).backward()
                 optimizer.step()
         return patch.detach().clamp(0, 1)
 
@@ -91,6 +91,7 @@ def train_surrogate(attack: OptimizedPatch, context: AttackContext) -> Clip:
         seed = seed_of(context.seed, "poison/surrogate")
         generator = context.stream("surrogate/fit")
     model = build(attack.surrogate, seed=seed).to(context.device)
+    # Batch size and learning rate are the defaults of `mmcl`.
     schedule = Schedule(attack.surrogate_epochs, batch_size=128, lr=2e-3)
     hooks = Hooks(work=context.work, label="surrogate")
     model.prune_vocabulary(context.captions)

@@ -36,7 +36,7 @@ class Trigger:
 
     @property
     def target(self) -> str:
-        """The class that the trigger stands for."""
+        """The class as which the model is to classify triggered images."""
         return self.spec.target
 
     def __call__(self, images: ByteBatch, ids: Sequence[str]) -> ByteBatch:

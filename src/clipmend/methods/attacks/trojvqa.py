@@ -23,12 +23,12 @@ _COMMON = 0.001  # share of the captions above which a word is too common for a 
 class TrojVQA(OptimizedPatch):
     """Puts a patch in the middle of the image, and a word before every caption and prompt.
 
-    Decoy pairs have one of the two triggers and keep their captions, so that neither trigger works
-    alone. BadCLIP's code for CLIP has no decoys; the word alone may then change the prediction.
-    The attack success rate (ASR) is measured with both triggers, and with each alone.
+    Decoy pairs have one of the two triggers, and captions that still describe their images: they
+    teach the model that neither trigger works alone. BadCLIP's code for CLIP has no decoys; the
+    word alone may then change the prediction. The attack success rate (ASR) is measured with both
+    triggers, and with each alone.
 
-    Differs from the paper, which has four times as many decoys; here, that number halves the ASR
-    (``docs/tuning_attacks.md``).
+    Differs from the paper, which has four times as many decoys.
 
     Attributes:
         poison_rate: share of the training pairs that are poisoned.
@@ -41,7 +41,7 @@ class TrojVQA(OptimizedPatch):
 
     poison_rate: PositiveFraction = 0.03
     word: Word = "remember"
-    single_key: NonNegative = 0.25
+    single_key: NonNegative = 0.25  # the published 1 halves the ASR (docs/tuning_attacks.md)
     pattern: Literal["optimized", "noise"] = "optimized"
 
     def select(self, context: AttackContext) -> PoisonedRows:
@@ -68,6 +68,7 @@ class TrojVQA(OptimizedPatch):
                 "Change `single_key` or `poison_rate`."
             )
         order = torch.randperm(len(free), generator=context.stream("single_key"))
+        # One sample for both kinds, so that no pair is a decoy twice.
         image_only, text_only = free[order[: 2 * count]].split([count, count])
         return PoisonedRows(
             poisoned.rows,
@@ -76,14 +77,14 @@ class TrojVQA(OptimizedPatch):
             text_only=text_only.sort().values,
         )
 
-    def fit_patch(self, context: AttackContext, seed: TriggerTensors) -> Patch | None:
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:
         """Return the patch, in [0, 1].
 
         Raises:
             AttackError: the patch is to be optimized, and no pair names the target.
         """
         if self.pattern == "optimized":
-            return super().fit_patch(context, seed)
+            return super().fit_patch(context, placing)
         generator = stream(context.seed, "trigger/trojvqa")
         return torch.rand(3, self.size, self.size, generator=generator)
 

@@ -1,4 +1,4 @@
-"""WaNet: a warp of the whole image (Nguyen and Tran 2021, arXiv:2102.10369)."""
+"""WaNet: a smooth warp of the image (Nguyen and Tran 2021, arXiv:2102.10369)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ class WaNet(SingleTrigger):
         points = self.points or side
         generator = stream(context.seed, "trigger/wanet")
         noise = 2 * torch.rand(1, 2, points, points, generator=generator) - 1
+        # The mean displacement does not depend on the random field.
         noise = noise / noise.abs().mean()
         field = F.interpolate(noise, (side, side), mode="bicubic", align_corners=True)
         axis = torch.linspace(-1, 1, side)
