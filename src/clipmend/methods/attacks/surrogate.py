@@ -36,6 +36,7 @@ class OptimizedPatch(PatchTrigger):
     who has that model (``known_start``) uses it.
 
     Attributes:
+        place: position of the patch, as in ``PatchTrigger``.
         surrogate: architecture of the surrogate, named as in ``pretrain.model``; its initial
             weights are from another seed than any victim's, unless ``known_start`` is set.
         surrogate_epochs: epochs of the surrogate's training by the multimodal contrastive loss
