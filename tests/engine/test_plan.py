@@ -10,7 +10,7 @@ from clipmend.engine import cards, job, locks, plan, store
 from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS
 from clipmend.tools import status
 
 pytestmark = pytest.mark.usefixtures("write_params", "unlocked")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.engine.grid import scores_model
+from clipmend.methods.table import scores_model
 from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).parents[2]

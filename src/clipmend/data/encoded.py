@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipmend.data.shards import Groups
+from clipmend.data.row_groups import Groups
 from clipmend.errors import PairsError
 
 Rows = NDArray[np.int64]

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from clipmend.data.pixels import decode_into
+from clipmend.data.images import decode_into
 
 
 def decode_all(

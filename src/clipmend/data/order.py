@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 
 _GROUPS = 256  # groups whose rows are shuffled among one another
 

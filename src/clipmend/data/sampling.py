@@ -9,7 +9,7 @@ from torch import Tensor
 from clipmend.data.seeds import seed_of
 
 
-def by_id(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
+def seeded_order(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
     """Return the ids in a seeded order, in which two stand as they would without the others."""
     return sorted(ids, key=lambda row_id: (seed_of(seed, f"{purpose}/{row_id}"), row_id))
 
@@ -22,5 +22,5 @@ def sample(ids: Sequence[str], count: int) -> Int[Tensor, " rows"]:
     """
     if count >= len(ids):
         return torch.arange(len(ids))
-    drawn = set(by_id(ids, 0, "sample")[:count])
+    drawn = set(seeded_order(ids, 0, "sample")[:count])
     return torch.tensor([row for row, row_id in enumerate(ids) if row_id in drawn])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipmend.data.pixels import Pixels
+from clipmend.data.images import Pixels
 
 AMPLIFIED = 4
 

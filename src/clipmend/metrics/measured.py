@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from clipmend.metrics.metrics import Rate
+from clipmend.metrics.rates import Rate
 
 
 @dataclass(frozen=True)

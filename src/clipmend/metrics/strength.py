@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from clipmend.data.pixels import Pixels
+from clipmend.data.images import Pixels
 
 STRENGTH = {
     "psnr": "peak signal-to-noise ratio of triggered to clean images, dB, mean over images changed",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clipmend.data.splits import load_sample, read_vocabulary
 from clipmend.methods.attacks.trigger import Trigger
-from clipmend.metrics.metrics import attack_success_rate, clean_accuracy
+from clipmend.metrics.rates import attack_success_rate, clean_accuracy
 from clipmend.model.checkpoint import Point
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Measure
@@ -26,7 +26,7 @@ COLUMNS = (
 CURVE_IMAGES = 500  # a standard error of 2 points at most, and cheap beside an epoch
 
 
-def watch(corpus: Path, triggers: Sequence[Trigger], *, images: int = CURVE_IMAGES) -> Measure:
+def measure_on_val(corpus: Path, triggers: Sequence[Trigger], *, images: int = CURVE_IMAGES) -> Measure:
     """Return what measures CA and ASR on images of ``val``, drawn by id, while a model trains.
 
     Of several triggers the ASR is over all of their images.

@@ -14,7 +14,7 @@ from clipmend.methods.attacks.poisoning import overlay, poison
 from clipmend.methods.attacks.summary import preview, summarize
 from clipmend.methods.attacks.trigger import named_tensors
 from clipmend.methods.table import create
-from clipmend.metrics.strength import STRENGTH
+from clipmend.metrics.visibility import STRENGTH
 
 _SAMPLE = 256  # images of `val` on which the strength of a trigger is measured
 

@@ -16,7 +16,7 @@ from clipmend.methods.attacks.badclip import BadCLIP
 from clipmend.methods.attacks.surrogate import train_surrogate
 from clipmend.methods.table import METHODS, create
 from clipmend.model.clip import embed_images, load
-from clipmend.model.curve import COLUMNS
+from clipmend.metrics.curve import COLUMNS
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}

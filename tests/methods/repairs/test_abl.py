@@ -17,7 +17,7 @@ from clipmend.methods.repairs.repair import Detected, Means
 from clipmend.methods.table import reference
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Batch, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 
 
 @pytest.fixture(scope="module")

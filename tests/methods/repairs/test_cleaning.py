@@ -20,7 +20,7 @@ from clipmend.methods.repairs.repair import Means
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit, fit_all
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.views import synonym_words
 
 

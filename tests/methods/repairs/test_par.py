@@ -13,7 +13,7 @@ from clipmend.methods.repairs.par import Perturbation, distance, gated
 from clipmend.model.clip import Clip, build, embed_images
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.views import autoaugment
 
 

@@ -11,8 +11,8 @@ from clipmend.data.splits import Pairs
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import PoisonedRows
 from clipmend.methods.attacks.trigger import Trigger
-from clipmend.metrics.difference import difference
-from clipmend.metrics.strength import strength
+from clipmend.metrics.visibility import difference
+from clipmend.metrics.visibility import strength
 
 _PREVIEWED = 8  # images in the preview
 _GAP = 4  # pixels between two images of the preview

@@ -14,7 +14,7 @@ from clipmend.methods.attacks.rules import named_rows
 from clipmend.methods.settings import Count, ModelName, NonNegative, PatchPlace, Positive
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Hooks, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 
 _PAIRS = 10_000  # pairs at most: to train the surrogate, and of the target to optimize towards
 _BATCH = 64

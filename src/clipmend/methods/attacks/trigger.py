@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipmend.data import artifacts
-from clipmend.data.encoded import Rows
-from clipmend.data.lazy import Images, changed
+from clipmend.data.row_groups import Rows
+from clipmend.data.streaming import Images, change_images
 from clipmend.data.splits import Pairs, Vocabulary
 from clipmend.engine.job import Input
 from clipmend.methods.attacks.attack import Attack, ByteBatch, TriggerSpec, TriggerTensors
@@ -49,7 +49,7 @@ class Trigger:
         def change(images: Tensor, rows: Rows) -> Tensor:
             return self(images, [pairs.ids[row] for row in rows.tolist()])
 
-        return changed(pairs.images, change)
+        return change_images(pairs.images, change)
 
     def vocabulary(self, clean: Vocabulary) -> Vocabulary:
         """Return the vocabulary with the text trigger in each prompt."""

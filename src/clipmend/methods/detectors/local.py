@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.settings import Count, Several

@@ -10,7 +10,7 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, Po
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.self_supervised import caption_views
+from clipmend.model.batch_losses import caption_views
 from clipmend.model.views import Policy, autoaugment, synonym_words
 
 

@@ -23,7 +23,7 @@ from clipmend.methods.settings import (
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
+from clipmend.model.batch_losses import multimodal
 
 
 @dataclass(frozen=True)

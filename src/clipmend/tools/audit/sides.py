@@ -18,7 +18,7 @@ from typing import Any
 from clipmend.engine import cards, plan
 from clipmend.engine.cell import INGREDIENTS
 from clipmend.engine.index import Index
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS
 from clipmend.errors import AuditError
 from clipmend.tools.audit.axes import axes
 from clipmend.tools.audit.lock import differing_stages

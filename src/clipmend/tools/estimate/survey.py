@@ -9,7 +9,8 @@ from clipmend.engine import cards, grid, plan, store
 from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance
 from clipmend.engine.params import Params
-from clipmend.engine.store import RESULTS, STORE
+from clipmend.engine.cell import RESULTS
+from clipmend.engine.store import STORE
 from clipmend.tools.estimate.costs import wall_times
 
 BENCHMARKS = Path("logs/benchmark")
