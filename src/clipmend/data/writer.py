@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmend.data.pairs import MANIFEST, PAIRS
-from clipmend.data.shards import GROUP, shard
+from clipmend.data.row_groups import GROUP, shard
 
 
 def write_split(
@@ -20,7 +20,7 @@ def write_split(
 
     Args:
         per_shard: rows of a shard, rounded up to a multiple of ``GROUP``; None writes one
-            file. A split that fits into one shard is also one file. See ``data.shards``.
+            file. A split that fits into one shard is also one file. See ``data.row_groups``.
     """
     groups = _groups(split.to_reader() if isinstance(split, pa.Table) else split)
     groups_per_shard = None if per_shard is None else -(-per_shard // GROUP)

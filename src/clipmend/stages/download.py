@@ -16,7 +16,7 @@ def run(job: Job) -> None:
 
     Writes ``{train,trusted,val,test}.parquet`` (schema ``PAIRS``), ``classes.json`` (classes,
     prompts and image size), and the records of a ``RemoteSource``. A split of more rows than
-    ``rows_per_shard`` becomes a manifest and shards: see ``data.shards``.
+    ``rows_per_shard`` becomes a manifest and shards: see ``data.row_groups``.
 
     Raises:
         PairsError: a split is empty, or an id occurs twice.

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from clipmend.data.images import decode
 from clipmend.data.pairs import PAIRS, SPLITS
-from clipmend.data.pixels import decode
 from clipmend.methods.sources.interface import RemoteSource, Source
 from clipmend.methods.table import METHODS, create
 

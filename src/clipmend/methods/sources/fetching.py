@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 from clipmend.data.workers import cores, end_with
 from clipmend.errors import DownloadError
 from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmend.data.pairs import PAIRS, SPLITS
-from clipmend.data.sampling import by_id
+from clipmend.data.sampling import seeded_order
 from clipmend.errors import PairsError
 from clipmend.methods.settings import Count, InputPath
 from clipmend.methods.sources.interface import check_vocabulary
@@ -144,6 +144,6 @@ class UserPairs:
                 "splits files of their own."
             )
         # By ids, not rows: the same pairs in another order or format are the same splits.
-        order = iter(by_id(pool, self.seed, "pairs"))
+        order = iter(seeded_order(pool, self.seed, "pairs"))
         counts |= {"train": self.train or rest}
         return {name: frozenset(islice(order, count)) for name, count in counts.items()}
