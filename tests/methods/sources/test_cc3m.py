@@ -372,7 +372,7 @@ def test_too_few_rows_are_refused(world: World, tmp_path: Path) -> None:
 def test_an_unknown_class_folder_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "t" / "zebra").mkdir(parents=True)
     message = refusal(world, tmp_path, test_path=str(tmp_path / "t"))
-    assert "'zebra' is no class; classes: banana, frog, ship" in message
+    assert "'zebra' is not a class; classes: banana, frog, ship" in message
 
 
 def test_a_test_image_that_cannot_be_decoded_is_refused(world: World, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_seeded_order_depends_on_the_names_alone(tmp_path: Path, jpeg: Jpeg)
 
 def test_an_unknown_folder_is_named_with_what_is_allowed(tmp_path: Path, jpeg: Jpeg) -> None:
     top = folders(tmp_path, {"zebr/x.jpg": jpeg(1), "zzz/x.jpg": jpeg(1)})
-    assert "'zebr' and 1 others is no class; classes: frog, ship" in refusal(top)
+    assert "'zebr' and 1 others is not a class; classes: frog, ship" in refusal(top)
     assert "or a WordNet id (n01440764 …)" in refusal(top, imagenet_names())
 
 
@@ -98,10 +98,10 @@ def test_shards_without_known_labels_are_refused(tmp_path: Path, jpeg: Jpeg, sha
     shard(tmp_path / "b" / "x.tar", {"0.jpg": jpeg(0), "0.cls": b"2"})
     folders(tmp_path, {"c/x.tar": b"no archive at all"})
     assert "no label beside it" in refusal(tmp_path / "a")
-    assert "says '2', which is no class; classes: frog, ship" in refusal(tmp_path / "b")
+    assert "says '2', which is not a class; classes: frog, ship" in refusal(tmp_path / "b")
     assert "cannot be read as a webdataset shard" in refusal(tmp_path / "c")
 
 
 def test_a_path_without_images_is_refused(tmp_path: Path) -> None:
     assert "holds no image" in refusal(tmp_path)
-    assert "is no folder" in refusal(tmp_path / "none")
+    assert "is not a folder" in refusal(tmp_path / "none")

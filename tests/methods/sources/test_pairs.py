@@ -155,7 +155,7 @@ def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
 
 
 def test_a_split_is_read_a_block_at_a_time_from_one_large_group(tmp_path: Path, jpeg: Jpeg) -> None:
-    count, padding = 2000, bytes(40_000)  # what follows a picture is no part of it
+    count, padding = 2000, bytes(40_000)  # bytes after a picture are ignored
     columns = {"id": list(range(count)), "image": [jpeg(n) + padding for n in range(count)]}
     columns |= {"caption": ["a frog"] * count, "label": ["frog"] * count}
     pq.write_table(
@@ -346,7 +346,9 @@ def test_a_label_that_is_no_class_is_refused_with_the_classes(
     write: Write, label: str | int
 ) -> None:
     message = refusal(source(write("mine.parquet", 3, label=[None, label, None])))
-    assert f"row 1 (id 'row-1'): the label {label!r} is no class; classes: frog, ship." in message
+    assert (
+        f"row 1 (id 'row-1'): the label {label!r} is not a class; classes: frog, ship." in message
+    )
 
 
 def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
@@ -404,8 +406,8 @@ def test_a_member_that_occurs_twice_or_is_no_text_is_refused(
     for more, message in (
         ({"row-3.png": jpeg(1)}, "an image of row-3 twice"),
         ({"./row-3.TXT": b"x"}, "row-3.TXT of row-3 twice"),
-        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is no UTF-8 text"),
-        ({"caf\udce9.jpg": jpeg(1)}, "is no UTF-8"),
+        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is not UTF-8 text"),
+        ({"caf\udce9.jpg": jpeg(1)}, "is not UTF-8"),
     ):
         path = shard(tmp_path / "mine.tar", samples | more)
         assert message in refusal(source(path))

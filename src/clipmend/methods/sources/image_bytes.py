@@ -20,7 +20,7 @@ def refuse_no_image(data: bytes) -> None:
     """Decode an image to its end.
 
     Raises:
-        NoImageError: the bytes are no image, have too many pixels, or end too early.
+        NoImageError: the bytes are not an image, have too many pixels, or end too early.
     """
     _decoded(data, reduced=True)
 
@@ -65,7 +65,7 @@ def _decoded(data: bytes, *, reduced: bool) -> Image.Image:
             image.draft("RGB", (256, 256))
         image.load()  # to the end: the header of a truncated file looks well
     except UnidentifiedImageError as error:
-        raise NoImageError("no_image", f"{len(data)} bytes that are no image") from error
+        raise NoImageError("no_image", f"{len(data)} bytes that are not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise NoImageError("too_large", "far more pixels than an image may have") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

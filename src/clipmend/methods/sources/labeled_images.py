@@ -44,7 +44,7 @@ class Names:
 
 
 def imagenet_names() -> Names:
-    """Return the 1,000 classes of ImageNet under open_clip's names, of which 998 differ.
+    """Return the 1,000 classes of ImageNet under open_clip's names; 998 names differ.
 
     Two names occur twice in open_clip's list (``missile``, ``sunglasses``). A classifier cannot
     distinguish two classes with one name: each such pair is one class here.
@@ -88,7 +88,7 @@ def find_images(path: Path, names: Names) -> list[Labeled]:
     """
     if not path.is_dir():
         raise DownloadError(
-            f"{path} is no folder; labeled images are folders named after classes, or *.tar "
+            f"{path} is not a folder; labeled images are folders named after classes, or *.tar "
             "shards (an image beside its .cls) in one folder."
         )
     if shards := sorted(path.glob("*.tar")):
@@ -140,7 +140,7 @@ def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:
     if unknown := [folder.name for folder, label in labels.items() if label is None]:
         more = f" and {len(unknown) - 1} others" * (len(unknown) > 1)
         raise DownloadError(
-            f"{path}: the folder {unknown[0]!r}{more} is no class; {names.allowed()}."
+            f"{path}: the folder {unknown[0]!r}{more} is not a class; {names.allowed()}."
         )
     for folder, label in labels.items():
         for file in sorted(folder.rglob("*")):
@@ -165,6 +165,6 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labeled]:
             label = names.by_number[int(text)]
         if label is None:
             raise DownloadError(
-                f"{shard}: {sample.key}.cls says {text!r}, which is no class; {names.allowed()}."
+                f"{shard}: {sample.key}.cls says {text!r}, which is not a class; {names.allowed()}."
             )
         yield Labeled(f"{shard.stem}/{sample.key}", label, sample.image)

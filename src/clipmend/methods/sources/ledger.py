@@ -57,7 +57,7 @@ def ledger(
             own["url_sha256"] = hashlib.sha256((url or "").encode()).hexdigest()
             own["status"] = "live" if outcome["reason"] is None else "failed"
             rows.append({**outcome, **own})
-    # Addresses are counted, not rows: one image with several captions is no placeholder.
+    # Addresses are counted, not rows: one image with several captions is not a placeholder.
     urls: dict[str, set[str]] = {}
     for row in rows:
         if row["status"] == "live":

@@ -32,7 +32,7 @@ class UserPairs:
     and the ids alone, not on the order of the rows; rows keep their order, and images their bytes.
     ``test`` is carved first, then ``val``, then ``trusted``, so that more trusted pairs leave the
     other two splits unchanged. Files are read once to check every pair, and once more for each
-    split, in blocks of rows: a set of pairs may be larger than memory.
+    split. They are read in blocks of rows: a set of pairs may be larger than memory.
 
     Attributes:
         classes: the class names. A label in the files is a class name, or (not in CSV) an integer

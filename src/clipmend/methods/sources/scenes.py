@@ -51,7 +51,7 @@ class Scene:
 class Scenes:
     """Renders silhouettes in typical colors on textured backgrounds, and captions them.
 
-    Row i of a split depends on ``seed``, the split's name and i alone, so that a larger split
+    Row i of a split depends on ``seed``, the split's name and i alone. A larger split therefore
     begins with the rows of a smaller one.
 
     Attributes:

@@ -41,7 +41,7 @@ def files_in(path: Path) -> list[Path]:
     if path.suffix in FORMATS[:2] and path.is_file():
         return [path]
     if not path.is_dir():
-        why = "is no folder, .parquet or .tar file" if path.exists() else "does not exist"
+        why = "is not a folder, .parquet or .tar file" if path.exists() else "does not exist"
         raise PairsError(
             f"{path} cannot be read as pairs: it {why}; allowed are a parquet file, a webdataset "
             "shard, a folder of either, and a folder that holds a CSV file and its images."
@@ -122,7 +122,7 @@ class Files:
         """Yield all rows in the schema ``PAIRS`` with the images' own bytes; decode each image.
 
         Raises:
-            PairsError: a column is missing, a caption or id is null, a label is no class, or
+            PairsError: a column is missing, a caption or id is null, a label is not a class, or
                 an image cannot be decoded; the error names the row.
         """
         for file, blocks in self._blocks():
@@ -244,7 +244,7 @@ def _blocks(file: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
         parse = pa.csv.ParseOptions(newlines_in_values=True)
         names = pa.csv.open_csv(file, parse_options=parse).schema.names
         _refuse_missing(file, columns, names)
-        # All columns are read as text: an id like 007 is no number.
+        # All columns are read as text: an id like 007 is not a number.
         as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = pa.csv.read_csv(file, parse_options=parse, convert_options=as_text)
         yield from table.to_batches(max_chunksize=GROUP)
@@ -275,7 +275,7 @@ def _pairs(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> pa.Tabl
     """Return the rows of ``read_rows`` in the schema ``PAIRS``, with the images' own bytes.
 
     Raises:
-        PairsError: a caption or an image is missing, or a label is no class.
+        PairsError: a caption or an image is missing, or a label is not a class.
     """
     return table_of(
         {
@@ -346,7 +346,7 @@ def _labels(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> list[s
     for row, value in enumerate(values):
         if value not in label_of:
             raise PairsError(
-                f"{_where(file, block, row)}: the label {value!r} is no class; classes: "
+                f"{_where(file, block, row)}: the label {value!r} is not a class; classes: "
                 f"{', '.join(classes)}."
             )
     return [label_of[value] for value in values]

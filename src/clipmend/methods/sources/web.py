@@ -27,7 +27,7 @@ _RECOVERABLE = frozenset(
 )
 
 _HEADERS = {
-    # Many sites answer 403 to an agent that is no browser; the agent still names this program.
+    # Many sites answer 403 to an agent that is not a browser; the agent still names this program.
     "User-Agent": "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0 "
     "(compatible; clipmend)",
     # Uncompressed answers: a small answer must not unpack into a large one.
@@ -55,7 +55,7 @@ class Limits:
         private_networks: networks that are not public and may be contacted nevertheless.
 
     Raises:
-        DownloadError: a name in ``private_networks`` is no network.
+        DownloadError: a name in ``private_networks`` is not a network.
     """
 
     timeout: float
@@ -142,7 +142,7 @@ class Visit:
     Attributes:
         hops: the addresses that redirects led to, in their order.
         body: the bytes of the answer; None after a failure.
-        failure: why there is no answer; None where there is one.
+        failure: the reason for a missing answer, else None.
     """
 
     hops: list[str] = field(default_factory=list)
@@ -186,7 +186,7 @@ def _refuse_other_schemes(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https"):
         raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
-    if not parts.hostname or parts.port == 0:  # a port that is no number, or too large, raises
+    if not parts.hostname or parts.port == 0:  # a port that is not a number, or too large, raises
         raise NoImageError("refused_url", f"{url[:200]!r} names no host")
 
 
@@ -226,7 +226,7 @@ def _failure(error: Exception, url: str) -> NoImageError:
     if isinstance(error, NoImageError):
         return error
     if isinstance(error, httpx.InvalidURL | ValueError):
-        return NoImageError("refused_url", f"{url[:200]!r} is no address ({error})")
+        return NoImageError("refused_url", f"{url[:200]!r} is not an address ({error})")
     host = urlsplit(url).hostname
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return NoImageError("timeout", f"no complete answer in time from {host}")

@@ -53,14 +53,14 @@ def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
         suffixes: the text members to read, such as ``txt`` and ``cls``.
 
     Raises:
-        tarfile.TarError, OSError: the file is no plain tar file, ends too early, has a member
-            twice, or has a name or a text that is no UTF-8.
+        tarfile.TarError, OSError: not an uncompressed tar file, a truncated one, a member
+            that occurs twice, or a name or text that is not UTF-8.
     """
     samples: dict[str, Sample] = {}
     with tarfile.open(shard, "r:") as archive:
         for member in archive:
             if any("\udc80" <= letter <= "\udcff" for letter in member.name):  # undecoded bytes
-                raise tarfile.ReadError(f"the name {member.name!a} is no UTF-8")
+                raise tarfile.ReadError(f"the name {member.name!a} is not UTF-8")
             folder, _, name = member.name.rpartition("/")
             stem, _, suffix = name.partition(".")
             suffix = suffix.lower()
@@ -77,7 +77,7 @@ def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
                 try:
                     sample.texts[suffix] = content.read().decode().strip()
                 except UnicodeDecodeError as error:
-                    raise tarfile.ReadError(f"{member.name} is no UTF-8 text") from error
+                    raise tarfile.ReadError(f"{member.name} is not UTF-8 text") from error
         _refuse_truncated(archive)
     return list(samples.values())
 
