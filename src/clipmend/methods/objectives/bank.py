@@ -44,6 +44,7 @@ class Bank(nn.Module):
     def append(self, embeds: Float[Tensor, "batch dim"]) -> None:
         """Add embeddings, replacing the oldest."""
         rows, appended = cast("Tensor", self.rows), cast("Tensor", self.appended)
+        # A batch larger than the bank would write some rows twice, in an undefined order.
         latest = embeds[-len(rows) :]
         skipped = len(embeds) - len(latest)
         places = torch.arange(len(latest), device=rows.device) + appended + skipped

@@ -147,6 +147,7 @@ def losses_among(
 
 def bounded(losses: Float[Tensor, " batch"], negatives: int) -> Float[Tensor, " batch"]:
     """Return the losses, clamped without a gradient at the loss of equal cosines."""
+    # Each pair competes with its negatives: at equal cosines, the softmax is 1 / (1 + negatives).
     return losses.clamp(max=log(1 + negatives))
 
 

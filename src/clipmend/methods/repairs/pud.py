@@ -220,12 +220,13 @@ class MeanTeacher(nn.Module):
 
     @torch.no_grad()
     def _average(self, teacher: Clip, model: Clip) -> None:
+        # A plain mean of the students so far, until the decay would exceed the setting.
         decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
         student = model.net.state_dict()
         for name, value in teacher.net.state_dict().items():
             if value.is_floating_point():
                 value.lerp_(student[name], 1 - decay)
-            else:
+            else:  # batch norm's count of batches
                 value.copy_(student[name])
 
     def _attacked(

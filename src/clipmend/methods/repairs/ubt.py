@@ -157,7 +157,7 @@ class UBT:
             directions = embed_texts(teacher, teacher.tokenize(texts))
         masks = None
         if self.patches:
-            images = chosen.images[:]
+            images = chosen.images[:]  # decoded: the chosen pairs are few
             masks = influential_patches(overfitted, images, directions, keep=self.patches)
         normal = self._normal(train, scores.score)
         loss = _DissociationLoss(
@@ -226,9 +226,9 @@ class UBT:
             self.epochs,
             self.batch_size,
             self.lr,
-            warmup=1 / self.epochs,
+            warmup=1 / self.epochs,  # the first epoch
             trainable=trainable,
-            frozen_statistics=True,
+            frozen_statistics=True,  # a batch with so many suspects would shift them
             cooldown=min(self.cooldown, self.epochs - 1),
         )
 

@@ -77,6 +77,7 @@ def contributions(
     full = embed_texts(model, model.tokenize(captions))
     rest = [_without(caption, text) for caption, text in zip(captions, texts, strict=True)]
     difference = full - embed_texts(model, model.tokenize(rest))
+    # A word beyond the context length contributes nothing, and the difference has no direction.
     is_all = torch.tensor([not left for left in rest]) | (difference.norm(dim=1) < 1e-6)
     return F.normalize(torch.where(is_all[:, None], full, difference), dim=1)
 
