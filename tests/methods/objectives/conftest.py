@@ -1,4 +1,4 @@
-"""Pairs to train on, and a run that is killed: what every objective must survive."""
+"""Fixtures: pairs to train on, and a run that is killed and resumed."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -12,8 +12,8 @@ class Bank(nn.Module):
 
     All its state is in buffers, so that a checkpoint of the loss contains it.
 
-    Differs from the paper: the code of RoCLIP and SafeCLIP fills the bank with random vectors, and
-    images are matched with those until they are overwritten. This bank starts empty (see
+    Differs from the paper: the code of RoCLIP and SafeCLIP fills the bank with random vectors.
+    Images are matched with those until they are overwritten. This bank starts empty (see
     ``nearest``).
     """
 

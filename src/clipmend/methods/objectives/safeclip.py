@@ -135,9 +135,9 @@ def ranked(
 class DividedLoss(nn.Module):
     """The CLIP loss on batches of safe pairs, SSL on batches of risky ones.
 
-    As in the published code, an epoch is the risky pairs first and then the safe ones. Of the
-    loop's batches only their number is used: safe pairs are contrasted with each other, and each of
-    the loop's batches would have only a few of them.
+    As in the published code, an epoch is the risky pairs first and then the safe ones. Only the
+    number of the loop's batches is used. Safe pairs must be contrasted with each other, and each of
+    the loop's batches has only a few of them.
 
     Image views are sampled for every step, the two views of each caption once, before the loop.
 
