@@ -128,6 +128,11 @@ def reference(stage: str, name: str) -> tuple[str, str]:
     return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", cls
 
 
+def scores_model(detector: str) -> bool:
+    """Return whether a detector scores the model as a whole, not each training pair."""
+    return METHODS["detect"][base(detector)].scores == "model"
+
+
 def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:
     """Return the method with these settings. Its module is imported here, not before.
 

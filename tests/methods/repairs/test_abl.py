@@ -15,9 +15,9 @@ from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.abl import ABL, AscentLoss, bounded, isolate, losses_among
 from clipmend.methods.table import reference
 from clipmend.metrics.scores import Scores
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Batch, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 
 @pytest.fixture(scope="module")

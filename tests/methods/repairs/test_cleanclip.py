@@ -16,10 +16,10 @@ from clipmend.errors import TrainingError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.cleanclip import CleanCLIP, cleaning_pairs, shrink_and_perturb
 from clipmend.methods.repairs.deep_clustering import DeepClustering, clustered, clusters_of
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit, fit_all
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 from clipmend.model.views import synonym_words
 
 

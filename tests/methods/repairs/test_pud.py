@@ -178,7 +178,9 @@ def test_the_result_is_the_student_or_its_running_mean(assets: Assets, victim: I
     def keep(_: int, model: Clip) -> None:
         last.append({name: value.clone() for name, value in model.net.state_dict().items()})
 
-    student = repaired(assets, replace(QUICK, result="student"), Hooks(keep=keep)).net.state_dict()
+    student = repaired(
+        assets, replace(QUICK, result="student"), Hooks(after_epoch=keep)
+    ).net.state_dict()
     assert all(torch.equal(value, last[-1][name]) for name, value in student.items())
     again = replace(assets, model=load(victim.folder))
     teacher = repaired(again, replace(QUICK, result="teacher"))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Several
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall

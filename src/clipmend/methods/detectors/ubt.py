@@ -15,10 +15,10 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 from clipmend.model.zoom import zoomed_similarity
 
 _BLOCK = 1024  # suspects compared with all others at once; fewer where there are more suspects

@@ -7,9 +7,9 @@ import torch
 from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import ObjectiveName
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import Count, NonNegative, ObjectiveName
+from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Task
-from clipmend.model.self_supervised import SelfSupervised, caption_views
 from clipmend.model.views import synonym_words
 
 

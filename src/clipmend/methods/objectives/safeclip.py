@@ -13,16 +13,16 @@ from jaxtyping import Float, Int
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import Images
 from clipmend.errors import TrainingError
 from clipmend.methods.objectives.bank import Bank
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
+from clipmend.model.batch_losses import caption_views
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Task
 from clipmend.model.losses import one_way_loss
-from clipmend.model.self_supervised import caption_views
 from clipmend.model.views import Policy, autoaugment, synonym_words
 
 

@@ -12,17 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import joined
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import join_images
 from clipmend.errors import TrainingError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.deep_clustering import clustered
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Count, Fraction, Natural, NonNegative
+from clipmend.model.batch_losses import SelfSupervised, caption_views, multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Loss, Task
-from clipmend.model.multimodal import multimodal
-from clipmend.model.self_supervised import SelfSupervised, caption_views
 from clipmend.model.views import synonym_words
 
 
@@ -130,7 +129,7 @@ def cleaning_pairs(assets: Assets, *, pairs: int, poisons: int) -> Pairs:
     leaked = assets.train().take(poisoned)
     return Pairs(
         ids=clean.ids + leaked.ids,
-        images=joined([clean.images, leaked.images]),
+        images=join_images([clean.images, leaked.images]),
         captions=clean.captions + leaked.captions,
         label=torch.cat([clean.label, leaked.label]),
         is_poisoned=torch.cat([clean.is_poisoned, leaked.is_poisoned]),

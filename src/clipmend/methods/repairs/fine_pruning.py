@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.errors import ModelError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Fraction
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

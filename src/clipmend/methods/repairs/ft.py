@@ -7,8 +7,8 @@ import torch
 
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.fit import Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from clipmend.engine.job import Job
 from clipmend.methods.attacks.trigger import prompts_under, read_triggers
 from clipmend.methods.interfaces import Assets, Finding, Repair
 from clipmend.methods.table import base, create
+from clipmend.metrics.curve import measure_on_val, write_curve
 from clipmend.metrics.scores import read_scores
 from clipmend.model.checkpoint import Point
 from clipmend.model.clip import Clip, build, load
-from clipmend.model.curve import watch, write_curve
 from clipmend.model.fit import Hooks, Task, fit_all
 
 # The purposes of the two random streams: outside the loop, and inside it. They do not follow the
@@ -38,7 +38,7 @@ def run_repair(job: Job) -> None:
     assets = _assets(job, repair)
     triggers = read_triggers(job.inputs["poison"])  # for the curve alone
     hooks = Hooks(
-        watch(job.inputs["corpus"].folder, triggers, images=job.shared["curve_images"]),
+        measure_on_val(job.inputs["corpus"].folder, triggers, images=job.shared["curve_images"]),
         points=job.shared["curve_epochs"],
         work=job.work,
         label=job.cell,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.data.words import bare
 from clipmend.errors import ModelError
 from clipmend.model.clip import Clip, embed_images, embed_texts

@@ -15,15 +15,15 @@ from torch import Tensor
 from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
-from clipmend.engine.job import device_of
+from clipmend.engine.runner import device_of
 from clipmend.errors import MetricError
 from clipmend.methods.interfaces import Assets, Detector, Finding, PairScores
 from clipmend.methods.repairs.run import carry_out, write_finding
 from clipmend.methods.repairs.ubt import UBT
 from clipmend.methods.table import create
+from clipmend.metrics.curve import write_curve
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip
-from clipmend.model.curve import write_curve
 from clipmend.model.fit import Hooks
 from clipmend.tools.standalone import terminal
 from clipmend.tools.standalone.checkpoint import Checkpoint, find_checkpoint
