@@ -211,8 +211,8 @@ def test_a_killed_detection_resumes_to_the_same_scores(
             raise KilledError
 
     with pytest.raises(KilledError):
-        detected(load(victim.folder), train, method, Hooks(work=tmp_path, keep=kill))
-    resumed = detected(load(victim.folder), train, method, Hooks(work=tmp_path, keep=kill))
+        detected(load(victim.folder), train, method, Hooks(work=tmp_path, after_epoch=kill))
+    resumed = detected(load(victim.folder), train, method, Hooks(work=tmp_path, after_epoch=kill))
     assert epochs == [1, 2, 1, 2, 2]
     assert torch.equal(resumed.score, whole.score)
     assert torch.equal(resumed.columns["agrees"], whole.columns["agrees"])

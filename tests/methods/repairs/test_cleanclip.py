@@ -261,7 +261,7 @@ def test_a_killed_run_with_all_variants_resumes_to_the_same_weights(
 
     whole = cleaned(Hooks())
     with pytest.raises(KilledError):
-        cleaned(Hooks(work=tmp_path, keep=kill))
+        cleaned(Hooks(work=tmp_path, after_epoch=kill))
     resumed = cleaned(Hooks(work=tmp_path))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

@@ -207,9 +207,9 @@ def test_a_killed_repair_resumes_with_its_teacher_to_the_same_weights(
         return kill
 
     with pytest.raises(KilledError):
-        repaired(assets, QUICK, Hooks(work=tmp_path, keep=kill_at(4)))
+        repaired(assets, QUICK, Hooks(work=tmp_path, after_epoch=kill_at(4)))
     resumed = repaired(
-        replace(assets, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, keep=kill_at(0))
+        replace(assets, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, after_epoch=kill_at(0))
     )
     assert seen == [1, 2, 1, 2, 2]
     whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
