@@ -208,9 +208,8 @@ def test_a_killed_repair_resumes_with_its_teacher_to_the_same_weights(
 
     with pytest.raises(KilledError):
         repaired(assets, QUICK, Hooks(work=tmp_path, after_epoch=kill_at(4)))
-    resumed = repaired(
-        replace(assets, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, after_epoch=kill_at(0))
-    )
+    hooks = Hooks(work=tmp_path, after_epoch=kill_at(0))
+    resumed = repaired(replace(assets, model=load(victim.folder)), QUICK, hooks)
     assert seen == [1, 2, 1, 2, 2]
     whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
     made, had = resumed.net.state_dict(), whole.net.state_dict()
