@@ -30,9 +30,9 @@ class PUD:
     contrastive loss) of adversarial examples of the current model + ``anchor_weight`` drift. The
     drift is the squared distance of the untouched images' embeddings from the victim's.
 
-    After a round, the consistency of every training pair is measured: the cosine of the victim's
-    and the purified model's logits over a bank of captions, scaled to [0, 1]. ``penalty`` is
-    subtracted where the closest caption differs. The most consistent pairs are kept for the next
+    After a round, the consistency of every training pair is measured. It is the cosine of the
+    victim's and the purified model's logits over a bank of captions, scaled to [0, 1]. ``penalty``
+    is subtracted where the closest caption differs. The most consistent pairs are kept for the next
     round. The score is minus the last consistency.
 
     Differs from the paper: captions replace classes in the attack and in the logits, because there
