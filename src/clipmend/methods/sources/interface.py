@@ -6,8 +6,8 @@ a ``Source``; a source that downloads first is a ``RemoteSource``, whose ``fetch
 ``Source``.
 """
 
-# Apart from ``methods/interfaces.py``, which imports the model: a change of the model's code must not
-# make every corpus again.
+# Apart from ``methods/interfaces.py``, which imports the model: a change of the model's code must
+# not make every corpus again.
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
