@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -98,23 +99,28 @@ def estimate(
         "params.yaml"
     ),
     machine: Annotated[
-        str | None, typer.Option(help="Whose figures to take: cpu, a100, ... Default: this one's.")
+        str | None, typer.Option(help="Use the reference times of cpu or h200. Default: this one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    reference: Annotated[
+        Path | None, typer.Option(hidden=True, help="Write the times of this run to a CSV file.")
+    ] = None,
 ) -> None:
-    """Say what a run will cost before it runs: jobs, hours, disk, download; seconds, no lock."""
+    """Estimate jobs, compute hours, disk and downloads of a run without starting it."""
     from rich.console import Console
 
     from clipmend.engine import params
-    from clipmend.tools.estimate import forecast, machines, survey, terminal
+    from clipmend.tools.estimate import forecast
 
-    settled = params.load(preset)
-    chosen = machines.machine_named(machine or machines.usual(settled.device))
-    found = forecast.estimate(survey.survey(settled), chosen, is_here=machine is None)
+    asked = params.load(preset)
+    if reference is not None:
+        typer.echo(forecast.record(asked, reference, machine or "cpu"))
+        return
+    cost = forecast.estimate(asked, machine)
     if as_json:
-        typer.echo(json.dumps(terminal.as_document(found), indent=1))
+        typer.echo(json.dumps(asdict(cost), indent=1))
     else:
-        terminal.show(found, Console())
+        forecast.show(cost, Console())
 
 
 @app.command()
