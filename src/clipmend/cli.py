@@ -151,21 +151,23 @@ def audit(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with nothing folded.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the graph.")] = None,
+    graph: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown file with a Mermaid graph.")
+    ] = None,
 ) -> None:
     """Say which artifacts changed between two runs, and because of what; exit 1 if unexplained."""
     from rich.console import Console
 
-    from clipmend.tools.audit import comparison, document, page, sides, terminal
+    from clipmend.tools.audit import comparison, sides, terminal
 
-    found = comparison.compare(sides.side(a), sides.side(b))
+    compared = comparison.compare(sides.side(a), sides.side(b))
     if as_json:
-        typer.echo(json.dumps(document.document(found), indent=1))
+        typer.echo(json.dumps(compared.document(), indent=1))
     else:
-        terminal.show(found, Console())
-    if html is not None:
-        page.write_page(found, html)
-    raise typer.Exit(1 if found.unexplained else 0)
+        terminal.show(compared, Console())
+    if graph is not None:
+        terminal.write_graph(compared, graph)
+    raise typer.Exit(1 if compared.unexplained else 0)
 
 
 @app.command("export-crate")

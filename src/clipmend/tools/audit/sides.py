@@ -1,14 +1,16 @@
 """The two sides of an audit: a git revision, or a folder of results, as cards and numbers.
 
-All that is compared lies in the report, which git keeps: no model is needed. A folder that holds
-the cells themselves is read cell by cell, and their bytes are compared with their cards.
+The report, which git keeps, has all that is compared: no model is needed. If a folder holds the
+cells themselves, their bytes are compared with their cards.
 """
 
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,22 +18,30 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, plan
-from clipmend.engine.cell import INGREDIENTS
+from clipmend.engine.cell import INGREDIENTS, Place
 from clipmend.engine.index import Index
 from clipmend.engine.store import RESULTS
-from clipmend.errors import AuditError
-from clipmend.tools.audit.axes import axes
+from clipmend.errors import AuditError, PlanError
 from clipmend.tools.audit.lock import differing_stages
-from clipmend.tools.audit.revisions import is_revision, read_at
 
 WORKSPACE = "workspace"
 REPORT = "report"
-_REPORT_FOLDERS = ("report", "results/report", ".")
+REPAIRS = ("unlearn", "baselines")
+METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}
 
+_REPORT_FOLDERS = ("report", "results/report", ".")
 _PARTS = {*INGREDIENTS, "key", "inputs", "outputs", "environment"}
+_LISTS = {
+    "corpus": "download.corpora",
+    "attack": "poison.methods",
+    "objective": "pretrain.methods",
+    "seed": "seeds",
+}
+
+Card = Mapping[str, Any]
 
 Read = Callable[[str], bytes | None]
-"""Returns a file of the report by its name, or None where there is none."""
+"""Returns a file of the report by its name, or None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +49,61 @@ class Side:
     """One of two runs.
 
     Attributes:
-        name: as the user named it.
+        name: as the user wrote it.
         cards: cell -> card.
         edited: cell -> how its files differ from its card, or the card from its key.
-        read: gives the files of the report.
+        read: returns a file of the report.
+        cell_names: cell as the files of the report name it -> cell as ``cards`` names it.
+        module_names: module as ``cards`` name it -> module as the report names it.
+        renamed: cells whose code, settings or files have other names than on their card.
     """
 
     name: str
-    cards: Mapping[str, Mapping[str, Any]]
+    cards: Mapping[str, Card]
     edited: dict[str, str]
     read: Read = field(repr=False)
+    cell_names: Mapping[str, str] = field(default_factory=dict)
+    module_names: Mapping[str, str] = field(default_factory=dict)
+    renamed: frozenset[str] = frozenset()
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
-        """What was measured, by cell: CA and ASR as fractions, AUROC."""
-        found: dict[str, dict[str, float]] = {}
-        for table, cell_of in (("cells.csv", _evaluated), ("detectors.csv", _detected)):
-            for row in self._rows(table):
-                with suppress(KeyError, ValueError):  # a table edited by hand: told as such
-                    found[cell_of(row)] = _rates(row)
-        return found
+        """The measured numbers, by cell: CA and ASR as fractions, AUROC."""
+        numbers: dict[str, dict[str, float]] = {}
+        for table, stage in (("cells.csv", "evaluate"), ("detectors.csv", "detect")):
+            text = (self.read(table) or b"").decode(errors="replace")
+            for row in csv.DictReader(io.StringIO(text)):
+                with suppress(KeyError, ValueError):  # a table that was edited by hand
+                    place = Place(
+                        stage,
+                        row["corpus"],
+                        row["attack"],
+                        row["objective"],
+                        int(row["seed"]),
+                        row["method"],
+                        row.get("trigger", ""),
+                    )
+                    cell = self.cell_names.get(place.path, place.path)
+                    numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
+        return numbers
 
     @cached_property
     def entries(self) -> frozenset[tuple[str, str]]:
         """The lists of ``params.yaml`` and the entries in them that the cells come from."""
-        return frozenset(axis for cell, card in self.cards.items() for axis in axes(cell, card))
+        return frozenset(
+            entry for cell, card in self.cards.items() for entry in entries(cell, card)
+        )
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The digest of every module that a cell was made with."""
+        return {
+            name: digest for card in self.cards.values() for name, digest in card["code"].items()
+        }
 
     def functions(self, module: str, digest: str) -> dict[str, str]:
-        """Return the digest of each part of a module, if the report knows it as of ``digest``."""
-        known = self._code.get(module, {})
+        """Return the digest of each part of a module, if the report has those of ``digest``."""
+        known = self._code.get(self.module_names.get(module, module), {})
         return dict(known["parts"]) if known.get("digest") == digest else {}
 
     @cached_property
@@ -75,59 +111,58 @@ class Side:
         text = self.read("code.json")
         return {} if text is None else dict(json.loads(text))
 
-    def _rows(self, name: str) -> list[dict[str, str]]:
-        text = (self.read(name) or b"").decode(errors="replace")
-        return list(csv.DictReader(io.StringIO(text)))
+
+def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
+    """Yield the lists of ``params.yaml`` that a cell comes from, each with its entry."""
+    try:
+        place = Place.parse(cell)
+    except PlanError:  # a stage of another version
+        return
+    for name, path in _LISTS.items():
+        if (value := getattr(place, name)) not in ("", None):
+            yield path, str(value)
+    stages = {read["cell"].partition("/")[0] for read in card["inputs"].values()}
+    makers = stages if place.stage == "evaluate" else {place.stage}
+    for stage in sorted(makers & {"detect", *REPAIRS}):
+        yield f"{stage}.methods", place.method
 
 
-METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}
-
-
-def _rates(row: Mapping[str, str]) -> dict[str, float]:
-    return {METRICS[name]: float(row[name]) for name in METRICS if row.get(name)}
-
-
-def _evaluated(row: Mapping[str, str]) -> str:
-    return f"evaluate/{_victim(row)}/{row['method']}/{row['trigger']}"
-
-
-def _detected(row: Mapping[str, str]) -> str:
-    return f"detect/{_victim(row)}/{row['method']}"
-
-
-def _victim(row: Mapping[str, str]) -> str:
-    return f"{row['corpus']}/{row['attack']}/{row['objective']}/seed{row['seed']}"
+def setting_of(cell: str) -> str:
+    """Return the name under which ``params.yaml`` has the settings of a cell's method."""
+    stage, _, path = cell.partition("/")
+    names = [part for part in path.split("/") if not re.fullmatch(r"seed\d+", part)]
+    return f"{stage}.settings.{names[-1]}"
 
 
 def side(name: str) -> Side:
-    """Return the side that a name stands for: ``workspace``, a folder, or a git revision.
+    """Return the side with this name: ``workspace``, a folder, or a git revision.
 
     Raises:
-        AuditError: it is none of them, or holds no report of a run.
+        AuditError: there is no such folder or revision, or it has no report of a run.
     """
     if name == WORKSPACE:
         return _folder(name, RESULTS)
     if Path(name).is_dir():
         return _folder(name, Path(name))
-    if is_revision(name):
+    if _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
         return _revision(name)
     raise AuditError(
-        f"{name!r} is neither a folder here nor a git revision; give one of them, or "
-        f"{WORKSPACE!r} for the results of this folder."
+        f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} for "
+        "the results in this folder."
     )
 
 
 def _revision(name: str) -> Side:
     def read(file: str) -> bytes | None:
-        return read_at(name, f"{RESULTS}/{REPORT}/{file}")
+        return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
 
-    told = _told_by_report(name, read)
-    differing = differing_stages(told.cards, read_at(name, "dvc.lock"))
-    return replace(told, edited=differing | told.edited)
+    reported = _reported(name, read)
+    differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"))
+    return replace(reported, edited=differing | reported.edited)
 
 
 def _folder(name: str, folder: Path) -> Side:
-    """Return the cells that lie in a folder, or what its report says of them where none does."""
+    """Return the cells in a folder. If it has none, take them from its report."""
     homes = [folder / home for home in _REPORT_FOLDERS]
     report = next((home for home in homes if (home / "cards.jsonl").is_file()), homes[0])
 
@@ -136,11 +171,11 @@ def _folder(name: str, folder: Path) -> Side:
         return path.read_bytes() if path.is_file() else None
 
     index = Index()
-    found = cards.below(report.parent)
-    present = {cell: card for cell, card in found if card is not None and cell != REPORT}
+    below = cards.below(report.parent)
+    present = {cell: card for cell, card in below if card is not None and cell != REPORT}
     _check(name, present)
     if not present:
-        return _told_by_report(name, read)
+        return _reported(name, read)
     own = cards.read(report)
     present |= {} if own is None else {REPORT: own}
     damaged = {
@@ -151,7 +186,7 @@ def _folder(name: str, folder: Path) -> Side:
     return Side(name, present, _falsified(present) | damaged, read)
 
 
-def _told_by_report(name: str, read: Read) -> Side:
+def _reported(name: str, read: Read) -> Side:
     gathered = _gathered(name, read)
     edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
     return Side(name, gathered, edited, read)
@@ -161,8 +196,8 @@ def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:
     lines, own = read("cards.jsonl"), read(cards.CARD)
     if lines is None:
         raise AuditError(
-            f"{name} has no {RESULTS}/{REPORT}/cards.jsonl; only a run whose report was made, and "
-            "committed if it is a revision, can be compared."
+            f"{name} has no {RESULTS}/{REPORT}/cards.jsonl. Finish the run to get a report; "
+            "a revision needs the report in git."
         )
     try:
         gathered = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
@@ -190,7 +225,7 @@ def _falsified(gathered: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _edited_report(card: Mapping[str, Any] | None, read: Read) -> dict[str, str]:
-    """Say which file of the report is not what the report's card says."""
+    """Return the first file of the report that differs from the report's card, with the reason."""
     for name, written in ({} if card is None else card["outputs"]).items():
         text = read(name)
         if text is None:
@@ -198,3 +233,12 @@ def _edited_report(card: Mapping[str, Any] | None, read: Read) -> dict[str, str]
         if hashlib.sha256(text).hexdigest() != written["sha256"]:
             return {REPORT: f"{name} is not what its card says"}
     return {}
+
+
+def _git(*arguments: str) -> bytes | None:
+    """Return what git prints in the current folder, or None if it fails."""
+    try:
+        done = subprocess.run(("git", *arguments), capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
