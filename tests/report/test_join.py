@@ -155,9 +155,9 @@ def test_parts_made_in_another_way_are_refused(join, whole, tmp_path, what) -> N
     cards = [json.loads(line) for line in lines]
     for one in cards:
         if one["stage"] == "evaluate":
-            one[what] = one[what] | {"clipmend.metrics.metrics": "other"}
+            one[what] = one[what] | {"clipmend.metrics.rates": "other"}
     (tmp_path / "second" / "cards.jsonl").write_text("\n".join(map(json.dumps, cards)))
-    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.metrics.metrics"):
+    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.metrics.rates"):
         join.join(tmp_path, PRESET, [])
     assert not (tmp_path / "cells.csv").exists()
 

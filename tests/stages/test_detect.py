@@ -9,14 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipmend.data import lazy
+from clipmend.data import streaming
 from clipmend.engine import schema
-from clipmend.engine.grid import scores_model
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.detector import Suspicion, Verdict
 from clipmend.methods.detectors.ubt import agreement
-from clipmend.methods.table import METHODS, reference
+from clipmend.methods.table import METHODS, reference, scores_model
 from clipmend.model.clip import load
 
 JUDGES = [name for name in METHODS["detect"] if scores_model(name)]
@@ -97,7 +96,7 @@ def test_a_split_left_in_its_file_has_the_scores_of_the_decoded_one(
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     settings = {"reference": 100} if detector in ("k_distance", "lid", "dao") else {}
     whole = world.run(f"detect/decoded/{detector}", detector, inputs, settings=settings)
-    monkeypatch.setattr(lazy, "_DECODED", 0)
+    monkeypatch.setattr(streaming, "_DECODED", 0)
     left = world.run(f"detect/left/{detector}", detector, inputs, settings=settings)
     for path in whole.folder.iterdir():
         assert (left.folder / path.name).read_bytes() == path.read_bytes()

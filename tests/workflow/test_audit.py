@@ -76,7 +76,9 @@ def test_every_line_between_two_revisions_has_its_cause_without_any_model(clone:
         len(FT),
     )
     (code,) = [cause for cause in told if cause.startswith("code ")]
-    assert re.match(r"code src/clipmend/methods/repairs/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code)
+    assert re.match(
+        r"code src/clipmend/methods/repairs/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code
+    )
     assert told.pop(code) == FT
     ((environment, cells),) = told.items()
     assert re.match(r"environment packages.torch: \S+ 99.0", environment)

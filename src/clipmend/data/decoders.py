@@ -19,8 +19,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from clipmend.data.encoded import Encoded, Reader, Rows
-from clipmend.data.pixels import Pixels, decode_into
+from clipmend.data.images import Pixels, decode_into
+from clipmend.data.row_groups import Encoded, Reader, Rows
 from clipmend.data.workers import cores, end_with, shared
 from clipmend.errors import PairsError
 

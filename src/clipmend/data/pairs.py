@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmend.data.shards import GROUP, Groups, files_of
+from clipmend.data.row_groups import GROUP, Groups, files_of
 from clipmend.errors import ArtifactError
 
 SPLITS = ("train", "trusted", "val", "test")

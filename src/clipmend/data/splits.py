@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from clipmend.data.encoded import Encoded
-from clipmend.data.lazy import EncodedImages, Images, fits, taken
+from clipmend.data.images import decode_into
 from clipmend.data.pairs import OVERLAY, count_pairs, read_manifest, read_pairs, read_rows
-from clipmend.data.pixels import decode_into
+from clipmend.data.row_groups import Encoded
 from clipmend.data.sampling import sample
+from clipmend.data.streaming import EncodedImages, Images, fits, take_images
 from clipmend.data.workers import processes_for, shared, spread
 from clipmend.errors import ArtifactError
 
@@ -68,7 +68,7 @@ class Pairs:
         at = rows.tolist()
         return Pairs(
             ids=tuple(self.ids[row] for row in at),
-            images=taken(self.images, rows),
+            images=take_images(self.images, rows),
             captions=tuple(self.captions[row] for row in at),
             label=self.label[rows],
             is_poisoned=self.is_poisoned[rows],

@@ -27,8 +27,13 @@ Made = TypeVar("Made")
 
 
 def cores() -> int:
-    """Return how many cores this process may use, beside the others that train the same model."""
+    """Return how many cores this process may use for decoding.
+
+    The scheduler's number (``CLIPMEND_CORES``) if it gave one, else all cores of the machine; they
+    are shared with the other processes that train the same model.
+    """
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    allowed = min(allowed, int(os.environ.get("CLIPMEND_CORES", allowed)))
     return max(1, allowed // processes.here())
 
 

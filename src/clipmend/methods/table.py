@@ -7,7 +7,7 @@ settings. Then add a line here, and name the method in ``params.yaml``.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from clipmend.errors import UnknownNameError
 
@@ -35,10 +35,17 @@ FOLDERS = {
 
 @dataclass(frozen=True)
 class Method:
-    """The class of a method, and the papers that it follows, as keys of ``papers.PAPERS``."""
+    """A line of the table.
+
+    Attributes:
+        cls: the class, in the file that is named after the method.
+        papers: the papers that the method follows, as keys of ``papers.PAPERS``.
+        scores: what a detector scores, each of the training pairs or the model as a whole.
+    """
 
     cls: str
     papers: tuple[str, ...] = ()
+    scores: Literal["pairs", "model"] = "pairs"
 
 
 METHODS: dict[str, dict[str, Method]] = {
@@ -77,7 +84,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "abl": Method("ABL", ("2110.11571",)),
         "cognitive_distillation": Method("CognitiveDistillation", ("2301.10908",)),
         "pud": Method("PUD", ("2405.17929",)),
-        "decree": Method("DECREE", ("2303.15180",)),
+        "decree": Method("DECREE", ("2303.15180",), scores="model"),
     },
     "unlearn": {
         "ubt": Method("UBT", ("2403.16257",)),
@@ -110,6 +117,11 @@ def reference(stage: str, name: str) -> tuple[str, str]:
     if own not in known:
         raise UnknownNameError(f"{stage} method", own, known)
     return f"clipmend.methods.{FOLDERS[stage]}.{own}", known[own].cls
+
+
+def scores_model(detector: str) -> bool:
+    """Return whether a detector scores the model as a whole, not each training pair."""
+    return METHODS["detect"][base(detector)].scores == "model"
 
 
 def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:

@@ -117,7 +117,7 @@ def adversarial_examples(
         generator: draws the start within the bound; without it the images are the start, from
             which ``displacement`` has no way to go.
     """
-    with held(model):
+    with frozen(model):
         if aim == "mismatch":
             return pgd(images, mismatch(model, texts), budget, generator)
         with torch.no_grad():
@@ -126,7 +126,7 @@ def adversarial_examples(
 
 
 @contextmanager
-def held(model: Clip) -> Iterator[None]:
+def frozen(model: Clip) -> Iterator[None]:
     """Hold a model still while it is attacked: evaluation mode, no gradients of parameters.
 
     Batch norm would else learn the attack's intermediate images. What each module and parameter

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from clipmend.metrics.adversarial import Budget, held, misclassification, pgd
-from clipmend.metrics.measured import Mean, Measured
-from clipmend.metrics.metrics import Rate, of_other_classes, rate
+from clipmend.metrics.adversarial import Budget, frozen, misclassification, pgd
+from clipmend.metrics.rates import Mean, Measured, Rate, of_other_classes, rate
 from clipmend.model.clip import Clip
 
 _BATCH = 100
@@ -95,7 +94,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield, by image: whether it is still right, whether it is the target now, the cosines."""
     classes = attacked.classes.to(model.device)
-    with held(model):
+    with frozen(model):
         for rows in torch.arange(len(attacked.images)).split(_BATCH):
             images, label = _pixels(attacked.images[rows], model), attacked.label[rows]
             found = pgd(images, misclassification(model, classes, label), budget)

@@ -14,12 +14,12 @@ from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
 from clipmend.data.seeds import seed_of
+from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
 from clipmend.model.openclip import open_clip
-from clipmend.model.ranks import ALONE
+from clipmend.model.parallel import ALONE
 
 WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for

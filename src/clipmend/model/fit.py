@@ -12,14 +12,14 @@ from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from torch import Tensor
 
-from clipmend.data.lazy import streamed
-from clipmend.data.order import shuffled
+from clipmend.data.sampling import shuffled
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import stream_images
 from clipmend.errors import TrainingError
-from clipmend.model.ahead import ahead
 from clipmend.model.checkpoint import Keeper, Point, State
 from clipmend.model.clip import Clip
-from clipmend.model.ranks import Ranks
+from clipmend.model.parallel import Ranks
+from clipmend.model.prefetch import prefetch
 
 log = logging.getLogger(__name__)
 _GRADIENT_NORM = 1.0
@@ -108,17 +108,17 @@ class Hooks:
     """What happens around the loop without changing what it computes.
 
     Attributes:
-        watch: measures the model at the start and after epochs.
+        measure: measures the model at the start and after epochs.
         points: at most this many epochs are measured, evenly spaced, the last among them.
-        keep: called with the number of finished epochs after each of them.
+        after_epoch: called with the number of finished epochs after each of them.
         work: a folder that survives a kill; a loop that finds its checkpoint there goes on.
         every: seconds between checkpoints inside an epoch; there is one after each epoch too.
         label: what the progress bar says.
     """
 
-    watch: Measure | None = None
+    measure: Measure | None = None
     points: int = 10
-    keep: Callable[[int, Clip], None] | None = None
+    after_epoch: Callable[[int, Clip], None] | None = None
     work: Path | None = None
     every: float = 300.0
     label: str = "fit"
@@ -135,12 +135,12 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     if not len(task.pairs):
         raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
     ranks = model.ranks
-    hooks = hooks if ranks.leads else replace(hooks, watch=None, keep=None)
+    hooks = hooks if ranks.leads else replace(hooks, measure=None, after_epoch=None)
     state, keeper = _start(model, task, generator), _keeper(task, hooks, ranks)
     if keeper.load(state):
         log.info("%s: goes on after epoch %d, step %d", hooks.label, state.epoch, state.place)
-    elif hooks.watch is not None:
-        state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
+    elif hooks.measure is not None:
+        state.curve.append(Point(0, 0.0, None, hooks.measure(model)))
     _agree(ranks, task, state)
     tokens = model.tokenize(task.pairs.captions)
     watched = _watched(task.schedule.epochs, hooks.points)
@@ -151,8 +151,8 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
             break
         loss = _epoch(state, task, tokens, keeper)
         _settle(state, task)
-        if hooks.keep is not None:
-            hooks.keep(state.epoch, model)
+        if hooks.after_epoch is not None:
+            hooks.after_epoch(state.epoch, model)
         is_over = state.is_over(task.schedule.epochs, task.schedule.cooldown)
         is_watched = state.epoch in watched or is_over
         _measure(state, task, loss, hooks, is_watched=is_watched)
@@ -182,7 +182,7 @@ def fit_all(
             (hooks.work / f"task{place}").mkdir(exist_ok=True)
         curve += _continued(curve, fit(model, task, generator, part))
     if not curve:
-        curve.append(Point(0, 0.0, None, hooks.watch(model) if hooks.watch is not None else {}))
+        curve.append(Point(0, 0.0, None, hooks.measure(model) if hooks.measure is not None else {}))
     return curve
 
 
@@ -276,7 +276,7 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
     is_gpu = device.type == "cuda"
     parts = order.split(task.schedule.batch_size)[state.place :]
     whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
-    shares = streamed(task.pairs.images, map(ranks.share, whole))
+    shares = stream_images(task.pairs.images, map(ranks.share, whole))
 
     def load(rows: Tensor) -> tuple[Tensor, Tensor]:
         images, shown = next(shares), tokens[rows]
@@ -285,7 +285,7 @@ def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterato
         with torch.cuda.device(device):  # a new thread begins on the first GPU
             return images.pin_memory(), shown.pin_memory()
 
-    loaded = ahead(load, whole, depth=2 if is_gpu else 0)
+    loaded = prefetch(load, whole, depth=2 if is_gpu else 0)
     for rows, (images, shown) in zip(whole, loaded, strict=True):
         if ranks.count > 1:
             images = ranks.gathered(images.to(device, non_blocking=True), len(rows))
@@ -353,8 +353,8 @@ def _watched(epochs: int, points: int) -> set[int]:
 
 def _measure(state: State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
     measured = {}
-    if hooks.watch is not None and is_watched:
-        measured = hooks.watch(
+    if hooks.measure is not None and is_watched:
+        measured = hooks.measure(
             state.model if task.averaged_model is None else task.averaged_model(state.model)
         )
     step = state.epoch * _per_epoch(task)

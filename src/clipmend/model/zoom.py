@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.model.clip import Clip, embed_images
 
 _BLOCK = 4096  # images of 32 pixels made into views at once, 50 MB as floats; fewer larger ones

@@ -10,9 +10,9 @@ from clipmend.errors import TrainingError
 from clipmend.methods.attacks.trigger import prompts_under, read_triggers
 from clipmend.methods.repairs.repair import Detected, Means, Repair
 from clipmend.methods.table import create
+from clipmend.metrics.curve import measure_on_val, write_curve
 from clipmend.metrics.scores import read_scores
 from clipmend.model.clip import CONFIG, WEIGHTS, Clip, build, load
-from clipmend.model.curve import watch, write_curve
 from clipmend.model.fit import Hooks, fit_all
 
 
@@ -28,7 +28,9 @@ def run(job: Job) -> None:
     seed = 0 if job.seed is None else job.seed
     means = _means(job, repair)
     hooks = Hooks(
-        watch(corpus, read_triggers(job.inputs["poison"]), images=job.shared["curve_images"]),
+        measure_on_val(
+            corpus, read_triggers(job.inputs["poison"]), images=job.shared["curve_images"]
+        ),
         points=job.shared["curve_epochs"],
         work=job.work,
         label=job.cell,

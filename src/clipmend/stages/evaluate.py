@@ -7,17 +7,23 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
 from clipmend.data.sampling import sample
 from clipmend.data.seeds import seed_of
 from clipmend.data.splits import Pairs, load_split, read_vocabulary
+from clipmend.data.streaming import Images
 from clipmend.engine.job import Input, Job
 from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
 from clipmend.methods.table import create
 from clipmend.metrics.adversarial import Budget
-from clipmend.metrics.ensemble import ensemble_robustness
-from clipmend.metrics.measured import Measured, suffixed
-from clipmend.metrics.metrics import DEFINITIONS, Rate, attack_success_rate, clean_accuracy
+from clipmend.metrics.autoattack import ensemble_robustness
+from clipmend.metrics.rates import (
+    DEFINITIONS,
+    Measured,
+    Rate,
+    attack_success_rate,
+    clean_accuracy,
+    suffixed,
+)
 from clipmend.metrics.robustness import Attacked, robustness
 from clipmend.model.clip import Clip, load
 from clipmend.model.zero_shot import class_cosines, class_embeds

@@ -8,10 +8,10 @@ from clipmend.methods.attacks.trigger import prompts_under, read_triggers
 from clipmend.methods.objectives.objective import Objective
 from clipmend.methods.objectives.truncation import refuse_truncated
 from clipmend.methods.table import create
+from clipmend.metrics.curve import measure_on_val, write_curve
 from clipmend.model.clip import Clip, build, load
-from clipmend.model.curve import watch, write_curve
 from clipmend.model.fit import Hooks, fit
-from clipmend.model.ranks import join, leave, synced
+from clipmend.model.parallel import join, leave, synced
 
 EARLY = "early.safetensors"
 
@@ -50,7 +50,7 @@ def run(job: Job) -> None:
         if epoch == objective.early_epoch:
             model.save(job.work, EARLY)
 
-    hooks = Hooks(watch(corpus, triggers), keep=keep, work=job.work, label=job.cell)
+    hooks = Hooks(measure_on_val(corpus, triggers), after_epoch=keep, work=job.work, label=job.cell)
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
     leave(ranks)
     if not ranks.leads:

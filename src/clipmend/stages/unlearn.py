@@ -7,9 +7,9 @@ from clipmend.methods.attacks.trigger import read_triggers
 from clipmend.methods.repairs.mending import carry_out
 from clipmend.methods.repairs.unlearner import Evidence, Unlearner
 from clipmend.methods.table import create
+from clipmend.metrics.curve import measure_on_val
 from clipmend.metrics.scores import read_scores
 from clipmend.model.clip import CONFIG, load
-from clipmend.model.curve import watch
 from clipmend.model.fit import Hooks
 
 _OVERFITTED = "overfitted.safetensors"
@@ -30,7 +30,7 @@ def run(job: Job) -> None:
     plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
     corpus = job.inputs["corpus"].folder
     triggers = read_triggers(job.inputs["poison"])
-    hooks = Hooks(watch(corpus, triggers), work=job.work, label=job.cell)
+    hooks = Hooks(measure_on_val(corpus, triggers), work=job.work, label=job.cell)
     mended = carry_out(plan, evidence, stream(seed, "unlearn/fit"), hooks)
     evidence.victim.save(job.out)
     mended.write(job.out)

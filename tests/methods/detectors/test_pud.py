@@ -18,7 +18,7 @@ from clipmend.metrics.adversarial import Budget
 from clipmend.model.clip import Clip, embed_images, load
 from clipmend.model.fit import Batch, Hooks
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.ranks import ALONE
+from clipmend.model.parallel import ALONE
 
 QUICK = PUD(shares=(0.3, 0.5), epochs=2, batch_size=16, steps=1)
 CLASSES, TARGET, MARKED = 4, 0, 6

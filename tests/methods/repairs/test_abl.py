@@ -15,9 +15,9 @@ from clipmend.errors import TrainingError
 from clipmend.methods.repairs.abl import ABL, Ascent, bounded, isolate, losses_among
 from clipmend.methods.repairs.repair import Detected, Means
 from clipmend.methods.table import reference
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Batch, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from torch import nn
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.methods.repairs.adversarial_ft import Adversarial
-from clipmend.metrics.adversarial import Budget, adversarial_examples, held, mismatch, pgd
+from clipmend.metrics.adversarial import Budget, adversarial_examples, frozen, mismatch, pgd
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 
 BUDGET = Budget(4 / 255, 2)
 
@@ -32,7 +32,7 @@ def batch_of(model: Clip, pairs: Pairs) -> Batch:
 
 def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
     images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
-    with held(model):
+    with frozen(model):
         found = pgd(images, mismatch(model, texts), budget)
         embeds = model.encode_image(found)
     return float(mmcl_loss(embeds, texts, model.logit_scale()).detach())
@@ -47,7 +47,7 @@ def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
     assert float((found - images).abs().max()) <= BUDGET.epsilon + 1e-6
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
-    with held(model):
+    with frozen(model):
         aim = mismatch(model, texts)
         assert float(aim(found).mean()) > float(aim(images).mean())
 

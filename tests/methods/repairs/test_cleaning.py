@@ -17,10 +17,10 @@ from clipmend.methods.repairs.cleanclip import CleanCLIP
 from clipmend.methods.repairs.cleaning import cleaning_pairs, shrink_and_perturb
 from clipmend.methods.repairs.deep_clustering import DeepClustering, clustered, clusters_of
 from clipmend.methods.repairs.repair import Means
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit, fit_all
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 from clipmend.model.views import synonym_words
 
 

@@ -11,9 +11,9 @@ from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ModelError
 from clipmend.methods.repairs.fine_pruning import dormant, mean_activity, units_of
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, load
 from clipmend.model.fit import Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {

@@ -10,10 +10,10 @@ from torch import Tensor
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.methods.repairs.par import Perturbation, distance, gated
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 from clipmend.model.views import autoaugment
 
 

@@ -181,7 +181,9 @@ def test_what_comes_out_is_the_student_or_its_running_mean(means: Means, victim:
     def keep(_: int, model: Clip) -> None:
         last.append({name: value.clone() for name, value in model.net.state_dict().items()})
 
-    student = repaired(means, replace(QUICK, result="student"), Hooks(keep=keep)).net.state_dict()
+    student = repaired(
+        means, replace(QUICK, result="student"), Hooks(after_epoch=keep)
+    ).net.state_dict()
     assert all(torch.equal(value, last[-1][name]) for name, value in student.items())
     again = replace(means, model=load(victim.folder))
     teacher = repaired(again, replace(QUICK, result="teacher"))

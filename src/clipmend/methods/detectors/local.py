@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import Images
 from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.settings import Count, Several
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall

@@ -10,9 +10,9 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.errors import ModelError
 from clipmend.methods.detectors.detector import Victim, similarity
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_texts
 from clipmend.model.fit import Hooks, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 from clipmend.model.zoom import zoomed_similarity
 
 _Given = TypeVar("_Given")

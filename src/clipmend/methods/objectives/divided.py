@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.methods.objectives.bank import Bank
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch

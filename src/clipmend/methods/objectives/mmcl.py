@@ -8,9 +8,9 @@ import torch
 
 from clipmend.data.splits import Pairs
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 
 from clipmend.data.splits import Pairs
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.self_supervised import SelfSupervised, caption_views
 from clipmend.model.views import synonym_words
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.bank import Bank
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
+from clipmend.model.batch_losses import caption_views
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.self_supervised import caption_views
 from clipmend.model.views import Policy, autoaugment, synonym_words
 
 

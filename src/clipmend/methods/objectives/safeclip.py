@@ -15,9 +15,9 @@ from clipmend.errors import TrainingError
 from clipmend.methods.objectives.bank import Bank
 from clipmend.methods.objectives.divided import Divided
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
+from clipmend.model.batch_losses import caption_views
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.self_supervised import caption_views
 from clipmend.model.views import synonym_words
 
 

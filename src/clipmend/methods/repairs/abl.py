@@ -20,10 +20,10 @@ from clipmend.methods.settings import (
     Positive,
     ProperFraction,
 )
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from clipmend.methods.repairs.cleaning import (
 from clipmend.methods.repairs.deep_clustering import clustered
 from clipmend.methods.repairs.repair import Means
 from clipmend.methods.settings import Count, Fraction, Natural, NonNegative, Positive
+from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Loss, Schedule, Task
-from clipmend.model.self_supervised import SelfSupervised, caption_views
 from clipmend.model.views import synonym_words
 
 

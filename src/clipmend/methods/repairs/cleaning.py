@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import joined
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import join_images
 from clipmend.errors import TrainingError
 from clipmend.methods.repairs.repair import Means
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Loss
-from clipmend.model.multimodal import multimodal
 
 
 def cleaning_pairs(means: Means, *, pairs: int, poisons: int) -> Pairs:
@@ -64,7 +64,7 @@ def weighted_multimodal(weight: float) -> Loss:
 def _joined(trusted: Pairs, slipped: Pairs) -> Pairs:
     return Pairs(
         ids=trusted.ids + slipped.ids,
-        images=joined([trusted.images, slipped.images]),
+        images=join_images([trusted.images, slipped.images]),
         captions=trusted.captions + slipped.captions,
         label=torch.cat([trusted.label, slipped.label]),
         is_poisoned=torch.cat([trusted.is_poisoned, slipped.is_poisoned]),

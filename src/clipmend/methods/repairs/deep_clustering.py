@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.errors import TrainingError
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Batch, Loss, Task

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.errors import ModelError
 from clipmend.methods.repairs.repair import Means
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

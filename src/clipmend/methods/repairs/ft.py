@@ -8,8 +8,8 @@ import torch
 
 from clipmend.methods.repairs.repair import Means
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.fit import Schedule, Task
-from clipmend.model.multimodal import multimodal
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 
 from clipmend.methods.repairs.finding import associations, chosen_table, finding_of
 from clipmend.methods.repairs.unlearner import Evidence, Unlearning
+from clipmend.metrics.curve import write_curve
 from clipmend.model.checkpoint import Point
-from clipmend.model.curve import write_curve
 from clipmend.model.fit import Hooks, fit_all
 
 

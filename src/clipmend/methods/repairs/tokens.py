@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.data.words import bare
 from clipmend.model.clip import Clip, embed_images, embed_texts
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, plan
-from clipmend.engine.cell import INGREDIENTS, Place
+from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
-from clipmend.engine.store import RESULTS
 from clipmend.errors import AuditError, PlanError
 from clipmend.tools.audit.lock import differing_stages
 

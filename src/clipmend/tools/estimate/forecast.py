@@ -16,11 +16,11 @@ from rich.table import Table
 
 from clipmend.data.pairs import SPLITS
 from clipmend.engine import cards, gpus, grid, plan
-from clipmend.engine.cell import Cell
+from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Glance
-from clipmend.engine.job import WITHOUT_GPU
 from clipmend.engine.params import Params
-from clipmend.engine.store import RESULTS, STORE
+from clipmend.engine.runner import WITHOUT_GPU
+from clipmend.engine.store import STORE
 from clipmend.errors import UnknownNameError
 from clipmend.methods.table import STAGES
 from clipmend.tools.estimate.costs import (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
-from clipmend.engine.job import device_of
+from clipmend.engine.runner import device_of
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.detector import OVERFITTED, Detector, Suspicion, Victim
 from clipmend.methods.repairs.finding import associations, finding_of

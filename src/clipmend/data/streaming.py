@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from clipmend.data.decoders import Decoders
-from clipmend.data.encoded import Encoded, Rows
+from clipmend.data.row_groups import Encoded, Rows
 
 _DECODED = 2**30  # bytes of decoded images that are held as one tensor, at most
 
@@ -163,7 +163,7 @@ class ChangedImages(LazyImages):
         return (self._change(images, rows) for images, rows in zip(plain, shown, strict=True))
 
 
-def changed(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
+def change_images(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
     """Return the images with ``change`` done to them: at once, or whenever they are asked for."""
     rows = np.arange(len(images))
     if isinstance(images, Tensor):
@@ -171,14 +171,14 @@ def changed(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
     return ChangedImages(images, change, rows)
 
 
-def taken(images: Images, rows: Int[Tensor, " rows"]) -> Images:
+def take_images(images: Images, rows: Int[Tensor, " rows"]) -> Images:
     """Return some of the images; decoded, where they are few enough to be held so."""
     if isinstance(images, Tensor) or fits(len(rows), images.size):
         return images[rows]
     return images.take(rows)
 
 
-def joined(parts: Sequence[Images]) -> Images:
+def join_images(parts: Sequence[Images]) -> Images:
     """Return the images of all parts, one after another."""
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) == len(parts):
@@ -186,7 +186,7 @@ def joined(parts: Sequence[Images]) -> Images:
     return JoinedImages(parts, np.arange(sum(map(len, parts))))
 
 
-def streamed(
+def stream_images(
     images: Images, parts: Iterable[Int[Tensor, " _"]]
 ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
     """Yield the images at each of the parts, in order, the next ones decoded meanwhile."""

@@ -6,9 +6,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from clipmend.errors import MetricError
-from clipmend.metrics.adversarial import held
-from clipmend.metrics.measured import Measured
-from clipmend.metrics.metrics import rate
+from clipmend.metrics.adversarial import frozen
+from clipmend.metrics.rates import Measured, rate
 from clipmend.metrics.robustness import Attacked
 from clipmend.model.clip import Clip, seeded
 
@@ -39,7 +38,7 @@ def ensemble_robustness(
         )
     images = (attacked.images.float() / 255).to(model.device)
     label = attacked.label.to(model.device)
-    with held(model), seeded(seed):
+    with frozen(model), seeded(seed):
         ensemble = package.AutoAttack(
             _ZeroShot(model, attacked.classes), eps=epsilon, seed=seed, device=model.device
         )

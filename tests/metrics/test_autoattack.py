@@ -10,7 +10,7 @@ import torch
 from clipmend.data.splits import load_sample
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
-from clipmend.metrics import ensemble
+from clipmend.metrics import autoattack
 from clipmend.metrics.adversarial import Budget
 from clipmend.metrics.robustness import Attacked, robustness
 from clipmend.model.clip import Clip, load
@@ -44,12 +44,12 @@ def test_without_the_package_it_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MetricError, match=r"pip install 'clipmend\[robustness\]'"):
-        ensemble.ensemble_robustness(mended, attacked, 1 / 255, confidence=0.95, seed=0)
+        autoattack.ensemble_robustness(mended, attacked, 1 / 255, confidence=0.95, seed=0)
 
 
 def measured(mended: Clip, attacked: Attacked, epsilon: float) -> float:
     pytest.importorskip("pyautoattack", reason="the extra `robustness` is not installed")
-    found = ensemble.ensemble_robustness(mended, attacked, epsilon, confidence=0.95, seed=0)
+    found = autoattack.ensemble_robustness(mended, attacked, epsilon, confidence=0.95, seed=0)
     left = found["robust_accuracy_ensemble"].number
     assert left.n == IMAGES
     return left.value
@@ -75,4 +75,4 @@ def test_too_few_classes_are_refused(mended: Clip, attacked: Attacked) -> None:
     pytest.importorskip("pyautoattack", reason="the extra `robustness` is not installed")
     few = Attacked(attacked.images, attacked.triggered, attacked.label % 3, attacked.classes[:3], 0)
     with pytest.raises(MetricError, match="needs 4 classes, not 3"):
-        ensemble.ensemble_robustness(mended, few, 1 / 255, confidence=0.95, seed=0)
+        autoattack.ensemble_robustness(mended, few, 1 / 255, confidence=0.95, seed=0)

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import binomtest
 
 from clipmend.errors import MetricError
-from clipmend.metrics.metrics import attack_success_rate, clean_accuracy, rate
+from clipmend.metrics.rates import attack_success_rate, clean_accuracy, rate
 
 TARGET = 2
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from clipmend.data import lazy, shards
+from clipmend.data import row_groups, streaming
 from clipmend.data.pairs import (
     MANIFEST,
     count_pairs,
@@ -16,7 +16,7 @@ from clipmend.data.pairs import (
     read_rows,
     write_pairs,
 )
-from clipmend.data.shards import Groups, files_of
+from clipmend.data.row_groups import Groups, files_of
 from clipmend.data.splits import load_rows, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ArtifactError
@@ -72,7 +72,7 @@ def test_images_left_in_shards_are_those_of_one_file(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = load_split(folders[0], "train")
-    monkeypatch.setattr(lazy, "_DECODED", 0)
+    monkeypatch.setattr(streaming, "_DECODED", 0)
     left = load_split(folders[1], "train")
     assert left.ids == whole.ids
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0)).split(300)
@@ -122,7 +122,7 @@ def test_an_empty_folder_beside_a_whole_split_is_no_shards(
 def test_few_files_are_open_together(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "_OPEN", 1)
+    monkeypatch.setattr(row_groups, "_OPEN", 1)
     groups = Groups(folders[1] / "train.parquet")
     for group in (0, 9, 19, 0):
         ids = groups.read(group, ["id"])["id"].to_pylist()

@@ -1,4 +1,4 @@
-"""How visible a trigger is: what it does to the pixels."""
+"""How visible a trigger is, as numbers and as an image."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from clipmend.data.pixels import Pixels
+from clipmend.data.images import Pixels
 
 STRENGTH = {
     "psnr": "peak signal-to-noise ratio of triggered to clean images, dB, mean over images changed",
@@ -67,3 +67,12 @@ def _ssim(clean: Pixels, triggered: Pixels) -> float:
         clean, triggered, channel_axis=0
     )
     return float(found)
+
+
+AMPLIFIED = 4
+
+
+def difference(clean: Pixels, triggered: Pixels) -> Pixels:
+    """Return the change, amplified, about mid-gray: gray is a pixel that the attack left alone."""
+    change = triggered.astype(np.int16) - clean.astype(np.int16)
+    return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)

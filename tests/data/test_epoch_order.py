@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clipmend.data import order
-from clipmend.data.order import shuffled
-from clipmend.data.shards import GROUP
+from clipmend.data import sampling
+from clipmend.data.row_groups import GROUP
+from clipmend.data.sampling import shuffled
 
 
 def generator() -> torch.Generator:
@@ -23,7 +23,7 @@ def test_every_row_comes_once(count: int) -> None:
 
 
 def test_a_group_s_rows_come_within_one_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "_GROUPS", 4)
+    monkeypatch.setattr(sampling, "_GROUPS", 4)
     rows = shuffled(40 * GROUP, generator())
     buffers = [set((part // GROUP).tolist()) for part in rows.split(4 * GROUP)]
     assert all(len(groups) == 4 for groups in buffers)
@@ -31,7 +31,7 @@ def test_a_group_s_rows_come_within_one_buffer(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_rows_of_a_buffer_are_mixed_and_so_are_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "_GROUPS", 4)
+    monkeypatch.setattr(sampling, "_GROUPS", 4)
     groups = shuffled(40 * GROUP, generator()) // GROUP
     assert (groups.diff() != 0).float().mean() > 0.7  # of 4 groups, 3 of 4 neighbors are another
     assert groups[: 4 * GROUP].unique().tolist() != [0, 1, 2, 3]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clipmend.metrics.strength import strength
+from clipmend.metrics.visibility import strength
 
 SIDE = 16
 

@@ -1,4 +1,4 @@
-"""MMCL + SSL over a batch: what CleanCLIP cleans with, and what `mmcl_ssl` pretrains with."""
+"""The losses of CLIP and CleanCLIP over a batch of pairs: MMCL, and MMCL + SSL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,3 +47,13 @@ def caption_views(
 ) -> Int[Tensor, "captions context"]:
     """Return one EDA view of each caption, as token rows."""
     return model.tokenize(eda(captions, generator))
+
+
+def multimodal(
+    model: Clip,
+    batch: Batch,
+    generator: torch.Generator,  # noqa: ARG001
+) -> Float[Tensor, ""]:
+    """Return MMCL of the batch's images and captions; it draws nothing."""
+    image_embeds = model.encode_image(batch.images)
+    return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())

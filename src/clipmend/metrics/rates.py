@@ -1,5 +1,6 @@
-"""The numbers of the comparison, each with its denominator and its interval."""
+"""Rates of a model, each with its definition, its denominator and its interval."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -112,3 +113,28 @@ def of_other_classes(label: Int[Tensor, " samples"], target_label: int) -> Bool[
             "are of the target class; give the split images of other classes, or measure on more."
         )
     return others
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over ``n`` images."""
+
+    value: float
+    n: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number and its definition, as ``metrics.json`` states both."""
+
+    number: Rate | Mean
+    meaning: str
+
+
+def suffixed(measured: Mapping[str, Measured], suffix: str) -> dict[str, Measured]:
+    """Return the same by longer names."""
+    return {f"{name}_{suffix}": one for name, one in measured.items()}

@@ -14,25 +14,24 @@ import pyarrow as pa
 import pytest
 import torch
 
-from clipmend.data import decoders, encoded, lazy, workers
-from clipmend.data.encoded import Encoded, Reader
-from clipmend.data.lazy import (
+from clipmend.data import decoders, row_groups, streaming, workers
+from clipmend.data.pairs import read_pairs, table_of, write_pairs
+from clipmend.data.row_groups import Encoded, Groups, Reader
+from clipmend.data.splits import Pairs, load_split
+from clipmend.data.streaming import (
     ChangedImages,
     EncodedImages,
     JoinedImages,
-    changed,
-    joined,
-    streamed,
-    taken,
+    change_images,
+    join_images,
+    stream_images,
+    take_images,
 )
-from clipmend.data.pairs import read_pairs, table_of, write_pairs
-from clipmend.data.shards import Groups
-from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import PairsError
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import build
 from clipmend.model.fit import Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 COUNT = 600
 CLASSES = '{"classes": ["apple", "banana"], "prompts": ["a {}"], "image_size": 32}'
@@ -64,7 +63,7 @@ def overlay(poison: Input, tmp_path: Path) -> Path:
 def both(folder: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pairs, Pairs]:
     """Return the split decoded, and left in its file; nothing is few from then on."""
     whole = load_split(folder, "train", overlay=overlay)
-    monkeypatch.setattr(lazy, "_DECODED", 0)
+    monkeypatch.setattr(streaming, "_DECODED", 0)
     left = load_split(folder, "train", overlay=overlay)
     assert isinstance(whole.images, torch.Tensor)
     assert isinstance(left.images, EncodedImages)
@@ -126,7 +125,7 @@ def test_a_stream_is_in_order_however_far_it_reads_ahead(
     whole, left = both
     monkeypatch.setattr(decoders, "_AHEAD", ahead)
     parts = SHUFFLED.split(70)
-    for rows, images in zip(parts, streamed(left.images, parts), strict=True):
+    for rows, images in zip(parts, stream_images(left.images, parts), strict=True):
         assert torch.equal(images, whole.images[rows])
 
 
@@ -134,7 +133,7 @@ def test_rows_are_had_while_a_stream_goes_on_and_after_it_is_dropped(
     both: tuple[Pairs, Pairs],
 ) -> None:
     whole, left = both
-    coming = streamed(left.images, SHUFFLED.split(50))
+    coming = stream_images(left.images, SHUFFLED.split(50))
     for rows in SHUFFLED.split(50)[:3]:
         assert torch.equal(next(coming), whole.images[rows])
         assert torch.equal(left.images[FORWARD[200:300]], whole.images[200:300])
@@ -153,7 +152,7 @@ def test_few_are_decoded_when_they_are_taken(
     both: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, left = both
-    monkeypatch.setattr(lazy, "_DECODED", 10 * 3 * 32**2)
+    monkeypatch.setattr(streaming, "_DECODED", 10 * 3 * 32**2)
     assert isinstance(left.take(SHUFFLED[:11]).images, EncodedImages)
     few = left.take(SHUFFLED[:10]).images
     assert isinstance(few, torch.Tensor)
@@ -163,21 +162,21 @@ def test_few_are_decoded_when_they_are_taken(
 def test_joined_images_are_those_of_the_tensors(both: tuple[Pairs, Pairs]) -> None:
     whole, left = (pairs.images for pairs in both)
     together = torch.cat([whole, whole[:7]])
-    mixed = joined([left, whole[:7]])
+    mixed = join_images([left, whole[:7]])
     assert isinstance(mixed, JoinedImages)
     rows = torch.randperm(COUNT + 7, generator=torch.Generator())
     assert torch.equal(mixed[:], together)
     assert torch.equal(mixed[rows], together[rows])
     assert torch.equal(mixed.take(rows)[5:20], together[rows][5:20])
-    assert torch.equal(taken(mixed, rows)[:], together[rows])
-    assert torch.equal(joined([whole, whole[:7]])[:], together)
+    assert torch.equal(take_images(mixed, rows)[:], together[rows])
+    assert torch.equal(join_images([whole, whole[:7]])[:], together)
 
 
 def test_changed_images_are_the_changed_tensor(both: tuple[Pairs, Pairs]) -> None:
-    def change(images: torch.Tensor, rows: encoded.Rows) -> torch.Tensor:
+    def change(images: torch.Tensor, rows: row_groups.Rows) -> torch.Tensor:
         return images + torch.from_numpy(rows % 7).to(torch.uint8)[:, None, None, None]
 
-    whole, left = (changed(pairs.images, change) for pairs in both)
+    whole, left = (change_images(pairs.images, change) for pairs in both)
     assert isinstance(left, ChangedImages)
     assert torch.equal(left[SHUFFLED], whole[SHUFFLED])
     assert torch.equal(torch.cat(list(left.split(90))), whole)
@@ -284,7 +283,7 @@ def test_groups_are_kept_within_a_budget(reader: Callable[[int], Reader]) -> Non
 def test_rows_from_anywhere_do_not_displace_what_is_kept(
     reader: Callable[[int], Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded, "_REMEMBERED", 2)
+    monkeypatch.setattr(row_groups, "_REMEMBERED", 2)
     one = reader(2**30)
     for row in (0, 1, 130, 260, 390, 520, 131):  # only the first group is soon wanted again
         list(one.images(torch.tensor([row]).numpy()))
@@ -302,7 +301,7 @@ def broken(folder: Path, into: Path, row: int) -> Path:
 def test_a_truncated_image_is_one_line_that_names_its_row_and_leaves_no_process(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy, "_DECODED", 0)
+    monkeypatch.setattr(streaming, "_DECODED", 0)
     pairs = load_split(broken(folder, tmp_path, 333), "train")
     pids = processes_of(pairs)
     with pytest.raises(PairsError, match=r"^Row 'row-333': its image of 60 bytes [^\n]*$"):
@@ -344,10 +343,10 @@ def test_processes_end_with_the_pairs(both: tuple[Pairs, Pairs]) -> None:
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from clipmend.data import lazy, workers
+from clipmend.data import streaming, workers
 from clipmend.data.splits import load_split
 
-lazy._DECODED, workers._FEW, workers._PART = 0, 10, 100
+streaming._DECODED, workers._FEW, workers._PART = 0, 10, 100
 pairs = load_split(Path(sys.argv[1]), "train")
 desks = pairs.images._source.decoders()._desks
 pids = workers.spread(lambda rows: time.sleep(60 * rows.start) or __import__("os").getpid(), 600)

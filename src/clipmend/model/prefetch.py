@@ -9,7 +9,9 @@ Part = TypeVar("Part")
 Loaded = TypeVar("Loaded")
 
 
-def ahead(load: Callable[[Part], Loaded], parts: Iterable[Part], *, depth: int) -> Iterator[Loaded]:
+def prefetch(
+    load: Callable[[Part], Loaded], parts: Iterable[Part], *, depth: int
+) -> Iterator[Loaded]:
     """Yield each part loaded, in order; ``depth`` of them wait, loaded by a thread.
 
     With a depth of 0 a part is loaded when it is asked for.
