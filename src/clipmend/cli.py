@@ -12,7 +12,7 @@ import typer
 
 from clipmend.errors import FULL, ClipmendError
 from clipmend.methods.table import STAGES
-from clipmend.tools.standalone import request
+from clipmend.tools.standalone import options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -189,12 +189,8 @@ def export_crate(
     typer.echo(crate.export(folder, artifacts=artifacts))
 
 
-app.command(
-    "suspects", help="Rank pairs of your own by how poisoned they look to a model of your own."
-)(request.command("suspects"))
-app.command("mend", help="Do what `suspects` does, then make the model forget what was found.")(
-    request.command("mend")
-)
+app.command()(options.suspects)
+app.command()(options.mend)
 
 
 if __name__ == "__main__":
