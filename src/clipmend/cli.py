@@ -1,5 +1,6 @@
-"""The command line: a verb for each stage, which the rules call, and a few for people."""
+"""The command line: commands for users, and a command for each stage, which Snakemake calls."""
 
+import importlib.metadata
 import json
 import logging
 import sys
@@ -18,16 +19,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Poison a CLIP, then mend it. `snakemake` and `dvc repro` run the whole of it.",
+    help="Poison a CLIP, then repair it. `snakemake` and `dvc repro` run the complete pipeline.",
 )
+STAGE_PANEL = "Pipeline stages (called by Snakemake)"
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2, a bug keeps its traceback."""
+    """Run a command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("clipmend").setLevel(logging.INFO)  # plain lines: what a log is to hold
+    logging.getLogger("clipmend").setLevel(logging.INFO)  # Snakemake keeps these lines as the log
     try:
-        app()
+        app(prog_name="clipmend")
     except ClipmendError as error:
         typer.echo(f"clipmend: {error}", err=True)
         sys.exit(2)
@@ -36,11 +38,30 @@ def main() -> None:
             raise
         where = f" that holds {error.filename}" if error.filename else ""
         typer.echo(
-            f"clipmend: The disk{where} is full. Make room and run again: what is finished stays, "
-            "and what was under way goes on.",
+            f"clipmend: The disk{where} is full. Free some space and run again. Finished jobs are "
+            "kept, and interrupted training resumes.",
             err=True,
         )
         sys.exit(2)
+
+
+def _print_version(is_asked: bool) -> bool:
+    if is_asked:
+        typer.echo(f"clipmend {importlib.metadata.version('clipmend')}")
+        raise typer.Exit
+    return False
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 Cores = Annotated[
@@ -51,31 +72,25 @@ Cores = Annotated[
 
 def _verb(stage: str) -> Callable[[str, int | None], None]:
     def make(
-        cell: Annotated[str, typer.Argument(help="The cell's path below results/<stage>/.")],
+        cell: Annotated[str, typer.Argument(help="Path of the cell below results/<stage>/.")],
         cores: Cores = None,
     ) -> None:
         from clipmend.engine import runner
 
         runner.run(f"{stage}/{cell.strip('/')}", cores=cores)
 
-    make.__doc__ = f"Run one {stage} job of the plan."
+    make.__doc__ = f"Run one `{stage}` job."
     return make
 
 
-for _stage in STAGES[:-1]:
-    if _stage != "pretrain":
-        app.command(_stage)(_verb(_stage))
-
-
-@app.command()
 def pretrain(
-    cell: Annotated[str, typer.Argument(help="The cell's path below results/pretrain/.")],
+    cell: Annotated[str, typer.Argument(help="Path of the cell below results/pretrain/.")],
     processes: Annotated[
         int, typer.Option(min=1, help="Number of training processes, one per GPU.")
     ] = 1,
     cores: Cores = None,
 ) -> None:
-    """Run one pretrain job of the plan."""
+    """Run one `pretrain` job."""
     from clipmend.engine import runner
     from clipmend.engine.processes import launch
 
@@ -85,9 +100,14 @@ def pretrain(
         runner.run(f"pretrain/{cell.strip('/')}", cores=cores)
 
 
-@app.command()
+for _stage in STAGES[:-1]:
+    _run = pretrain if _stage == "pretrain" else _verb(_stage)
+    app.command(_stage, rich_help_panel=STAGE_PANEL)(_run)
+
+
+@app.command(rich_help_panel=STAGE_PANEL)
 def report() -> None:
-    """Make the report of every cell in the plan."""
+    """Run the `report` job."""
     from clipmend.engine import runner
 
     runner.run("report")
@@ -95,7 +115,7 @@ def report() -> None:
 
 @app.command()
 def status() -> None:
-    """Say what is stale, and why, without waiting for a run or changing anything."""
+    """List the stale cells with the reason for each. Changes nothing."""
     from clipmend.tools import status as state
 
     typer.echo(state.describe())
@@ -103,11 +123,11 @@ def status() -> None:
 
 @app.command()
 def estimate(
-    preset: Annotated[Path, typer.Option("--params", help="Another file of parameters.")] = Path(
+    preset: Annotated[Path, typer.Option("--params", help="A file of parameters.")] = Path(
         "params.yaml"
     ),
     machine: Annotated[
-        str | None, typer.Option(help="Use the reference times of cpu or h200. Default: this one.")
+        str | None, typer.Option(help="Use the reference times of cpu or h200.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     reference: Annotated[
@@ -133,7 +153,7 @@ def estimate(
 
 @app.command()
 def verify() -> None:
-    """Read every file in results/ and compare it with its card; exit 1 if one differs."""
+    """Compare every file in results/ with its card. Exit code 1 if one differs."""
     from clipmend.tools import status as state
 
     damaged = state.damaged()
@@ -144,26 +164,30 @@ def verify() -> None:
 
 @app.command()
 def prune(
-    days: Annotated[float, typer.Option(help="Keep what was put there in the last days.")] = 0,
+    days: Annotated[float, typer.Option(help="Keep entries younger than this many days.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Empty the store and what was set aside; results/ stays."""
+    """Delete stored and damaged cells. results/ is not touched."""
     from clipmend.tools import status as state
 
+    which = f"older than {days:g} days" if days else "of every age"
+    if not yes:
+        typer.confirm(f"Delete stored and damaged cells {which}?", abort=True)
     typer.echo(state.prune(days))
 
 
 @app.command()
 def audit(
-    a: Annotated[str, typer.Argument(help="A git revision, or a folder of results.")],
-    b: Annotated[str, typer.Argument(help="Another, or the results of this folder.")] = "workspace",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with nothing folded.")
-    ] = False,
+    a: Annotated[str, typer.Argument(help="A git revision or a folder of results.")],
+    b: Annotated[
+        str, typer.Argument(help="Another one; default: the results in this folder.")
+    ] = "workspace",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every cell.")] = False,
     graph: Annotated[
         Path | None, typer.Option(help="Also write a Markdown file with a Mermaid graph.")
     ] = None,
 ) -> None:
-    """Say which artifacts changed between two runs, and because of what; exit 1 if unexplained."""
+    """Explain which cells changed between two runs. Exit code 1 if a change has no cause."""
     from rich.console import Console
 
     from clipmend.tools.audit import comparison, sides, terminal
@@ -180,8 +204,12 @@ def audit(
 
 @app.command("export-crate")
 def export_crate(
-    folder: Annotated[Path, typer.Argument(help="The crate: a folder that is empty, or new.")],
-    artifacts: Annotated[bool, typer.Option(help="Copy all files, not the report's alone.")] = True,
+    folder: Annotated[
+        Path, typer.Argument(help="Output directory; it must be empty or not exist.")
+    ],
+    artifacts: Annotated[
+        bool, typer.Option(help="Copy all files, or those of the report only.")
+    ] = True,
 ) -> None:
     """Write the finished run as a Workflow Run RO-Crate."""
     from clipmend.tools import crate
