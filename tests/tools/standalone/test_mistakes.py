@@ -74,7 +74,7 @@ OTHER_MISTAKES = [
     (["--id-column", "key"], "{pairs} has no column 'key' (id_column); it has: id, "),
     (["--out", "{full}"], "{full} is not empty. Name an empty or a new folder with --out."),
     (["--out", "{few}"], "{few} is a file. Name an empty or a new folder with --out."),
-    (["--out", "{few}/out"], "{few}/out cannot be created: Not a directory; name another folder."),
+    (["--out", "{few}/out"], "{few}/out cannot be created: Not a directory; name another."),
     (["--set", "detect.suspectshare=0.2"], "unknown key detect.suspectshare. Did you mean 'susp"),
     (["--set", "detect.suspect_share=2"], "detect.suspect_share: Input should be less than or eq"),
     (["--set", "detekt.epochs=2"], "Unknown stage in --set: 'detekt'. Did you mean 'detect'?"),

@@ -163,7 +163,11 @@ def compare(before: Side, b: Side) -> Comparison:
     """Return the changes from side ``before`` to side ``b``."""
     a, moves = align(before, b)
     changes: dict[str, Change] = {}
-    cells = sorted(a.cards.keys() | b.cards.keys(), key=_stage_order)
+    turn = {stage: number for number, stage in enumerate(STAGES)}
+    cells = sorted(
+        a.cards.keys() | b.cards.keys(),
+        key=lambda cell: (turn.get(cell.partition("/")[0], len(turn)), cell),
+    )
     for cell in cells:
         change = _change(cell, a, b, changes)
         if change is not None:
@@ -178,29 +182,29 @@ def compare(before: Side, b: Side) -> Comparison:
     return Comparison(a.name, b.name, moves, (*stages, *changes.values()), same)
 
 
-def _stage_order(cell: str) -> tuple[int, str]:
-    stage = cell.partition("/")[0]
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), cell)
-
-
 def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change | None:
     old, new = a.cards.get(cell), b.cards.get(cell)
     edited = [_edited(cell, side) for side in (a, b) if cell in side.edited]
     if not edited and _without_md5(old) == _without_md5(new):
         return None
-    inputs = _inputs(old, new, before)
+    cards = [card for card in (old, new) if card is not None]
+    read = {read["cell"] for card in cards for read in card["inputs"].values()}
+    inputs = tuple(sorted(read & before.keys()))
     causes = [*edited, *direct(cell, a, b)]
     fed = any(cell == REPORT or before[name].how != "remade" for name in inputs)
     how: How = "added" if old is None else "removed"
     files: dict[str, tuple[str, str]] = {}
     if old is not None and new is not None:
-        files = _files(old, new)
+        hashes = [{n: w["sha256"] for n, w in card["outputs"].items()} for card in cards]
+        files = {name: (was or "", now or "") for name, was, now in differences(*hashes)}
         causes += environment(cell, a, b)
         how = "changed" if files or edited else "remade"
         if files and not causes and not fed:
             unexplained = Cause("unexplained", f"{cell}: other bytes from the same parts")
             causes.append(RENAMED if cell in a.renamed else unexplained)
-    return Change(cell, how, files, tuple(causes), inputs, fed, _numbers(cell, a, b))
+    rates = differences(a.numbers.get(cell, {}), b.numbers.get(cell, {}))
+    numbers = {metric: (was, now) for metric, was, now in rates}
+    return Change(cell, how, files, tuple(causes), inputs, fed, numbers)
 
 
 def _without_md5(card: Card | None) -> dict[str, Any]:
@@ -210,25 +214,3 @@ def _without_md5(card: Card | None) -> dict[str, Any]:
 
 def _edited(cell: str, side: Side) -> Cause:
     return Cause("unexplained", f"{cell}: {side.edited[cell]}, in {side.name}")
-
-
-def _files(old: Card, new: Card) -> dict[str, tuple[str, str]]:
-    was = {name: written["sha256"] for name, written in old["outputs"].items()}
-    now = {name: written["sha256"] for name, written in new["outputs"].items()}
-    return {name: (a or "", b or "") for name, a, b in differences(was, now)}
-
-
-def _inputs(old: Card | None, new: Card | None, before: Mapping[str, Change]) -> tuple[str, ...]:
-    """Return the changed cells that a cell read, on either side."""
-    cards = (card for card in (old, new) if card is not None)
-    cells = {read["cell"] for card in cards for read in card["inputs"].values()}
-    return tuple(sorted(cells & before.keys()))
-
-
-def _numbers(cell: str, a: Side, b: Side) -> dict[str, tuple[float | None, float | None]]:
-    old, new = a.numbers.get(cell, {}), b.numbers.get(cell, {})
-    return {
-        metric: (old.get(metric), new.get(metric))
-        for metric in dict.fromkeys((*old, *new))
-        if old.get(metric) != new.get(metric)
-    }

@@ -1,4 +1,4 @@
-"""``dvc.lock`` against the cards: whether DVC names the files that the jobs wrote."""
+"""Compare ``dvc.lock`` with the cards: does DVC name the files that the jobs wrote?"""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ from clipmend.engine.cell import RESULTS
 def differing_stages(
     gathered: Mapping[str, Mapping[str, Any]], lock: bytes | None
 ) -> dict[str, str]:
-    """Return the stages whose folder is another in ``dvc.lock`` than the cards say.
+    """Return the stages whose folder in ``dvc.lock`` differs from their cards, with the reason.
 
-    Either files were edited by hand after their jobs had ended, or the lock was not renewed. Shards
-    may be left out of DVC (docs/remotes.md), then both without them are compared.
+    Either files were edited after their jobs had ended, or the lock is out of date. Shards can be
+    left out of DVC (docs/remotes.md); the comparison is then made without them.
     """
     if lock is None:
         return {}
@@ -45,7 +45,7 @@ def _files(
 
 
 def directory_md5(files: Mapping[str, str]) -> str:
-    """Return what DVC calls a folder: the MD5 of its listing as JSON, sorted by name."""
+    """Return DVC's hash of a folder: the MD5 of its listing as JSON, sorted by name."""
     listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     text = json.dumps(listing, sort_keys=True).encode()
     return f"{hashlib.md5(text, usedforsecurity=False).hexdigest()}.dir"

@@ -1,7 +1,7 @@
 """Renames between two runs: cells, files, modules and settings that moved and kept their content.
 
-Side A is rewritten in the names of side B, so that a rename is reported as one move and not as a
-change of every cell that has the name in its key.
+Side A is rewritten in the names of side B. A rename is then one move, and not a change of every
+cell that has the name in its key.
 """
 
 from collections import Counter
@@ -39,13 +39,23 @@ class Move:
 def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
     """Return side ``a`` in the names of side ``b``, and the moves between them."""
     cells, modules = dict(_moved_cells(a, b)), dict(_moved_modules(a, b))
-    kept = {new for old, new in modules.items() if _has_same_functions(a, old, b, new)}
+    kept = {
+        new
+        for old, new in modules.items()
+        if a.modules[old] == b.modules[new]
+        or (_functions(a, old) and _functions(a, old) == _functions(b, new))
+    }
     moves: Counter[tuple[Kind, str, str]] = Counter()
     cards: dict[str, Card] = {}
     renamed = set()
     for old, card in a.cards.items():
         name = cells.get(old, old)
-        cards[name] = _with_names(card, cells, modules)
+        inputs = {
+            cells.get(role, role): {**read, "cell": cells.get(read["cell"], read["cell"])}
+            for role, read in card["inputs"].items()
+        }
+        code = {modules.get(module, module): digest for module, digest in card["code"].items()}
+        cards[name] = {**card, "inputs": inputs, "code": code}
         if name in b.cards:
             cards[name] = _like(cards[name], b.cards[name], kept, moves)
             moves.update(("module", m, modules[m]) for m in card["code"] if m in modules)
@@ -72,8 +82,8 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
 def _moved_cells(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     """Yield the cells of A that have another name in B.
 
-    A cell moved if one of the same victim and method has half of its bytes or more, or if exactly
-    one other cell has all of them.
+    A cell moved if the new cell has the same victim and method and half of its files or more. It
+    also moved if exactly one new cell has all of its files.
     """
     gone, come = a.cards.keys() - b.cards.keys(), b.cards.keys() - a.cards.keys()
     below = {name.partition("/")[2]: name for name in come}
@@ -119,26 +129,9 @@ def _file(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def _has_same_functions(a: Side, old: str, b: Side, new: str) -> bool:
-    if a.modules[old] == b.modules[new]:
-        return True
-    functions = _functions(a, old)
-    return bool(functions) and functions == _functions(b, new)
-
-
 def _functions(side: Side, module: str) -> dict[str, str]:
     parts = side.functions(module, side.modules[module])
     return {name: digest for name, digest in parts.items() if name != _MODULE_LEVEL}
-
-
-def _with_names(card: Card, cells: Mapping[str, str], modules: Mapping[str, str]) -> Card:
-    """Return a card with the new names of cells and modules."""
-    inputs = {
-        cells.get(role, role): {**read, "cell": cells.get(read["cell"], read["cell"])}
-        for role, read in card["inputs"].items()
-    }
-    code = {modules.get(name, name): digest for name, digest in card["code"].items()}
-    return {**card, "inputs": inputs, "code": code}
 
 
 def _like(

@@ -40,7 +40,7 @@ _LISTS = {
 Card = Mapping[str, Any]
 
 Read = Callable[[str], bytes | None]
-"""Returns a file of the report by its name, or None if there is none."""
+"""Returns a file of the report by its name, or None if it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -137,27 +137,24 @@ def side(name: str) -> Side:
     """Return the side with this name: ``workspace``, a folder, or a git revision.
 
     Raises:
-        AuditError: there is no such folder or revision, or it has no report of a run.
+        AuditError: the folder or revision does not exist, or has no report of a run.
     """
     if name == WORKSPACE:
         return _folder(name, RESULTS)
     if Path(name).is_dir():
         return _folder(name, Path(name))
     if _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
-        return _revision(name)
+
+        def read(file: str) -> bytes | None:
+            return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
+
+        reported = _reported(name, read)
+        differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"))
+        return replace(reported, edited=differing | reported.edited)
     raise AuditError(
         f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} for "
         "the results in this folder."
     )
-
-
-def _revision(name: str) -> Side:
-    def read(file: str) -> bytes | None:
-        return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
-
-    reported = _reported(name, read)
-    differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"))
-    return replace(reported, edited=differing | reported.edited)
 
 
 def _folder(name: str, folder: Path) -> Side:
@@ -186,12 +183,7 @@ def _folder(name: str, folder: Path) -> Side:
 
 
 def _reported(name: str, read: Read) -> Side:
-    gathered = _gathered(name, read)
-    edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
-    return Side(name, gathered, edited, read)
-
-
-def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:
+    """Return the cells that a report has the cards of; only the report's own files are read."""
     lines, own = read("cards.jsonl"), read(cards.CARD)
     if lines is None:
         raise AuditError(
@@ -205,33 +197,29 @@ def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
     _check(name, gathered)
-    return gathered
+    edited = _falsified(gathered)
+    for file, written in gathered.get(REPORT, {}).get("outputs", {}).items():
+        content = read(file)
+        if content is None:
+            edited[REPORT] = f"{file} is missing"
+        elif hashlib.sha256(content).hexdigest() != written["sha256"]:
+            edited[REPORT] = f"{file} is not what its card says"
+    return Side(name, gathered, edited, read)
 
 
-def _check(name: str, gathered: Mapping[str, Mapping[str, Any]]) -> None:
+def _check(name: str, gathered: Mapping[str, Card]) -> None:
     for cell, card in gathered.items():
         missing = _PARTS - card.keys()
         if missing:
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
 
 
-def _falsified(gathered: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _falsified(gathered: Mapping[str, Card]) -> dict[str, str]:
     return {
         cell: "its card does not fit its key"
         for cell, card in gathered.items()
         if not plan.is_genuine(card)
     }
-
-
-def _edited_report(card: Mapping[str, Any] | None, read: Read) -> dict[str, str]:
-    """Return the first file of the report that differs from the report's card, with the reason."""
-    for name, written in ({} if card is None else card["outputs"]).items():
-        text = read(name)
-        if text is None:
-            return {REPORT: f"{name} is missing"}
-        if hashlib.sha256(text).hexdigest() != written["sha256"]:
-            return {REPORT: f"{name} is not what its card says"}
-    return {}
 
 
 def _git(*arguments: str) -> bytes | None:

@@ -137,7 +137,7 @@ def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
 def wall_time(path: Path, log: Path) -> float | None:
     """Return the seconds of a job, column ``s`` of Snakemake's benchmark file.
 
-    None if there is no such file, or if the log says that the job did not make its cell.
+    None if the file does not exist, or if the log says that the job did not make its cell.
     """
     if not path.is_file():
         return None

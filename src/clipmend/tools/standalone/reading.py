@@ -46,7 +46,14 @@ def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = N
         images.append(decode_all(rows, table.num_rows, size))
         if limit is not None and len(ids) >= limit:
             break
-    _check(path, ids)
+    if len(set(ids)) < len(ids):
+        repeated = Counter(ids).most_common(1)[0][0]
+        raise PairsError(
+            f"The id {repeated!r} is repeated in {path}; ids must be unique. "
+            "Use --id-column '' to number the rows."
+        )
+    if len(ids) < LEAST:
+        raise PairsError(f"{path} has {len(ids)} pairs; at least {LEAST} are needed.")
     log.info("%s: %d pairs", path, len(ids))
     return Pairs(
         ids=tuple(ids),
@@ -83,14 +90,3 @@ def _id_column(names: Names, file: Path) -> str | None:
     except (pa.ArrowException, OSError):
         return None  # the file is reported where its rows are read
     return "id" if "id" in schema.names else None
-
-
-def _check(path: Path, ids: list[str]) -> None:
-    if len(set(ids)) < len(ids):
-        repeated = Counter(ids).most_common(1)[0][0]
-        raise PairsError(
-            f"The id {repeated!r} is repeated in {path}; ids must be unique. "
-            "Use --id-column '' to number the rows."
-        )
-    if len(ids) < LEAST:
-        raise PairsError(f"{path} has {len(ids)} pairs; at least {LEAST} are needed.")

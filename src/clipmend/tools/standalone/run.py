@@ -1,7 +1,6 @@
 """The work of the commands ``suspects`` and ``mend``: read, score, repair, report."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -57,7 +56,10 @@ def mend(options: Options) -> None:
 
 def _inspected(options: Options) -> tuple[Models, Inspection]:
     """Return the models and the scores. Every option is checked before the scoring starts."""
-    _check_empty(options.out)
+    out = options.out
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
     settings = read_settings(options.settings, early=options.early is not None)
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
@@ -70,20 +72,11 @@ def _inspected(options: Options) -> tuple[Models, Inspection]:
     side = models.victim.image_size
     pairs = read_own_pairs(options.pairs, options.names, size=side, limit=options.limit)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClipmendError(
-            f"{options.out} cannot be created: {error.strerror}; name another folder."
-        ) from error
+        raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
     log.info("scoring %d pairs on %s", len(pairs), device)
     return models, inspect(models, pairs, settings, options.seed)
-
-
-def _check_empty(folder: Path) -> None:
-    """Refuse a folder that has files, which would be mixed with the results."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise ClipmendError(f"{folder} {what}. Name an empty or a new folder with --out.")
 
 
 def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:

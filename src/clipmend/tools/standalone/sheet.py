@@ -25,7 +25,7 @@ class Sheet:
     Attributes:
         title: the finding, in a sentence.
         note: where these pairs come from.
-        word: in color wherever a caption has it; "" if there is no finding.
+        word: in color wherever a caption has it; "" without a finding.
     """
 
     title: str
