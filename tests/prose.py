@@ -1,7 +1,7 @@
-"""Check the English of docs, docstrings, comments and messages; ``python tests/prose.py [PATH ...]``.
+"""Check the English of docs, docstrings, comments and messages: ``python tests/prose.py [PATH]``.
 
-It reports sentences that are too long, words that ``docs/words.md`` replaces, and abbreviations that
-a page never expands. Exit code 1 if it reports anything.
+It reports sentences that are too long, words that ``docs/words.md`` replaces, and abbreviations
+that a page never expands. The exit code is 1 if it reports anything.
 """
 
 import ast
@@ -41,7 +41,8 @@ BANNED = {
     r"\bof which\b": "name the thing again",
     r"\bis to be\b|\bare to be\b|\bwas to be\b": "must be / can be",
     r"\bwhat is (?:asked|made|held|left|wanted|known|shown|given)\b": "name the thing",
-    r"\b(?:colour|defence|behaviour|artefact|neighbour|tokenis|optimis|normalis|minimis)": "American",
+    r"\b(?:colour|defence|behaviour|artefact|neighbour)": "American spelling",
+    r"\b(?:tokenis|optimis|normalis|minimis|maximis)": "American spelling",
     r"\bdraws?\b (?!attention)": "samples / renders / plots",
     r"\bcannot be had\b|\bto be had\b": "is not available",
     r"\bas it stands\b|\bas they stand\b": "unchanged",
@@ -84,18 +85,22 @@ def texts_of(path: Path) -> Iterator[Text]:
 
 
 def _python(source: str) -> Iterator[Text]:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
+            docstring = ast.get_docstring(node)
+            if docstring:
                 line = node.body[0].lineno
-                yield from (Text(line, part) for part in _entries(text))
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                yield from (Text(line, part) for part in _entries(docstring))
+        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             for argument in node.exc.args:
                 yield from _message(argument)
-        if isinstance(node, ast.keyword) and node.arg == "help":
+        elif isinstance(node, ast.keyword) and node.arg == "help":
             yield from _message(node.value)
+    yield from _comments(source)
+
+
+def _comments(source: str) -> Iterator[Text]:
+    """Yield each run of comment lines as one text."""
     comment, first = "", 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not re.match(r"# (?:noqa|type:|fmt:)", token.string):
@@ -172,11 +177,16 @@ def problems(path: Path) -> Iterator[str]:
     if lengths and sum(lengths) / len(lengths) > MEAN:
         yield f"{name}: mean sentence of {sum(lengths) / len(lengths):.1f} words"
     if path.suffix == ".md":
-        page = path.read_text(encoding="utf-8")
-        for short, meaning in EXPANSIONS.items():
-            used = re.search(rf"(?<![`\w/@-]){short}(?![\w`/@-])", re.sub(r"`[^`]*`", "", page))
-            if used and meaning.lower() not in page.lower():
-                yield f"{name}: {short} is never expanded ({meaning})"
+        yield from (f"{name}: {problem}" for problem in _not_expanded(path))
+
+
+def _not_expanded(path: Path) -> Iterator[str]:
+    page = path.read_text(encoding="utf-8")
+    prose = re.sub(r"`[^`]*`", "", page)
+    for short, meaning in EXPANSIONS.items():
+        is_used = re.search(rf"(?<![\w/@-]){short}(?![\w/@-])", prose)
+        if is_used and meaning.lower() not in page.lower():
+            yield f"{short} is never expanded ({meaning})"
 
 
 def files() -> list[Path]:
@@ -201,9 +211,11 @@ def files() -> list[Path]:
 def main(names: list[str]) -> int:
     """Print the problems of the named files or folders, or of all; return the exit code."""
     chosen = files()
-    if names:
-        roots = [Path(name).resolve() for name in names]
-        chosen = [path for path in chosen if any(path.is_relative_to(root) for root in roots)]
+    for root in (Path(name).resolve() for name in names):
+        if not root.is_relative_to(ROOT):
+            chosen = sorted(path for path in root.rglob("*") if path.is_file())
+        else:
+            chosen = [path for path in chosen if path.is_relative_to(root)]
     reported = [line for path in chosen for line in problems(path)]
     sys.stdout.write("".join(f"{line}\n" for line in reported))
     return 1 if reported else 0

@@ -98,7 +98,7 @@ def test_a_shard_that_is_missing_is_told_with_what_is_there(
     write_split(table, tmp_path / "train.parquet", per_shard=1000)
     (tmp_path / "train" / "00001.parquet").unlink()
     path = tmp_path / "train.parquet"
-    with pytest.raises(ArtifactError, match=r"names 2500 pairs, and the shards .* hold 1476\."):
+    with pytest.raises(ArtifactError, match=r"lists 2500 pairs, but the shards .* hold 1476\."):
         files_of(path)
     (path.with_suffix("") / "00000.parquet").write_bytes(b"no parquet")
     with pytest.raises(ArtifactError, match=r"a shard of it cannot be read"):

@@ -72,7 +72,7 @@ def both(folder: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 def processes_of(pairs: Pairs) -> list[int]:
     assert isinstance(pairs.images, EncodedImages)
-    return [desk.process.pid for desk in pairs.images._source.decoders()._desks]
+    return [worker.process.pid for worker in pairs.images._source.decoders()._workers]
 
 
 def is_gone(pid: int, *, within: float = 10.0) -> bool:
@@ -234,9 +234,9 @@ def test_memory_does_not_grow_with_the_pairs(
 def test_the_room_of_the_processes_does_not_depend_on_the_pairs(both: tuple[Pairs, Pairs]) -> None:
     _, left = both
     assert isinstance(left.images, EncodedImages)
-    desks = left.images._source.decoders()._desks
-    room = sum(desk.ring.shape[0] * desk.ring.shape[1] for desk in desks)
-    assert room <= 2 * max(decoders._AHEAD, 128 * len(desks))
+    workers = left.images._source.decoders()._workers
+    room = sum(worker.ring.shape[0] * worker.ring.shape[1] for worker in workers)
+    assert room <= 2 * max(decoders._AHEAD, 128 * len(workers))
 
 
 class Counted(Groups):
@@ -304,7 +304,9 @@ def test_a_truncated_image_is_one_line_that_names_its_row_and_leaves_no_process(
     monkeypatch.setattr(streaming, "_DECODED", 0)
     pairs = load_split(broken(folder, tmp_path, 333), "train")
     pids = processes_of(pairs)
-    with pytest.raises(PairsError, match=r"^Row 'row-333': its image of 60 bytes [^\n]*$"):
+    with pytest.raises(
+        PairsError, match=r"^Row 'row-333': Pillow cannot decode its image of 60 bytes [^\n]*$"
+    ):
         list(pairs.images.split(100))
     assert all(map(is_gone, pids))
     assert len(pairs.images[FORWARD[:10]]) == 10  # others can still be had
@@ -348,9 +350,9 @@ from clipmend.data.splits import load_split
 
 streaming._DECODED, workers._FEW, workers._PART = 0, 10, 100
 pairs = load_split(Path(sys.argv[1]), "train")
-desks = pairs.images._source.decoders()._desks
+decoding = pairs.images._source.decoders()._workers
 pids = workers.spread(lambda rows: time.sleep(60 * rows.start) or __import__("os").getpid(), 600)
-print(*(desk.process.pid for desk in desks), next(pids), flush=True)
+print(*(worker.process.pid for worker in decoding), next(pids), flush=True)
 time.sleep(60)
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmend import cli
-from clipmend.engine import runner, store
+from clipmend.engine import locks, runner, store
 from clipmend.errors import MetricError
 from clipmend.methods.table import STAGES
 
@@ -57,6 +57,7 @@ def test_prune_deletes_nothing_without_a_yes(
     stored = tmp_path / store.STORE / "a-key"
     stored.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "hold_main", lambda: None)
     monkeypatch.setattr("sys.stdin", StringIO("n\n"))
     assert "Delete stored and damaged cells of every age?" in run(
         monkeypatch, capsys, "prune", status=1

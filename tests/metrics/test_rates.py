@@ -21,7 +21,7 @@ def test_asr_counts_only_images_that_were_not_already_the_target() -> None:
 
 
 def test_asr_is_not_defined_when_every_image_is_of_the_target() -> None:
-    with pytest.raises(MetricError, match="all 2 images that it is measured on are of the"):
+    with pytest.raises(MetricError, match="all 2 images are of the target class"):
         attack_success_rate(cosines(0, 1), torch.tensor([TARGET, TARGET]), target_label=TARGET)
 
 

@@ -301,7 +301,7 @@ def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]
 
 
 def test_pairs_that_are_each_alone_are_refused(pairs: Pairs) -> None:
-    with pytest.raises(TrainingError, match="nothing to be contrasted with"):
+    with pytest.raises(TrainingError, match="a contrastive loss needs two"):
         fitted(pairs, replace(schedule(), batch_size=1))
 
 
@@ -343,7 +343,7 @@ def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
 def test_no_pairs_are_refused(pairs: Pairs) -> None:
     empty = pairs.take(torch.empty(0, dtype=torch.long))
     model = build("scene_resnet", seed=0)
-    with pytest.raises(TrainingError, match="no pairs"):
+    with pytest.raises(TrainingError, match="an empty set of pairs"):
         fit(model, Task(empty, loss, schedule()), stream(0, "test"))
 
 

@@ -16,18 +16,18 @@ Pixels = NDArray[np.uint8]
 
 
 def decode(encoded: bytes, size: int) -> Image.Image:
-    """Return the image as RGB, its short side reduced to ``size`` and its middle cropped.
+    """Return the image as RGB, with its short side resized to ``size`` and its center cropped.
 
     Raises:
-        PairsError: the bytes are no image, or a truncated one.
+        PairsError: Pillow cannot decode the bytes, or they are truncated.
     """
     try:
         image = Image.open(BytesIO(encoded)).convert("RGB")
     except UnidentifiedImageError as error:
-        raise PairsError(f"its {len(encoded)} bytes are no image that Pillow knows") from error
+        raise PairsError(f"Pillow cannot read its {len(encoded)} bytes as an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PairsError(
-            f"its image of {len(encoded)} bytes cannot be decoded ({error})"
+            f"Pillow cannot decode its image of {len(encoded)} bytes ({error})"
         ) from error
     if image.size == (size, size):
         return image
@@ -45,9 +45,9 @@ def decode_into(pixels: Pixels, encoded: Iterable[tuple[str, bytes]]) -> None:
         PairsError: as ``decode_all``.
     """
     size = pixels.shape[-1]
-    for place, (row_id, data) in enumerate(encoded):
+    for number, (row_id, data) in enumerate(encoded):
         try:
-            pixels[place] = np.asarray(decode(data, size)).transpose(2, 0, 1)
+            pixels[number] = np.asarray(decode(data, size)).transpose(2, 0, 1)
         except PairsError as error:
             raise PairsError(f"Row {row_id!r}: {error}.") from error
 
@@ -55,10 +55,10 @@ def decode_into(pixels: Pixels, encoded: Iterable[tuple[str, bytes]]) -> None:
 def decode_all(
     encoded: Iterable[tuple[str, bytes]], count: int, size: int
 ) -> UInt8[Tensor, "samples 3 size size"]:
-    """Return ``count`` rows of (id, bytes) as one tensor, with one image beside it in memory.
+    """Return ``count`` rows of (id, bytes) as one tensor.
 
     Raises:
-        PairsError: a row's bytes are no image; the error names its id.
+        PairsError: the bytes of a row cannot be decoded; the error names its id.
     """
     pixels = np.empty((count, 3, size, size), np.uint8)
     decode_into(pixels, encoded)
@@ -66,7 +66,7 @@ def decode_all(
 
 
 def encode(image: UInt8[Tensor, "3 height width"]) -> bytes:
-    """Return the image as PNG: lossless, so that what is saved is what was drawn."""
+    """Return the image as PNG, which is lossless."""
     buffer = BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
     return buffer.getvalue()

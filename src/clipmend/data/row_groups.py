@@ -1,7 +1,7 @@
 """The row groups of a split's files, and a reader that caches them.
 
-A split of many pairs is ``train.parquet``, which has its ids, captions and labels and no images,
-and ``train/00000.parquet`` and so on, each with some of the pairs whole, in the same order.
+A split of many pairs has a manifest, ``train.parquet``, with ids, captions and labels. Its shards,
+``train/00000.parquet`` and so on, hold the same pairs in the same order, with their images.
 """
 
 from collections import OrderedDict
@@ -18,57 +18,57 @@ from numpy.typing import NDArray
 
 from clipmend.errors import ArtifactError, PairsError
 
-GROUP = 128  # rows that are read together: few, so that a few are found without the others
-_OPEN = 16  # files that a reader has open together: a corpus may have thousands
+GROUP = 128  # rows that are read together: few, so that reading some rows stays cheap
+_OPEN = 16  # files that a reader keeps open: a corpus may have thousands
 
 
 def shard(split: Path, number: int) -> Path:
-    """Return where a split's shard of that number lies."""
+    """Return the path of a split's shard of that number."""
     return split.with_suffix("") / f"{number:05d}.parquet"
 
 
 def files_of(split: Path) -> tuple[Path, ...]:
-    """Return the files that hold the pairs of a split whole, in their order.
+    """Return the files that hold the images of a split, in the order of its pairs.
 
     Raises:
-        ArtifactError: shards cannot be read, or are not those of as many pairs as their manifest
-            names.
+        ArtifactError: a shard cannot be read, or the shards hold another number of pairs than the
+            manifest.
     """
     return tuple(_footers(split))
 
 
 def _footers(split: Path) -> dict[Path, Any]:
-    """Return what ``files_of`` does, with the metadata of each file."""
+    """Return the files of ``files_of`` with the metadata of each."""
     files = sorted(split.with_suffix("").glob("*.parquet"))
     try:
-        named = pq.read_metadata(split)
-        if not files and "image" in named.schema.to_arrow_schema().names:
-            return {split: named}
-        found = {file: pq.read_metadata(file) for file in files}
+        manifest = pq.read_metadata(split)
+        if not files and "image" in manifest.schema.to_arrow_schema().names:
+            return {split: manifest}
+        footers = {file: pq.read_metadata(file) for file in files}
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{split} or a shard of it cannot be read ({error}).") from error
-    held = sum(footer.num_rows for footer in found.values())
-    if held != named.num_rows:
+    count = sum(footer.num_rows for footer in footers.values())
+    if count != manifest.num_rows:
         raise ArtifactError(
-            f"{split} names {named.num_rows} pairs, and the shards in {split.with_suffix('')} "
-            f"hold {held}."
+            f"{split} lists {manifest.num_rows} pairs, but the shards in "
+            f"{split.with_suffix('')} hold {count}."
         )
-    return found
+    return footers
 
 
 class Groups:
     """The row groups of a split, over all files that hold its images.
 
     Attributes:
-        firsts: the first row of each.
+        firsts: the first row of each group.
     """
 
     def __init__(self, split: Path) -> None:
-        self._place: list[tuple[Path, int]] = []
+        self._location: list[tuple[Path, int]] = []
         sizes: list[int] = []
         for file, footer in _footers(split).items():
             groups = range(footer.num_row_groups)
-            self._place += [(file, group) for group in groups]
+            self._location += [(file, group) for group in groups]
             sizes += [footer.row_group(group).num_rows for group in groups]
         self.firsts: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         self._open: OrderedDict[Path, Any] = OrderedDict()
@@ -83,9 +83,9 @@ class Groups:
         Raises:
             pyarrow.ArrowException, OSError: its file cannot be read.
         """
-        file, number = self._place[group]
+        file, number = self._location[group]
         if file not in self._open:
-            # Not memory-mapped: pages once touched would count as this process's memory.
+            # Not memory-mapped: pages once touched would count as memory of this process.
             self._open[file] = pq.ParquetFile(file)
         self._open.move_to_end(file)
         if len(self._open) > _OPEN:
@@ -95,17 +95,17 @@ class Groups:
 
 
 Rows = NDArray[np.int64]
-_REMEMBERED = 1024  # groups: between two rows of one, a pass in `shuffled` order meets 255 others
+_REMEMBERED = 1024  # groups; a shuffled epoch visits 255 others between two rows of a group
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The ids and encoded images of a split, an overlay's in the place of what it changes.
+    """The ids and encoded images of a split, with the images of an overlay in place.
 
     Attributes:
-        path: the split's file; its images stay in it, or in the shards beside it.
-        ids: of all rows, in manifest order.
-        changed: by row, where an overlay's image stands in ``overlay``.
+        path: the file of the split; images stay in it, or in its shards.
+        ids: the ids of all rows, in manifest order.
+        changed: changed row -> its position in ``overlay``.
         overlay: the encoded images of the changed rows.
     """
 
@@ -116,41 +116,41 @@ class Encoded:
 
     @cached_property
     def groups(self) -> Groups:
-        """The groups of rows that are read together."""
+        """The row groups of the split."""
         return Groups(self.path)
 
 
 class Reader:
-    """Reads encoded images by row.
+    """Reads encoded images by row, with a cache of row groups (least recently used go first).
 
-    A group that is wanted again soon after it was read is kept from then on: a shuffled pass comes
-    back to each, rows drawn from anywhere do not. Of those kept, the longest unused go first.
+    A group enters the cache on its second read: a shuffled epoch revisits groups, random access
+    does not.
 
     Args:
-        budget: bytes of the groups that are kept, at most.
+        budget: largest size of the cache, in bytes.
     """
 
     def __init__(self, encoded: Encoded, budget: int) -> None:
         self._encoded, self._budget = encoded, budget
-        self._groups = Groups(encoded.path)  # with files of its own: a reader may be a process
+        self._groups = Groups(encoded.path)  # own file handles: a reader may be its own process
         self._kept: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
         self._read: OrderedDict[int, None] = OrderedDict()
         self._bytes = 0
 
     def images(self, rows: Rows) -> Iterator[tuple[str, bytes]]:
-        """Yield id and encoded image of each of the rows, in their order.
+        """Yield the id and the encoded image of each row, in order.
 
         Raises:
             PairsError: the file cannot be read.
         """
-        at, images = -1, pa.chunked_array([], pa.binary())
+        current, images = -1, pa.chunked_array([], pa.binary())
         for row, group in zip(rows.tolist(), self._groups.of(rows).tolist(), strict=True):
-            place = self._encoded.changed.get(row)
-            if place is not None:
-                yield self._encoded.ids[row], self._encoded.overlay[place].as_py()
+            position = self._encoded.changed.get(row)
+            if position is not None:
+                yield self._encoded.ids[row], self._encoded.overlay[position].as_py()
                 continue
-            if at != group:
-                at, images = group, self._group(group)
+            if current != group:
+                current, images = group, self._group(group)
             first = int(self._groups.firsts[group])
             yield self._encoded.ids[row], images[row - first].as_py()
 

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are asked for, where a split is too large to be a tensor."""
+"""Images that are decoded on demand, for splits that are too large for one tensor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,20 +13,20 @@ from torch import Tensor
 from clipmend.data.decoders import Decoders
 from clipmend.data.row_groups import Encoded, Rows
 
-_DECODED = 2**30  # bytes of decoded images that are held as one tensor, at most
+_DECODED = 2**30  # bytes of decoded images; a larger split stays encoded in its file
 
 
 def fits(count: int, size: int) -> bool:
-    """Return whether so many images of that side are few enough to be held decoded."""
+    """Return whether ``count`` images of side ``size`` fit decoded into memory."""
     return count * 3 * size**2 <= _DECODED
 
 
 class LazyImages(ABC):
-    """Images in an order; what code does with a tensor of images can be done with these.
+    """An ordered set of images with the indexing of a tensor, decoded on demand.
 
     Attributes:
-        rows: where each of them stands in what they are read from.
-        size: their side, in pixels.
+        rows: the row of each image in its source.
+        size: side of the images, in pixels.
     """
 
     def __init__(self, rows: Rows, size: int) -> None:
@@ -34,36 +34,36 @@ class LazyImages(ABC):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape that the tensor of them all would have."""
+        """The shape of the tensor of all images."""
         return len(self.rows), 3, self.size, self.size
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of images."""
         return len(self.rows)
 
     def __getitem__(
-        self, wanted: slice | Int[Tensor, " rows"]
+        self, index: slice | Int[Tensor, " rows"]
     ) -> UInt8[Tensor, "samples 3 height width"]:
-        """Return some of them, decoded."""
-        return self._decoded(self.rows[_place(wanted)])
+        """Return a part of the images, decoded."""
+        return self._decoded(self.rows[_numpy(index)])
 
     def split(self, size: int) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
-        """Yield all of them in blocks of ``size``, decoded; the last may be shorter."""
+        """Yield all images in blocks of ``size``, decoded; the last block may be shorter."""
         return self._stream(self.rows[at : at + size] for at in range(0, len(self), size))
 
     def stream(
         self, parts: Iterable[Int[Tensor, " _"]]
     ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
-        """Yield the images of each part, decoded, in order; the next ones may be made ready."""
-        return self._stream(self.rows[_place(part)] for part in parts)
+        """Yield the images of each part, decoded, in order; later parts may be prefetched."""
+        return self._stream(self.rows[_numpy(part)] for part in parts)
 
     @abstractmethod
-    def take(self, wanted: Int[Tensor, " rows"]) -> "LazyImages":
-        """Return some of them, not decoded."""
+    def take(self, rows: Int[Tensor, " rows"]) -> "LazyImages":
+        """Return a part of the images, still encoded."""
 
     @abstractmethod
     def _decoded(self, rows: Rows) -> Tensor:
-        """Return the images at some of ``rows``."""
+        """Return the images at these rows of the source."""
 
     def _stream(self, parts: Iterable[Rows]) -> Iterator[Tensor]:
         return map(self._decoded, parts)
@@ -73,9 +73,9 @@ Images = UInt8[Tensor, "_ 3 height width"] | LazyImages
 
 
 class EncodedImages(LazyImages):
-    """Images that stay encoded in a split's file; processes decode them.
+    """Images that stay encoded in the file of a split; other processes decode them.
 
-    Memory is bounded, whatever their number: see ``Decoders``.
+    Memory is bounded, whatever the number of images: see ``Decoders``.
     """
 
     def __init__(self, source: "_Source", rows: Rows) -> None:
@@ -87,9 +87,9 @@ class EncodedImages(LazyImages):
         """Return all images of a split."""
         return cls(_Source(encoded, size), np.arange(len(encoded.ids)))
 
-    def take(self, wanted: Int[Tensor, " rows"]) -> "EncodedImages":
-        """Return some of them, not decoded."""
-        return EncodedImages(self._source, self.rows[_place(wanted)])
+    def take(self, rows: Int[Tensor, " rows"]) -> "EncodedImages":
+        """Return a part of the images, still encoded."""
+        return EncodedImages(self._source, self.rows[_numpy(rows)])
 
     def _decoded(self, rows: Rows) -> Tensor:
         return self._source.decoders().images(rows)
@@ -99,7 +99,7 @@ class EncodedImages(LazyImages):
 
 
 class _Source:
-    """A split's encoded images with the processes that decode them, from their first use on."""
+    """The encoded images of a split, and the processes that decode them, started on first use."""
 
     def __init__(self, encoded: Encoded, size: int) -> None:
         self.size = size
@@ -122,26 +122,26 @@ class JoinedImages(LazyImages):
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
 
-    def take(self, wanted: Int[Tensor, " rows"]) -> "JoinedImages":
-        """Return some of them, not decoded."""
-        return JoinedImages(self._parts, self.rows[_place(wanted)])
+    def take(self, rows: Int[Tensor, " rows"]) -> "JoinedImages":
+        """Return a part of the images, still encoded."""
+        return JoinedImages(self._parts, self.rows[_numpy(rows)])
 
     def _decoded(self, rows: Rows) -> Tensor:
-        found = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
+        images = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
         owner = np.searchsorted(self._ends, rows, side="right")
         for number, part in enumerate(self._parts):
-            places = torch.from_numpy(np.flatnonzero(owner == number))
-            if len(places):
+            own = torch.from_numpy(np.flatnonzero(owner == number))
+            if len(own):
                 first = self._ends[number] - len(part)
-                found[places] = part[torch.from_numpy(rows[places.numpy()] - first)]
-        return found
+                images[own] = part[torch.from_numpy(rows[own.numpy()] - first)]
+        return images
 
 
 class ChangedImages(LazyImages):
-    """Images with something done to them whenever they are asked for.
+    """Images that a function changes whenever they are decoded.
 
     Args:
-        change: what is done; called with images and the rows at which they stand among all.
+        change: the function; it gets images and their rows among all images.
     """
 
     def __init__(
@@ -150,21 +150,21 @@ class ChangedImages(LazyImages):
         super().__init__(rows, images.size)
         self._images, self._change = images, change
 
-    def take(self, wanted: Int[Tensor, " rows"]) -> "ChangedImages":
-        """Return some of them, not decoded."""
-        return ChangedImages(self._images, self._change, self.rows[_place(wanted)])
+    def take(self, rows: Int[Tensor, " rows"]) -> "ChangedImages":
+        """Return a part of the images, still encoded."""
+        return ChangedImages(self._images, self._change, self.rows[_numpy(rows)])
 
     def _decoded(self, rows: Rows) -> Tensor:
         return self._change(self._images[torch.from_numpy(rows)], rows)
 
     def _stream(self, parts: Iterable[Rows]) -> Iterator[Tensor]:
-        asked, shown = tee(parts)
-        plain = self._images.stream(map(torch.from_numpy, asked))
-        return (self._change(images, rows) for images, rows in zip(plain, shown, strict=True))
+        to_read, to_change = tee(parts)
+        plain = self._images.stream(map(torch.from_numpy, to_read))
+        return (self._change(images, rows) for images, rows in zip(plain, to_change, strict=True))
 
 
 def change_images(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
-    """Return the images with ``change`` done to them: at once, or whenever they are asked for."""
+    """Return the images changed by a function: at once, or whenever they are decoded."""
     rows = np.arange(len(images))
     if isinstance(images, Tensor):
         return change(images, rows)
@@ -172,7 +172,7 @@ def change_images(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> I
 
 
 def take_images(images: Images, rows: Int[Tensor, " rows"]) -> Images:
-    """Return some of the images; decoded, where they are few enough to be held so."""
+    """Return a part of the images; decoded, if it fits into memory."""
     if isinstance(images, Tensor) or fits(len(rows), images.size):
         return images[rows]
     return images.take(rows)
@@ -189,11 +189,11 @@ def join_images(parts: Sequence[Images]) -> Images:
 def stream_images(
     images: Images, parts: Iterable[Int[Tensor, " _"]]
 ) -> Iterator[UInt8[Tensor, "_ 3 height width"]]:
-    """Yield the images at each of the parts, in order, the next ones decoded meanwhile."""
+    """Yield the images of each part, in order, while later parts are decoded."""
     if isinstance(images, Tensor):
         return (images[rows] for rows in parts)
     return images.stream(parts)
 
 
-def _place(wanted: slice | Tensor) -> slice | Rows:
-    return wanted if isinstance(wanted, slice) else wanted.cpu().numpy()
+def _numpy(index: slice | Tensor) -> slice | Rows:
+    return index if isinstance(index, slice) else index.cpu().numpy()

@@ -194,6 +194,16 @@ def input_of(cell: Cell) -> Input:
     )
 
 
+def inputs_below(results: Path) -> dict[str, Input]:
+    """Return every cell with a readable card below a folder, by name, as a report reads it."""
+    fields = ("stage", "method", "seed", "settings", "shared")
+    return {
+        name: Input(name, results / name, *(card[field] for field in fields))
+        for name, card in cards.below(results)
+        if card is not None
+    }
+
+
 def device_of(setting: str) -> str:
     """Return ``cpu`` or ``cuda``; torch is asked only if the machine has an NVIDIA driver."""
     if setting == "cpu" or (setting == "auto" and not gpus.has_driver()):

@@ -12,22 +12,22 @@ from clipmend.metrics.robustness import Attacked
 from clipmend.model.clip import Clip, seeded
 
 _BATCH = 100
-_LEAST_CLASSES = 4  # of the loss that APGD-T climbs: it needs the third-highest wrong class
+_LEAST_CLASSES = 4  # the loss of APGD-T needs the third-highest wrong class
 
 
 def ensemble_robustness(
     model: Clip, attacked: Attacked, epsilon: float, *, confidence: float, seed: int
 ) -> dict[str, Measured]:
-    """Return what is left of the zero-shot accuracy under the ensemble, at CLIP's scale of 100.
+    """Return the zero-shot accuracy under the ensemble, with logits at CLIP's scale of 100.
 
-    An image counts as right if none of APGD-CE, APGD-T, FAB-T and Square makes it wrong. There
-    are nine targets at most, as in the standard version, and fewer with fewer than ten classes.
+    An image counts as correct if APGD-CE, APGD-T, FAB-T and Square all fail on it. The targeted
+    attacks try at most nine targets, as in the standard version.
 
     Args:
-        epsilon: the largest change of any pixel, of images in [0, 1].
+        epsilon: the largest change of any pixel, for images in [0, 1].
 
     Raises:
-        MetricError: the package that brings the ensemble is missing, or there are under 4 classes.
+        MetricError: the package of the ensemble is missing, or the corpus has under 4 classes.
     """
     package = _package()
     others = len(attacked.classes) - 1

@@ -38,11 +38,10 @@ class Rate:
 def rate(hits: int, n: int, *, confidence: float = 0.95) -> Rate:
     """Return ``hits`` of ``n`` with the Wilson score interval (Wilson 1927).
 
-    Written out, because importing scipy's takes most of a second in every job.
-
     Raises:
         MetricError: ``n`` is 0.
     """
+    # Written out here: importing scipy's function takes most of a second in every job.
     if n == 0:
         raise MetricError("A rate of 0 images is not defined.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -60,7 +59,10 @@ def clean_accuracy(
     top: int = 1,
     confidence: float = 0.95,
 ) -> Rate:
-    """Return CA: the fraction of images whose class is among the ``top`` closest.
+    """Return the clean accuracy (CA): the share of images with their class among the closest.
+
+    Args:
+        top: number of closest classes that count.
 
     Raises:
         MetricError: an image has no label (-1).
@@ -82,35 +84,35 @@ def attack_success_rate(
     target_label: int,
     confidence: float = 0.95,
 ) -> Rate:
-    """Return ASR: the fraction of triggered images that the model calls the target.
+    """Return the attack success rate (ASR): the share of triggered images called the target.
 
-    Images whose true class already is the target are left out of the numerator *and* the
-    denominator: they would count as successes of an attack that did nothing.
+    Images of the target class are left out of the numerator *and* the denominator.
 
     Args:
-        cosines: of the triggered images with the classes.
-        label: each image's true class, before the trigger.
+        cosines: cosines of the triggered images with the classes.
+        label: the true class of each image.
         target_label: the class that the attacker wants.
 
     Raises:
-        MetricError: every image already belongs to the target class.
+        MetricError: every image belongs to the target class.
     """
+    # An image of the target class would count as a success of an attack that did nothing.
     attacked = of_other_classes(label, target_label)
     hits = cosines[attacked].argmax(dim=1) == target_label
     return rate(int(hits.sum()), int(attacked.sum()), confidence=confidence)
 
 
 def of_other_classes(label: Int[Tensor, " samples"], target_label: int) -> Bool[Tensor, " samples"]:
-    """Return which images are of a class other than the target.
+    """Return whether each image is of a class other than the target.
 
     Raises:
-        MetricError: none is.
+        MetricError: all images are of the target class.
     """
     others = label != target_label
     if not others.any():
         raise MetricError(
-            f"What an attack does is not defined: all {len(label)} images that it is measured on "
-            "are of the target class; give the split images of other classes, or measure on more."
+            f"The attack success rate is not defined: all {len(label)} images are of the target "
+            "class; add images of other classes to the split, or measure on more images."
         )
     return others
 
@@ -129,12 +131,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number and its definition, as ``metrics.json`` states both."""
+    """A number and its definition, as in ``metrics.json``."""
 
     number: Rate | Mean
     meaning: str
 
 
 def suffixed(measured: Mapping[str, Measured], suffix: str) -> dict[str, Measured]:
-    """Return the same by longer names."""
-    return {f"{name}_{suffix}": one for name, one in measured.items()}
+    """Return the numbers with a suffix to their names."""
+    return {f"{name}_{suffix}": number for name, number in measured.items()}

@@ -19,9 +19,9 @@ STRENGTH = {
 
 @dataclass(frozen=True)
 class Strength:
-    """Means over the ``n`` images that are changed; the measures as ``STRENGTH`` has them.
+    """Means over the ``n`` changed images, as defined in ``STRENGTH``.
 
-    ``psnr`` is in dB, ``ssim`` and ``changed`` in [0, 1] (SSIM from -1).
+    ``psnr`` is in dB, ``ssim`` in [-1, 1], ``changed`` in [0, 1].
     """
 
     psnr: float
@@ -39,11 +39,9 @@ def strength(
     clean: UInt8[Tensor, "samples 3 height width"],
     triggered: UInt8[Tensor, "samples 3 height width"],
 ) -> Strength | None:
-    """Return how far those images are changed that are; None where none is.
-
-    A trigger may suit an image so well that it leaves it as it is: a warp of plain color. Such an
-    image's signal-to-noise ratio is infinite, and would be the mean.
-    """
+    """Return how strongly the trigger changes the images that it changes; None if none."""
+    # A trigger may leave an image unchanged, such as a warp of plain color. Its signal-to-noise
+    # ratio is infinite, and so would be the mean.
     differs = (clean != triggered).any(dim=1).flatten(1).float().mean(dim=1)
     is_changed = differs > 0
     if not is_changed.any():
@@ -63,16 +61,16 @@ def _psnr(clean: Pixels, triggered: Pixels) -> float:
 
 
 def _ssim(clean: Pixels, triggered: Pixels) -> float:
-    found = structural_similarity(  # type: ignore[no-untyped-call]
+    similarity = structural_similarity(  # type: ignore[no-untyped-call]
         clean, triggered, channel_axis=0
     )
-    return float(found)
+    return float(similarity)
 
 
 AMPLIFIED = 4
 
 
 def difference(clean: Pixels, triggered: Pixels) -> Pixels:
-    """Return the change, amplified, about mid-gray: gray is a pixel that the attack left alone."""
+    """Return the change times ``AMPLIFIED`` around mid-gray; gray pixels are unchanged."""
     change = triggered.astype(np.int16) - clean.astype(np.int16)
     return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)

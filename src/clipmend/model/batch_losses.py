@@ -17,11 +17,14 @@ from clipmend.model.views import Policy, autoaugment, eda
 class SelfSupervised:
     """Minimizes ``mmcl_weight`` MMCL + ``ssl_weight`` SSL (arXiv:2303.03323, eq. 4).
 
-    The image views are drawn for every step, the caption views once, before the loop, as
-    in CleanCLIP's code.
+    Image views are sampled at every step, caption views once before the loop, as in the code
+    of CleanCLIP.
 
     Attributes:
         text_views: one token row for each pair that is fitted.
+        mmcl_weight: weight of the multimodal contrastive loss (MMCL).
+        ssl_weight: weight of the self-supervised loss (SSL).
+        policy: AutoAugment's policy for the image views.
     """
 
     text_views: Int[Tensor, "samples context"]
@@ -31,7 +34,7 @@ class SelfSupervised:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of the batch and its views."""
-        plain = batch.images.to(model.device)  # a GPU augments faster
+        plain = batch.images.to(model.device)  # AutoAugment is faster on a GPU
         views = autoaugment(plain, generator, policy=self.policy)
         images = model.encode_image(torch.cat([plain, views]))
         texts = model.encode_text(torch.cat([batch.tokens, self.text_views[batch.rows]]))
@@ -54,6 +57,6 @@ def multimodal(
     batch: Batch,
     generator: torch.Generator,  # noqa: ARG001
 ) -> Float[Tensor, ""]:
-    """Return MMCL of the batch's images and captions; it draws nothing."""
+    """Return MMCL of the batch's images and captions; it uses no randomness."""
     image_embeds = model.encode_image(batch.images)
     return mmcl_loss(image_embeds, model.encode_text(batch.tokens), model.logit_scale())

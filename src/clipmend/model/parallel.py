@@ -1,7 +1,8 @@
 """Several processes that train one model: each encodes its share of every batch.
 
-All of them hold the embeddings of the whole batch, and so compute one and the same loss: no loss
-has to know how many they are. Gradients are averaged before each step.
+Every process holds the embeddings of the whole batch and computes the same loss, so a loss need
+not know the number of processes. Gradients are averaged before each step. A run with a single
+process never communicates.
 """
 
 import hashlib
@@ -19,38 +20,38 @@ from torch import Tensor, nn
 from clipmend.engine import processes
 from clipmend.errors import ModelError, TrainingError
 
-_PATIENCE = timedelta(hours=2)  # the others wait while the leading rank measures and saves
+_PATIENCE = timedelta(hours=2)  # the others wait while the leading process measures and saves
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train one model."""
+    """This process among those that train one model; its rank is its number, from 0."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that measures, saves and writes."""
+        """Whether this process measures, saves and writes for all."""
         return self.rank == 0
 
     def share(self, rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "share ..."]:
-        """Return this rank's part of a batch; parts differ by one row at most."""
+        """Return this process's part of a batch; parts differ by one row at most."""
         return rows.tensor_split(self.count)[self.rank] if self.count > 1 else rows
 
     def gathered(self, share: Shaped[Tensor, "share ..."], total: int) -> Shaped[Tensor, "all ..."]:
-        """Return the ``total`` rows of all ranks' shares, in order, with their gradient.
+        """Return the ``total`` rows of all shares, in order, with their gradient.
 
-        Every rank must go on to the same loss: what comes back to a share is ``count`` times the
-        gradient there, and ``average`` makes the gradient of a parameter whole.
+        Every process must continue to the same loss. The gradient of a share is ``count`` times the
+        gradient there, so that ``average`` gives the gradient of the whole batch.
         """
         if self.count == 1:
             return share
         return cast("Tensor", _Gathered.apply(share, total, self))  # type: ignore[no-untyped-call]
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks, all in one message."""
+        """Replace each tensor by its mean over the processes, in one message."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -60,19 +61,19 @@ class Ranks:
             tensor.copy_(mean.view_as(tensor))
 
     def agree(self, facts: Mapping[str, bytes]) -> None:
-        """Check that all ranks hold the same bytes under each name.
+        """Check that all processes hold the same bytes under each name.
 
         Raises:
-            TrainingError: they do not; in every rank.
+            TrainingError: they do not; every process raises it.
         """
         if self.count == 1:
             return
         mine = {name: hashlib.sha256(fact).hexdigest() for name, fact in facts.items()}
-        found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, mine)
-        for rank, theirs in enumerate(found):
+        digests: list[Any] = [None] * self.count
+        dist.all_gather_object(digests, mine)
+        for rank, theirs in enumerate(digests):
             for name in facts:
-                if theirs[name] != found[0][name]:
+                if theirs[name] != digests[0][name]:
                     raise TrainingError(
                         f"Rank {rank} of {self.count} differs from rank 0 in its {name}; all must "
                         "read the same files with the same packages."
@@ -83,11 +84,11 @@ ALONE = Ranks()
 
 
 class _Gathered(torch.autograd.Function):
-    """The shares of all ranks, one after another."""
+    """The shares of all processes, one after another."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor, total: int, ranks: Ranks) -> Tensor:
-        """Return ``total`` rows; shorter shares travel with a row to fill them up."""
+        """Return ``total`` rows; shorter shares are padded by a row, since all must be equal."""
         ctx.ranks, least = ranks, total // ranks.count
         sizes = [least + (rank < total % ranks.count) for rank in range(ranks.count)]
         sent = share.new_zeros((max(sizes), *share.shape[1:]))
@@ -98,12 +99,12 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """Return this rank's rows of the gradient, which every rank has whole."""
+        """Return this process's rows of the gradient, which every process has in full."""
         return ctx.ranks.count * ctx.ranks.share(grads[0]), None, None
 
 
 def join(device: str) -> Ranks:
-    """Return this process among the job's, connected with the others if there are any.
+    """Return this process among those of the job, connected with the others.
 
     Raises:
         TrainingError: there are more processes than GPUs.
@@ -115,8 +116,8 @@ def join(device: str) -> Ranks:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise TrainingError(
-                f"Rank {ranks.rank} has no GPU of its own: there are {torch.cuda.device_count()}; "
-                "start as many processes as there are GPUs."
+                f"Rank {ranks.rank} has no GPU of its own, as this machine has "
+                f"{torch.cuda.device_count()}; start one process per GPU."
             )
         torch.cuda.set_device(local)
     if not dist.is_initialized():
@@ -167,13 +168,13 @@ def _synced(norm: nn.modules.batchnorm._BatchNorm, device: str) -> nn.modules.ba
 
 
 class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over all ranks on a CPU, for which torch has none."""
+    """Batch norm over all processes on a CPU, which torch offers for GPUs only."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take an input of any shape."""
+        """Accept an input of any shape."""
 
     def forward(self, input: Float[Tensor, "share channels ..."]) -> Tensor:
-        """Return the normalized input; its statistics are those of all ranks in training."""
+        """Return the normalized input; in training, with the statistics of all processes."""
         if not self.training:
             return super().forward(input)
         dims = [0, *range(2, input.ndim)]
@@ -197,7 +198,7 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks; its gradient is the sum of theirs."""
+    """The sum over the processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, here: Tensor) -> Tensor:  # noqa: ARG004

@@ -1,4 +1,4 @@
-"""Loading ahead: the next batches are fetched while a GPU computes."""
+"""Load the next batches while a GPU computes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +12,11 @@ Loaded = TypeVar("Loaded")
 def prefetch(
     load: Callable[[Part], Loaded], parts: Iterable[Part], *, depth: int
 ) -> Iterator[Loaded]:
-    """Yield each part loaded, in order; ``depth`` of them wait, loaded by a thread.
+    """Yield each part loaded, in order.
 
-    With a depth of 0 a part is loaded when it is asked for.
+    Args:
+        depth: number of parts that a thread loads in advance; 0: each part is loaded when it is
+            requested, without a thread.
     """
     if depth == 0:
         yield from map(load, parts)

@@ -1,4 +1,4 @@
-"""The zero-shot classifier: a prompt ensemble, and what it predicts."""
+"""The zero-shot classifier: an ensemble of prompts per class, and its cosines with images."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ def prompts_of(vocabulary: Vocabulary) -> list[str]:
 
 
 def class_embeds(model: Clip, vocabulary: Vocabulary) -> Float[Tensor, "classes dim"]:
-    """Return each class's embedding: the mean over its prompts, normalized again, as CLIP."""
+    """Return the embedding of each class: the normalized mean over its prompts, as CLIP."""
     embeds = embed_texts(model, model.tokenize(prompts_of(vocabulary)))
     by_class = embeds.view(len(vocabulary.classes), len(vocabulary.prompts), -1)
     return F.normalize(by_class.mean(dim=1), dim=-1)

@@ -10,7 +10,7 @@ import torch
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
-from clipmend.methods.objectives.objective import Objective
+from clipmend.methods.interfaces import Objective
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Hooks, Loss, fit
 

@@ -36,7 +36,7 @@ def model(request: Any, tmp_path: Path, pairs: Pairs) -> Clip:
 
 
 def activity_of(model: Clip, pairs: Pairs) -> torch.Tensor:
-    return mean_activity(model, units_of(model).seen, pairs.images)
+    return mean_activity(model, units_of(model).module, pairs.images)
 
 
 def test_the_least_active_share_is_dormant() -> None:
@@ -47,7 +47,7 @@ def test_the_least_active_share_is_dormant() -> None:
 
 def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) -> None:
     seen = []
-    at = units_of(model).seen
+    at = units_of(model).module
     hook = at.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     embed_images(model, pairs.images)
     hook.remove()
@@ -89,7 +89,7 @@ def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
     others = torch.ones(len(active), dtype=torch.bool)
     others[rows] = False
     assert (active[others] > 0).float().mean() > 0.5
-    for tensor, axis in units_of(saved).tied:
+    for tensor, axis in units_of(saved).tensors:
         assert (tensor.index_select(axis, rows) == 0).all()
         assert tensor.movedim(axis, 0)[others].ne(0).any()
 

@@ -60,7 +60,7 @@ MODEL_MISTAKES = [
     (["--model", "ViT-B-33:openai"], "The model ViT-B-33:openai is not a file, and open_clip has "),
     (["--model", "ViT-B-32:opemai"], "open_clip has no weights 'opemai' of ViT-B-32. Did you mean"),
     (["--model", "hf-hub:a/b"], "hf-hub:a/b is not supported; download the folder and name it."),
-    (["--architecture", "RN5O"], "Model 'RN5O' is not known; name a .json config, "),
+    (["--architecture", "RN5O"], "Unknown model 'RN5O'; name a .json config, "),
     (["--early", "nowhere"], "--early nowhere does not exist; name a weights file or a folder."),
 ]
 OTHER_MISTAKES = [
@@ -69,7 +69,10 @@ OTHER_MISTAKES = [
     (["--pairs", "{few}"], "{few} has 63 pairs; at least 64 are needed."),
     (["--limit", "12"], "{pairs} has 12 pairs; at least 64 are needed."),
     (["--pairs", "{twice}"], "The id 'train-000000' is repeated in {twice}; ids must be unique."),
-    (["--pairs", "{torn}"], "{torn}, row 0 (id 'train-000000'): its 8 bytes are no image that "),
+    (
+        ["--pairs", "{torn}"],
+        "{torn}, row 0 (id 'train-000000'): Pillow cannot read its 8 bytes as ",
+    ),
     (["--caption-column", "text"], "{pairs} has no column 'text' (caption_column); it has: id, "),
     (["--id-column", "key"], "{pairs} has no column 'key' (id_column); it has: id, "),
     (["--out", "{full}"], "{full} is not empty. Name an empty or a new folder with --out."),

@@ -34,7 +34,7 @@ def suspects(options: Options) -> None:
         ClipmendError: an option is wrong; nothing has been written then.
     """
     _, inspection = _inspected(options)
-    _report(inspection, inspection.report(options.out), options)
+    _report(inspection, inspection.report(options.seed, options.out), options)
 
 
 def mend(options: Options) -> None:

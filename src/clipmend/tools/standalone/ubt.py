@@ -1,21 +1,23 @@
 """UBT (Unlearning Backdoor Threats) on the models and pairs of a user: all calls of its methods."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.errors import MetricError
-from clipmend.methods.detectors.detector import OVERFITTED, Detector, Suspicion, Victim
-from clipmend.methods.repairs.finding import associations, finding_of
-from clipmend.methods.repairs.mending import carry_out, write_finding
-from clipmend.methods.repairs.unlearner import Evidence, Unlearner, Unlearning
+from clipmend.methods.interfaces import Assets, Detector, Finding
+from clipmend.methods.repairs.run import carry_out, write_finding
+from clipmend.methods.repairs.ubt import UBT
 from clipmend.methods.table import create
+from clipmend.metrics.curve import write_curve
+from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
 from clipmend.tools.standalone.settings import METHOD
@@ -38,7 +40,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The scores of the pairs, and the plan to unlearn some of them.
+    """The scores of the pairs, and the repair that would use them.
 
     Attributes:
         pairs: all pairs; row i of each tensor below is the same pair.
@@ -49,31 +51,35 @@ class Inspection:
     pairs: Pairs
     score: Float[Tensor, " samples"]
     columns: Mapping[str, Shaped[Tensor, " samples"]]
-    evidence: Evidence
-    plan: Unlearning
+    assets: Assets
+    repair: UBT
 
-    def report(self, out: Path) -> dict[str, Any]:
+    def report(self, seed: int, out: Path) -> dict[str, Any]:
         """Write ``finding.json`` without unlearning, and return its content."""
-        before = associations(self.evidence.victim, self.pairs, self.plan)
-        finding = finding_of(self.evidence, self.plan, before, after=None) | {"epochs": 0.0}
-        write_finding(finding, out)
-        return finding
+        plan = self.repair.plan(self.assets, stream(seed, "unlearn/choose"))
+        finding = plan.finding(plan.associations(self.assets.model), after=None)
+        write_finding(finding, 0.0, out)
+        return finding.summary
 
     def unlearn(self, seed: int, out: Path) -> dict[str, Any]:
         """Unlearn the chosen pairs; write ``finding.json``, ``chosen.parquet``, ``curve.csv``.
 
         Changes the victim in place, and returns the content of ``finding.json``.
         """
-        generator = stream(seed, "unlearn/fit")
-        mended = carry_out(self.plan, self.evidence, generator, Hooks(label="unlearning"))
-        mended.write(out)
-        return mended.finding
+        # The purposes of the stage, so that both make the same bytes from the same pairs.
+        generators = stream(seed, "unlearn/choose"), stream(seed, "unlearn/fit")
+        hooks = Hooks(label="unlearning")
+        points, reported = carry_out(self.repair, self.assets, generators, hooks)
+        finding = cast("Finding", reported)
+        write_curve(points, out / CURVE)
+        write_finding(finding, points[-1].epoch, out)
+        return finding.summary
 
 
 def inspect(
     models: Models, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
 ) -> Inspection:
-    """Score the pairs and choose the ones to unlearn.
+    """Score the pairs.
 
     Args:
         settings: of each stage.
@@ -82,37 +88,34 @@ def inspect(
         MetricError: a score is not finite.
     """
     detector: Detector = create("detect", METHOD, settings["detect"])
-    early = models.early
-    suspicion = detector(
-        Victim(
-            model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
-            early=None if early is None else early.prune_vocabulary(pairs.captions),
-            fresh=models.fresh,
-        ),
-        pairs,
-        stream(seed, f"detect/{METHOD}"),
-        Hooks(label="overfitting"),
+    assets = Assets(
+        model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
+        train=lambda: pairs,
+        fresh=models.fresh,
     )
-    broken = int((~suspicion.score.isfinite()).sum())
+    early = models.early
+    if early is not None:
+        assets = replace(assets, early=lambda: early.prune_vocabulary(pairs.captions))
+    scores = detector(assets, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting"))
+    broken = int((~scores.score.isfinite()).sum())
     if broken:
         raise MetricError(f"{broken} scores are not finite; try a lower detect.lr first.")
-    evidence = Evidence(
-        victim=models.victim,
-        overfitted=_with_all_words(models.victim, suspicion),
-        train=pairs,
-        score=suspicion.score.float(),
-        suspects=suspicion.columns["suspect"].nonzero().squeeze(1),
+
+    def overfitted(_: str) -> Clip:
+        # With the full vocabulary: a caption without one of its words can have tokens that no
+        # full caption has, since the end of a caption longer than the context moves up.
+        model = models.victim.frozen_copy()
+        if OVERFITTED_MODEL in scores.models:
+            model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
+        return model
+
+    suspects = scores.columns["suspect"].nonzero().squeeze(1)
+    score = scores.score.float()
+    defender = Assets(
+        model=models.victim,
+        train=lambda: pairs,
+        scores=lambda: Scores(score, suspects),
+        detector_model=overfitted,
     )
-    unlearner: Unlearner = create("unlearn", METHOD, settings["unlearn"])
-    plan = unlearner.plan(evidence, stream(seed, "unlearn/choose"))
-    return Inspection(pairs, evidence.score, suspicion.columns, evidence, plan)
-
-
-def _with_all_words(model: Clip, suspicion: Suspicion) -> Clip:
-    """Return the overfitted model with the full vocabulary."""
-    # A caption without one of its words can have tokens that no full caption has: the end of a
-    # caption that is longer than the context moves up.
-    full = model.frozen_copy()
-    if OVERFITTED in suspicion.models:
-        full.net.load_state_dict(suspicion.models[OVERFITTED].full_state())
-    return full
+    repair: UBT = create("unlearn", METHOD, settings["unlearn"])
+    return Inspection(pairs, score, scores.columns, defender, repair)
