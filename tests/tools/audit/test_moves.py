@@ -121,7 +121,7 @@ def test_a_function_that_changed_in_a_moved_module_is_reported_beside_the_move(
     texts = {line.strip("│├└─ ") for line in audit(old, new).splitlines()}
     path = "src/clipmend/methods/repairs/abl.py"
     assert {
-        "moved: 1 module, same functions; 1 of them also changed",
+        "moved: 1 module; 1 of them also changed",
         "because of code: 1",
         f"{path} (ABL.task, module level): o1 → n1  (1 cells)",
     } <= texts

@@ -17,7 +17,7 @@ Kind = Literal["cell", "file", "module", "setting"]
 KINDS: tuple[Kind, ...] = ("cell", "file", "module", "setting")
 
 _MODULE_LEVEL = "module level"  # imports and constants: a move changes the imports
-_LEAST_LIKENESS = 0.4  # of two modules: below, one is a rewrite and not the other one moved
+_LEAST_LIKENESS = 0.5  # of two modules; below, the new one is a rewrite and not the old one moved
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _moved_modules(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     old, new = a.modules, b.modules
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     pairs = [
-        (_likeness(was, now) + 0.1 * (_file(one) == _file(other)), one, other)
+        (_likeness(was, now) + 0.2 * (_file(one) == _file(other)), one, other)
         for one, was in {name: _functions(a, name) for name in gone}.items()
         for other, now in {name: _functions(b, name) for name in come}.items()
     ]
@@ -119,10 +119,12 @@ def _moved_modules(a: Side, b: Side) -> Iterator[tuple[str, str]]:
 
 
 def _likeness(old: Mapping[str, str], new: Mapping[str, str]) -> float:
-    """Return the share of functions that have the same name; half of it for equal code."""
+    """Return the share of functions with the same name, and half as much for equal code."""
     common = old.keys() & new.keys()
     equal = sum(old[name] == new[name] for name in common)
-    return (len(common) + equal) / max(1, len(old) + len(new))
+    if len(common) < 2 and not equal:
+        return 0.0  # every stage has a function `run`
+    return (2 * len(common) + equal) / max(1, len(old) + len(new))
 
 
 def _file(module: str) -> str:

@@ -67,10 +67,10 @@ def summary(comparison: Comparison) -> str:
 
 def _add_moves(tree: Tree, kind: str, moves: list[Move]) -> None:
     """Add the moves of one kind; cells of one stage and method share a line."""
-    kept = sum(move.is_same for move in moves)
+    changed = sum(not move.is_same for move in moves)
     what = {"cell": "bytes", "module": "functions"}.get(kind, "content")
-    more = f"; {len(moves) - kept} of them also changed" if kept < len(moves) else ""
-    label = f"moved: {len(moves)} {kind}{'s' if len(moves) > 1 else ''}, same {what}{more}"
+    more = f"; {changed} of them also changed" if changed else f", same {what}"
+    label = f"moved: {len(moves)} {kind}{'s' if len(moves) > 1 else ''}{more}"
     branch = tree.add(Text(label, style=_STYLES["moved"]))
     lines = Counter(
         f"{_short(m.old, kind)} → {_short(m.new, kind)}{'' if m.is_same else '  (changed)'}"
