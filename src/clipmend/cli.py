@@ -15,6 +15,7 @@ from clipmend.errors import FULL, ClipmendError
 from clipmend.methods.table import STAGES
 from clipmend.tools.standalone import options
 
+# Commands import their modules inside, since torch and snakemake take seconds to import.
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -35,7 +36,7 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:
-            raise
+            raise  # a bug, or a permission: the traceback says where
         where = f" that holds {error.filename}" if error.filename else ""
         typer.echo(
             f"clipmend: The disk{where} is full. Free some space and run again. Finished jobs are "
@@ -100,6 +101,7 @@ def pretrain(
         runner.run(f"pretrain/{cell.strip('/')}", cores=cores)
 
 
+# In the order of the pipeline, which is the order of the help.
 for _stage in STAGES[:-1]:
     _run = pretrain if _stage == "pretrain" else _verb(_stage)
     app.command(_stage, rich_help_panel=STAGE_PANEL)(_run)

@@ -50,6 +50,7 @@ def export(folder: Path, *, artifacts: bool) -> str:
     crate = ROCrate(version="1.1")  # the version that the profiles extend
     writer = _Writer(crate, artifacts=artifacts)
     writer.workflow()
+    # The report last: it refers to the files of all other cells.
     for cell in sorted(run.cards, key=lambda cell: (cell == REPORT, cell)):
         writer.execution(cell, run.cards[cell])
     writer.run(run)
@@ -146,6 +147,7 @@ class _Writer:
             actionStatus=_reference(COMPLETED),
         )
         self.actions.append(action)
+        # The provenance profile asks for a ControlAction per step, beside the CreateAction.
         self.controls.append(
             self._context(
                 f"#control-{cell}",
@@ -190,6 +192,7 @@ class _Writer:
     def _file(self, name: str, digest: str, size: int | None = None) -> Reference:
         """Return the entity of a file: copied into the crate, or named by its hash."""
         path = f"{RESULTS}/{name}"
+        # A file is an output once and an input many times; a crate has one entity for it.
         if path not in self.files:
             properties: dict[str, Any] = {"name": path, "sha256": digest}
             if self.artifacts or name.startswith(f"{REPORT}/"):

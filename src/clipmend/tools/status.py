@@ -44,14 +44,14 @@ def prune(days: float) -> str:
 
     Damaged cells are deleted whatever their age. Returns the numbers in a sentence.
     """
-    locks.hold_main()
+    locks.hold_main()  # a run that restores a cell must not lose it meanwhile
     limit = time.time() - days * 86400
     planned = {cell.key for cell in plan.load().cells.values()} if PLAN.is_file() else set()
     stored = _remove(path for path in STORE.glob("*") if path.stat().st_mtime <= limit)
     unfinished = (path for path in WORK.glob("*") if path.name not in planned)
     left = _remove(path for path in unfinished if path.stat().st_mtime <= limit)
     shutil.rmtree(DAMAGED, ignore_errors=True)
-    INDEX.unlink(missing_ok=True)
+    INDEX.unlink(missing_ok=True)  # it lists inodes that are gone; the next run writes it anew
     return f"Deleted {stored} stored cells and {left} unfinished jobs."
 
 

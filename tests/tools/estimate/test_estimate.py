@@ -211,9 +211,10 @@ def test_a_mistake_is_one_line(
 
 
 def test_it_imports_nothing_heavy_and_writes_nothing(folder: Path) -> None:
+    preset = str(PRESETS / "default.yaml")
     code = (
         "import sys; from clipmend import cli\n"
-        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {str(PRESETS / 'default.yaml')!r}]"
+        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {preset!r}]"
         "\ntry: cli.main()\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'open_clip', 'snakemake', 'pandas'} & sys.modules.keys()))"
     )

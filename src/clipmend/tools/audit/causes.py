@@ -58,6 +58,7 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
             yield Cause("grid", f"{cell} reads another {role}", was, now)
 
 
+# Apart from `direct`: it is in no key, so it explains other bytes but never makes a cell stale.
 def environment(cell: str, a: Side, b: Side) -> Iterator[Cause]:
     """Yield the differences between the machines and packages that made a cell."""
     old, new = a.cards[cell]["environment"], b.cards[cell]["environment"]
@@ -70,6 +71,7 @@ def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
     for part, prefix in prefixes.items():
         for name, was, now in differences(_flat(old[part]), _flat(new[part])):
             yield Cause("parameter", f"{prefix}{name}", _text(was), _text(now))
+    # The method of a corpus is its source, which its path does not show.
     for part in ("method", "seed"):
         if old[part] != new[part]:
             yield Cause("parameter", f"{cell}: {part}", _text(old[part]), _text(new[part]))
@@ -78,6 +80,7 @@ def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
 def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
     for module, was, now in differences(old["code"], new["code"]):
         if was is None or now is None:
+            # Not "added": the file may have existed before, outside the import closure.
             yield Cause("code", module, *(("", "imported") if was is None else ("imported", "")))
             continue
         parts_a, parts_b = a.functions(module, was), b.functions(module, now)

@@ -103,6 +103,7 @@ class Comparison:
         names = {cause: [change.cell for change in cells[cause]] for cause in cells}
         ordered = sorted(cells, key=lambda c: (KINDS.index(c.kind), len(names[c]), names[c]))
         rank = {cause: (len(cells[cause]), place) for place, cause in enumerate(ordered)}
+        # Where each cell is listed: under the rarest of its causes, which says most about it.
         home = {
             change.cell: min(change.reasons or reached[change.cell], key=rank.__getitem__)
             for change in self.changes
@@ -161,6 +162,7 @@ class Comparison:
 
 def compare(before: Side, b: Side) -> Comparison:
     """Return the changes from side ``before`` to side ``b``."""
+    # Renames first: with other names, every key and every path would count as a change.
     a, moves = align(before, b)
     changes: dict[str, Change] = {}
     turn = {stage: number for number, stage in enumerate(STAGES)}
@@ -191,6 +193,7 @@ def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change
     read = {read["cell"] for card in cards for read in card["inputs"].values()}
     inputs = tuple(sorted(read & before.keys()))
     causes = [*edited, *direct(cell, a, b)]
+    # The report copies the cards of all cells, so another card alone changes its bytes.
     fed = any(cell == REPORT or before[name].how != "remade" for name in inputs)
     how: How = "added" if old is None else "removed"
     files: dict[str, tuple[str, str]] = {}
@@ -201,6 +204,7 @@ def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change
         how = "changed" if files or edited else "remade"
         if files and not causes and not fed:
             unexplained = Cause("unexplained", f"{cell}: other bytes from the same parts")
+            # Files hold names, such as that of their cell: a rename explains other bytes.
             causes.append(RENAMED if cell in a.renamed else unexplained)
     rates = differences(a.numbers.get(cell, {}), b.numbers.get(cell, {}))
     numbers = {metric: (was, now) for metric, was, now in rates}

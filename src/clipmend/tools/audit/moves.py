@@ -71,6 +71,7 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
         module_names={new: old for old, new in modules.items()},
         renamed=frozenset(renamed),
     )
+    # A cell keeps its bytes if the hashes do, whatever the files are called.
     same = {new for new in cells.values() if _hashes(cards[new]) == _hashes(b.cards[new])} | kept
     found = [
         Move(kind, old, new, kind in ("file", "setting") or new in same, count)
@@ -88,6 +89,7 @@ def _moved_cells(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     gone, come = a.cards.keys() - b.cards.keys(), b.cards.keys() - a.cards.keys()
     below = {name.partition("/")[2]: name for name in come}
     hashes = {name: _hashes(b.cards[name]) for name in come}
+    # Cells of several victims can share all their files, such as repairs that changed nothing.
     owners = Counter(tuple(sorted(values)) for values in hashes.values())
     for old in sorted(gone):
         own = _hashes(a.cards[old])

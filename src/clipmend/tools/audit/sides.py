@@ -170,8 +170,9 @@ def _folder(name: str, folder: Path) -> Side:
     below = cards.below(report.parent)
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
     _check(name, present)
-    if not present:
+    if not present:  # a clone: git keeps the report, DVC the other cells
         return _reported(name, read)
+    # The report's own card is not in cards.jsonl, which the report writes before it.
     own = cards.read(report)
     present |= {} if own is None else {REPORT: own}
     damaged = {

@@ -34,6 +34,7 @@ def show(comparison: Comparison, console: Console) -> None:
     tree = Tree(Text(f"{comparison.a} → {comparison.b}: {summary(comparison)}", style="bold"))
     for kind, moves in groupby(comparison.moves, key=attrgetter("kind")):
         _add_moves(tree, kind, list(moves))
+    # An edit of many modules reaches the same cells; without folding they would repeat each time.
     folded = groupby(comparison.roots, key=lambda root: (root.cause.kind, root.cells))
     for (kind, _), group in folded:
         roots = list(group)
@@ -158,7 +159,7 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         f"{home[cell]} --> {home[change.cell]}"
         for change in comparison.changes
         for cell in change.inputs
-        if home[cell] != home[change.cell]
+        if home[cell] != home[change.cell]  # a model that training continued from
     )
     causes = [f"{root.number}. {root.cause}" for root in comparison.roots]
     title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."

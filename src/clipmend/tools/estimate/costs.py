@@ -20,6 +20,7 @@ PACKAGE_DATA = ("reference_times.csv",)
 START = 5.0
 """Seconds that a process takes to import: medians of 4.3 to 6.0 s a stage, on two cores."""
 
+# The log of a job that restored its cell or left it alone: its time says nothing about the work.
 _NOT_MADE = ("taken from the store", "is made already")
 _SPLITS = {"baselines": "trusted", "evaluate": "test"}  # the pairs that a stage works on
 _MODEL_STAGES = ("pretrain", "detect", "unlearn", "baselines", "evaluate")
@@ -86,6 +87,7 @@ class Measurements:
         values = []
         for like in self._like(work):
             if like.seconds and like.pairs and work.pairs:
+                # Importing torch takes the same time however long the training is.
                 start = min(like.seconds, START)
                 ratio = work.epochs * work.pairs / (like.epochs * like.pairs)
                 values.append(start + (like.seconds - start) * ratio)
@@ -185,7 +187,9 @@ def write_reference(path: Path, timings: Iterable[Timing], machine: str, origin:
     for timing in timings:
         groups[next(timing.kinds())].append(timing)
     rows = {(row.machine, *next(row.kinds())): row for row in reference()}
+    # By machine as well: a kind can be measured on several.
     for kind, like in groups.items():
+        # Bytes and pairs come from the median job, so that a row describes one real job.
         middle = sorted(like, key=lambda timing: timing.seconds)[len(like) // 2]
         facts = asdict(middle) | {"machine": machine, "origin": origin}
         facts["seconds"] = round(statistics.median(timing.seconds for timing in like), 1)

@@ -139,6 +139,7 @@ class Survey:
         here, elsewhere = Measurements(self.timings(seconds)), Measurements(shipped)
         for name, state in self.states.items():
             work = self.work(name)
+            # The first that is known counts. A job timed under other settings is only a like job.
             figures = {
                 "measured": seconds.get(name) if state == "made" else None,
                 "like jobs": here.seconds(work),
@@ -159,6 +160,7 @@ def survey(params: Params) -> Survey:
     present: dict[str, Mapping[str, Any]] = {}
     states = dict.fromkeys(cells, "remaining")
     for name, cell in cells.items():
+        # ``results/`` last: a cell there is usually a link to the same files in the store.
         for folder, state in ((STORE / cell.key, "stored"), (RESULTS / name, "made")):
             card = cards.read(folder)
             if card is not None and _proves(card, cell, present, folder):
@@ -167,6 +169,7 @@ def survey(params: Params) -> Survey:
     return Survey(params, cells, corpora, present, states)
 
 
+# The checks of `plan.fault` without reading bytes: an estimate must take seconds on any corpus.
 def _proves(
     card: Mapping[str, Any], cell: Cell, present: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> bool:
@@ -191,8 +194,10 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
     names = {timing.machine for timing in shipped}
     if machine is not None and machine not in names:
         raise UnknownNameError("machine", machine, names)
+    # Asking torch would import it; the driver's presence is enough here.
     on_gpu = params.device == "cuda" or (params.device == "auto" and gpus.has_driver())
     chosen = machine or ("h200" if on_gpu else "cpu")
+    # Stages without a use for a GPU run on the cores beside it, whatever the machine.
     rows = [t for t in shipped if t.machine == chosen or t.stage in WITHOUT_GPU]
     folder = survey(params)
     jobs = list(folder.jobs({} if machine else wall_times([BENCHMARKS]), rows))

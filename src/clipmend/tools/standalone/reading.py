@@ -59,6 +59,7 @@ def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = N
         ids=tuple(ids),
         images=torch.cat(images),
         captions=tuple(captions),
+        # -1 and False are the values of pairs whose truth is unknown.
         label=torch.full((len(ids),), -1),
         is_poisoned=torch.zeros(len(ids), dtype=torch.bool),
     )
@@ -85,6 +86,7 @@ def _id_column(names: Names, file: Path) -> str | None:
     if file.suffix == ".tar":
         return "id"  # the key of a sample
     try:
+        # The header alone: the rows of a large file are read later, block by block.
         header = pa.csv.open_csv(file) if file.suffix == ".csv" else pq.ParquetFile(file)
         schema = header.schema if file.suffix == ".csv" else header.schema_arrow
     except (pa.ArrowException, OSError):

@@ -61,6 +61,7 @@ def _inspected(options: Options) -> tuple[Models, Inspection]:
         what = "is not empty" if out.is_dir() else "is a file"
         raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
     settings = read_settings(options.settings, early=options.early is not None)
+    # Whatever can be refused is refused before the scoring, which takes minutes to hours.
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
     early = None if options.early is None else checkpoint.earlier(options.early).load().to(device)
@@ -84,6 +85,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     ranked = _ranked(inspection)
     pq.write_table(ranked, options.out / "suspects.parquet")
     pairs, word = inspection.pairs, finding["word"] if finding["found"] else ""
+    # Stable, so that pairs with equal scores keep the order of the file.
     first = pairs.take(inspection.score.argsort(descending=True, stable=True)[:LISTED])
     note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {options.pairs}"
     sheet = Sheet(

@@ -13,6 +13,7 @@ from clipmend.methods import table
 
 STAGES = ("detect", "unlearn")
 METHOD = "ubt"
+# Settings that would need knowledge which a user of these commands does not have.
 _FIXED = {
     "unlearn.choose": "the other choices need to know the poison",
     "unlearn.detector": "the scores are always those of `ubt`",
@@ -33,6 +34,7 @@ def read_settings(texts: Sequence[str], *, early: bool) -> dict[str, dict[str, A
     for text in texts:
         stage, name, value = _parsed(text)
         stated[stage][name] = value
+    # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
     if early:
         stated["detect"].setdefault("reference", "early")
     settings = {stage: _checked(stage, stated[stage]) for stage in STAGES}

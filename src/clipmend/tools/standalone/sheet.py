@@ -49,6 +49,7 @@ def draw(sheet: Sheet) -> Figure:
     figure = Figure(figsize=(_WIDE, tall + _HEAD), dpi=150)
     axes = figure.add_axes((0, 0, 1, tall / (tall + _HEAD)))
     draw_sheet(axes, tiles, _WIDE, color=ACCENT)
+    # The renderer of the report has no ranks: they are added on the tiles.
     rows = -(-len(tiles) // COLUMNS)
     column, row = _WIDE / COLUMNS, tall / rows
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}

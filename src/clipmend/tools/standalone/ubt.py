@@ -88,6 +88,7 @@ def inspect(
         MetricError: a score is not finite.
     """
     detector: Detector = create("detect", METHOD, settings["detect"])
+    # A copy, since the detector overfits its model; with the words of the captions only, for speed.
     assets = Assets(
         model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
         train=lambda: pairs,
