@@ -1,4 +1,4 @@
-"""Compare ``dvc.lock`` with the cards: does DVC name the files that the jobs wrote?"""
+"""Compare ``dvc.lock`` with the cards: the files that DVC names, and those that jobs wrote."""
 
 import hashlib
 import json

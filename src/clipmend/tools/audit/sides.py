@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -113,10 +112,7 @@ class Side:
 
 def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
     """Yield the lists of ``params.yaml`` that a cell comes from, each with its entry."""
-    try:
-        place = Place.parse(cell)
-    except PlanError:  # a stage of another version
-        return
+    place = place_of(cell)
     for name, path in _LISTS.items():
         if (value := getattr(place, name)) not in ("", None):
             yield path, str(value)
@@ -128,9 +124,17 @@ def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
 
 def setting_of(cell: str) -> str:
     """Return the name under which ``params.yaml`` has the settings of a cell's method."""
-    stage, _, path = cell.partition("/")
-    names = [part for part in path.split("/") if not re.fullmatch(r"seed\d+", part)]
-    return f"{stage}.settings.{names[-1]}"
+    place = place_of(cell)
+    name = place.method or place.objective or place.attack or place.corpus
+    return f"{place.stage}.settings.{name}"
+
+
+def place_of(cell: str) -> Place:
+    """Return the place of a cell; for a stage of another version, only the stage is known."""
+    try:
+        return Place.parse(cell)
+    except PlanError:
+        return Place(cell.partition("/")[0])
 
 
 def side(name: str) -> Side:

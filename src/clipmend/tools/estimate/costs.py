@@ -119,7 +119,7 @@ def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
         corpus: split -> its pairs, as far as known, and ``image_size``.
     """
     place, stage = cell.place, cell.stage
-    own = {"download": cell.method, "poison": place.attack, "pretrain": place.objective}
+    named = {"download": cell.method, "evaluate": ""}  # all repairs are evaluated alike
     pairs = {
         "download": sum(size for name, size in corpus.items() if name != "image_size"),
         "report": len(cell.inputs),
@@ -127,7 +127,7 @@ def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
     has_model = stage in _MODEL_STAGES
     return Work(
         stage=stage,
-        method="" if stage == "evaluate" else own.get(stage, place.method),
+        method=named.get(stage, place.method or place.objective or place.attack),
         objective=place.objective if has_model else "",
         model=model if has_model else "",
         image_size=corpus.get("image_size", 0),
@@ -225,6 +225,6 @@ def extrapolated(cells: Iterable[str], seconds: Mapping[str, float]) -> Cost:
 
 def _work_named(name: str) -> Work:
     place = Place.parse(name)
-    method = place.method or {"poison": place.attack, "pretrain": place.objective}.get(place.stage)
-    own = "" if place.stage == "evaluate" else method or ""
+    own = place.method or place.objective or place.attack
+    own = "" if place.stage == "evaluate" else own
     return Work(place.stage, own, place.objective, place.corpus, 0, 1.0, 1)
