@@ -219,8 +219,11 @@ def export_crate(
     typer.echo(crate.export(folder, artifacts=artifacts))
 
 
-app.command()(options.suspects)
-app.command()(options.mend)
+for _name, _help in {
+    "suspects": "Rank your own pairs by how suspect they are to your own model. Changes nothing.",
+    "mend": "Rank your own pairs as `suspects` does, and repair the model if there is a finding.",
+}.items():
+    app.command(_name, help=_help)(options.command(_name))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
-from clipmend.engine.cell import Cell, Place
+from clipmend.engine.cell import Cell
 from clipmend.methods.table import base
 
 PACKAGE_DATA = ("reference_times.csv",)
@@ -199,32 +199,3 @@ def write_reference(path: Path, timings: Iterable[Timing], machine: str, origin:
         table.writeheader()
         table.writerows(asdict(rows[key]) for key in sorted(rows, key=str))
     return len(groups)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The seconds of a whole grid; ``unlike`` jobs, which resemble no timed job, are left out."""
-
-    measured: float
-    total: float
-    timed: int
-    jobs: int
-    unlike: int
-
-
-def extrapolated(cells: Iterable[str], seconds: Mapping[str, float]) -> Cost:
-    """Return the cost of cells of one set of settings: an untimed job takes what like jobs took."""
-    works = {name: _work_named(name) for name in cells}
-    timed = [Timing(**asdict(_work_named(name)), seconds=s) for name, s in seconds.items()]
-    measured = Measurements(timed)
-    known = {n: seconds.get(n) or measured.seconds(work) for n, work in works.items()}
-    figures = [value for value in known.values() if value is not None]
-    own = [seconds[name] for name in works if name in seconds]
-    return Cost(sum(own), sum(figures), len(own), len(works), len(works) - len(figures))
-
-
-def _work_named(name: str) -> Work:
-    place = Place.parse(name)
-    own = place.method or place.objective or place.attack
-    own = "" if place.stage == "evaluate" else own
-    return Work(place.stage, own, place.objective, place.corpus, 0, 1.0, 1)

@@ -1,10 +1,14 @@
-"""The options of the commands ``suspects`` and ``mend``, and the two commands."""
+"""The options of the commands ``suspects`` and ``mend``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Option
+
+FOLDERS = {"suspects": "suspects", "mend": "mended"}
+"""Command -> the default folder of its results."""
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -78,46 +82,27 @@ class Options:
     names: Names
 
 
-# A command has an argument for each of its options.
-def suspects(  # noqa: PLR0913
-    model: _Model,
-    pairs: _Pairs,
-    out: _Out = Path("suspects"),
-    architecture: _Architecture = None,
-    early: _Early = None,
-    seed: _Seed = 0,
-    limit: _Limit = None,
-    device: _Device = "auto",
-    settings: _Settings = None,
-    id_column: _Id = None,
-    image_column: _Image = "image",
-    caption_column: _Caption = "caption",
-) -> None:
-    """Rank your own pairs by how suspect they are to your own model. Changes nothing."""
-    from clipmend.tools.standalone import run
+def command(name: str) -> Callable[..., None]:
+    """Return the function of the command ``suspects`` or ``mend``, which have the same options."""
 
-    names, chosen = Names(id_column, image_column, caption_column), tuple(settings or ())
-    run.suspects(
-        Options(model, pairs, out, architecture, early, seed, limit, device, chosen, names)
-    )
+    def own_model(  # noqa: PLR0913  (a command has an argument for each option)
+        model: _Model,
+        pairs: _Pairs,
+        out: _Out = Path(FOLDERS[name]),
+        architecture: _Architecture = None,
+        early: _Early = None,
+        seed: _Seed = 0,
+        limit: _Limit = None,
+        device: _Device = "auto",
+        settings: _Settings = None,
+        id_column: _Id = None,
+        image_column: _Image = "image",
+        caption_column: _Caption = "caption",
+    ) -> None:
+        from clipmend.tools.standalone import run
 
+        work = {"suspects": run.suspects, "mend": run.mend}[name]
+        names, chosen = Names(id_column, image_column, caption_column), tuple(settings or ())
+        work(Options(model, pairs, out, architecture, early, seed, limit, device, chosen, names))
 
-def mend(  # noqa: PLR0913
-    model: _Model,
-    pairs: _Pairs,
-    out: _Out = Path("mended"),
-    architecture: _Architecture = None,
-    early: _Early = None,
-    seed: _Seed = 0,
-    limit: _Limit = None,
-    device: _Device = "auto",
-    settings: _Settings = None,
-    id_column: _Id = None,
-    image_column: _Image = "image",
-    caption_column: _Caption = "caption",
-) -> None:
-    """Rank your own pairs as `suspects` does, and repair the model if there is a finding."""
-    from clipmend.tools.standalone import run
-
-    names, chosen = Names(id_column, image_column, caption_column), tuple(settings or ())
-    run.mend(Options(model, pairs, out, architecture, early, seed, limit, device, chosen, names))
+    return own_model
