@@ -102,7 +102,7 @@ class Comparison:
                 cells.setdefault(cause, []).append(change)
         names = {cause: [change.cell for change in cells[cause]] for cause in cells}
         ordered = sorted(cells, key=lambda c: (KINDS.index(c.kind), len(names[c]), names[c]))
-        rank = {cause: (len(cells[cause]), place) for place, cause in enumerate(ordered)}
+        rank = {cause: (len(cells[cause]), number) for number, cause in enumerate(ordered)}
         # Where each cell is listed: under the rarest of its causes, which says most about it.
         home = {
             change.cell: min(change.reasons or reached[change.cell], key=rank.__getitem__)

@@ -11,7 +11,7 @@ from clipmend.engine.cell import RESULTS
 
 
 def differing_stages(
-    gathered: Mapping[str, Mapping[str, Any]], lock: bytes | None
+    collected: Mapping[str, Mapping[str, Any]], lock: bytes | None
 ) -> dict[str, str]:
     """Return the stages whose folder in ``dvc.lock`` differs from their cards, with the reason.
 
@@ -20,25 +20,25 @@ def differing_stages(
     """
     if lock is None:
         return {}
-    stated = yaml.safe_load(lock) or {}
+    content = yaml.safe_load(lock) or {}
     differing = {}
-    for name, stage in stated.get("stages", {}).items():
-        whole, bare = (_files(gathered, name, shards=shards) for shards in (True, False))
+    for name, stage in content.get("stages", {}).items():
+        complete, unsharded = (_files(collected, name, shards=shards) for shards in (True, False))
         locked = {out["path"]: out.get("md5") for out in stage.get("outs", [])}
-        known = (None, directory_md5(whole), directory_md5(bare))
+        accepted = (None, directory_md5(complete), directory_md5(unsharded))
         # A stage without an MD5 in the lock was never committed; there is nothing to compare.
-        if whole and locked.get(f"{RESULTS}/{name}") not in known:
+        if complete and locked.get(f"{RESULTS}/{name}") not in accepted:
             differing[name] = "dvc.lock names other files than the cards do"
     return differing
 
 
 def _files(
-    gathered: Mapping[str, Mapping[str, Any]], stage: str, *, shards: bool
+    collected: Mapping[str, Mapping[str, Any]], stage: str, *, shards: bool
 ) -> dict[str, str]:
     """Return the MD5 of every file of a stage, relative to the stage's folder."""
     return {
         f"{cell}/{name}".partition("/")[2]: digest
-        for cell, card in gathered.items()
+        for cell, card in collected.items()
         if cell.partition("/")[0] == stage
         for name, digest in card.get("md5", {}).items()
         if shards or "/" not in name

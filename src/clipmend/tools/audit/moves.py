@@ -73,11 +73,11 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
     )
     # A cell keeps its bytes if the hashes do, whatever the files are called.
     same = {new for new in cells.values() if _hashes(cards[new]) == _hashes(b.cards[new])} | kept
-    found = [
+    listed = [
         Move(kind, old, new, kind in ("file", "setting") or new in same, count)
         for (kind, old, new), count in moves.items()
     ]
-    return aligned, tuple(sorted(found, key=lambda move: (KINDS.index(move.kind), move.old)))
+    return aligned, tuple(sorted(listed, key=lambda move: (KINDS.index(move.kind), move.old)))
 
 
 def _moved_cells(a: Side, b: Side) -> Iterator[tuple[str, str]]:
@@ -109,15 +109,15 @@ def _moved_modules(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     old, new = a.modules, b.modules
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     pairs = [
-        (_likeness(was, now) + 0.2 * (_file(one) == _file(other)), one, other)
-        for one, was in {name: _functions(a, name) for name in gone}.items()
-        for other, now in {name: _functions(b, name) for name in come}.items()
+        (_likeness(was, now) + 0.2 * (_file(left) == _file(right)), left, right)
+        for left, was in {name: _functions(a, name) for name in gone}.items()
+        for right, now in {name: _functions(b, name) for name in come}.items()
     ]
-    pairs += [(2.0, one, other) for one in gone for other in come if old[one] == new[other]]
-    for likeness, one, other in sorted(pairs, reverse=True):
-        if likeness >= _LEAST_LIKENESS and one in gone and other in come:
-            gone, come = gone - {one}, come - {other}
-            yield one, other
+    pairs += [(2.0, left, right) for left in gone for right in come if old[left] == new[right]]
+    for likeness, left, right in sorted(pairs, reverse=True):
+        if likeness >= _LEAST_LIKENESS and left in gone and right in come:
+            gone, come = gone - {left}, come - {right}
+            yield left, right
 
 
 def _likeness(old: Mapping[str, str], new: Mapping[str, str]) -> float:

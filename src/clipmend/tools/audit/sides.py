@@ -101,8 +101,8 @@ class Side:
 
     def functions(self, module: str, digest: str) -> dict[str, str]:
         """Return the digest of each part of a module, if the report has those of ``digest``."""
-        known = self._code.get(self.module_names.get(module, module), {})
-        return dict(known["parts"]) if known.get("digest") == digest else {}
+        module_code = self._code.get(self.module_names.get(module, module), {})
+        return dict(module_code["parts"]) if module_code.get("digest") == digest else {}
 
     @cached_property
     def _code(self) -> dict[str, dict[str, Any]]:
@@ -196,33 +196,33 @@ def _reported(name: str, read: Read) -> Side:
             "a revision needs the report in git."
         )
     try:
-        gathered = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
+        collected = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
         if own is not None:
-            gathered[REPORT] = json.loads(own)
+            collected[REPORT] = json.loads(own)
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
-    _check(name, gathered)
-    edited = _falsified(gathered)
-    for file, written in gathered.get(REPORT, {}).get("outputs", {}).items():
+    _check(name, collected)
+    edited = _falsified(collected)
+    for file, written in collected.get(REPORT, {}).get("outputs", {}).items():
         content = read(file)
         if content is None:
             edited[REPORT] = f"{file} is missing"
         elif hashlib.sha256(content).hexdigest() != written["sha256"]:
             edited[REPORT] = f"{file} is not what its card says"
-    return Side(name, gathered, edited, read)
+    return Side(name, collected, edited, read)
 
 
-def _check(name: str, gathered: Mapping[str, Card]) -> None:
-    for cell, card in gathered.items():
+def _check(name: str, collected: Mapping[str, Card]) -> None:
+    for cell, card in collected.items():
         missing = _PARTS - card.keys()
         if missing:
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
 
 
-def _falsified(gathered: Mapping[str, Card]) -> dict[str, str]:
+def _falsified(collected: Mapping[str, Card]) -> dict[str, str]:
     return {
         cell: "its card does not fit its key"
-        for cell, card in gathered.items()
+        for cell, card in collected.items()
         if not plan.is_genuine(card)
     }
 

@@ -233,8 +233,8 @@ def _corpus(cell: Cell) -> dict[str, int]:
             carved = [sizes[name] or 0 for name in SPLITS[1:] if files[name] is None]
             left = (files["train"] or pool or 0) - sum(carved)
             sizes["train"] = max(0, min(left, settings.get("train") or left))
-    known = {name: int(size) for name, size in sizes.items() if size is not None}
-    return known | {"image_size": int(settings.get("image_size") or 0)}
+    counts = {name: int(size) for name, size in sizes.items() if size is not None}
+    return counts | {"image_size": int(settings.get("image_size") or 0)}
 
 
 def _rows(path: str | Path | None) -> int | None:
@@ -274,42 +274,42 @@ def _stage(name: str, jobs: Iterable[Job], *, is_gpu: bool) -> Stage:
     )
 
 
-def show(found: Estimate, console: Console) -> None:
+def show(cost: Estimate, console: Console) -> None:
     """Print the estimate."""
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
-    total = sum(found.states.values())
+    total = sum(cost.states.values())
     console.print(
-        f"{found.states.get('remaining', 0):,} of {total:,} jobs remain; "
-        f"{found.states.get('made', 0):,} are made and {found.states.get('stored', 0):,} come back "
-        f"from the store. Model {found.model}, machine {found.machine}."
+        f"{cost.states.get('remaining', 0):,} of {total:,} jobs remain; "
+        f"{cost.states.get('made', 0):,} are made and {cost.states.get('stored', 0):,} come back "
+        f"from the store. Model {cost.model}, machine {cost.machine}."
     )
-    console.print(_table(found))
-    if found.unknown:
+    console.print(_table(cost))
+    if cost.unknown:
         listed = "; ".join(
-            f"{stage} {', '.join(methods)}".strip() for stage, methods in found.unknown.items()
+            f"{stage} {', '.join(methods)}".strip() for stage, methods in cost.unknown.items()
         )
         console.print(f"Unknown, and left out of the totals: {listed}.", highlight=False)
-    if found.download[1]:
-        least, most = map(_size, found.download)
+    if cost.download[1]:
+        least, most = map(_size, cost.download)
         console.print(f"Download: {least} to {most}, by published sizes of CC3M's images.")
-    if found.missing:
-        console.print(f"These input files do not exist yet: {', '.join(found.missing)}.")
+    if cost.missing:
+        console.print(f"These input files do not exist yet: {', '.join(cost.missing)}.")
 
 
-def _table(found: Estimate) -> Table:
+def _table(cost: Estimate) -> Table:
     table = Table("stage")
     for name in ("remaining", "total", "hours left", "hours total"):
         table.add_column(name, justify="right")
     table.add_column("basis")
     for name in ("disk left", "disk total"):
         table.add_column(name, justify="right")
-    for stage in found.stages:
+    for stage in cost.stages:
         basis = ", ".join(f"{count:,} {name}" for name, count in stage.basis.items())
         table.add_row(stage.name, *_row([stage], basis))
     table.add_section()
-    for unit in dict.fromkeys(stage.unit for stage in found.stages):
-        own = [stage for stage in found.stages if stage.unit == unit]
+    for unit in dict.fromkeys(stage.unit for stage in cost.stages):
+        own = [stage for stage in cost.stages if stage.unit == unit]
         table.add_row(f"all, {unit}-hours", *_row(own, ""))
     return table
 

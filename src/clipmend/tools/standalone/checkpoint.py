@@ -84,16 +84,16 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
     path = Path(model)
     if path.is_dir():
         config = architecture or _config_in(path, f"The folder {path} has no {CONFIG}")
-        found = Checkpoint(config, _weights_in(path))
+        checkpoint = Checkpoint(config, _weights_in(path))
     elif path.is_file():
         why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
-        found = Checkpoint(architecture or _config_in(path.parent, why), path)
+        checkpoint = Checkpoint(architecture or _config_in(path.parent, why), path)
     elif ":" in model:
-        found = _tagged(model, architecture)
+        checkpoint = _tagged(model, architecture)
     else:
         raise ModelError(f"The model {model} does not exist. {_ALLOWED}.")
-    _check_config(found.architecture)
-    return found
+    _check_config(checkpoint.architecture)
+    return checkpoint
 
 
 def _config_in(folder: Path, why: str) -> str:
@@ -158,14 +158,14 @@ def _check_config(architecture: str) -> None:
 
 def _pretrained(name: str, tag: str) -> Clip:
     """Return a pretrained model, with the activation and the pixel statistics of its tag."""
-    stated = open_clip.get_pretrained_cfg(name, tag)
+    tag_config = open_clip.get_pretrained_cfg(name, tag)
     config = model_config(name)
     # OpenAI's weights need QuickGELU, which the config of the plain name does not have.
-    quick = bool(stated.get("quick_gelu") or config["model_cfg"].get("quick_gelu"))
+    quick = bool(tag_config.get("quick_gelu") or config["model_cfg"].get("quick_gelu"))
     if quick:
         config["model_cfg"]["quick_gelu"] = True
     for statistic in ("mean", "std"):
-        config["preprocess_cfg"][statistic] = list(stated[statistic])
+        config["preprocess_cfg"][statistic] = list(tag_config[statistic])
     try:
         net = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (RuntimeError, ValueError, OSError) as error:

@@ -30,14 +30,14 @@ def read_settings(texts: Sequence[str], *, early: bool) -> dict[str, dict[str, A
     Raises:
         ParamsError: a setting is unknown, out of its bounds, or fixed in these commands.
     """
-    stated: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    chosen: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for text in texts:
         stage, name, value = _parsed(text)
-        stated[stage][name] = value
+        chosen[stage][name] = value
     # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
     if early:
-        stated["detect"].setdefault("reference", "early")
-    settings = {stage: _checked(stage, stated[stage]) for stage in STAGES}
+        chosen["detect"].setdefault("reference", "early")
+    settings = {stage: _checked(stage, chosen[stage]) for stage in STAGES}
     reference = settings["detect"]["reference"]
     if reference == "early" and not early:
         raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
@@ -67,10 +67,10 @@ def _parsed(text: str) -> tuple[str, str, Any]:
         raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
 
 
-def _checked(stage: str, stated: dict[str, Any]) -> dict[str, Any]:
+def _checked(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:
     model = schema.declaration(*table.reference(stage, METHOD))
     try:
-        return model(**stated).model_dump()
+        return model(**chosen).model_dump()
     except ValidationError as error:
         known: dict[str, Any] = {n: {} for n in model.model_fields if f"{stage}.{n}" not in _FIXED}
         raise ParamsError(problems(stage, error, known)) from None

@@ -103,8 +103,8 @@ def inspect(
         raise MetricError(f"{broken} scores are not finite; try a lower detect.lr first.")
 
     def overfitted(_: str) -> Clip:
-        # With the full vocabulary: a caption without one of its words can have tokens that no
-        # full caption has, since the end of a caption longer than the context moves up.
+        # With the full vocabulary. If a caption is longer than the context, removing a word moves
+        # its end up, and with it tokens that no full caption has.
         model = models.victim.frozen_copy()
         if OVERFITTED_MODEL in scores.models:
             model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
