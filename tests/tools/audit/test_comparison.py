@@ -19,18 +19,18 @@ def listed(comparison: Comparison) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def test_the_same_run_twice_has_no_change(a: Any, b: Any) -> None:
-    found = compare(a.side(), b.side())
-    assert found.changes == ()
-    assert found.same == 6
-    assert not found.unexplained
+    compared = compare(a.side(), b.side())
+    assert compared.changes == ()
+    assert compared.same == 6
+    assert not compared.unexplained
 
 
 def test_a_parameter_is_named_as_in_params_yaml_with_both_values(a: Any, b: Any) -> None:
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "parameter baselines.settings.ft.lr: 0.1 → 0.2"
-    assert listed(found) == {cause: ([FT], [NUMBER, "report"])}
-    assert found.same == 3
+    assert listed(compared) == {cause: ([FT], [NUMBER, "report"])}
+    assert compared.same == 3
 
 
 def test_a_setting_of_a_whole_stage_is_named_without_a_method(a: Any, b: Any) -> None:
@@ -49,9 +49,9 @@ def test_a_change_of_code_names_the_file_and_the_functions_that_differ(
         b.parts[cell] = {"code": {"clipmend.shared": "s2"}}
         a.parts[cell] = {"code": {"clipmend.shared": "s1"}}
     b.bytes_of[VICTIM] = "other"
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "code src/clipmend/shared.py (fit, new): s1 → s2"
-    assert listed(found) == {cause: ([VICTIM, FT], [NUMBER, "report"])}
+    assert listed(compared) == {cause: ([VICTIM, FT], [NUMBER, "report"])}
 
 
 def test_without_the_list_of_functions_a_change_of_code_names_the_file(a: Any, b: Any) -> None:
@@ -67,13 +67,13 @@ def test_cells_with_the_same_bytes_have_one_cause_with_the_reasons_behind_it(
 ) -> None:
     b.parts[VICTIM] = {"code": {"clipmend.shared": "s2", "clipmend.stages.pretrain": "pretrain1"}}
     b.parts[FT] = {"settings": {"rate": 0.1, "lr": 0.1}}
-    found = compare(a.side(), b.side())
-    assert {change.cell: change.how for change in found.changes if change.cell != FT} == {
+    compared = compare(a.side(), b.side())
+    assert {change.cell: change.how for change in compared.changes if change.cell != FT} == {
         VICTIM: "remade",
         NUMBER: "changed",
         "report": "changed",  # the cards that it gathers are others
     }
-    (root,) = (root for root in found.roots if root.cause.kind == "same bytes")
+    (root,) = (root for root in compared.roots if root.cause.kind == "same bytes")
     assert [change.cell for change in root.cells] == [VICTIM]
     assert "code src/clipmend/shared.py: s1 → s2" in {str(cause) for cause in root.behind}
     assert set(root.behind.values()) == {1}
@@ -94,22 +94,22 @@ def test_another_package_is_a_cause_where_bytes_differ_and_a_reason_where_they_d
     newer = {"python": "3.11.7", "packages": {"torch": "2.14.0"}, "cpu": "avx2", "device": "cpu"}
     b.parts = {cell: {"environment": newer} for cell in (FT, NUMBER)}
     b.bytes_of[FT] = "rounded otherwise"
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "environment packages.torch: 2.13.0 → 2.14.0"
-    assert listed(found) == {cause: ([FT, NUMBER], ["report"])}
+    assert listed(compared) == {cause: ([FT, NUMBER], ["report"])}
     b.bytes_of = {}
-    found = compare(a.side(), b.side())
-    assert [change.how for change in found.changes] == ["remade", "remade", "changed"]
-    assert {str(cause): count for cause, count in found.roots[0].behind.items()} == {cause: 2}
-    assert not found.unexplained
+    compared = compare(a.side(), b.side())
+    assert [change.how for change in compared.changes] == ["remade", "remade", "changed"]
+    assert {str(cause): count for cause, count in compared.roots[0].behind.items()} == {cause: 2}
+    assert not compared.unexplained
 
 
 def test_other_bytes_from_the_same_parts_are_unexplained_and_come_first(a: Any, b: Any) -> None:
     b.bytes_of[VICTIM] = "edited by hand, or not deterministic"
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
-    assert found.unexplained
-    assert list(listed(found)) == [
+    compared = compare(a.side(), b.side())
+    assert compared.unexplained
+    assert list(listed(compared)) == [
         f"unexplained {VICTIM}: other bytes from the same parts",
         "parameter baselines.settings.ft.lr: 0.1 → 0.2",
     ]
@@ -118,15 +118,15 @@ def test_other_bytes_from_the_same_parts_are_unexplained_and_come_first(a: Any, 
 def test_an_input_remade_to_the_same_bytes_does_not_excuse_other_bytes(a: Any, b: Any) -> None:
     b.parts[VICTIM] = {"code": {"clipmend.shared": "s2", "clipmend.stages.pretrain": "pretrain1"}}
     b.bytes_of[FT] = "not deterministic"
-    found = compare(a.side(), b.side())
-    assert f"unexplained {FT}: other bytes from the same parts" in listed(found)
+    compared = compare(a.side(), b.side())
+    assert f"unexplained {FT}: other bytes from the same parts" in listed(compared)
 
 
 def test_a_file_that_is_not_what_its_card_says_is_unexplained(a: Any, b: Any) -> None:
     b.edited[FT] = "made is not what its card says"
-    found = compare(a.side(), b.side())
-    assert list(listed(found)) == [f"unexplained {FT}: made is not what its card says, in b"]
-    assert found.unexplained
+    compared = compare(a.side(), b.side())
+    assert list(listed(compared)) == [f"unexplained {FT}: made is not what its card says, in b"]
+    assert compared.unexplained
 
 
 def test_a_stage_that_differs_from_dvc_lock_is_unexplained(a: Any, b: Any) -> None:
@@ -137,17 +137,17 @@ def test_a_stage_that_differs_from_dvc_lock_is_unexplained(a: Any, b: Any) -> No
 
 def test_a_new_method_is_an_entry_of_its_list(a: Any, b: Any) -> None:
     a.cells = {cell: inputs for cell, inputs in a.cells.items() if "/ft" not in cell}
-    found = compare(a.side(), b.side())
-    assert listed(found) == {"grid baselines.methods: (none) → ft": ([FT, NUMBER], ["report"])}
-    assert [found.count("added"), found.count("changed")] == [2, 1]
+    compared = compare(a.side(), b.side())
+    assert listed(compared) == {"grid baselines.methods: (none) → ft": ([FT, NUMBER], ["report"])}
+    assert [compared.count("added"), compared.count("changed")] == [2, 1]
 
 
 def test_a_change_has_the_numbers_that_it_moved(a: Any, b: Any, table: Any) -> None:
     a.report["cells.csv"] = table()
     b.report["cells.csv"] = table(attack_success_rate=0.25)
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
-    (moved,) = [change for change in found.changes if change.numbers]
+    compared = compare(a.side(), b.side())
+    (moved,) = [change for change in compared.changes if change.numbers]
     assert moved.cell == NUMBER
     assert moved.numbers == {"ASR": (0.5, 0.25)}
 
@@ -159,14 +159,14 @@ def test_a_cell_is_listed_once_under_the_cause_of_the_fewest_cells(a: Any, b: An
         b.parts[cell] = {"code": code}
     b.parts[FT]["settings"] = {"lr": 0.2}
     b.bytes_of[VICTIM] = "other"
-    found = compare(a.side(), b.side())
-    cells = {root.cause.kind: [c.cell for c in root.listed] for root in found.roots}
+    compared = compare(a.side(), b.side())
+    cells = {root.cause.kind: [c.cell for c in root.listed] for root in compared.roots}
     assert cells == {"parameter": [FT], "code": [VICTIM, NUMBER]}
-    assert [len(root.cells) for root in found.roots] == [1, 3]
-    assert [[c.cell for c in root.listed_below] for root in found.roots] == [["report"], []]
-    number = next(change for change in found.changes if change.cell == NUMBER)
+    assert [len(root.cells) for root in compared.roots] == [1, 3]
+    assert [[c.cell for c in root.listed_below] for root in compared.roots] == [["report"], []]
+    number = next(change for change in compared.changes if change.cell == NUMBER)
     assert number.fed  # its code changed as well, but that alone did not move it
-    assert describe(number, found.roots[1]).endswith("(and its inputs)")
+    assert describe(number, compared.roots[1]).endswith("(and its inputs)")
 
 
 def test_a_table_that_cannot_be_read_moves_no_number(a: Any, b: Any) -> None:

@@ -102,14 +102,14 @@ def test_renamed_cells_files_modules_and_settings_are_a_line_for_each_kind(
 def test_the_document_has_every_move_and_one_cause_for_all_cells(
     old: Any, new: Any, audit: Any
 ) -> None:
-    found = json.loads(audit(old, new, "--json"))
-    assert {(m["kind"], m["old"], m["new"], m["is_same"]) for m in found["moves"]} == {
+    document = json.loads(audit(old, new, "--json"))
+    assert {(m["kind"], m["old"], m["new"], m["is_same"]) for m in document["moves"]} == {
         ("cell", OLD, NEW, True),
         ("file", "belief.json", "finding.json", True),
         ("module", "clipmend.baselines.abl", "clipmend.methods.repairs.abl", True),
         ("setting", "unlearn.settings.abl.moves", "unlearn.settings.abl.trainable", True),
     }
-    (cause,) = found["causes"]
+    (cause,) = document["causes"]
     assert (cause["kind"], len(cause["cells"]), cause["behind"]) == ("same bytes", 4, [])
 
 
@@ -134,8 +134,10 @@ def test_other_bytes_from_a_module_that_only_moved_are_explained_by_the_move(
     for run, module in ((old, "clipmend.baselines.abl"), (new, "clipmend.methods.repairs.abl")):
         run.parts[PRETRAIN] = {"code": {module: "o1" if run is old else "n1"}}
     new.bytes_of[PRETRAIN] = "another name"
-    found = json.loads(audit(old, new, "--json"))
-    assert [cause["cells"] for cause in found["causes"] if cause["kind"] == "moved"] == [[PRETRAIN]]
+    document = json.loads(audit(old, new, "--json"))
+    assert [cause["cells"] for cause in document["causes"] if cause["kind"] == "moved"] == [
+        [PRETRAIN]
+    ]
 
 
 def test_other_bytes_of_a_cell_without_any_move_are_still_unexplained(
