@@ -1,6 +1,5 @@
 """An estimate: the jobs of a grid, their hours and their bytes, stage by stage."""
 
-import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -254,7 +253,8 @@ def record(params: Params, path: Path, machine: str) -> str:
     """Write the reference times with those of the run in this folder, and say how many it gave."""
     timed = survey(params).timings(wall_times([BENCHMARKS]))
     today = datetime.now(UTC).date().isoformat()
-    count = write_reference(path, timed, machine, f"run of {today} on {platform.platform()}")
+    processor = cards.environment(params.device)["cpu"]
+    count = write_reference(path, timed, machine, f"run of {today} on {processor}")
     return f"{count} kinds of jobs of this run are in {path}."
 
 
