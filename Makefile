@@ -47,7 +47,6 @@ check: setup
 	$(RUN) ruff format --check src tests scripts
 	$(RUN) mypy
 	$(RUN) snakefmt --check Snakefile workflow
-	$(RUN) python scripts/environment.py --check
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup
