@@ -4,7 +4,7 @@
 #
 #   make slurm-smoke
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 root=$PWD
 work=$root/.clipmend/slurm-smoke
 state=$work/daemons
