@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -36,7 +37,7 @@ def anchors(page: Path) -> frozenset[str]:
     """Return the anchors that GitHub gives to the headings of a page."""
     found: list[str] = []
     blocks = tokens(page)
-    for before, token in zip(blocks, blocks[1:], strict=False):
+    for before, token in pairwise(blocks):
         if before.type == "heading_open":
             text = "".join(part.content for part in token.children or [])
             slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")

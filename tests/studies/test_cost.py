@@ -1,8 +1,12 @@
-"""scripts/cost.py adds up the jobs that only a repair needs."""
+"""`studies/cost/make.py` adds up the jobs that only a repair needs."""
 
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from studies.cost.make import costs, import_seconds, page
 
 VICTIM = "scenes/badnet/mmcl/seed0"
 INPUTS = {
@@ -21,13 +25,8 @@ SECONDS = {
 START = {"detect": 6.0, "unlearn": 5.0, "baselines": 10.0}
 
 
-@pytest.fixture(scope="module")
-def cost(script):
-    return script("cost")
-
-
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     report = tmp_path / "results" / "report"
     report.mkdir(parents=True)
     lines = [
@@ -42,43 +41,44 @@ def project(tmp_path):
     return tmp_path
 
 
-def found(cost, project):
-    return cost.costs(project, cost.read_cards(project), START.__getitem__)
+def costs_of(project: Path) -> pd.DataFrame:
+    return costs(project, START.__getitem__)
 
 
-def test_detection_counts_and_the_victim_does_not(cost, project) -> None:
-    cleanclip, ubt = found(cost, project)
-    assert cleanclip.jobs == {f"baselines/{VICTIM}/cleanclip": 80.0}
-    assert ubt.jobs == {f"detect/{VICTIM}/ubt": 20.0, f"unlearn/{VICTIM}/ubt": 11.0}
+def test_detection_counts_and_the_victim_does_not(project: Path) -> None:
+    cleanclip, ubt = costs_of(project).itertuples()
+    assert (cleanclip.victim, cleanclip.repair, cleanclip.seconds) == (VICTIM, "cleanclip", 80.0)
     assert (ubt.victim, ubt.repair, ubt.seconds) == (VICTIM, "ubt", 31.0)
+    assert ubt.jobs == "detect/ubt 20.0 + unlearn/ubt 11.0"
 
 
-def test_the_tables_compare_with_cleanclip(cost, project) -> None:
-    text = cost.tables(found(cost, project))
+def test_the_tables_compare_with_cleanclip(project: Path) -> None:
+    text = page(costs_of(project), START.__getitem__)
     assert f"| {VICTIM} | `ubt` | detect/ubt 20.0 + unlearn/ubt 11.0 | 31.0 | 0.39 |" in text
     assert "| `cleanclip` | 1 | 80.0 | 1.00 |" in text
     assert "| `ubt` | 1 | 31.0 | 0.39 |" in text
 
 
-@pytest.mark.parametrize("how", ["missing", "restored", "faster than a start"])
-def test_a_time_that_is_none_of_making_is_not_made_up(cost, project, how) -> None:
+@pytest.mark.parametrize("reason", ["missing", "restored", "faster than its imports"])
+def test_a_job_that_the_run_did_not_make_has_no_cost(project: Path, reason: str) -> None:
     cell = f"detect/{VICTIM}/ubt"
     path, log = project / f"logs/benchmark/{cell}.tsv", project / f"logs/{cell}.log"
-    if how == "missing":
+    if reason == "missing":
         path.unlink()
-    elif how == "restored":
+    elif reason == "restored":
         log.parent.mkdir(parents=True)
         log.write_text(f"{cell}: taken from the store\n")
     else:
         path.write_text("s\n5.9\n")
-    _, ubt = found(cost, project)
-    assert ubt.jobs[cell] is None
-    assert ubt.seconds is None
-    text = cost.tables(found(cost, project))
-    assert f"| {VICTIM} | `ubt` | detect/ubt ? + unlearn/ubt 11.0 | ? |  |" in text
-    assert "| `ubt` | 0 | ? |  |" in text
+    text = page(costs_of(project), START.__getitem__)
+    assert f"| {VICTIM} | `ubt` | detect/ubt ? + unlearn/ubt 11.0 | ? | ? |" in text
+    assert "| `ubt` | 0 | ? | ? |" in text
 
 
-def test_without_cards_it_says_what_to_run(cost, tmp_path) -> None:
+def test_without_cards_the_error_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="make all"):
-        cost.read_cards(tmp_path)
+        costs_of(tmp_path)
+
+
+def test_the_seconds_of_imports_are_measured() -> None:
+    assert import_seconds("download") > 0
