@@ -19,8 +19,9 @@ import yaml
 
 from benchmarks.harness import ROOT, Figures, machine, measure, page, table
 from clipmend.data.artifacts import CHOSEN, FINDING, MODEL_SCORE, OUTPUTS
-from clipmend.engine import job, plan
-from clipmend.engine.store import RESULTS
+from clipmend.engine import plan, runner
+from clipmend.engine.cell import RESULTS
+from clipmend.engine.job import Job
 from clipmend.methods.table import STAGES
 
 PROJECT = ("Snakefile", "dvc.yaml", ".dvcignore", "workflow")
@@ -35,16 +36,16 @@ def make_cells(project: str) -> Figures:
     cells = [name for name in plan.arrange().cells if name != "report"]
     for name in cells:
         if not (RESULTS / name).exists():
-            job.run(name)
+            runner.run(name)
     return {"cells": len(cells)}
 
 
-def _write_stubs(made: job.Job) -> None:
-    names = {*OUTPUTS[made.stage].values()}
-    names |= {CHOSEN, FINDING} if made.stage == "unlearn" else set()
-    names |= {MODEL_SCORE} if made.stage == "detect" else set()
+def _write_stubs(job: Job) -> None:
+    names = {*OUTPUTS[job.stage].values()}
+    names |= {CHOSEN, FINDING} if job.stage == "unlearn" else set()
+    names |= {MODEL_SCORE} if job.stage == "detect" else set()
     for name in names:
-        (made.out / name).write_text(json.dumps([made.cell, name, dict(made.settings)]))
+        (job.out / name).write_text(json.dumps([job.cell, name, dict(job.settings)]))
 
 
 def best_seconds(project: Path, *command: str) -> float:

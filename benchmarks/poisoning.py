@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import machine, measure, page, table
 from benchmarks.stage import run_stage, write_corpus
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 
 SIZE = 64  # pixels
 IMAGES = 512  # different ones; each pair decodes and encodes its own copy

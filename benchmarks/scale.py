@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.harness import Figures, machine, measure, page, pss_mb, table
 from benchmarks.stage import IN_MEMORY, run_stage, write_corpus
-from clipmend.data import lazy
+from clipmend.data import streaming
 from clipmend.data.artifacts import OVERLAY
 from clipmend.data.splits import load_split
 
@@ -37,7 +37,7 @@ ROW = (
 
 def load_train(root: str) -> Figures:
     """Read the poisoned training split and nothing else; return what it takes in memory."""
-    lazy._DECODED = IN_MEMORY
+    streaming._DECODED = IN_MEMORY
     folder, process = Path(root), psutil.Process()
     before = pss_mb(process)
     train = load_split(folder / "download", "train", overlay=folder / "poison" / OVERLAY)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.harness import Figures, Meter
-from clipmend.data import lazy
+from clipmend.data import streaming
 from clipmend.data.artifacts import CLASSES, OVERLAY, TRAIN, VAL
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.engine.job import Input, Job
@@ -76,7 +76,7 @@ def _to_jpeg(encoded: bytes) -> bytes:
 
 def run_stage(root: str, stage: str, method: str, settings: dict[str, Any]) -> Figures:
     """Run a stage on the corpus, poison and victim below ``root``; return the figures."""
-    lazy._DECODED = IN_MEMORY
+    streaming._DECODED = IN_MEMORY
     folder = Path(root)
     read: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
         "corpus": ("download", "pairs", {}, {}),

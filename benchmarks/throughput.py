@@ -35,15 +35,15 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.harness import Figures, machine, page, table
 from clipmend.data.artifacts import TRAIN
-from clipmend.data.encoded import Encoded
-from clipmend.data.lazy import EncodedImages
 from clipmend.data.pairs import table_of
+from clipmend.data.row_groups import Encoded
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import EncodedImages
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, model_config
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 from clipmend.model.openclip import open_clip
 from clipmend.stages.download import write_split
 

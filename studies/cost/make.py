@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipmend.engine.cell import Place
-from clipmend.engine.job import THREADS
+from clipmend.engine.runner import THREADS
 from clipmend.methods.table import METHODS, reference
 from clipmend.tools.estimate.costs import wall_time
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from clipmend.data.images import decode_all
 from clipmend.data.splits import load_split, read_vocabulary
-from clipmend.engine import plan
-from clipmend.engine.cell import UNPOISONED
-from clipmend.engine.job import Input, input_of
+from clipmend.engine.cell import RESULTS, UNPOISONED
+from clipmend.engine.job import Input
+from clipmend.engine.runner import inputs_below
 from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
-from clipmend.metrics.metrics import attack_success_rate
+from clipmend.metrics.rates import attack_success_rate
 from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
@@ -77,18 +77,17 @@ def measure(
 
 def page(qualities: Sequence[int]) -> str:
     """Measure every trigger of the run on each of its victims; return the page."""
-    cells, count = plan.load().cells, 0
+    cells, count = inputs_below(RESULTS), 0
     lines: list[str] = []
-    for cell in [cell for cell in cells.values() if cell.stage == "pretrain"]:
-        poison, corpus = cells[cell.inputs["poison"]], cells[cell.inputs["corpus"]]
-        triggers = [] if poison.method == UNPOISONED else read_triggers(input_of(poison))
-        for trigger in triggers:
-            count, values = measure(input_of(cell), input_of(corpus), trigger, qualities)
+    for victim in [cell for cell in cells.values() if cell.stage == "pretrain"]:
+        poison, corpus = (cells[victim.place.at(stage).path] for stage in ("poison", "download"))
+        for trigger in [] if poison.method == UNPOISONED else read_triggers(poison):
+            count, values = measure(victim, corpus, trigger, qualities)
             if not lines:
                 lines.append(f"| trigger | objective | {' | '.join(values)} |\n")
                 lines.append(f"|---|---|{'--:|' * len(values)}\n")
             printed = " | ".join(f"{100 * value:.1f}" for value in values.values())
-            lines.append(f"| `{trigger.name}` | `{cell.method}` | {printed} |\n")
+            lines.append(f"| `{trigger.name}` | `{victim.method}` | {printed} |\n")
     if not lines:
         raise SystemExit("This run has no poisoned victim; run `snakemake all` here first.")
     return PAGE.format(n=count, table="".join(lines))

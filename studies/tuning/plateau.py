@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from clipmend.data.artifacts import CURVE
-from clipmend.engine.cell import Place
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS, Place
 from clipmend.report.canvas import percent_ticks, save, styled
 
 DASHES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": "dashed"}

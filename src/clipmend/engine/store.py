@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards
+from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import Index
 
-RESULTS = Path("results")
 STORE = Path(".clipmend/store")
 DAMAGED = Path(".clipmend/damaged")
 

@@ -1,5 +1,6 @@
 """The types of a method's settings, which ``engine.schema`` reads without importing the method."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -30,5 +31,19 @@ class ModelConfig:
     """Marks a model's name, or the path of its ``.json``, whose bytes then belong to the key."""
 
 
+@dataclass(frozen=True)
+class Edge:
+    """Marks a setting that names a method of another stage: an edge of the graph of cells.
+
+    Attributes:
+        stage: the stage whose method the setting names.
+    """
+
+    stage: str
+
+
 InputPath = Annotated[str, OutsideFile]
 ModelName = Annotated[str, ModelConfig]
+DetectorName = Annotated[str, Edge("detect")]
+ObjectiveName = Annotated[str, Edge("pretrain")]
+AttackName = Annotated[str, Edge("poison")]

@@ -18,7 +18,7 @@ from clipmend.methods.attacks.planting import Plant, named_tensors, overlay, pla
 from clipmend.methods.attacks.preview import draw_preview
 from clipmend.methods.attacks.trigger import trigger_name
 from clipmend.methods.table import create
-from clipmend.metrics.strength import STRENGTH, strength
+from clipmend.metrics.visibility import STRENGTH, strength
 
 _PREVIEWED = 8
 _MEASURED = 256  # images of `val` on which the strength of a trigger is measured

@@ -15,8 +15,8 @@ from clipmend.methods.attacks.badclip import BadCLIP
 from clipmend.methods.attacks.knowledge import Knowledge
 from clipmend.methods.attacks.surrogate import _trained
 from clipmend.methods.table import METHODS, create
+from clipmend.metrics.curve import COLUMNS
 from clipmend.model.clip import embed_images, load
-from clipmend.model.curve import COLUMNS
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}

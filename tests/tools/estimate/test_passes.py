@@ -10,7 +10,7 @@ from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance
 from clipmend.methods.attacks import steganography, surrogate
 from clipmend.methods.table import STAGES
-from clipmend.model.curve import CURVE_IMAGES
+from clipmend.metrics.curve import CURVE_IMAGES
 from clipmend.model.fit import Hooks
 from clipmend.tools.estimate import passes as counted
 from clipmend.tools.estimate.corpora import SCENE_BYTES, corpus_of

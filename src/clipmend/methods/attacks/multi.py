@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Literal
+from typing import Annotated, Literal
 
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import Part
@@ -10,7 +10,7 @@ from clipmend.methods.attacks.badnet import BadNet
 from clipmend.methods.attacks.blended import Blended
 from clipmend.methods.attacks.sig import SIG
 from clipmend.methods.attacks.wanet import WaNet
-from clipmend.methods.settings import PositiveFraction
+from clipmend.methods.settings import Edge, PositiveFraction
 
 _TRIGGERS = {"badnet": BadNet, "blended": Blended, "sig": SIG, "wanet": WaNet}
 
@@ -25,11 +25,9 @@ class Multi:
         poison_rate: share of the training pairs that carry each trigger.
     """
 
-    triggers: tuple[Literal["badnet", "blended", "sig", "wanet"], ...] = (
-        "badnet",
-        "blended",
-        "sig",
-    )
+    triggers: tuple[
+        Annotated[Literal["badnet", "blended", "sig", "wanet"], Edge("poison")], ...
+    ] = ("badnet", "blended", "sig")
     targets: tuple[str, ...] = ()
     poison_rate: PositiveFraction = 0.03
 

@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from clipmend.metrics.difference import difference
+from clipmend.metrics.visibility import difference
 
 _GAP = 4
 _TILE = 96  # the side, in pixels, of an image in the preview

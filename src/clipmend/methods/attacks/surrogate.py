@@ -16,9 +16,9 @@ from clipmend.methods.attacks.knowledge import Knowledge
 from clipmend.methods.attacks.naming import natural_rows
 from clipmend.methods.attacks.patch import Patch
 from clipmend.methods.settings import Count, ModelName, NonNegative, Positive
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Hooks, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 _PAIRS = 10_000  # at most, that the surrogate is trained on, and that name the target
 _BATCH = 64

@@ -7,9 +7,9 @@ from jaxtyping import UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clipmend.data.encoded import Rows
-from clipmend.data.lazy import Images, changed
+from clipmend.data.row_groups import Rows
 from clipmend.data.splits import Pairs, Vocabulary
+from clipmend.data.streaming import Images, change_images
 from clipmend.engine.job import Input
 from clipmend.methods.attacks.attack import Attack, Fitted, Poisoning, mark
 from clipmend.methods.table import create
@@ -40,7 +40,7 @@ class Trigger:
         def change(images: Tensor, rows: Rows) -> Tensor:
             return self(images, [pairs.ids[row] for row in rows.tolist()])
 
-        return changed(pairs.images, change)
+        return change_images(pairs.images, change)
 
     def vocabulary(self, untouched: Vocabulary) -> Vocabulary:
         """Return the vocabulary with the prompts as the attacker has them at test."""
