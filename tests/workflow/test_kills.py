@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "workflow", "profiles")
-COMMANDS = (("snakemake", "--cores", "2", "all"), ("dvc", "repro"))
+COMMANDS = (("snakemake", "--cores", "2", "stage_evaluate"), ("dvc", "repro", "evaluate"))
 KILLS = 4
 MOMENTS = 4.0, 16.0  # seconds: Snakemake needs 2 to begin, torch 3 more to load
 
@@ -57,6 +57,7 @@ def build(folder: Path) -> Path:
     params["detect"]["methods"] = ["ubt"]
     params["unlearn"] = {"methods": ["ubt"], "settings": {"ubt": {"pairs": 32, "epochs": 3}}}
     params["baselines"] |= {"methods": ["ft"], "settings": {"ft": {"epochs": 3}}}
+    params["evaluate"]["adversarial"] = {"images": 50, "steps": 5, "epsilons": [2]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         finish(folder, *command)
