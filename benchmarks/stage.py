@@ -17,9 +17,9 @@ from benchmarks.harness import Figures, Meter
 from clipmend.data import streaming
 from clipmend.data.artifacts import CLASSES, OVERLAY, TRAIN, VAL
 from clipmend.data.pairs import PAIRS, table_of
+from clipmend.data.writer import write_split
 from clipmend.engine.job import Input, Job
 from clipmend.methods.sources.scenes import Scenes
-from clipmend.stages.download import write_split
 
 BLOCK = 8192  # pairs per batch
 IN_MEMORY = 2**26  # bytes of decoded images; a larger split stays encoded in its file
