@@ -41,12 +41,14 @@ format: setup
 	$(RUN) ruff format src tests benchmarks studies
 	$(RUN) snakefmt Snakefile workflow
 
-## check: style, types, and what must be in step
+## check: style, types, floors and prose
 check: setup
 	$(RUN) ruff check src tests benchmarks studies
 	$(RUN) ruff format --check src tests benchmarks studies
 	$(RUN) mypy
+	$(RUN) lint-imports
 	$(RUN) snakefmt --check Snakefile workflow
+	$(RUN) python tests/prose.py
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup
