@@ -81,15 +81,15 @@ METHODS: dict[str, dict[str, Method]] = {
     },
     "unlearn": {
         "ubt": Method("UBT", ("2403.16257",)),
+        "abl": Method("ABL", ("2110.11571",)),
+        "pud": Method("PUD", ("2405.17929",)),
     },
     "baselines": {
         "ft": Method("FT"),
         "cleanclip": Method("CleanCLIP", ("2303.03323",)),
-        "abl": Method("ABL", ("2110.11571",)),
         "par": Method("PAR", ("2412.00727",)),
         "adversarial_ft": Method("AdversarialFT", ("1706.06083", "2212.07016")),
         "fine_pruning": Method("FinePruning", ("1805.12185",)),
-        "pud": Method("PUD", ("2405.17929",)),
     },
 }
 
