@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from clipmend.tools import preset
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "workflow", "profiles", "src")
 COMMANDS = (("snakemake", "--cores", "2", "all"), ("dvc", "repro"))
@@ -33,7 +35,7 @@ def clone(folder: Path) -> Path:
         else:
             shutil.copy(source, folder / name, follow_symlinks=False)
     (folder / "data").mkdir()
-    shutil.copy(ROOT / "params/smoke.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(preset.render("smoke"))
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         subprocess.run(command, cwd=folder, env=environment(), check=True)
     return folder

@@ -4,16 +4,18 @@ Importing torch would cost every command seconds, so a method's dataclass is rea
 """
 
 import ast
+import inspect
+import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from clipmend.engine import fingerprint
 from clipmend.engine.fingerprint import absolute, assigned, tree
-from clipmend.errors import PlanError
+from clipmend.errors import PlanError, suggestion
 from clipmend.methods import settings
 
 TYPES: dict[str, Any] = {
@@ -27,18 +29,20 @@ TYPES: dict[str, Any] = {
     "str": str,
     "tuple": tuple,
 }
-"""The names that the annotation of a setting may use."""
+"""The names that the type of a setting may use."""
 
 
 def forget() -> None:
-    """Read every source again next time; for a process that outlives an edit."""
+    """Forget every source that was read, for a process that outlives an edit."""
     fingerprint.forget()
     declaration.cache_clear()
 
 
 @cache
 def declaration(module: str, cls: str) -> type[BaseModel]:
-    """Return the settings of a method's dataclass as a model that refuses all others.
+    """Return the settings of a method's dataclass as a model that refuses unknown settings.
+
+    A field's description is its line in the ``Attributes:`` section of the class.
 
     Raises:
         PlanError: the source has no such dataclass, or a setting that cannot be read.
@@ -49,7 +53,7 @@ def declaration(module: str, cls: str) -> type[BaseModel]:
 
 
 def returned(module: str, cls: str) -> str | None:
-    """Return the name of the type that calling a method gives, or None where it states none.
+    """Return the name of the type that a method returns when called; None if it declares none.
 
     Raises:
         PlanError: the source has no such class.
@@ -59,37 +63,58 @@ def returned(module: str, cls: str) -> str | None:
         if isinstance(item, ast.FunctionDef) and item.name == "__call__":
             return None if item.returns is None else ast.unparse(item.returns).strip("'\"")
     homes = (_home(module, ast.unparse(parent)) for parent in node.bases)
-    return next((stated for home in homes if home and (stated := returned(*home))), None)
+    return next((name for home in homes if home and (name := returned(*home))), None)
 
 
 def marked(model: BaseModel, marker: type) -> dict[str, str]:
-    """Return the settings that are set and whose type carries a marker of ``methods.settings``."""
-    found = {
+    """Return the settings that have a value and whose type carries a marker of ``settings.py``."""
+    values = {
         name: getattr(model, name)
         for name, field in type(model).model_fields.items()
         if marker in (*field.metadata, *_metadata(field.annotation))
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _metadata(annotation: object) -> Iterator[Any]:
-    """Yield what an annotation such as ``InputPath | None`` carries in its members."""
+    """Yield the metadata of the members of a union such as ``InputPath | None``."""
     for member in get_args(annotation):
         yield from getattr(member, "__metadata__", ())
 
 
 def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield name, annotation and default of a dataclass's fields, inherited ones first."""
+    """Yield name, annotation and default of a dataclass's fields, inherited fields first."""
     node = _known_class(module, cls)
     for parent in node.bases:
         home = _home(module, ast.unparse(parent))
         if home is not None:
             yield from _fields(*home)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return  # a Protocol: its annotations are no settings
+        return  # the annotations of a Protocol are no settings
+    described = sentences(ast.get_docstring(node) or "")
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):
-            yield ast.unparse(item.target), _field(module, cls, item)
+            name = ast.unparse(item.target)
+            annotation, default = _field(module, cls, item)
+            yield name, (annotation, Field(default, description=described.get(name)))
+
+
+def docstring(module: str, cls: str) -> str:
+    """Return the docstring of a class, without its indentation; empty if there is none.
+
+    Raises:
+        PlanError: the source has no such class.
+    """
+    return ast.get_docstring(_known_class(module, cls)) or ""
+
+
+def sentences(docstring: str) -> dict[str, str]:
+    """Return what the ``Attributes:`` section of a docstring says about each attribute."""
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    # The section ends at the first line that is not indented.
+    body = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", body, flags=re.MULTILINE)
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
 
 
 def _class(module: str, name: str) -> ast.ClassDef | None:
@@ -105,7 +130,7 @@ def _known_class(module: str, name: str) -> ast.ClassDef:
 
 
 def _home(module: str, name: str) -> tuple[str, str] | None:
-    """Return module and name of a base class that this package defines, or None."""
+    """Return module and name of a base class of this package; None for any other class."""
     if _class(module, name) is not None:
         return module, name
     for node in tree(module).body:
@@ -130,7 +155,7 @@ def _field(module: str, cls: str, statement: ast.AnnAssign) -> tuple[Any, Any]:
 
 
 def _evaluate(module: str, expression: ast.expr) -> object:
-    """Return the type that an annotation stands for; a module's own aliases are followed."""
+    """Return the type of an annotation, with the aliases of its module resolved."""
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     known = dict(TYPES)
     for name in names - known.keys():
@@ -139,3 +164,38 @@ def _evaluate(module: str, expression: ast.expr) -> object:
             known[name] = _evaluate(module, alias)
     code = compile(ast.Expression(expression), f"<{module}>", "eval")
     return eval(code, {"__builtins__": {}}, known)
+
+
+def keys(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return the keys that a block may have, each with the keys of its nested block."""
+    return {
+        name: keys(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else {}
+        for name, field in model.model_fields.items()
+    }
+
+
+def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
+    """Return everything that pydantic refused below ``place`` as one line.
+
+    Args:
+        place: the path of the block, such as ``unlearn.settings.ubt``; empty for the file.
+        error: what pydantic refused.
+        known: the keys that the block may have, with those of its nested blocks.
+    """
+    lines = []
+    for problem in error.errors(include_url=False):
+        loc = [str(part) for part in problem["loc"]]
+        where = ".".join([place, *loc] if place else loc) or "the file"
+        if problem["type"] == "extra_forbidden":
+            siblings = known
+            for part in loc[:-1]:
+                siblings = siblings.get(part, {})
+            lines.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where} is missing.")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {text}; got {problem['input']!r}.")
+    return " ".join(lines)

@@ -186,7 +186,7 @@ def test_a_key_that_is_no_word_is_refused_with_its_place(tmp_path: Path, word: s
     stated = yaml.safe_load((PRESETS / "default.yaml").read_text())
     stated["poison"] |= {"methods": ["trojvqa"], "settings": {"trojvqa": {"word": word}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(stated))
-    said = f"trojvqa.word: a word has a letter or a digit, and no braces, not {word!r}."
+    said = f"trojvqa.word: a word has a letter or a digit, and no braces; got {word!r}."
     with pytest.raises(ParamsError, match=re.escape(said)):
         params.load(tmp_path / "params.yaml")
 

@@ -152,8 +152,8 @@ def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "params.yaml does not exist here; copy one of params/*.yaml to it"),
-        (["--params", "no.yaml"], "no.yaml does not exist here; copy one"),
+        ([], "params.yaml does not exist in this folder. `clipmend preset default` writes"),
+        (["--params", "no.yaml"], "no.yaml does not exist in this folder. "),
         (
             ["--params", str(PRESETS / "default.yaml"), "--machine", "h1000"],
             "Unknown machine profile 'h1000'. ",
