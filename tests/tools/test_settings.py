@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # Snakemake depends on it
 import pytest
 
 from clipmend.engine import params, presets
@@ -14,7 +14,7 @@ from clipmend.methods import table
 from clipmend.tools import settings
 
 ROOT = Path(__file__).parents[2]
-UNDESCRIBED = 120  # settings whose class does not describe them yet; may only fall
+UNDESCRIBED = 115  # settings whose class does not describe them yet; may only fall
 METHODS = [(stage, name) for stage, methods in table.METHODS.items() for name in methods]
 
 

@@ -1,7 +1,6 @@
 """``params.yaml`` as typed values; a file that does not describe a run is refused in one line."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +32,7 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _is_name(value: str) -> str:
+    # A name is a folder below results/: it has no slash, and no dot in front.
     if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
         raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
     return value
@@ -68,6 +68,7 @@ class Section(BaseModel):
         settings: settings by method or variant; a variant changes those of its method.
     """
 
+    # An unknown key is refused: a misspelled setting would silently keep its default.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def shared(self) -> dict[str, Any]:
@@ -88,7 +89,8 @@ class Download(Section):
     settings: Settings = {}
 
     def shared(self) -> dict[str, Any]:
-        """Return how splits are cut into files, if they are; an uncut corpus keeps its key."""
+        """Return how splits are cut into files; empty if they are not."""
+        # Without the setting the key is the same as before the setting existed.
         return super().shared() if self.rows_per_shard is not None else {}
 
     @property
@@ -159,10 +161,9 @@ class Pretrain(Section):
     settings: Settings = {}
 
     def shared(self) -> dict[str, Any]:
-        """Return the model and those loop settings that differ from the default.
-
-        The names of the other objectives are in no key. A loop setting changes the rounding.
-        """
+        """Return the model, and the loop settings that differ from the default."""
+        # A loop setting may change the rounding, so it is in the key. The lists of objectives are
+        # not: a further objective must leave the other victims proven.
         changed = self.loop.model_dump(mode="json", exclude_defaults=True)
         loop = {"loop": changed} if changed else {}
         return {"model": self.model, "pretrained": self.pretrained, **loop}
@@ -274,7 +275,7 @@ class Params(Section):
         settings = self._layered(stage, name)
         source = self.source(stage, name)
         if stage == "download":
-            settings.pop("source", None)
+            settings.pop("source", None)  # it chooses the class, which does not have it
         model = schema.declaration(*table.reference(stage, source))
         try:
             return model.model_validate(settings)
@@ -342,8 +343,13 @@ def checked(values: object) -> Params:
         params = Params.model_validate(values)
     except ValidationError as error:
         raise _refusal("", error, Params) from None
-    for stage, name in _named(params):
-        params.resolve(stage, name)
+    for stage in table.METHODS:
+        section = params.section(stage)
+        # A method that has settings is checked too, even if no list names it.
+        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
+            params.resolve(stage, name)
+    for name in params.pretrain.unrepaired.methods:
+        params.resolve("pretrain", name)
     _check_unrepaired(params)
     return params
 
@@ -363,16 +369,6 @@ def _check_unrepaired(params: Params) -> None:
                 f"{PARAMS}: pretrain.unrepaired.attacks names {attack!r}, which poison.methods "
                 f"does not. {suggestion(attack, known)}"
             )
-
-
-def _named(params: Params) -> Iterator[tuple[str, str]]:
-    """Yield every method that is in the grid or has settings, with its stage."""
-    for stage in table.METHODS:
-        section = params.section(stage)
-        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
-            yield stage, name
-    for name in params.pretrain.unrepaired.methods:
-        yield "pretrain", name
 
 
 def _refusal(place: str, error: ValidationError, model: type[BaseModel]) -> ParamsError:

@@ -42,12 +42,17 @@ def forget() -> None:
 def declaration(module: str, cls: str) -> type[BaseModel]:
     """Return the settings of a method's dataclass as a model that refuses unknown settings.
 
-    A field's description is its line in the ``Attributes:`` section of the class.
+    A field's description is its line in the ``Attributes:`` section of the class, or of a base.
 
     Raises:
         PlanError: the source has no such dataclass, or a setting that cannot be read.
     """
-    fields: dict[str, Any] = dict(_fields(module, cls))
+    described = _described(module, cls)
+    fields: dict[str, Any] = {
+        name: (annotation, Field(default, description=described.get(name)))
+        for name, annotation, default in _fields(module, cls)
+    }
+    # A default outside its own range is a bug. Pydantic keeps names such as `model_` for itself.
     config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
     return create_model(cls, __config__=config, **fields)
 
@@ -77,12 +82,13 @@ def marked(model: BaseModel, marker: type) -> dict[str, str]:
 
 
 def _metadata(annotation: object) -> Iterator[Any]:
-    """Yield the metadata of the members of a union such as ``InputPath | None``."""
+    """Yield the metadata of the members of an annotation such as ``InputPath | None``."""
     for member in get_args(annotation):
         yield from getattr(member, "__metadata__", ())
+        yield from _metadata(member)
 
 
-def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _fields(module: str, cls: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield name, annotation and default of a dataclass's fields, inherited fields first."""
     node = _known_class(module, cls)
     for parent in node.bases:
@@ -91,12 +97,19 @@ def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
             yield from _fields(*home)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return  # the annotations of a Protocol are no settings
-    described = sentences(ast.get_docstring(node) or "")
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):
-            name = ast.unparse(item.target)
-            annotation, default = _field(module, cls, item)
-            yield name, (annotation, Field(default, description=described.get(name)))
+            yield ast.unparse(item.target), *_field(module, cls, item)
+
+
+def _described(module: str, cls: str) -> dict[str, str]:
+    """Return what a class says about each attribute, over what its bases say."""
+    homes = [_home(module, ast.unparse(base)) for base in _known_class(module, cls).bases]
+    described: dict[str, str] = {}
+    # The first base wins, as in Python's method resolution order.
+    for home in reversed(homes):
+        described |= _described(*home) if home else {}
+    return described | sentences(docstring(module, cls))
 
 
 def docstring(module: str, cls: str) -> str:
@@ -162,6 +175,7 @@ def _evaluate(module: str, expression: ast.expr) -> object:
         alias = assigned(tree(module), name)
         if alias is not None:
             known[name] = _evaluate(module, alias)
+    # The expression sees these types alone, so that nothing of the module runs.
     code = compile(ast.Expression(expression), f"<{module}>", "eval")
     return eval(code, {"__builtins__": {}}, known)
 

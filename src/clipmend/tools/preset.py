@@ -103,16 +103,12 @@ def _sources(path: Path) -> dict[Key, _Source]:
     merged: dict[Key, _Source] = {}
     for file in presets.chain(path):
         text = file.read_text()
-        for key, source in _walk(_composed(text), (), text):
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        assert isinstance(root, yaml.MappingNode)  # render() has loaded the file before
+        for key, source in _walk(root, (), text):
             if source != _Source():  # a mapping without comments keeps those of its parent
                 merged[key] = source
     return merged
-
-
-def _composed(text: str) -> yaml.MappingNode:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert isinstance(node, yaml.MappingNode)  # params.load has read the file before
-    return node
 
 
 def _walk(node: yaml.MappingNode, prefix: Key, text: str) -> Iterator[tuple[Key, _Source]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from clipmend.engine import schema
 from clipmend.engine.params import Params, Section
@@ -76,6 +77,7 @@ def sentence(model: type[BaseModel], name: str) -> str:
     """Return what a setting means; empty if no class says it."""
     if not issubclass(model, Section):
         return model.model_fields[name].description or ""
+    # A section may describe a setting anew that `Section` describes for all of them.
     described = (schema.sentences(cls.__doc__ or "") for cls in model.__mro__)
     return next((known[name] for known in described if name in known), "")
 
@@ -103,14 +105,15 @@ def _words(kind: dict[str, Any]) -> str:
         if "prefixItems" in kind:
             return f"list of ({'; '.join(_words(item) for item in kind['prefixItems'])})"
         return f"list of ({_words(kind['items'])})"
-    if kind.get("type") in ("integer", "number"):
-        return _range(kind)
-    names = {"boolean": "true or false", "string": "text"}
-    return names.get(kind["type"], str(kind["type"]))
-
-
-def _range(kind: dict[str, Any]) -> str:
-    noun = "whole number" if kind["type"] == "integer" else "number"
+    names = {
+        "boolean": "true or false",
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+    }
+    noun = names.get(kind["type"], str(kind["type"]))
+    if "minimum" in kind and "maximum" in kind:
+        return f"{noun} from {kind['minimum']:g} to {kind['maximum']:g}"
     bounds = (("minimum", "at least"), ("exclusiveMinimum", "above"),
               ("maximum", "at most"), ("exclusiveMaximum", "below"))  # fmt: skip
     return ", ".join([noun, *(f"{word} {kind[name]:g}" for name, word in bounds if name in kind)])
@@ -153,34 +156,50 @@ def _table(rows: dict[str, Setting]) -> list[str]:
     return [*lines, ""]
 
 
+class _Untitled(GenerateJsonSchema):
+    """Leaves out the titles, which pydantic makes of the names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return that no field has a title."""
+        del schema
+        return False
+
+
 def json_schema() -> dict[str, Any]:
     """Return ``params.schema.json``: the sections, and each method's settings by its name."""
-    document = Params.model_json_schema()
+    document = Params.model_json_schema(schema_generator=_Untitled)
     definitions = document["$defs"]
     for section in _sections(Params):
         own = document if section is Params else definitions[section.__name__]
         for name, kind in own["properties"].items():
             kind["description"] = sentence(section, name)
     variant = r"(@[\w.+-]+)?$"
+    empty = ["object", "null"]  # null: all settings are comments
     for stage, methods in table.METHODS.items():
         known = definitions[stage.capitalize()]["properties"]
+        patterns = {}
         for name in methods:
-            definitions[f"{stage}.{name}"] = _method_schema(stage, name)
+            model = schema.declaration(*table.reference(stage, name))
+            # No setting is required here: those of a variant lie over those of its method.
+            properties = model.model_json_schema(schema_generator=_Untitled)["properties"]
+            if stage == "download":
+                properties["source"] = {"enum": list(methods)}
+            patterns[f"^{name}{variant}"] = {"$ref": f"#/$defs/{stage}.{name}"}
+            definitions[f"{stage}.{name}"] = {
+                "type": empty,
+                "properties": properties,
+                "additionalProperties": False,
+            }
+        # A corpus may have any name; the name of a method is in the table.
+        others = {"type": empty} if stage == "download" else False
         known["settings"] = {
-            "type": ["object", "null"],
-            "patternProperties": {
-                f"^{name}{variant}": {"$ref": f"#/$defs/{stage}.{name}"} for name in methods
-            },
-            # A corpus may have any name; a method may not.
-            "additionalProperties": {"type": ["object", "null"]} if stage == "download" else False,
+            "type": empty,
+            "patternProperties": patterns,
+            "additionalProperties": others,
         }
         if "methods" in known:
-            known["methods"]["items"] = {
-                "type": "string",
-                "pattern": f"^({'|'.join(methods)}){variant}",
-            }
-    untitled: dict[str, Any] = _without_titles(document)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **untitled}
+            known["methods"]["items"] = {"pattern": f"^({'|'.join(methods)}){variant}"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _sections(section: type[Section]) -> Iterator[type[Section]]:
@@ -188,28 +207,6 @@ def _sections(section: type[Section]) -> Iterator[type[Section]]:
     yield section
     for inner in nested(section).values():
         yield from _sections(inner)
-
-
-def _method_schema(stage: str, name: str) -> dict[str, Any]:
-    """Return the schema of a method's settings; none is required, for a variant has few."""
-    made = schema.declaration(*table.reference(stage, name)).model_json_schema()
-    properties = made.get("properties", {})
-    if stage == "download":
-        properties["source"] = {"enum": list(table.METHODS["download"])}
-    return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
-
-
-def _without_titles(part: Any) -> Any:
-    """Return a schema without the titles that pydantic makes of names."""
-    if isinstance(part, list):
-        return [_without_titles(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    return {
-        name: _without_titles(value)
-        for name, value in part.items()
-        if name != "title" or not isinstance(value, str)
-    }
 
 
 def write() -> None:
