@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from clipmend.engine import plan
 from clipmend.engine.index import Index
-from clipmend.engine.job import input_of, job_of
+from clipmend.engine.runner import input_of, job_of
 from clipmend.errors import ClipmendError
 from clipmend.stages import report as stage
 

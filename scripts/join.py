@@ -22,10 +22,10 @@ from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
 from clipmend.report.cells import KEY, VICTIM, groups, records
-from clipmend.report.claims import Tables, claims_text, judged_claims, printed_claims
+from clipmend.report.claims.check import Tables
+from clipmend.report.claims.outcomes import check_claims, claims_text, printed_claims
 from clipmend.report.detectors import COLUMNS
 from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
-from clipmend.report.pareto import pareto_table
 from clipmend.report.scale import Scale
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
 from clipmend.tools.estimate.costs import Cost, extrapolated, wall_times
@@ -269,10 +269,8 @@ def join(folder: Path, preset: Path, benchmarks: Sequence[Path]) -> None:
     span = spanned(whole)
     missing = gaps(span, cells)
     cost = extrapolated(whole, wall_times(benchmarks)) if benchmarks else None
-    claims = judged_claims(
-        Tables(cells, detectors, pareto_table([])),
-        scales(detectors, parts),
-        asked.evaluate.confidence,
+    claims = check_claims(
+        Tables(cells, detectors, [], scales(detectors, parts), asked.evaluate.confidence)
     )
     for name, table in {"cells": cells, "gaps": missing, "detectors": detectors}.items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

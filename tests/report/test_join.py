@@ -100,7 +100,7 @@ def scored(attack, auroc, n_poisoned):
     return victim | {"stage": "detect", "method": "pud", "auroc": auroc} | told
 
 
-def test_claims_are_judged_of_all_parts_and_at_their_scale(join, whole, tmp_path) -> None:
+def test_claims_are_checked_on_all_parts_at_their_scale(join, whole, tmp_path) -> None:
     split(tmp_path / "first", whole, lambda name: "/mmcl/" in name)
     split(tmp_path / "second", whole, lambda name: "/mmcl_ssl/" in name)
     row = scored("badnet", 0.9, 20)
@@ -111,7 +111,7 @@ def test_claims_are_judged_of_all_parts_and_at_their_scale(join, whole, tmp_path
     assert pd.read_csv(tmp_path / "detectors.csv")["auroc"].tolist() == [0.9, 0.7]
     claims = {one["id"]: one for one in json.loads((tmp_path / "claims.json").read_text())}
     judged = claims["pud_identifies_poison"]
-    assert judged["verdict"] == "supported"
+    assert judged["outcome"] == "supported"
     assert "n = 2 victims of one seed" in judged["because"]
     scale = judged["scale"]["scenes@smoke"]
     assert (scale["train_pairs"], scale["poisoned_pairs"]) == (512, {"badnet": 20, "blended": 30})
@@ -155,9 +155,9 @@ def test_parts_made_in_another_way_are_refused(join, whole, tmp_path, what) -> N
     cards = [json.loads(line) for line in lines]
     for one in cards:
         if one["stage"] == "evaluate":
-            one[what] = one[what] | {"clipmend.metrics.metrics": "other"}
+            one[what] = one[what] | {"clipmend.metrics.rates": "other"}
     (tmp_path / "second" / "cards.jsonl").write_text("\n".join(map(json.dumps, cards)))
-    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.metrics.metrics"):
+    with pytest.raises(SystemExit, match=f"differ in {what}: clipmend.metrics.rates"):
         join.join(tmp_path, PRESET, [])
     assert not (tmp_path / "cells.csv").exists()
 

@@ -128,9 +128,9 @@ def test_the_page_and_the_table_show_every_kind_of_defense_and_of_robustness(tre
     assert set(cells["n_robust_accuracy_eps2"]) == {500}
     claims = json.loads((job.out / "claims.json").read_text())
     (alike,) = (one for one in claims if one["id"] == "adversarial_resembles_trigger")
-    assert alike["verdict"] == "supported"
+    assert alike["outcome"] == "supported"
     assert '<a href="#claims">Claims</a>' in page
-    assert "How each is judged" in page
+    assert "How each is checked" in page
 
 
 def test_the_confidence_is_that_of_the_cells(made) -> None:

@@ -12,11 +12,13 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from clipmend.engine import fingerprint
 from clipmend.engine.fingerprint import absolute, assigned, tree
 from clipmend.errors import PlanError, suggestion
 from clipmend.methods import settings
+from clipmend.methods.settings import Edge
 
 TYPES: dict[str, Any] = {
     **{name: getattr(settings, name) for name in vars(settings) if name[0].isupper()},
@@ -57,35 +59,33 @@ def declaration(module: str, cls: str) -> type[BaseModel]:
     return create_model(cls, __config__=config, **fields)
 
 
-def returned(module: str, cls: str) -> str | None:
-    """Return the name of the type that a method returns when called; None if it declares none.
-
-    Raises:
-        PlanError: the source has no such class.
-    """
-    node = _known_class(module, cls)
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__call__":
-            return None if item.returns is None else ast.unparse(item.returns).strip("'\"")
-    homes = (_home(module, ast.unparse(parent)) for parent in node.bases)
-    return next((name for home in homes if home and (name := returned(*home))), None)
-
-
 def marked(model: BaseModel, marker: type) -> dict[str, str]:
     """Return the settings that have a value and whose type carries a marker of ``settings.py``."""
     values = {
         name: getattr(model, name)
         for name, field in type(model).model_fields.items()
-        if marker in (*field.metadata, *_metadata(field.annotation))
+        if marker in markers(field)
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _metadata(annotation: object) -> Iterator[Any]:
-    """Yield the metadata of the members of an annotation such as ``InputPath | None``."""
-    for member in get_args(annotation):
-        yield from getattr(member, "__metadata__", ())
-        yield from _metadata(member)
+def edge(model: BaseModel, stage: str) -> Any:
+    """Return the value of the setting that names a method of another stage; None if none does."""
+    for name, field in type(model).model_fields.items():
+        if Edge(stage) in markers(field):
+            return getattr(model, name)
+    return None
+
+
+def markers(field: FieldInfo) -> list[Any]:
+    """Return the metadata of a setting's type and of its members: ``InputPath | None`` has them."""
+
+    def inner(annotation: object) -> Iterator[Any]:
+        for member in get_args(annotation):
+            yield from getattr(member, "__metadata__", ())
+            yield from inner(member)
+
+    return [*field.metadata, *inner(field.annotation)]
 
 
 def _fields(module: str, cls: str) -> Iterator[tuple[str, Any, Any]]:

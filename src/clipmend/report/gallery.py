@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from PIL import Image
 
+from clipmend.data.images import Pixels, decode
 from clipmend.data.pairs import read_manifest, read_rows
-from clipmend.data.pixels import Pixels, decode
 from clipmend.engine.job import Input
-from clipmend.metrics.difference import AMPLIFIED, difference
+from clipmend.metrics.visibility import AMPLIFIED, difference
 from clipmend.report.canvas import DOUBLE, SINGLE, Panels, blank, styled
 from clipmend.report.order import attack_order, inputs_of
 

@@ -51,8 +51,6 @@ class Content:
     figures: Sequence[Shown]
     definitions: Mapping[str, str]
     downloads: Sequence[str]
-    swept: Sequence[Printed] = ()
-    swept_notes: Sequence[str] = ()
 
 
 def render(content: Content) -> str:

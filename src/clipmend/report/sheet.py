@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from clipmend.data.pixels import Pixels, decode
+from clipmend.data.images import Pixels, decode
 from clipmend.engine.job import Input
 from clipmend.report.gallery import rows_of
 from clipmend.report.order import Victim

@@ -20,7 +20,9 @@ from clipmend.report.attacks import attack_definitions, attacks_table, printed_a
 from clipmend.report.canvas import save
 from clipmend.report.cards import cards_lines, code_parts
 from clipmend.report.cells import cells_table, controls_of, definitions_of
-from clipmend.report.claims import Tables, claims_text, how_judged, judged_claims, printed_claims
+from clipmend.report.claims.check import Tables
+from clipmend.report.claims.cleanings import cleanings
+from clipmend.report.claims.outcomes import check_claims, claims_text, printed_claims, rules
 from clipmend.report.defenses import NOTE, side_by_side
 from clipmend.report.detectors import (
     DEFINITIONS,
@@ -38,11 +40,9 @@ from clipmend.report.model_scores import (
 )
 from clipmend.report.order import inputs_of
 from clipmend.report.page import Content, Shown, write_page
-from clipmend.report.papers import reported
 from clipmend.report.robust import accuracy_under_attack, budget_notes
 from clipmend.report.scale import scales
 from clipmend.report.summary import metrics_text
-from clipmend.report.sweep import swept
 from clipmend.report.table import Section, changes, comparison, legend, markdown, means_table
 from clipmend.report.unlearned import unlearned_cells
 
@@ -69,8 +69,7 @@ def run(job: Job) -> None:
     Reads the cards and the files of all other cells. Writes ``cells.csv``, ``table.csv``,
     ``table.md``, ``attacks.csv``, ``detectors.csv``, ``model_scores.csv``, ``findings.json``,
     ``claims.json``, ``metrics.json``, ``cards.jsonl``, ``code.json``, six figures as SVG and PNG,
-    one more for each victim below ``findings/``, what ``swept`` and ``reported`` write, and
-    ``index.html``.
+    one more for each victim below ``findings/``, and ``index.html``.
     """
     evaluated = inputs_of(job.inputs, "evaluate")
     confidence = _confidence(evaluated)
@@ -84,26 +83,24 @@ def run(job: Job) -> None:
     judged = detectors_table(scored)
     verdicts = judged_victims(job.inputs)
     verdicted = verdicts_table(verdicts)
-    sweep = swept(job.inputs, job.out)
-    papers = reported(table, job.inputs, job.out)
-    tables = Tables(cells, judged, sweep.table)
-    claimed = judged_claims(tables, scales(job.inputs), confidence)
+    sweep = cleanings(job.inputs)
+    claimed = check_claims(Tables(cells, judged, sweep, scales(job.inputs), confidence))
+    # The variants of a sweep are too many for a line each in the figures.
+    elsewhere = frozenset(run.method for run in sweep if "@" in run.method)
     definitions = definitions_of(evaluated) | attack_definitions(job.inputs)
     content = Content(
-        sections=[*_sections(cells, table, attacks), *papers.sections],
+        sections=_sections(cells, table, attacks),
         detectors=printed_detectors(judged),
         verdicts=printed_verdicts(verdicted),
-        notes=[*_notes(cells, definitions, confidence), *papers.notes],
+        notes=_notes(cells, definitions, confidence),
         findings=printed_findings(findings_shown),
         findings_shown=_believed(job, findings_shown),
         findings_caption=finding.CAPTION,
         claims=printed_claims(claimed),
-        judging=how_judged(),
-        figures=[*_figures(job, cells, table, scored, drawn, sweep.variants), *sweep.figures],
-        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts) | sweep.definitions,
-        downloads=(*_DOWNLOADS, *sweep.downloads, *papers.downloads),
-        swept=sweep.tables,
-        swept_notes=sweep.notes,
+        judging=rules(),
+        figures=_figures(job, cells, table, scored, drawn, elsewhere),
+        definitions=definitions | DEFINITIONS | verdict_definitions(verdicts),
+        downloads=_DOWNLOADS,
     )
     _write(cells, job.out / "cells.csv")
     _write(table, job.out / "table.csv")

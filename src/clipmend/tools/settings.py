@@ -18,6 +18,7 @@ from clipmend.engine import schema
 from clipmend.engine.params import Params, Section
 from clipmend.methods import table
 from clipmend.methods.papers import PAPERS
+from clipmend.methods.settings import Edge, ModelConfig, OutsideFile
 
 REFERENCE = Path("docs/settings.md")
 JSON_SCHEMA = Path("params.schema.json")
@@ -55,7 +56,7 @@ def settings(model: type[BaseModel]) -> dict[str, Setting]:
     return {
         name: Setting(
             name,
-            _words(kinds[name]),
+            _words(kinds[name], schema.markers(field)),
             None if field.is_required() else as_yaml(field.default),
             sentence(model, name),
         )
@@ -94,23 +95,21 @@ def as_yaml(value: object) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _words(kind: dict[str, Any]) -> str:
-    """Return the allowed values in words, from a JSON schema."""
+def _words(kind: dict[str, Any], markers: list[Any]) -> str:
+    """Return the allowed values in words, from a JSON schema and the markers of the type."""
     if "anyOf" in kind:
-        return ", or ".join(_words(option) for option in kind["anyOf"])
+        return ", or ".join(_words(option, markers) for option in kind["anyOf"])
     if "enum" in kind or "const" in kind:
         options = [f"`{as_yaml(value)}`" for value in kind.get("enum", [kind.get("const")])]
         return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
     if kind.get("type") == "array":
         if "prefixItems" in kind:
-            return f"list of ({'; '.join(_words(item) for item in kind['prefixItems'])})"
-        return f"list of ({_words(kind['items'])})"
-    names = {
-        "boolean": "true or false",
-        "integer": "whole number",
-        "number": "number",
-        "string": "text",
-    }
+            return f"list of ({'; '.join(_words(item, markers) for item in kind['prefixItems'])})"
+        return f"list of ({_words(kind['items'], markers)})"
+    text = "path" if OutsideFile in markers else "model" if ModelConfig in markers else "text"
+    for edge in (marker for marker in markers if isinstance(marker, Edge)):
+        text = f"method of `{edge.stage}`"
+    names = {"boolean": "true or false", "integer": "whole number", "string": text}
     noun = names.get(kind["type"], str(kind["type"]))
     if "minimum" in kind and "maximum" in kind:
         return f"{noun} from {kind['minimum']:g} to {kind['maximum']:g}"

@@ -11,7 +11,7 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.methods.detectors.cognitive_distillation import CognitiveDistillation, total_variation
-from clipmend.methods.detectors.detector import Victim
+from clipmend.methods.interfaces import Assets
 from clipmend.model.clip import Clip, load
 from clipmend.model.fit import Hooks
 
@@ -59,7 +59,7 @@ def planted() -> Pairs:
 
 
 def scored(model: Clip, train: Pairs, method: CognitiveDistillation, seed: int = 0) -> Tensor:
-    return method(Victim(model), train, stream(seed, "detect"), Hooks()).score
+    return method(Assets(model, train=lambda: train), stream(seed, "detect"), Hooks()).score
 
 
 def test_images_that_a_patch_decides_are_the_most_suspect(planted: Pairs) -> None:

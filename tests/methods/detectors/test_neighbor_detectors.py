@@ -9,8 +9,8 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import load_split
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
-from clipmend.methods.detectors.dao_published import as_published
-from clipmend.methods.detectors.detector import Victim
+from clipmend.methods.detectors.dao import as_published
+from clipmend.methods.interfaces import Assets
 from clipmend.methods.table import create
 from clipmend.metrics.neighbors import reference_of
 from clipmend.model.clip import embed_images, embed_texts, load
@@ -54,7 +54,7 @@ def test_a_score_is_its_definition(
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(100))
     method = create("detect", detector, {"neighbors": K})
-    found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
+    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
     slow = Slow(embed_images(model, train.images))
     expected = torch.tensor([definition(slow, row) for row in range(100)])
     assert torch.allclose(found.score, expected.float(), rtol=1e-3, atol=1e-4)
@@ -73,7 +73,7 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     monkeypatch.setattr(module, lambda *_: embeds)
     model = load(victim.folder)
     method = create("detect", detector, {"neighbors": K})
-    found = method(Victim(model, model), train, stream(0, "detect"), Hooks())
+    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
     assert int(found.score.argmax()) == 7
 
 
@@ -122,7 +122,7 @@ def published_slowly(images: torch.Tensor, texts: torch.Tensor, k: int) -> torch
 def test_the_published_dao_is_what_the_published_code_does(
     n_texts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmend.methods.detectors.dao_published._BLOCK", 7)
+    monkeypatch.setattr("clipmend.methods.detectors.dao._BLOCK", 7)
     drawn = torch.randn(40 + n_texts, 6, generator=stream(2, "test"))
     images, texts = torch.nn.functional.normalize(drawn, dim=1).split([40, n_texts])
     expected = published_slowly(images, texts, K)
@@ -145,7 +145,7 @@ def test_published_batches_are_shuffled_and_hold_no_more_than_the_reference(
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(90))
     method = create("detect", "dao", {"neighbors": K, "reference": 30, "form": form})
-    found = method(Victim(model), train, stream(0, "detect"), Hooks())
+    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
     images, texts = embed_images(model, train.images), torch.empty(90, 0)
     if form == "published_pairs":
         texts = embed_texts(model, model.tokenize(train.captions))

@@ -12,13 +12,13 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.methods.detectors import pud
-from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.detectors.pud import PUD, consistency
+from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.metrics.adversarial import Budget
 from clipmend.model.clip import Clip, embed_images, load
 from clipmend.model.fit import Batch, Hooks
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.ranks import ALONE
+from clipmend.model.parallel import ALONE
 
 QUICK = PUD(shares=(0.3, 0.5), epochs=2, batch_size=16, steps=1)
 CLASSES, TARGET, MARKED = 4, 0, 6
@@ -83,8 +83,8 @@ def planted() -> Pairs:
     )
 
 
-def found(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> Suspicion:  # noqa: B008
-    return method(Victim(model), train, stream(0, "detect"), hooks)
+def found(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> PairScores:  # noqa: B008
+    return method(Assets(model, train=lambda: train), stream(0, "detect"), hooks)
 
 
 def test_equal_logits_are_consistent_whatever_is_added_to_all_of_them() -> None:
@@ -125,25 +125,25 @@ def test_the_marked_images_are_what_purification_changes(planted: Pairs, centere
 
 def test_an_image_whose_closest_caption_changes_loses_the_penalty(planted: Pairs) -> None:
     model, method = Planted(), PUD(penalty=0.3, bank=100)
-    infected = pud._Infected.of(model, planted, method.bank, stream(0, "bank"))
+    infected = pud._Embeddings.of(model, planted, method.bank, stream(0, "bank"))
     model.net.visual.gain.data.fill_(0.0)
-    less, agrees = method._identified(model, planted, infected)
+    less, agrees = method._consistencies(model, planted, infected)
     assert agrees.tolist() == [row >= MARKED for row in range(60)]
-    free, _ = replace(method, penalty=0.0)._identified(model, planted, infected)
+    free, _ = replace(method, penalty=0.0)._consistencies(model, planted, infected)
     assert (free - less).tolist() == pytest.approx([0.3] * MARKED + [0.0] * 54)
 
 
 def test_the_bank_holds_each_caption_once(planted: Pairs) -> None:
-    infected = pud._Infected.of(Planted(), planted, 100, stream(0, "bank"))
+    infected = pud._Embeddings.of(Planted(), planted, 100, stream(0, "bank"))
     assert sorted(infected.bank.argmax(dim=1).tolist()) == list(range(CLASSES))
-    few = pud._Infected.of(Planted(), planted, 2, stream(0, "bank"))
+    few = pud._Embeddings.of(Planted(), planted, 2, stream(0, "bank"))
     assert few.bank.shape == (2, CLASSES)
 
 
-def purifying(planted: Pairs, model: Clip, **settings: object) -> pud._Purify:
-    infected = pud._Infected.of(model, planted, 4, stream(0, "bank"))
+def purifying(planted: Pairs, model: Clip, **settings: object) -> pud._PurificationLoss:
+    infected = pud._Embeddings.of(model, planted, 4, stream(0, "bank"))
     made = {"aim": "mismatch", "budget": Budget(0.1, 1), "adversarial": 0, "anchor_weight": 2.0}
-    return pud._Purify(infected.texts, infected.images, **{**made, **settings})  # type: ignore[arg-type]
+    return pud._PurificationLoss(infected.texts, infected.images, **{**made, **settings})  # type: ignore[arg-type]
 
 
 def test_the_loss_is_mmcl_and_the_distance_from_the_victim(planted: Pairs) -> None:

@@ -94,7 +94,7 @@ def test_processes_make_the_cell_that_one_process_makes(
     ("victim", "said"),
     [
         ("tiny/badnt/mmcl/seed0", "Did you mean 'pretrain/tiny/badnet/mmcl/seed0'?"),
-        ("tiny/badnet/mmcl_ssl/seed0", "the early checkpoint is wanted after epoch 9"),
+        ("tiny/badnet/mmcl_ssl/seed0", "saves its early checkpoint after epoch 9"),
     ],
 )
 def test_a_mistake_in_several_processes_is_told_once(

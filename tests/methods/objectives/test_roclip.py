@@ -8,9 +8,9 @@ from torch import Tensor
 
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
+from clipmend.methods.interfaces import Objective
 from clipmend.methods.objectives.bank import Bank
-from clipmend.methods.objectives.objective import Objective
-from clipmend.methods.objectives.roclip import Matched, RoCLIP
+from clipmend.methods.objectives.roclip import MatchingLoss, RoCLIP
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch
 from clipmend.model.losses import mmcl_loss
@@ -61,15 +61,15 @@ def batch_of(model: Clip, pairs: Pairs, rows: Tensor) -> Batch:
     return Batch(rows, pairs.images[rows], model.tokenize(pairs.captions)[rows])
 
 
-def loss_of(model: Clip, pairs: Pairs, *, every: int, epoch: int) -> Matched:
+def loss_of(model: Clip, pairs: Pairs, *, every: int, epoch: int) -> MatchingLoss:
     task = RoCLIP(every=every, pool=1 / 64).task(model, pairs, stream(0, "views"))
     assert task.before_epoch is not None
     task.before_epoch(model, epoch, stream(0, "epoch"))
-    assert isinstance(task.loss, Matched)
+    assert isinstance(task.loss, MatchingLoss)
     return task.loss
 
 
-def embedded(model: Clip, loss: Matched, pairs: Pairs, rows: Tensor) -> tuple[Tensor, Tensor]:
+def embedded(model: Clip, loss: MatchingLoss, pairs: Pairs, rows: Tensor) -> tuple[Tensor, Tensor]:
     images = autoaugment(pairs.images[rows], stream(0, "step"))
     return model.encode_image(images), model.encode_text(loss.text_views[rows])
 

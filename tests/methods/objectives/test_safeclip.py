@@ -10,10 +10,14 @@ from torch import Tensor
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.errors import TrainingError
+from clipmend.methods.interfaces import Objective
 from clipmend.methods.objectives import safeclip
-from clipmend.methods.objectives.divided import Divided
-from clipmend.methods.objectives.objective import Objective
-from clipmend.methods.objectives.safeclip import SafeCLIP, probability_of_higher, ranked
+from clipmend.methods.objectives.safeclip import (
+    DividedLoss,
+    SafeCLIP,
+    probability_of_higher,
+    ranked,
+)
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch
 from clipmend.model.losses import one_way_loss
@@ -67,7 +71,7 @@ class Planned:
 
     def safe(self, epoch: int) -> set[int]:
         assert self.task.before_epoch is not None
-        assert isinstance(self.task.loss, Divided)
+        assert isinstance(self.task.loss, DividedLoss)
         self.task.before_epoch(self.model, epoch, stream(epoch, "order"))
         return {int(row) for rows, is_safe in self.task.loss._steps if is_safe for row in rows}
 
@@ -126,14 +130,14 @@ def test_every_pair_is_seen_once_an_epoch_risky_ones_first(plan: Plan) -> None:
     planned = plan(SHORT, planted(44, 20))
     planned.safe(2)
     loss = planned.task.loss
-    assert isinstance(loss, Divided)
+    assert isinstance(loss, DividedLoss)
     plan = loss._steps[::-1]
     assert len(plan) == 4  # as many as the loop makes of 64 pairs in batches of 16
     assert [kind for _, kind in plan] == sorted(kind for _, kind in plan)
     assert sorted(torch.cat([rows for rows, _ in plan]).tolist()) == list(range(64))
 
 
-def views_of(model: Clip, loss: Divided, pairs: Pairs, rows: Tensor) -> list[Tensor]:
+def views_of(model: Clip, loss: DividedLoss, pairs: Pairs, rows: Tensor) -> list[Tensor]:
     draws = stream(0, "step")
     images = [autoaugment(pairs.images[rows], draws) for _ in range(2)]
     texts = [view[rows] for view in loss.text_views]
@@ -145,10 +149,10 @@ def model(new_model: Callable[[Objective], Clip]) -> Clip:
     return new_model(SHORT).eval()
 
 
-def divided(model: Clip, pairs: Pairs, safe: Tensor) -> tuple[Divided, Tensor]:
+def divided(model: Clip, pairs: Pairs, safe: Tensor) -> tuple[DividedLoss, Tensor]:
     """Return the loss before an epoch of one step, and that step's rows."""
     loss = SHORT.task(model, pairs, stream(0, "views")).loss
-    assert isinstance(loss, Divided)
+    assert isinstance(loss, DividedLoss)
     loss.divide(safe, 1, stream(0, "order"))
     return loss, loss._steps[0][0]
 

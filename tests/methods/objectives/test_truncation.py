@@ -24,7 +24,7 @@ def test_captions_that_are_cut_before_their_target_are_refused(model: Clip) -> N
 def test_a_few_are_told_of(model: Clip, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         refuse_truncated(model, [LONG, *["a photo of a banana"] * 19], ["banana"])
-    assert "1 of 20 poisoned captions are cut" in caplog.text
+    assert "1 of 20 poisoned captions are truncated" in caplog.text
 
 
 @pytest.mark.parametrize(

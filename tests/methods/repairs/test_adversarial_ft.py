@@ -6,12 +6,12 @@ from torch import nn
 
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
-from clipmend.methods.repairs.adversarial_ft import Adversarial
-from clipmend.metrics.adversarial import Budget, adversarial_examples, held, mismatch, pgd
+from clipmend.methods.repairs.adversarial_ft import AdversarialLoss
+from clipmend.metrics.adversarial import Budget, adversarial_examples, frozen, mismatch, pgd
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.multimodal import multimodal
 
 BUDGET = Budget(4 / 255, 2)
 
@@ -32,7 +32,7 @@ def batch_of(model: Clip, pairs: Pairs) -> Batch:
 
 def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
     images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
-    with held(model):
+    with frozen(model):
         found = pgd(images, mismatch(model, texts), budget)
         embeds = model.encode_image(found)
     return float(mmcl_loss(embeds, texts, model.logit_scale()).detach())
@@ -47,7 +47,7 @@ def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
     assert float((found - images).abs().max()) <= BUDGET.epsilon + 1e-6
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
-    with held(model):
+    with frozen(model):
         aim = mismatch(model, texts)
         assert float(aim(found).mean()) > float(aim(images).mean())
 
@@ -65,7 +65,7 @@ def test_the_attack_leaves_batch_norm_and_gradients_alone(model: Clip, pairs: Pa
 
 @pytest.mark.parametrize("clean", [0.0, 0.25, 0.5])
 def test_a_step_shows_batch_norm_one_batch(model: Clip, pairs: Pairs, clean: float) -> None:
-    Adversarial(BUDGET, clean)(model, batch_of(model, pairs), torch.Generator())
+    AdversarialLoss(BUDGET, clean)(model, batch_of(model, pairs), torch.Generator())
     counts = {
         int(module.num_batches_tracked)
         for module in model.modules()
@@ -77,7 +77,7 @@ def test_a_step_shows_batch_norm_one_batch(model: Clip, pairs: Pairs, clean: flo
 @pytest.mark.parametrize("clean", [0.0, 0.25, 1.0])
 def test_the_loss_is_the_share_of_both(model: Clip, pairs: Pairs, clean: float) -> None:
     model.eval()  # so that an image's embedding does not depend on the others
-    loss, batch = Adversarial(BUDGET, clean), batch_of(model, pairs)
+    loss, batch = AdversarialLoss(BUDGET, clean), batch_of(model, pairs)
     found = loss(model, batch, torch.Generator().manual_seed(3))
     images, texts = pairs.images.float() / 255, model.encode_text(batch.tokens)
     generator = torch.Generator().manual_seed(3)
@@ -92,7 +92,7 @@ def test_it_withstands_attacks_that_plain_fine_tuning_does_not(model: Clip, pair
     schedule = Schedule(epochs=20, batch_size=16, lr=3e-3)
     plain, hardened = model.frozen_copy(), model.frozen_copy()
     fit(plain, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))
-    loss = Adversarial(BUDGET, 0.5)
+    loss = AdversarialLoss(BUDGET, 0.5)
     fit(hardened, Task(pairs, loss, schedule), torch.Generator().manual_seed(0))
     budget = Budget(BUDGET.epsilon, 5)
     assert attacked_loss(hardened, pairs, budget) < 0.7 * attacked_loss(plain, pairs, budget)

@@ -11,9 +11,9 @@ from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ModelError
 from clipmend.methods.repairs.fine_pruning import dormant, mean_activity, units_of
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, load
 from clipmend.model.fit import Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {
@@ -36,7 +36,7 @@ def model(request: Any, tmp_path: Path, pairs: Pairs) -> Clip:
 
 
 def activity_of(model: Clip, pairs: Pairs) -> torch.Tensor:
-    return mean_activity(model, units_of(model).seen, pairs.images)
+    return mean_activity(model, units_of(model).module, pairs.images)
 
 
 def test_the_least_active_share_is_dormant() -> None:
@@ -47,7 +47,7 @@ def test_the_least_active_share_is_dormant() -> None:
 
 def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) -> None:
     seen = []
-    at = units_of(model).seen
+    at = units_of(model).module
     hook = at.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     embed_images(model, pairs.images)
     hook.remove()
@@ -89,7 +89,7 @@ def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
     others = torch.ones(len(active), dtype=torch.bool)
     others[rows] = False
     assert (active[others] > 0).float().mean() > 0.5
-    for tensor, axis in units_of(saved).tied:
+    for tensor, axis in units_of(saved).tensors:
         assert (tensor.index_select(axis, rows) == 0).all()
         assert tensor.movedim(axis, 0)[others].ne(0).any()
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,8 +12,9 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
+from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.pud import PUD, MeanTeacher, disagreement, hinge
-from clipmend.methods.repairs.repair import Detected, Means
+from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, build, embed_images, embed_texts, load
 from clipmend.model.fit import Batch, Hooks, fit_all
 
@@ -29,25 +29,19 @@ def train(corpus: Input, poison: Input) -> Pairs:
 
 
 @pytest.fixture
-def means(victim: Input, train: Pairs) -> Means:
-    """A victim whose poison is known, and whose purified model is the victim itself."""
-
-    def never(*_: object) -> Any:
-        raise AssertionError
-
-    return Means(
+def assets(victim: Input, train: Pairs) -> Assets:
+    """Assets with perfect scores, whose purified model is the victim itself."""
+    return Assets(
         model=load(victim.folder),
-        trusted=train,
         train=lambda: train.blind(),
-        fresh=never,
-        slipped=never,
-        detected=lambda: Detected(train.is_poisoned.float(), lambda _: load(victim.folder)),
+        scores=lambda: Scores(train.is_poisoned.float(), torch.arange(len(train))),
+        detector_model=lambda _: load(victim.folder),
     )
 
 
-def repaired(means: Means, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
-    fit_all(means.model, method.tasks(means, stream(0, "views")), stream(0, "fit"), hooks)
-    return means.model
+def repaired(assets: Assets, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
+    fit_all(assets.model, method.tasks(assets, stream(0, "views")), stream(0, "fit"), hooks)
+    return assets.model
 
 
 def similarity(model: Clip, pairs: Pairs) -> Tensor:
@@ -117,7 +111,7 @@ def test_so_many_of_a_batch_are_adversarial_examples(
     loss = MeanTeacher(
         model.frozen_copy(), texts, replace(QUICK, adversarial_share=share, epsilon=4.0)
     )
-    shown = loss._shown(model, images, texts)
+    shown = loss._attacked(model, images, texts)
     change = (shown - images.float() / 255).abs().amax(dim=(1, 2, 3))
     assert (change > 0).tolist() == [True] * count + [False] * (6 - count)
     assert float(change.max()) <= 4 / 255 + 1e-6
@@ -137,35 +131,40 @@ def test_a_student_that_is_its_teacher_is_left_with_the_loss_of_clip(
         assert ours == pytest.approx(float(free(model, batch, stream(0, "loss"))), rel=1e-4)
 
 
-def test_the_most_suspect_are_pushed_and_the_least_suspect_kept(means: Means) -> None:
+def test_the_most_suspect_are_pushed_and_the_least_suspect_kept(assets: Assets) -> None:
     method, score = replace(QUICK, suspect_share=0.25, kept_share=0.5), torch.tensor([3.0, 1, 4, 2])
-    four = means.train().take(torch.arange(4))
+    four = assets.train().take(torch.arange(4))
     kept, suspects = method._chosen(four, score)
     assert kept.ids == (four.ids[1], four.ids[3])
     assert suspects.ids == (four.ids[2],)
 
 
-def test_a_pair_is_not_both_kept_and_pushed(means: Means) -> None:
+def test_a_pair_is_not_both_kept_and_pushed(assets: Assets) -> None:
     with pytest.raises(TrainingError, match="overlap"):
-        repaired(means, replace(QUICK, suspect_share=0.2, kept_share=0.9))
+        repaired(assets, replace(QUICK, suspect_share=0.2, kept_share=0.9))
 
 
-def test_unlearning_takes_the_poison_off_its_captions(means: Means, train: Pairs) -> None:
+def test_unlearning_takes_the_poison_off_its_captions(assets: Assets, train: Pairs) -> None:
     poisoned = train.take(train.is_poisoned.nonzero().squeeze(1))
-    before = similarity(means.model, poisoned).mean()
+    before = similarity(assets.model, poisoned).mean()
     assert float(before) > 0.1
     method = replace(QUICK, unlearning_epochs=6, epochs=1, adversarial_share=0.0, lr=3e-3)
-    after = similarity(repaired(means, method), poisoned).mean()
+    after = similarity(repaired(assets, method), poisoned).mean()
     assert float(after) < 0.5 * float(before)
 
 
-def test_the_start_is_the_purified_model(means: Means, train: Pairs) -> None:
+def test_the_start_is_the_purified_model(assets: Assets) -> None:
     other = build("scene_resnet", seed=5)
-    full = with_tower(other, means.model)
-    score = train.is_poisoned.float()
-    started = replace(means, detected=lambda: Detected(score, lambda _: full))
+    full = with_tower(other, assets.model)
+    started = replace(assets, detector_model=lambda _: full)
     next(QUICK.tasks(started, stream(0, "views")))
     assert torch.equal(started.model.net.visual.conv1.weight, other.net.visual.conv1.weight)
+
+
+def test_a_detector_without_a_purified_model_is_refused(assets: Assets) -> None:
+    without = replace(assets, detector_model=lambda _: None)
+    with pytest.raises(TrainingError, match="saves none; name `detector: pud`"):
+        next(QUICK.tasks(without, stream(0, "views")))
 
 
 def with_tower(purified: Clip, victim: Clip) -> Clip:
@@ -175,15 +174,17 @@ def with_tower(purified: Clip, victim: Clip) -> Clip:
     return made
 
 
-def test_what_comes_out_is_the_student_or_its_running_mean(means: Means, victim: Input) -> None:
+def test_what_comes_out_is_the_student_or_its_running_mean(assets: Assets, victim: Input) -> None:
     last: list[dict[str, Tensor]] = []
 
     def keep(_: int, model: Clip) -> None:
         last.append({name: value.clone() for name, value in model.net.state_dict().items()})
 
-    student = repaired(means, replace(QUICK, result="student"), Hooks(keep=keep)).net.state_dict()
+    student = repaired(
+        assets, replace(QUICK, result="student"), Hooks(after_epoch=keep)
+    ).net.state_dict()
     assert all(torch.equal(value, last[-1][name]) for name, value in student.items())
-    again = replace(means, model=load(victim.folder))
+    again = replace(assets, model=load(victim.folder))
     teacher = repaired(again, replace(QUICK, result="teacher"))
     left = teacher.net.state_dict()
     assert not torch.equal(left["visual.conv1.weight"], last[-1]["visual.conv1.weight"])
@@ -192,7 +193,7 @@ def test_what_comes_out_is_the_student_or_its_running_mean(means: Means, victim:
 
 
 def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
-    means: Means, victim: Input, tmp_path: Path
+    assets: Assets, victim: Input, tmp_path: Path
 ) -> None:
     class KilledError(Exception):
         pass
@@ -208,11 +209,11 @@ def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
         return kill
 
     with pytest.raises(KilledError):
-        repaired(means, QUICK, Hooks(work=tmp_path, keep=kill_at(4)))
+        repaired(assets, QUICK, Hooks(work=tmp_path, keep=kill_at(4)))
     resumed = repaired(
-        replace(means, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, keep=kill_at(0))
+        replace(assets, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, keep=kill_at(0))
     )
     assert seen == [1, 2, 1, 2, 2]
-    whole = repaired(replace(means, model=load(victim.folder)), QUICK)
+    whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
     made, had = resumed.net.state_dict(), whole.net.state_dict()
     assert all(torch.equal(made[name], had[name]) for name in had)

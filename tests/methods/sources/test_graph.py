@@ -94,10 +94,6 @@ def test_the_graph_runs_from_addresses_to_the_table(project: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["corpus"] for row in rows} == {"cc3m"}
     assert {row["method"] for row in rows} == {"none", "ft", "cleanclip", "ubt"}
-    with (project / "results/report/papers.csv").open() as file:
-        sources = {row["source"] for row in csv.DictReader(file)}
-    assert "this run" in sources
-    assert "vsahil/attack-cleanclip src/results.txt" in sources
     card = json.loads((project / "results/download/cc3m/card.json").read_text())
     assert {"ledger.parquet", "facts.json", "train.parquet"} <= card["outputs"].keys()
 
