@@ -54,7 +54,7 @@ def test_metrics_say_what_was_measured_on_what(
     }
     assert metrics["robust_accuracy_eps2"]["n"] == 16
     meaning = metrics["definitions"]["robust_accuracy_eps2"]
-    assert "2/255, on 16 test images, the same for all, drawn by id" in meaning
+    assert "2/255, on 16 test images, the same for all, sampled by id" in meaning
     drawn = test.label[sample(test.ids, 16)]
     others = int((drawn != vocabulary.label_of("banana")).sum())
     assert metrics["adversarial_target_rate_eps2"]["n"] == others

@@ -71,7 +71,7 @@ def test_a_curve_ends_at_the_model_that_is_saved(
         weights = model.net.visual.state_dict().values()
         return {"clean_accuracy": sum(float(weight.double().sum()) for weight in weights)}
 
-    monkeypatch.setattr(runner, "watch", lambda *_, **__: measure)
+    monkeypatch.setattr(runner, "measure_on_val", lambda *_, **__: measure)
     settings = settings_of(repair, epochs=2)
     made = world.run(f"{stage}/watched/{repair}", repair, inputs(stage, repair), settings)
     last = float(curve(made)[-1]["clean_accuracy"])
@@ -110,7 +110,7 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
 
         return fail
 
-    monkeypatch.setattr(runner, "watch", fatal)
+    monkeypatch.setattr(runner, "measure_on_val", fatal)
     deaths = 0
     while True:
         try:

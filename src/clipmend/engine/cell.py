@@ -57,7 +57,7 @@ class Place:
         stage, *parts = path.strip("/").split("/")
         names = _FIELDS.get(stage)
         if names is None or len(names) != len(parts):
-            raise PlanError(f"{path!r} is no cell; a cell is, for example, 'download/scenes'.")
+            raise PlanError(f"{path!r} does not name a cell; an example is 'download/scenes'.")
         values = dict(zip(names, parts, strict=True))
         if "seed" in values:
             number = re.fullmatch(r"seed(\d+)", values["seed"])

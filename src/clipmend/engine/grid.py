@@ -18,7 +18,7 @@ from clipmend.errors import ModelError, PairsError, ParamsError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import ModelConfig, OutsideFile
 
-PACKAGED = "clipmend:"  # marks a file that ships with the package: no path of one machine in a key
+PACKAGED = "clipmend:"  # prefix of package data, so that no path of one machine is in a key
 CONFIGS = "model/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -28,10 +28,10 @@ _CONFIG = "a model config (.json)"
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return the key of a cell from its ingredients and its inputs' keys by role.
 
-    The cell's name is among them: names stand inside some outputs, and no two cells share a key.
+    The name of the cell is an ingredient, since some outputs contain it.
     """
-    made = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
-    return hashlib.sha256(canonical(made).encode()).hexdigest()
+    content = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def cells(params: Params, index: Index) -> dict[str, Cell]:
@@ -54,7 +54,7 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
 
 
 def outside(name: str) -> Path:
-    """Return where a file lies that a cell reads outside ``results/``."""
+    """Return the path of a file outside ``results/`` that a cell reads."""
     if name.startswith(PACKAGED):
         return fingerprint.PACKAGE / name.removeprefix(PACKAGED)
     return Path(name)
@@ -251,7 +251,7 @@ class _Grid:
         }
 
     def _method_files(self, place: str, model: BaseModel) -> dict[str, str]:
-        """Return the files and folders of the user's own that a method's settings name."""
+        """Return the digests of the user's files and folders that a method's settings name."""
         files = {}
         for setting, path in schema.marked(model, OutsideFile).items():
             if self.index.reads and not Path(path).exists():
@@ -266,7 +266,7 @@ class _Grid:
         return files
 
     def _model_files(self) -> dict[str, str]:
-        """Return the model config and the checkpoint that pretraining starts from, if files."""
+        """Return the digests of the model config and of the initial weights, if they are files."""
         model, pretrained = self.params.pretrain.model, self.params.pretrain.pretrained
         packaged = f"{PACKAGED}{CONFIGS}/{model}.json"
         files = {}

@@ -66,10 +66,10 @@ def run(name: str, *, cores: int | None = None) -> None:
         cell = entry.cell
         present = _inputs(entry, index)
         if plan.fault(cell, cards.read(RESULTS / name), present, index) is None:
-            processes.tell(go=False)
+            processes.send(go=False)
             _say(f"{name}: is up to date")
         elif store.restore(cell.key, RESULTS / name, plan.as_read(cell, present), index):
-            processes.tell(go=False)
+            processes.send(go=False)
             _say(f"{name}: restored from the store")
         else:
             _make(entry, present, index)
@@ -111,7 +111,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
     job = job_of(entry)
-    processes.tell(go=True)
+    processes.send(go=True)
     stage.run(job)
     card = {
         **cell.ingredients(),
@@ -132,7 +132,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
 def _follow(name: str) -> None:
     """Train with the leading process, which writes the results and prints for all."""
     logging.getLogger("clipmend").setLevel(logging.WARNING)
-    if not processes.told():
+    if not processes.receive():
         return
     entry = plan.entry(name)
     try:

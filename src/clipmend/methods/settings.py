@@ -1,7 +1,7 @@
 """The types of a method's settings, which ``engine.schema`` reads without importing the method."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,9 @@ Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Natural = Annotated[int, Field(ge=0)]
 Word = Annotated[str, AfterValidator(_is_word)]
+PatchPlace = Literal[
+    "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
+]
 
 
 class OutsideFile:

@@ -11,9 +11,9 @@ import torch
 from clipmend.data.splits import load_split
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
+from clipmend.methods.attacks.attack import AttackContext
 from clipmend.methods.attacks.badclip import BadCLIP
-from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.attacks.surrogate import _trained
+from clipmend.methods.attacks.surrogate import train_surrogate
 from clipmend.methods.table import METHODS, create
 from clipmend.metrics.curve import COLUMNS
 from clipmend.model.clip import embed_images, load
@@ -97,12 +97,11 @@ def test_an_attacker_who_knows_the_start_has_the_clean_model_itself(
 ) -> None:
     clean = load(start.folder)
     train = load_split(corpus.folder, "train")
-    knowledge = Knowledge(
+    context = AttackContext(
         ids=train.ids,
         captions=train.captions,
-        is_target=torch.zeros(len(train), dtype=torch.bool),
-        is_free=torch.ones(len(train), dtype=torch.bool),
-        pairs=train.take,
+        labels=(None,) * len(train),
+        load=train.take,
         target="banana",
         templates=("a {}",),
         image_size=32,
@@ -110,9 +109,9 @@ def test_an_attacker_who_knows_the_start_has_the_clean_model_itself(
     )
     attack = BadCLIP(surrogate_epochs=2)
     embeds = embed_images(clean, train.images)
-    known = _trained(knowledge, replace(attack, known_start=True))
+    known = train_surrogate(replace(attack, known_start=True), context)
     assert embed_images(known, train.images).equal(embeds)
-    assert not embed_images(_trained(knowledge, attack), train.images).equal(embeds)
+    assert not embed_images(train_surrogate(attack, context), train.images).equal(embeds)
 
 
 def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poison: Input) -> None:
