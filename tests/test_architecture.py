@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PATH = re.compile(
-    r"`((?:src|tests|docs|params|workflow|studies|benchmarks)/[\w./@-]*|[\w-]+\.(?:toml|yaml|yml|md))`"
+    r"`((?:src|tests|docs|params|workflow|studies|benchmarks)/[\w./@-]*|[\w-]+\.(?:toml|yaml|yml))`"
 )
 EXAMPLES = dict(
     re.findall(r"```python\n# (\S+\.py)\n(\"\"\".*?)```", CONTRIBUTING.read_text(), flags=re.DOTALL)
