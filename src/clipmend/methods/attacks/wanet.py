@@ -23,7 +23,7 @@ from clipmend.methods.settings import Natural, Positive, PositiveFraction
 class WaNet(SingleTrigger):
     """Warps every image by the same smooth field, which moves each pixel a little.
 
-    Differs from the paper: there are no cover samples (images under a random warp, with their own
+    Differs from the paper: the attack has no cover samples (images under a random warp, with their own
     captions), as in no code that attacks CLIP; the field is random, not trained.
 
     Attributes:
