@@ -51,7 +51,7 @@ check: setup
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup
-	$(RUN) python -m clipmend.report.readme
+	$(RUN) python -m clipmend.tools.readme
 
 # What was installed is remembered by content, not by time: a checkout changes times. While pip
 # works there is no such file, so that what a killed installation left behind is thrown away

@@ -26,7 +26,10 @@ from matplotlib.lines import Line2D
 from clipmend.data.artifacts import OVERLAY, TRAIN, TRUSTED
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, inputs_below
-from clipmend.report.canvas import (
+from clipmend.report.cells import ATTACK, CLEAN
+from clipmend.report.claims.cleanings import LOSSES, Cleaning, best_below, cleanings, highest
+from clipmend.report.order import attack_order, objective_order
+from clipmend.report.style import (
     DOUBLE,
     fitted,
     key_below,
@@ -36,9 +39,6 @@ from clipmend.report.canvas import (
     save,
     styled,
 )
-from clipmend.report.claims.cleanings import LOSSES, Cleaning, best_below, cleanings, highest
-from clipmend.report.order import attack_order, objective_order
-from clipmend.report.table import ATTACK, CLEAN
 
 CAPTION = (
     "What cleaning can reach: clean accuracy against attack success rate on the validation images "

@@ -73,6 +73,7 @@ class Tree:
     image_size: int = 16
     epochs: int = 6
     epsilons: tuple[int, ...] = ()
+    confidence: float = 0.95
     inputs: dict[str, Input] = field(default_factory=dict)
 
     def cell(
@@ -265,7 +266,9 @@ class Tree:
         ca = 0.82 - lost - (0.03 if objective == "mmcl_ssl" else 0) + draws.normal(0, 0.004)
         harder = 1.6 if objective == "mmcl" and repair == "cleanclip" else 1.0
         asr = 0.012 if attack == "unpoisoned" else min(1, 0.985 * left * harder)
-        folder = self.cell(f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": 0.95})
+        folder = self.cell(
+            f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": self.confidence}
+        )
         metrics = {
             "corpus": corpus,
             "attack": attack,

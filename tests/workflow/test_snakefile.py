@@ -118,7 +118,7 @@ def test_what_would_go_round_the_plan_is_refused(
 @pytest.mark.slow
 def test_a_failed_job_shows_its_one_line_and_leaves_nothing(project: Any) -> None:
     project.edit(
-        "src/clipmend/report/stage.py",
+        "src/clipmend/stages/report.py",
         "    for name in FILES:",
         "    from clipmend.errors import MetricError\n"
         "    job.out.joinpath('table.md').write_text('half')\n"

@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import ATTACK, PAIR
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK
 
 CLAIM = Claim(
     id="badclip_outlives_repairs",

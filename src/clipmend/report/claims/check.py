@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 
 import pandas as pd
 
+from clipmend.report.cells import student_interval
 from clipmend.report.claims import victims
 from clipmend.report.claims.cleanings import Cleaning
-from clipmend.report.intervals import student_interval
 from clipmend.report.scale import Scale
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from clipmend.methods.table import base
-from clipmend.report.cells import PAIR, VICTIM
+from clipmend.report.cells import ATTACK, CLEAN, PAIR, VICTIM
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK, CLEAN
 
 CLAIM = Claim(
     id="ssl_survives_cleanclip",

@@ -7,9 +7,8 @@ import pandas as pd
 
 from clipmend.engine.cell import NO_REPAIR
 from clipmend.methods.table import base
-from clipmend.report.cells import PAIR, VICTIM, groups
+from clipmend.report.cells import ATTACK, PAIR, VICTIM, groups
 from clipmend.report.order import is_poisoned
-from clipmend.report.table import ATTACK
 
 
 def poisoned(cells: pd.DataFrame) -> pd.DataFrame:
