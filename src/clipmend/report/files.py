@@ -79,4 +79,6 @@ def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
         table = table.assign(needs=table["needs"].fillna(""))
         rows: dict[Any, Any] = table.to_dict("index")
         table = typed_cells(table.loc[sorted(rows, key=lambda index: row_order(rows[index]))])
+    if name == DETECTORS:
+        table = table.astype({"budget": "Int64"})
     return table.reset_index(drop=True)

@@ -1,6 +1,8 @@
 """The stage ``report``: gathers what every other cell measured into tables, figures and a page."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from clipmend.engine.job import Job
 from clipmend.report import contents, page
@@ -36,22 +38,30 @@ def run(job: Job) -> None:
     ).write(job.out / "index.html")
 
 
-def write_tables(results: Results, folder: Path) -> dict[str, Section]:
+def write_tables(
+    results: Results, folder: Path, further: Mapping[str, Section] = MappingProxyType({})
+) -> dict[str, Section]:
     """Write the tables of numbers, ``table.md`` and ``claims.json``, and return the sections."""
     for name, frame in results.frames.items():
         frame.to_csv(folder / name, index=False, lineterminator="\n")
     sections = {name: table.section(results) for name, table in contents.tables().items()}
+    sections |= further
     (folder / "table.md").write_text(markdown(sections.values()), encoding="utf-8")
     (folder / "claims.json").write_text(claims_text(results.outcomes), encoding="utf-8")
     (folder / "metrics.json").write_text(metrics_text(results), encoding="utf-8")
     return sections
 
 
-def draw_figures(results: Results, folder: Path) -> list[page.Picture]:
-    """Draw each figure of the contents; one without data says so."""
+def draw_figures(
+    results: Results, folder: Path, *, only_with_data: bool = False
+) -> list[page.Picture]:
+    """Draw each figure of the contents; one without data says so, or is left out."""
     pictures = []
     for name, module in contents.figures().items():
-        save(module.draw(results) or blank(module.EMPTY), folder, name)
+        figure = module.draw(results)
+        if figure is None and only_with_data:
+            continue
+        save(figure or blank(module.EMPTY), folder, name)
         svg = (folder / f"{name}.svg").read_bytes()
         pictures.append(page.Picture(name, module.TITLE, module.CAPTION, svg))
     return pictures
