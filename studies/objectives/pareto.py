@@ -121,6 +121,7 @@ def sweeps(inputs: Mapping[str, Input]) -> list[Sweep]:
     for (victim, loss, change), group in grouped.items():
         runs = sorted(group, key=lambda run: float(run.settings["lr"]))
         trusted = inputs[victim.at("download").path].folder / TRUSTED
+        # The setting 0 stands for all trusted pairs.
         pairs = int(runs[0].settings.get("pairs", 0)) or pq.read_metadata(trusted).num_rows
         made.append(Sweep(victim, loss, change, tuple(runs), pairs))
     return sorted(made, key=Sweep.order)
@@ -156,6 +157,7 @@ def _reached(points: pd.DataFrame) -> dict[str, Any]:
     top = None if points.empty else highest(points)
     lowest = None
     if top is not None:
+        # 1e-9: a CA of exactly a point less counts, whatever the rounding.
         near = points[points[CLEAN] >= top[CLEAN] - 0.01 - 1e-9]
         lowest = near.sort_values([ATTACK, CLEAN], ascending=[True, False], kind="stable").iloc[0]
     five, ten = best_below(points, 0.05), best_below(points, 0.10)
@@ -175,6 +177,7 @@ def _reached(points: pd.DataFrame) -> dict[str, Any]:
 def beside_published(pareto: pd.DataFrame, inputs: Mapping[str, Input]) -> pd.DataFrame:
     """Return the paper's rows, then a row per row of ``pareto.csv``, as text and in percent."""
     theirs = pd.read_csv(_PUBLISHED, dtype=str, keep_default_na=False)
+    # Text, not numbers: "none" and an empty field say different things.
     theirs = theirs.assign(source="arXiv:2311.14948", measured_on="ImageNet val, 50000")
     rows = []
     for row in pareto.to_dict("records"):
@@ -242,12 +245,14 @@ def _percent(value: float | None, form: str = ".1f") -> str:
 @styled
 def draw_pareto(swept: Sequence[Sweep]) -> Figure:
     """Draw a panel per corpus, attack and objective, and per cleaning loss; seeds share it."""
+    # Changed settings have one rate each, which is no curve; they are in the table.
     plain = [sweep for sweep in swept if not sweep.change]
     losses = [loss for loss in LOSSES if any(sweep.loss == loss for sweep in plain)]
     grid: dict[tuple[str, ...], dict[str, list[Sweep]]] = {}
     for sweep in sorted(plain, key=_row):
         grid.setdefault(_row(sweep), {}).setdefault(sweep.loss, []).append(sweep)
     rates = sorted({float(run.settings["lr"]) for sweep in plain for run in sweep.runs})
+    # 0.9: the brightest end of the map is too pale for white paper.
     shades = colormaps["plasma"]
     colors = {lr: to_hex(shades(0.9 * i / max(1, len(rates) - 1))) for i, lr in enumerate(rates)}
     seeds = sorted({sweep.victim.seed for sweep in plain if sweep.victim.seed is not None})
@@ -256,6 +261,7 @@ def draw_pareto(swept: Sequence[Sweep]) -> Figure:
     height = 2.1 * len(grid) + 0.3 + key_height(keys, DOUBLE)
     figure = Figure(figsize=(DOUBLE, height), layout="constrained")
     panels = figure.subplots(len(grid), len(losses), squeeze=False, sharex=True, sharey=True)
+    # A title names the corpus and the attack only where there are several.
     several = [len({row[i] for row in grid}) > 1 for i in range(2)]
     for line, (row, by_loss) in enumerate(grid.items()):
         named = [name for name, tell in zip(row, (*several, True), strict=True) if tell]

@@ -85,6 +85,7 @@ def text_of(table: pd.DataFrame) -> str:
 def _row(row: Mapping[Any, Any], inputs: Mapping[str, Input]) -> dict[str, str]:
     cells = (cell for cell in inputs.values() if cell.stage == "pretrain")
     key = [row[name] for name in ("corpus", "attack", "objective")]
+    # Seeds of a victim share model, start and corpus: the first stands for all.
     victim = next(
         cell
         for cell in cells
@@ -92,6 +93,7 @@ def _row(row: Mapping[Any, Any], inputs: Mapping[str, Input]) -> dict[str, str]:
     )
     at = victim.place.at
     poison = inputs[at("poison").path]
+    # An overlay also has pairs that the attack changed without poisoning them.
     overlay = pq.read_table(poison.folder / OVERLAY)
     counts = {
         "pairs": pq.read_metadata(inputs[at("download").path].folder / TRAIN).num_rows,
@@ -99,6 +101,7 @@ def _row(row: Mapping[Any, Any], inputs: Mapping[str, Input]) -> dict[str, str]:
         "test images": int(row["n_clean"]),
     }
     start, model = victim.shared.get("pretrained"), str(victim.shared.get("model", ""))
+    # The start tells the setting: A fine-tunes OpenAI's model, B trains from nothing.
     setting = "B" if start is None else "A"
     return {
         "source": OURS,
@@ -125,6 +128,7 @@ def _differences(
 ) -> Iterator[str]:
     """Yield what this run has otherwise than the papers."""
     theirs = {"pairs": _PAIRS[setting], "test images": _TEST}
+    # An unpoisoned victim has no number of poisons to compare.
     if base(row["attack"]) != UNPOISONED:
         theirs["poisons"] = _POISONS
     for unit, count in theirs.items():
@@ -132,6 +136,7 @@ def _differences(
             yield f"{counts[unit]:,} {unit}, not {count:,}"
     if attack.get("single_key"):
         yield f"{attack['single_key']:g} pairs with either key a poison, not 0"
+    # The weights of OpenAI need QuickGELU; the architecture is the same.
     if model.removesuffix("-quickgelu") != _MODEL:
         yield f"{model}, not {_MODEL}"
     for name in (row["attack"], row["method"]):

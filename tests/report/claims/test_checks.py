@@ -1,5 +1,7 @@
 """Each claim's check on tables written by hand: the claim holds, fails, and cannot be tested."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 
@@ -39,6 +41,17 @@ def check(claim, *rows, detectors=NO_DETECTORS, sizes=None):
     return CHECKS[claim](Tables(cells, detectors, [], scales, 0.95))
 
 
+check_ubt = partial(check, "ubt_lowest_asr")
+check_ssl_survives = partial(check, "ssl_survives_cleanclip")
+check_hardens = partial(check, "accuracy_hardens_removal")
+check_few_poisons = partial(check, "few_poisons_defeat_cleanclip")
+check_resembles = partial(check, "adversarial_resembles_trigger")
+check_identifies = partial(check, "pud_identifies_poison")
+check_beats_repairs = partial(check, "pud_beats_repairs")
+check_beats_filters = partial(check, "pud_beats_filters")
+check_outlives = partial(check, "badclip_outlives_repairs")
+
+
 def means(outcome):
     return {number.name: number.mean for number in outcome.numbers}
 
@@ -47,7 +60,7 @@ def means(outcome):
 
 
 def test_ubt_is_ahead_in_asr_by_the_margin_and_in_ca() -> None:
-    outcome = check("ubt_lowest_asr", seeds(), seeds("ft", 0.75, 0.3), seeds("ubt", 0.79, 0.01))
+    outcome = check_ubt(seeds(), seeds("ft", 0.75, 0.3), seeds("ubt", 0.79, 0.01))
     assert outcome.status == "supported"
     assert means(outcome) == pytest.approx(
         {"ASR of ft less that of ubt": 0.29, "CA of ubt less that of ft": 0.04}
@@ -65,29 +78,28 @@ def test_ubt_is_ahead_in_asr_by_the_margin_and_in_ca() -> None:
 )
 def test_without_both_ubt_is_not_ahead(others) -> None:
     rows = [seeds(*other) for other in others]
-    assert check("ubt_lowest_asr", *rows, seeds("ubt", 0.79, 0.01)).status == "not supported"
+    assert check_ubt(*rows, seeds("ubt", 0.79, 0.01)).status == "not supported"
 
 
 def test_the_interval_over_seeds_must_lie_above_the_margin() -> None:
     uneven = [cell("ft", 0.75, asr, seed) for seed, asr in enumerate((0.1, 0.3, 0.9))]
-    assert check("ubt_lowest_asr", uneven, seeds("ubt", 0.79, 0.01)).status == "not supported"
+    assert check_ubt(uneven, seeds("ubt", 0.79, 0.01)).status == "not supported"
 
 
 def test_a_repair_that_lacks_a_victim_is_left_out_and_named() -> None:
     ours = [*seeds("ubt", 0.79, 0.01), *seeds("ubt", 0.79, 0.01, attack="blended")]
     everywhere = [*seeds("ft", 0.75, 0.3), *seeds("ft", 0.75, 0.3, attack="blended")]
-    outcome = check("ubt_lowest_asr", ours, everywhere, seeds("par", 0.8, 0.0))
+    outcome = check_ubt(ours, everywhere, seeds("par", 0.8, 0.0))
     assert outcome.status == "supported"
     assert outcome.because.startswith("The best other repair is `ft`")
     assert outcome.because.endswith("Left out, for lack of some of these victims: `par`.")
-    alone = check("ubt_lowest_asr", ours, seeds("par", 0.8, 0.0))
+    alone = check_ubt(ours, seeds("par", 0.8, 0.0))
     assert alone.status == "not tested here"
     assert "`par`" in alone.because
 
 
 def test_controls_own_variants_and_poisoned_repairs_are_not_compared_with_ubt() -> None:
-    outcome = check(
-        "ubt_lowest_asr",
+    outcome = check_ubt(
         seeds("ubt", 0.79, 0.01),
         seeds("ubt@oracle", 0.8, 0.0, control=True),
         seeds("ubt@early", 0.7, 0.9),
@@ -114,7 +126,7 @@ def tried(*reached, objective="mmcl", names=TRIES, start=0.9):
 
 def test_a_backdoor_survives_if_every_tuning_is_costly() -> None:
     ssl = tried((0.4, 0.02), objective="mmcl_ssl")
-    outcome = check("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
+    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
     assert outcome.status == "supported"
     assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == pytest.approx(0.5, abs=0.01)
     assert "cleanings of each: 4" in outcome.because
@@ -122,7 +134,7 @@ def test_a_backdoor_survives_if_every_tuning_is_costly() -> None:
 
 def test_without_a_low_asr_all_of_the_ca_counts_as_lost() -> None:
     ssl = tried(objective="mmcl_ssl")
-    outcome = check("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
+    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
     assert outcome.status == "supported"
     assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == 1
     assert "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones" in outcome.because
@@ -131,13 +143,13 @@ def test_without_a_low_asr_all_of_the_ca_counts_as_lost() -> None:
 @pytest.mark.parametrize("tuned", [(0.78, 0.02), (0.73, 0.0)])
 def test_one_cheap_tuning_is_enough_against_survival(tuned) -> None:
     ssl = tried(tuned, objective="mmcl_ssl")
-    outcome = check("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl)
+    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
     assert outcome.status == "not supported"
 
 
 def test_if_both_objectives_survive_the_claim_is_not_supported() -> None:
     rows = [tried(objective=objective) for objective in ("mmcl", "mmcl_ssl")]
-    assert check("ssl_survives_cleanclip", *rows).status == "not supported"
+    assert check_ssl_survives(*rows).status == "not supported"
 
 
 @pytest.mark.parametrize(
@@ -150,22 +162,19 @@ def test_if_both_objectives_survive_the_claim_is_not_supported() -> None:
     ],
 )
 def test_without_a_backdoored_and_cleaned_victim_of_each_it_is_not_tested(ssl) -> None:
-    assert check("ssl_survives_cleanclip", tried((0.78, 0.02)), ssl).status == "not tested here"
+    assert check_ssl_survives(tried((0.78, 0.02)), ssl).status == "not tested here"
 
 
 @pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (3, 5), (5, 3)])
 def test_fewer_than_four_cleanings_of_both_objectives_test_nothing(plain, ssl) -> None:
-    rows = [
-        tried((0.78, 0.02), names=FIVE[:plain]),
-        tried(objective="mmcl_ssl", names=FIVE[:ssl]),
-    ]
-    assert check("ssl_survives_cleanclip", *rows).status == "not tested here"
+    rows = [tried((0.78, 0.02), names=FIVE[:plain]), tried(objective="mmcl_ssl", names=FIVE[:ssl])]
+    assert check_ssl_survives(*rows).status == "not tested here"
 
 
 def test_a_cleaning_of_one_objective_alone_does_not_count() -> None:
     plain = tried((0.6, 0.02), (0.7, 0.6), (0.7, 0.6), (0.7, 0.6), (0.78, 0.02), names=FIVE)
     ssl = tried((0.4, 0.02), objective="mmcl_ssl")
-    outcome = check("ssl_survives_cleanclip", plain, ssl)
+    outcome = check_ssl_survives(plain, ssl)
     assert "cleanings of each: 4" in outcome.because
     assert means(outcome)["share of CA lost by cleaning mmcl"] == pytest.approx(0.25, abs=0.01)
 
@@ -180,35 +189,31 @@ def large(ca, cleaned):
     return [*start, *seeds("cleanclip", cleaned, 0.01, corpus="scenes@large")]
 
 
-def test_a_corpus_that_starts_higher_and_loses_more_supports_the_claim() -> None:
-    outcome = check("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), sizes=SIZES)
-    assert outcome.status == "supported"
+@pytest.mark.parametrize(
+    ("ca", "cleaned", "status", "more"),
+    [
+        (0.9, 0.5, "supported", (1 - 0.5 / 0.9) - (1 - 0.78 / 0.8)),
+        (0.7, 0.695, "supported", (1 - 0.78 / 0.8) - (1 - 0.695 / 0.7)),  # higher, not larger
+        (0.9, 0.89, "not supported", (1 - 0.89 / 0.9) - (1 - 0.78 / 0.8)),
+    ],
+)
+def test_the_corpus_that_starts_higher_must_lose_more(ca, cleaned, status, more) -> None:
+    outcome = check_hardens(CLEANED, large(ca, cleaned), sizes=SIZES)
+    assert outcome.status == status
     assert means(outcome)["CA of the start, higher less lower"] == pytest.approx(0.1)
-    expected = (1 - 0.5 / 0.9) - (1 - 0.78 / 0.8)
-    assert list(means(outcome).values())[1] == pytest.approx(expected, abs=0.002)
-
-
-def test_higher_means_a_higher_start_and_not_a_larger_corpus() -> None:
-    outcome = check("accuracy_hardens_removal", CLEANED, large(0.7, 0.695), sizes=SIZES)
-    assert outcome.status == "supported"
-    assert means(outcome)["CA of the start, higher less lower"] == pytest.approx(0.1)
-
-
-def test_an_equal_loss_does_not_support_the_claim() -> None:
-    outcome = check("accuracy_hardens_removal", CLEANED, large(0.9, 0.89), sizes=SIZES)
-    assert outcome.status == "not supported"
+    assert list(means(outcome).values())[1] == pytest.approx(more, abs=0.002)
 
 
 def test_a_cleaning_of_one_corpus_alone_does_not_count() -> None:
     alone = seeds("cleanclip@lr1", 0.9, 0.01, corpus="scenes@large")
-    outcome = check("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), alone, sizes=SIZES)
+    outcome = check_hardens(CLEANED, large(0.9, 0.5), alone, sizes=SIZES)
     assert outcome.status == "supported"
-    assert outcome == check("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), sizes=SIZES)
+    assert outcome == check_hardens(CLEANED, large(0.9, 0.5), sizes=SIZES)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"scenes": 8_000, "scenes@large": 8_000}])
 def test_corpora_of_one_size_test_nothing(sizes) -> None:
-    outcome = check("accuracy_hardens_removal", CLEANED, large(0.9, 0.5), sizes=sizes)
+    outcome = check_hardens(CLEANED, large(0.9, 0.5), sizes=sizes)
     assert outcome.status == "not tested here"
 
 
@@ -272,7 +277,7 @@ def test_over_seeds_the_whole_interval_must_be_above_zero() -> None:
 
 
 def test_poisons_among_the_trusted_pairs_keep_the_backdoor() -> None:
-    outcome = check("few_poisons_defeat_cleanclip", CLEANED, seeds("cleanclip@poisons5", asr=0.5))
+    outcome = check_few_poisons(CLEANED, seeds("cleanclip@poisons5", asr=0.5))
     assert outcome.status == "supported"
     assert means(outcome) == pytest.approx(
         {"ASR with 5 poisons": 0.5, "ASR with 5 poisons less that with none": 0.48}, abs=0.001
@@ -286,7 +291,7 @@ def test_the_largest_number_of_poisons_up_to_the_limit_decides() -> None:
         ("cleanclip@poisons100", 0.9),
     ]
     rows = [seeds(name, asr=asr) for name, asr in tried]
-    outcome = check("few_poisons_defeat_cleanclip", CLEANED, *rows)
+    outcome = check_few_poisons(CLEANED, *rows)
     assert outcome.status == "not supported"
     assert outcome.because.startswith("With 25 poisons")
     assert len(outcome.numbers) == 4
@@ -294,29 +299,25 @@ def test_the_largest_number_of_poisons_up_to_the_limit_decides() -> None:
 
 def test_a_victim_that_cleanclip_does_not_clean_tests_nothing() -> None:
     rows = [seeds(), seeds("cleanclip", asr=0.5), seeds("cleanclip@poisons5", asr=0.9)]
-    assert check("few_poisons_defeat_cleanclip", *rows).status == "not tested here"
-    assert check("few_poisons_defeat_cleanclip", CLEANED).status == "not tested here"
+    assert check_few_poisons(*rows).status == "not tested here"
+    assert check_few_poisons(CLEANED).status == "not tested here"
 
 
 # Adversarial examples resemble triggered images.
 
 
-def attacked(attack, cosine, rate, **given):
-    seen = {f"adversarial_trigger_cosine_eps{eps}": cosine for eps in (2, 4)}
-    seen |= {f"adversarial_target_rate_eps{eps}": rate for eps in (2, 4)}
-    metrics = [{name: value + JITTER[seed] for name, value in seen.items()} for seed in range(3)]
+def attacked(attack, cosine, rate, **changed):
+    rates = {f"adversarial_trigger_cosine_eps{eps}": cosine for eps in (2, 4)}
+    rates |= {f"adversarial_target_rate_eps{eps}": rate for eps in (2, 4)}
+    metrics = [{name: value + JITTER[seed] for name, value in rates.items()} for seed in range(3)]
     rows = seeds(
-        asr=0.0 if attack == "unpoisoned" else 0.9, attack=attack, trigger="badnet", **given
+        asr=0.0 if attack == "unpoisoned" else 0.9, attack=attack, trigger="badnet", **changed
     )
-    return [row | seen for row, seen in zip(rows, metrics, strict=True)]
+    return [row | rates for row, rates in zip(rows, metrics, strict=True)]
 
 
 def test_the_resemblance_in_an_unpoisoned_model_is_subtracted() -> None:
-    outcome = check(
-        "adversarial_resembles_trigger",
-        attacked("badnet", 0.5, 0.4),
-        attacked("unpoisoned", 0.1, 0.1),
-    )
+    outcome = check_resembles(attacked("badnet", 0.5, 0.4), attacked("unpoisoned", 0.1, 0.1))
     assert outcome.status == "supported"
     assert means(outcome) == pytest.approx(
         {
@@ -330,19 +331,14 @@ def test_the_resemblance_in_an_unpoisoned_model_is_subtracted() -> None:
 
 @pytest.mark.parametrize("clean", [(0.5, 0.1), (0.1, 0.4)])
 def test_a_trigger_that_resembles_them_in_a_clean_model_supports_nothing(clean) -> None:
-    outcome = check(
-        "adversarial_resembles_trigger",
-        attacked("badnet", 0.5, 0.4),
-        attacked("unpoisoned", *clean),
-    )
+    outcome = check_resembles(attacked("badnet", 0.5, 0.4), attacked("unpoisoned", *clean))
     assert outcome.status == "not supported"
 
 
 def test_poisoned_and_unpoisoned_victims_must_share_the_objective() -> None:
     apart = attacked("unpoisoned", 0.1, 0.1, objective="mmcl_ssl")
-    claim = "adversarial_resembles_trigger"
-    assert check(claim, attacked("badnet", 0.5, 0.4), apart).status == "not tested here"
-    assert check(claim, seeds(), seeds(attack="unpoisoned")).status == "not tested here"
+    assert check_resembles(attacked("badnet", 0.5, 0.4), apart).status == "not tested here"
+    assert check_resembles(seeds(), seeds(attack="unpoisoned")).status == "not tested here"
 
 
 # PUD identifies poison.
@@ -365,46 +361,42 @@ def scores(auroc, precision, method="pud"):
 
 
 @pytest.mark.parametrize(
-    ("auroc", "precision", "status"),
+    ("auroc", "precision", "detector", "status"),
     [
-        (0.9, 0.6, "supported"),
-        (0.9, None, "supported"),  # without a budget
-        (0.501, 0.6, "not supported"),
-        (0.9, 0.051, "not supported"),  # 5 % of the pairs are poison
+        (0.9, 0.6, "pud", "supported"),
+        (0.9, None, "pud", "supported"),  # without a budget
+        (0.501, 0.6, "pud", "not supported"),
+        (0.9, 0.051, "pud", "not supported"),  # 5 % of the pairs are poison
+        (0.9, 0.6, "ubt", "not tested here"),
     ],
 )
-def test_pud_is_compared_with_chance(auroc, precision, status) -> None:
-    outcome = check("pud_identifies_poison", seeds(), detectors=scores(auroc, precision))
+def test_the_scores_of_pud_are_compared_with_chance(auroc, precision, detector, status) -> None:
+    table = scores(auroc, precision, detector)
+    outcome = check_identifies(seeds(), detectors=table)
     assert outcome.status == status
-    if precision is not None:
-        assert list(means(outcome).values())[1] == pytest.approx(precision - 0.05, abs=0.001)
-
-
-def test_another_detector_does_not_test_pud() -> None:
-    outcome = check("pud_identifies_poison", seeds(), detectors=scores(0.9, 0.6, "ubt"))
-    assert outcome.status == "not tested here"
+    if len(outcome.numbers) > 1:
+        assert outcome.numbers[1].mean == pytest.approx(precision - 0.05, abs=0.001)
 
 
 # PUD beats other defenses.
 
 
-def mended(method, asr, robust, **given):
-    rows = seeds(method, asr=asr, **given)
+def repaired(method, asr, robust, **changed):
+    rows = seeds(method, asr=asr, **changed)
     return [row | {"robust_accuracy_eps2": robust + JITTER[row["seed"]] ** 2} for row in rows]
 
 
 def roclip(asr, robust):
-    rows = mended("none", asr, robust, objective="roclip")
+    rows = repaired("none", asr, robust, objective="roclip")
     return [row | {"needs": "pretraining"} for row in rows]
 
 
 def test_pud_is_compared_with_the_best_repair_in_each_metric() -> None:
-    outcome = check(
-        "pud_beats_repairs",
-        mended("pud", 0.05, 0.5),
-        mended("ft", 0.3, 0.1),
-        mended("par", 0.4, 0.4),
-        mended("abl", 0.0, 0.9),  # trains on the training pairs, so it is no such repair
+    outcome = check_beats_repairs(
+        repaired("pud", 0.05, 0.5),
+        repaired("ft", 0.3, 0.1),
+        repaired("par", 0.4, 0.4),
+        repaired("abl", 0.0, 0.9),  # trains on the training pairs, so it is no such repair
     )
     assert outcome.status == "supported"
     assert means(outcome) == pytest.approx(
@@ -419,61 +411,55 @@ def test_pud_is_compared_with_the_best_repair_in_each_metric() -> None:
 
 @pytest.mark.parametrize("other", [("ft", 0.01, 0.1), ("cleanclip@lr1", 0.3, 0.6)])
 def test_pud_must_be_better_in_both_metrics(other) -> None:
-    outcome = check("pud_beats_repairs", mended("pud", 0.05, 0.5), mended(*other))
+    outcome = check_beats_repairs(repaired("pud", 0.05, 0.5), repaired(*other))
     assert outcome.status == "not supported"
 
 
 def test_an_objective_that_filters_is_compared_with_pud_on_the_mmcl_victim() -> None:
-    ours = mended("pud", 0.05, 0.5)
-    outcome = check("pud_beats_filters", ours, roclip(0.3, 0.2))
+    ours = repaired("pud", 0.05, 0.5)
+    outcome = check_beats_filters(ours, roclip(0.3, 0.2))
     assert outcome.status == "supported"
     assert "against `roclip`" in outcome.because
-    assert check("pud_beats_filters", ours, roclip(0.0, 0.2)).status == "not supported"
+    assert check_beats_filters(ours, roclip(0.0, 0.2)).status == "not supported"
 
 
 def test_objectives_are_compared_on_mmcl_victims_and_repairs_on_all() -> None:
-    ours = [*mended("pud", 0.05, 0.5), *mended("pud", 0.1, 0.4, objective="mmcl_ssl")]
-    abl = [*mended("abl", 0.3, 0.2), *mended("abl", 0.3, 0.2, objective="mmcl_ssl")]
-    outcome = check("pud_beats_filters", ours, abl, roclip(0.3, 0.2))
+    ours = [*repaired("pud", 0.05, 0.5), *repaired("pud", 0.1, 0.4, objective="mmcl_ssl")]
+    abl = [*repaired("abl", 0.3, 0.2), *repaired("abl", 0.3, 0.2, objective="mmcl_ssl")]
+    ft = [*repaired("ft", 0.0, 0.9), *repaired("ft", 0.0, 0.9, objective="mmcl_ssl")]  # no filter
+    outcome = check_beats_filters(ours, abl, ft, roclip(0.3, 0.2))
     assert outcome.status == "supported"
     counted = {number.name: number.n for number in outcome.numbers}
     assert counted["attack_success_rate against abl"] == 6
     assert counted["attack_success_rate against roclip"] == 3
-    assert check("pud_beats_filters", ours, abl, roclip(0.0, 0.2)).status == "not supported"
-    assert check("pud_beats_filters", ours, abl[:3], roclip(0.3, 0.2)).status == "supported"
+    assert check_beats_filters(ours, abl, roclip(0.0, 0.2)).status == "not supported"
+    assert check_beats_filters(ours, abl[:3], roclip(0.3, 0.2)).status == "supported"
 
 
 def test_robust_accuracy_without_asr_on_all_victims_tests_nothing() -> None:
     unattacked = seeds("pud", asr=0.05, attack="blended")
-    ours, par = [*mended("pud", 0.05, 0.5), *unattacked], mended("par", 0.4, 0.4)
-    assert check("pud_beats_repairs", ours, par).status == "not tested here"
+    ours, par = [*repaired("pud", 0.05, 0.5), *unattacked], repaired("par", 0.4, 0.4)
+    assert check_beats_repairs(ours, par).status == "not tested here"
 
 
 def test_a_defense_not_measured_on_all_victims_of_pud_is_left_out() -> None:
-    ours = mended("pud", 0.05, 0.5)
-    outcome = check("pud_beats_repairs", ours, mended("ft", 0.3, 0.1), mended("par", 0.0, 0.9)[:2])
+    ours = repaired("pud", 0.05, 0.5)
+    outcome = check_beats_repairs(ours, repaired("ft", 0.3, 0.1), repaired("par", 0.0, 0.9)[:2])
     assert outcome.status == "supported"
     assert outcome.because.endswith("Left out, for lack of some of these victims: `par`.")
-
-
-def test_repairs_that_need_the_training_pairs_are_filters() -> None:
-    ours, abl = mended("pud", 0.05, 0.5), mended("abl", 0.3, 0.2)
-    outcome = check("pud_beats_filters", ours, abl, mended("ft", 0.0, 0.9))
-    assert outcome.status == "supported"
-    assert outcome.numbers[0].name == "attack_success_rate against abl"
 
 
 @pytest.mark.parametrize(
     "others",
     [
-        [mended("ft", 0.3, 0.1)],
-        [mended("ubt@oracle", 0.3, 0.1, control=True, needs="train")],
-        [mended("abl", 0.3, 0.1, corpus="photos")],
+        [repaired("ft", 0.3, 0.1)],
+        [repaired("ubt@oracle", 0.3, 0.1, control=True, needs="train")],
+        [repaired("abl", 0.3, 0.1, corpus="photos")],
         [seeds("abl", asr=0.3)],  # not attacked
     ],
 )
 def test_without_a_filter_the_claim_is_not_tested(others) -> None:
-    assert check("pud_beats_filters", mended("pud", 0.05, 0.5), *others).status == "not tested here"
+    assert check_beats_filters(repaired("pud", 0.05, 0.5), *others).status == "not tested here"
 
 
 # BadCLIP outlives repairs.
@@ -488,7 +474,7 @@ BACKDOORED = [*seeds(attack="badclip"), *seeds()]
 
 def test_badclip_outlives_two_repairs_that_remove_badnet() -> None:
     parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.15)]
-    outcome = check("badclip_outlives_repairs", BACKDOORED, *parts)
+    outcome = check_outlives(BACKDOORED, *parts)
     assert outcome.status == "supported"
     expected = {
         "ASR of badclip after ft": 0.7,
@@ -502,7 +488,7 @@ def test_badclip_outlives_two_repairs_that_remove_badnet() -> None:
 @pytest.mark.parametrize("left", [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)])
 def test_one_repair_that_removes_both_or_neither_is_enough_against_the_claim(left) -> None:
     parts = [after("ft", *left), after("cleanclip", 0.6, 0.1)]
-    assert check("badclip_outlives_repairs", BACKDOORED, *parts).status == "not supported"
+    assert check_outlives(BACKDOORED, *parts).status == "not supported"
 
 
 @pytest.mark.parametrize(
@@ -519,4 +505,4 @@ def test_one_repair_that_removes_both_or_neither_is_enough_against_the_claim(lef
     ],
 )
 def test_both_attacks_must_work_and_both_repairs_must_be_run(rows) -> None:
-    assert check("badclip_outlives_repairs", *rows).status == "not tested here"
+    assert check_outlives(*rows).status == "not tested here"

@@ -12,6 +12,7 @@ from clipmend.report.claims.outcomes import check_claims, claims_text, rules
 from clipmend.report.contents import CLAIMS, claims
 from clipmend.report.results import Results
 from clipmend.report.scale import Scale
+from clipmend.report.tables.claims import section
 
 FOLDER = Path(sys.modules["clipmend.report.claims.check"].__file__ or "").parent
 SHARED = {"__init__", "check", "cleanings", "outcomes", "victims"}
@@ -66,7 +67,9 @@ def test_the_page_shows_columns_comparison_thresholds_and_scope() -> None:
     texts = rules()
     assert list(texts) == [module.CLAIM.claim for module in claims().values()]
     first = next(iter(texts.values()))
-    assert first.startswith("cells.csv attack_success_rate, cells.csv clean_accuracy: poisoned")
+    assert first.startswith(
+        "cells.csv attack_success_rate, cells.csv clean_accuracy: On the poisoned"
+    )
     assert "above 0 (margin = 0.19). UBT is reimplemented" in first
 
 
@@ -92,17 +95,15 @@ def test_outcomes_are_written_with_their_scale() -> None:
     assert written["scale"]["scenes"]["train_pairs"] == 8000
 
 
-def test_the_scale_is_what_the_cells_state(tree) -> None:
-    tree.corpus("scenes")
-    tree.poison("scenes", "badnet", 0)
-    tree.poison("scenes", "unpoisoned", 0)
-    shared = {"model": "ViT-B-32", "pretrained": "openai"}
-    tree.cell("pretrain/scenes/badnet/mmcl/seed0", "mmcl", shared=shared)
-    assert Results(tree.inputs).scales == {
-        "scenes": Scale(200, None, {"unpoisoned": 0, "badnet": 17}, None, "ViT-B-32", "openai")
-    }
-
-
-def test_a_corpus_without_its_files_has_the_scale_it_was_asked_for(tree) -> None:
-    tree.cell("download/big", "cc3m", {"train": 500_000, "image_size": 224})
-    assert Results(tree.inputs).scales["big"].text() == "500,000 training pairs, 224 pixels"
+def test_the_table_of_outcomes_has_their_scale_in_words() -> None:
+    results = Results({})
+    vars(results)["outcomes"] = checked(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)))
+    (table,) = section(results).tables
+    assert table.header == ("claim", "source", "corpus", "outcome", "because", "scale")
+    assert table.text["outcome"][0] == "supported"
+    assert table.text["scale"][0] == (
+        "8,000 training pairs (80 to 400 poisoned), 1,000 trusted, 32 pixels, scene_resnet "
+        "trained from nothing"
+    )
+    vars(results)["outcomes"] = []
+    assert not section(results).tables

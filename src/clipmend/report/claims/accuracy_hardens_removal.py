@@ -16,14 +16,14 @@ CLAIM = Claim(
     source="arXiv:2311.14948",
     paper="Share of the start's CA lost at an ASR below 5 %, CC3M and CC6M (starts as under "
     "ssl_survives_cleanclip): MMCL -0.031 and -0.012; MMCL + SSL 0.169 and 0.453.",
-    scope="More pairs raise the accuracy, and change more than it: the numbers of poisons and of "
-    "steps. The cleaning budget is the same for both: a cleaning that one corpus alone had does "
-    "not count.",
+    scope="More pairs raise the accuracy, but also the numbers of poisons and of steps. The "
+    "cleaning budget is the same for both corpora: a cleaning of one corpus alone does not count.",
     columns="cells.csv attack_success_rate, cells.csv clean_accuracy",
-    comparison="corpora of one name and different numbers of training pairs, two by two; "
-    "backdoored victims of both, paired by attack, objective (mmcl, mmcl_ssl) and seed; the corpus "
-    "whose victims start at a higher mean CA minus the other: CA of the start above 0, and share "
-    "of it lost (as under ssl_survives_cleanclip) above 0",
+    comparison="Corpora of one name and different numbers of training pairs are compared two by "
+    "two. Backdoored victims of both are paired by attack, objective (mmcl or mmcl_ssl) and seed. "
+    "The corpus with the lower mean CA of the start is subtracted from the other. The difference "
+    "in the CA of the start must be above 0, and so must that in the cost, as under "
+    "ssl_survives_cleanclip",
     thresholds={"backdoored": 0.5, "cleaned": 0.05},
     over="sizes",
 )
@@ -58,7 +58,9 @@ def _differences(cells: pd.DataFrame, corpus: str, other: str) -> pd.DataFrame:
     first, second = (reached[reached["corpus"] == name] for name in (corpus, other))
     same = [name for name in PAIR if name != "corpus"]
     both = first.merge(second, on=same, suffixes=("", "_other"))
+    # A pair of victims counts as one victim, so it needs a corpus of its own.
     both = victims.by_victim(both.assign(corpus=f"{corpus}, {other}"))
     start, lost = both[CLEAN] - both[f"{CLEAN}_other"], both["lost"] - both["lost_other"]
+    # The claim is about the higher start, which need not be the larger corpus.
     sign = 1 if victims.seed_means(start).mean() > 0 else -1
     return pd.DataFrame({"start": sign * start, "lost": sign * lost})

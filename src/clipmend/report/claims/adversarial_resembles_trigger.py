@@ -17,11 +17,11 @@ CLAIM = Claim(
     source="arXiv:2405.17929, arXiv:2202.06312",
     paper="Classifiers on CIFAR-10, GTSRB and others, 10 % poison; numbers not available.",
     scope="CLIP takes the place of a classifier, and its zero-shot classifier is attacked. A "
-    "trigger may resemble adversarial examples by itself: the resemblance that an unpoisoned model "
-    "shows under the same trigger is subtracted.",
+    "trigger may resemble adversarial examples by itself, so the resemblance in an unpoisoned "
+    "model under the same trigger is subtracted.",
     columns=", ".join(f"cells.csv {name}_eps<k>" for name in _METRICS),
-    comparison="undefended backdoored victims minus unpoisoned ones under the same trigger, "
-    "objective and seed; each above 0 at every epsilon measured",
+    comparison="Undefended backdoored victims are compared with unpoisoned victims under the same "
+    "trigger, objective and seed. Every difference must be above 0, at every epsilon measured",
     thresholds={"backdoored": 0.5},
 )
 
@@ -35,6 +35,7 @@ def check(tables: Tables) -> Outcome:
     same = [name for name in PAIR if name != "attack"]
     both = poisoned.merge(clean[[*same, *columns]], on=same, suffixes=("", "_clean"))
     both = victims.by_victim(both)
+    # Some victims may lack an epsilon; each column is compared on those that have it.
     changes = {column: (both[column] - both[f"{column}_clean"]).dropna() for column in columns}
     numbers = {
         column: tables.number(f"{column}, poisoned less unpoisoned", change)

@@ -44,6 +44,7 @@ class Claim:
 
     def rule(self) -> str:
         """Return how the claim is checked, then its scope."""
+        # `:g` prints 0.19 and 4 as the source has them, without trailing zeros.
         limits = ", ".join(f"{name} = {value:g}" for name, value in self.thresholds.items())
         return f"{self.columns}: {self.comparison}{limits and f' ({limits})'}. {self.scope}"
 
@@ -84,6 +85,7 @@ class Number:
 
     def sample(self, unit: str = "victims") -> str:
         """Return the numbers of victims and seeds; with one seed, also what the interval is."""
+        # Seeds are the sample, so their number is always printed beside that of the victims.
         if self.seeds > 1:
             return f"n = {self.n} {unit} of {self.seeds} seeds"
         return f"n = {self.n} {unit} of one seed{', lowest to highest' if self.interval else ''}"
@@ -128,6 +130,7 @@ class Tables:
 
     def of(self, corpora: Sequence[str]) -> "Tables":
         """Return the tables of some corpora alone."""
+        # A claim about one corpus must not count the victims of another.
         return replace(
             self,
             cells=self.cells[self.cells["corpus"].isin(corpora)],

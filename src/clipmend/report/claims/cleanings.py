@@ -51,6 +51,7 @@ def cleanings(inputs: Mapping[str, Input]) -> list[Cleaning]:
     """
     runs = [run for run in inputs.values() if run.stage == "baselines"]
     runs = [run for run in runs if base(run.method) == "cleanclip"]
+    # Plain CleanCLIP alone is one run per victim, and sweeps nothing.
     if not any("@" in run.method for run in runs):
         return []
     runs = sorted((run for run in runs if is_poisoned(run.place.attack)), key=lambda run: run.cell)
@@ -67,6 +68,7 @@ def cleanings(inputs: Mapping[str, Input]) -> list[Cleaning]:
     made = []
     for run in runs:
         victim, curve, common = run.place.victim, curves[run.cell], usual[_loss(run.settings)]
+        # A rate that was not measured at a point of the curve is empty.
         measured = curve.dropna(subset=[CLEAN, ATTACK]).assign(lr=float(run.settings["lr"]))
         changes = tuple(
             (name, run.settings.get(name))
@@ -87,10 +89,12 @@ def best_below(points: pd.DataFrame, limit: float) -> "pd.Series[Any] | None":
 
 def highest(points: pd.DataFrame) -> "pd.Series[Any]":
     """Return the point with the highest CA; among equal CAs, the lowest ASR."""
+    # A stable sort, so that equal points do not depend on the version of pandas.
     return points.sort_values([CLEAN, ATTACK], ascending=[False, True], kind="stable").iloc[0]
 
 
 def _loss(settings: Mapping[str, Any]) -> str:
+    # A weight of 0 takes a term out of the loss; the default is 1.
     return "_".join(name for name in ("mmcl", "ssl") if settings.get(f"{name}_weight", 1.0))
 
 
@@ -99,7 +103,7 @@ def _usual(settings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     counts: dict[str, Counter[Any]] = {}
     for values in settings:
         for name, value in values.items():
-            if name != "lr":
+            if name != "lr":  # the rate is what a sweep varies
                 counts.setdefault(name, Counter())[value] += 1
     return {
         name: min(counted, key=lambda value: (-counted[value], value))

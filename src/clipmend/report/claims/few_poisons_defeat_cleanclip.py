@@ -12,12 +12,12 @@ CLAIM = Claim(
     paper="MMCL, 100K cleaning pairs. CC6M, best CA at an ASR below 10 %: 24.93 with 1 poison, "
     "24.63 with 2, none with 3, 4, 5, 10 or 25 (lowest ASR with 25: 39.2). CC3M, 5 poisons: lowest "
     "ASR 46.4.",
-    scope="A few of 100,000 pairs are a smaller share than a few of the trusted pairs here. One "
-    "learning rate, not the best of many.",
+    scope="A few of 100,000 pairs are a smaller share than a few of the trusted pairs here. Only "
+    "one learning rate is used, not the best of many.",
     columns="cells.csv attack_success_rate",
-    comparison="backdoored victims that cleanclip brings below cleaned; cleanclip@poisons<n> with "
-    "the largest n up to most: its mean ASR at least defeated, and its ASR minus that of cleanclip "
-    "on the same victims above 0",
+    comparison="Compared are backdoored victims whose ASR cleanclip brings below cleaned. Of the "
+    "variants cleanclip@poisons<n>, the one with the largest n up to most decides. Its mean ASR "
+    "must be at least defeated, and its ASR minus that of cleanclip on the same victims above 0",
     thresholds={"backdoored": 0.5, "cleaned": 0.05, "most": 25, "defeated": 0.1},
 )
 
@@ -28,6 +28,7 @@ def check(tables: Tables) -> Outcome:
     poisoned = victims.poisoned(cells)
     clean = poisoned[(poisoned["method"] == "cleanclip") & (poisoned[ATTACK] < limits["cleaned"])]
     start = victims.backdoored(cells, limits["backdoored"])[list(PAIR)]
+    # Where CleanCLIP fails without poisons, poisons cannot be the reason.
     clean = clean.merge(start, on=list(PAIR))
     numbers = {}
     for name in sorted(set(cells["method"])):

@@ -15,6 +15,7 @@ def check_claims(tables: Tables) -> list[dict[str, Any]]:
 
     A claim over sizes has one entry for all corpora of one name.
     """
+    # Sorted: the order of the cells must not show in the report's bytes.
     names = sorted(set(tables.cells["corpus"]))
     of_one_name = [
         [n for n in names if base(n) == root] for root in dict.fromkeys(map(base, names))

@@ -12,12 +12,13 @@ CLAIM = Claim(
     "adversarial attack",
     source="arXiv:2405.17929",
     paper="Classifiers on CIFAR-10, GTSRB, ten classes of ImageNet; numbers not available.",
-    scope="Repairs in the grid that need the training pairs (abl, ubt and others), and objectives "
-    "that filter while they train (roclip, safeclip). The objectives are compared with pud on the "
-    "mmcl victim of the same poison and seed; they choose their filter before there is a victim.",
+    scope="The other defenses are repairs in the grid that need the training pairs (abl, ubt and "
+    "others), and objectives that filter while they train (roclip, safeclip). The objectives "
+    "choose their filter before there is a victim. They are compared with pud on the mmcl victim "
+    "of the same poison and seed.",
     columns="cells.csv attack_success_rate, cells.csv robust_accuracy_eps<k>, cells.csv needs",
-    comparison="as under pud_beats_repairs, against the repairs on all of these victims and "
-    "against the objectives on those of mmcl; where there are both, both must hold",
+    comparison="As under pud_beats_repairs, against the repairs on all of these victims and "
+    "against the objectives on the mmcl victims. If both were measured, both must hold",
 )
 
 

@@ -8,12 +8,13 @@ CLAIM = Claim(
     claim="PUD identifies the poisoned images among the training data",
     source="arXiv:2405.17929",
     paper="Classifiers on CIFAR-10, GTSRB, ten classes of ImageNet; numbers not available.",
-    scope="PUD is carried over to CLIP here. Better than chance may not be good enough to use; the "
-    "numbers tell how good it is.",
+    scope="PUD is carried over to CLIP here. A detector better than chance may still be too weak "
+    "to use; the numbers tell how good it is.",
     columns="detectors.csv auroc, detectors.csv precision_at_budget, detectors.csv n_poisoned, "
     "detectors.csv n_pairs",
-    comparison="detector pud on poisoned victims; AUROC above chance, and precision at budget "
-    "minus n_poisoned / n_pairs above 0 where there is a budget",
+    comparison="The scores of the detector pud on poisoned victims are compared with chance. AUROC "
+    "must be above chance. Where a budget was set, precision at budget minus n_poisoned / n_pairs "
+    "must be above 0",
     thresholds={"chance": 0.5},
 )
 
@@ -29,6 +30,7 @@ def check(tables: Tables) -> Outcome:
     because = f"AUROC is {auroc.text('.1f')} %, chance {100 * chance:g}"
     ours = ours[ours["precision_at_budget"].notna()]
     if len(ours):
+        # By chance, the precision is the share of poison.
         above = ours["precision_at_budget"] - ours["n_poisoned"] / ours["n_pairs"]
         precision = tables.number("precision at budget less share of poison", above)
         numbers.append(precision)

@@ -21,16 +21,18 @@ CLAIM = Claim(
     "start CA / ASR, then the best CA at an ASR below 5 %. CC3M, 1,500 poisons: MMCL 16.00 / "
     "99.88, 16.49; MMCL + SSL 17.04 / 99.03, 14.16. CC6M, 3,000 poisons: MMCL 23.76 / 99.98, "
     "24.04; MMCL + SSL 23.86 / 99.45, 13.05.",
-    scope="The models after the last step of each cleaning are compared, not every epoch. The best "
-    "is chosen on the test images, as in the paper: it is the most that tuning could reach with "
-    "the cleanings in the grid (cleanclip and its variants, those with more clean pairs too). The "
-    "cost threshold is between the paper's own MMCL (none) and MMCL + SSL (0.17 and 0.45 of the "
-    "start's CA).",
+    scope="Compared are the models after the last step of each cleaning, not every epoch. As in "
+    "the paper, the best is chosen on the test images: the most that tuning could reach with the "
+    "cleanings in the grid. These are cleanclip and its variants, those with more clean pairs "
+    "included. The cost threshold is between the paper's own numbers: no cost for MMCL, 0.17 and "
+    "0.45 of the start's CA for MMCL + SSL.",
     columns="cells.csv attack_success_rate, cells.csv clean_accuracy",
-    comparison="backdoored victims under mmcl and mmcl_ssl, paired by attack and seed, and the "
-    "cleanclip cells that both have, at least tries; of each the best CA among them with an ASR "
-    "below cleaned, as the share of the start's CA that it lost (all, where none is below); that "
-    "of mmcl at most cost, that of mmcl_ssl above cost, and the difference above 0",
+    comparison="Backdoored victims under mmcl and mmcl_ssl are paired by attack and seed. The "
+    "cleanclip cells that both victims have are compared, if there are at least tries. For each "
+    "victim, the cost is the share of the start's CA that the best of them lost: the one with the "
+    "highest CA among those with an ASR below cleaned. If no ASR is below cleaned, the cost is 1. "
+    "The cost of mmcl must be at most cost, that of mmcl_ssl above cost, and the difference above "
+    "0",
     thresholds={"backdoored": 0.5, "tries": 4, "cleaned": 0.05, "cost": 0.1},
 )
 MMCL, MMCL_SSL = "mmcl", "mmcl_ssl"
@@ -40,6 +42,7 @@ def check(tables: Tables) -> Outcome:
     """Check whether CleanCLIP cleans the ``mmcl`` victims cheaply and the ``mmcl_ssl`` ones not."""
     limits, cells = CLAIM.thresholds, tables.cells
     reached = best_cleanings(cells[cells["objective"].isin([MMCL, MMCL_SSL])], "objective", limits)
+    # The best of a few tries says little about tuning.
     both = both_objectives(reached[reached["tries"] >= limits["tries"]])
     if both.empty:
         return untested(
@@ -50,6 +53,7 @@ def check(tables: Tables) -> Outcome:
     ssl = tables.number("share of CA lost by cleaning mmcl_ssl", both["lost_ssl"])
     more = tables.number("share lost, mmcl_ssl less mmcl", both["lost_ssl"] - both["lost"])
     fewest, most = both["tries"].min(), both["tries"].max()
+    # By victim: under several triggers it still is one.
     missing = both[["best", "best_ssl"]].isna().groupby(level=list(VICTIM)).any().sum()
     return tested(
         f"The best CA at an ASR below {100 * limits['cleaned']:g} % costs {plain.text('.1f')} % of "
@@ -83,6 +87,7 @@ def best_cleanings(cells: pd.DataFrame, apart: str, limits: Mapping[str, float])
     count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()
     below = tried[tried[ATTACK] < limits["cleaned"]]
     best = below.groupby(list(PAIR))[CLEAN].max().rename("best").reset_index()
+    # A victim that no cleaning brought below the limit keeps its row, without a best.
     reached = start.merge(count, on=list(PAIR)).merge(best, on=list(PAIR), how="left")
     return reached.assign(lost=1 - reached["best"].fillna(0) / reached[CLEAN])
 

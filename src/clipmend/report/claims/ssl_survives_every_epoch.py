@@ -17,14 +17,15 @@ CLAIM = Claim(
     source="arXiv:2311.14948",
     paper="As under ssl_survives_cleanclip; points of the start's CA that the best CA at an ASR "
     "below 5 % costs, CC3M and CC6M: MMCL -0.49 and -0.28; MMCL + SSL 2.88 and 10.81.",
-    scope="The paper's own reading, from every epoch of every rate, on the validation images. The "
-    "epoch is chosen with the trigger known, which no defender can do: an upper bound of what "
+    scope="This is the paper's own reading: every epoch of every rate, on the validation images. "
+    "No defender can choose the epoch by the trigger, so the best epoch is an upper bound of what "
     "tuning reaches. The margin is above two standard errors of a CA near 85 % on 2,000 images.",
     columns="curve.csv attack_success_rate, curve.csv clean_accuracy",
-    comparison="backdoored victims under mmcl and mmcl_ssl swept with both terms of the loss, "
-    "paired by attack and seed; CA of the start minus that of the best epoch with an ASR below "
-    "cleaned (all of it, where none is below, under mmcl_ssl; under mmcl not supported); that of "
-    "mmcl_ssl minus that of mmcl at least margin in the mean, and above 0",
+    comparison="Backdoored victims under mmcl and mmcl_ssl, cleaned with both terms of the loss at "
+    "several rates, are paired by attack and seed. The cost is the start's CA minus the CA of the "
+    "best epoch with an ASR below cleaned. If no epoch is below, the cost under mmcl_ssl is all of "
+    "the CA, and under mmcl the claim is not supported. The cost under mmcl_ssl minus that under "
+    "mmcl must be at least margin in the mean, and above 0",
     thresholds={"backdoored": 0.5, "cleaned": 0.05, "margin": 0.02},
 )
 
@@ -37,9 +38,11 @@ def check(tables: Tables) -> Outcome:
             "No attack has backdoored victims of both objectives that CleanCLIP's own loss was "
             "swept on."
         )
+    # Where no epoch cleans the victim of `mmcl`, there is no loss to compare with.
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
         return tested("No epoch of any rate cleaned a victim of `mmcl`.", holds=False)
+    # A victim of `mmcl_ssl` that no epoch cleans counts as having lost all of its CA.
     lost = cleaned["lost_ssl"].fillna(cleaned["start_ssl"])
     plain = tables.number("CA lost by cleaning mmcl", cleaned["lost"])
     ssl = tables.number("CA lost by cleaning mmcl_ssl", lost)

@@ -13,10 +13,11 @@ CLAIM = Claim(
     scope="UBT is reimplemented from abstracts and reviews. Where another repair leaves less than "
     "19 % ASR, no method can support the claim. Defenses at training time are not compared.",
     columns="cells.csv attack_success_rate, cells.csv clean_accuracy",
-    comparison="poisoned victims that ubt repaired; the repair with the lowest mean ASR among "
-    "those measured on all of them (the rest is named), without controls, variants of ubt and "
-    "repairs with poisoned trusted pairs; its ASR minus that of ubt at least margin, and the CA of "
-    "ubt minus its CA above 0",
+    comparison="On the poisoned victims that ubt repaired, ubt is compared with the best other "
+    "repair: the one with the lowest mean ASR. Only repairs measured on all of these victims "
+    "count; the report names the others. Controls, variants of ubt and repairs with poisoned "
+    "trusted pairs do not count. The best repair's ASR minus that of ubt must be at least margin, "
+    "and the CA of ubt minus its CA above 0",
     thresholds={"margin": 0.19},
 )
 
@@ -32,6 +33,7 @@ def check(tables: Tables) -> Outcome:
             "`ubt` repaired no poisoned victim, or no other repair was measured on all victims of "
             f"`ubt`.{note}"
         )
+    # All repairs go into claims.json, so that a reader can check which is the best.
     numbers = {
         other: (
             tables.number(

@@ -13,6 +13,7 @@ from clipmend.report.order import is_poisoned
 
 def poisoned(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of poisoned victims, without controls."""
+    # A control uses what no defender has: it takes no part in a comparison.
     return cells[cells["attack"].map(is_poisoned) & ~cells["control"].astype(bool)]
 
 
@@ -25,6 +26,7 @@ def backdoored(cells: pd.DataFrame, least: float) -> pd.DataFrame:
 
 def other_repairs(cells: pd.DataFrame, ours: str) -> pd.DataFrame:
     """Return the cells of repairs other than ``ours``, without controls and ``@poisons<n>``."""
+    # To beat a variant with poisoned trusted pairs shows nothing: it is made to fail.
     rows = poisoned(cells)
     return rows.loc[
         [
@@ -43,6 +45,7 @@ def poisons_in(method: str) -> int | None:
 def paired(ours: pd.DataFrame, theirs: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     """Return two methods' metrics on the same victims and triggers; theirs end in ``_other``."""
     columns = [*PAIR, *metrics]
+    # Same victim, same trigger: the test images are the same, too.
     both = ours[columns].merge(theirs[columns], on=list(PAIR), suffixes=("", "_other"))
     return by_victim(both.dropna())
 
@@ -95,6 +98,7 @@ def by_victim(table: pd.DataFrame) -> pd.DataFrame:
 
 def victim_means(values: "pd.Series[float]") -> "pd.Series[float]":
     """Return a value per victim: the mean over its triggers."""
+    # A victim of several attacks has a row per trigger; without this it would weigh more.
     return values.astype(float).groupby(level=list(VICTIM)).mean()
 
 
