@@ -325,7 +325,7 @@ class Tree:
                     detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]
                     folder = self.unlearn(victim, repair, detector, poisoned)
                 else:
-                    folder = self.cell(f"{stage}/{victim}/{repair}", repair)
+                    folder = self.cell(f"{stage}/{victim}/{repair}", repair, {"lr": 0.01})
                 rates = [(0.82, 0.82 - lost), *([(0.98, 0.98 * left)] if hit else [])]
                 self.curve(folder, rates, 60 if stage == "unlearn" else 240)
             for trigger in [attack] if hit else others:

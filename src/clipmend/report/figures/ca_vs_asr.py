@@ -9,18 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Wedge
 
+from clipmend.report import style
 from clipmend.report.cells import ATTACK, CLEAN, controls_of, groups, records
 from clipmend.report.order import UNDEFENDED, attack_order, method_order
 from clipmend.report.results import Results
-from clipmend.report.style import (
-    attack_look,
-    key,
-    label_bottoms,
-    look,
-    panel_grid,
-    percent_ticks,
-    styled,
-)
 from clipmend.report.table import method_label
 
 TITLE = "CA against ASR"
@@ -38,14 +30,14 @@ _LINEAR = 0.01  # the ASR below which the horizontal axis is linear
 _TICKS = (0, 0.01, 0.1, 1)
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw one point per evaluated cell, and one panel per corpus and objective."""
     cells = results.cells[~results.cells["method"].isin(results.left_out)]
     if cells.empty:
         return None
     panels = groups(cells, "corpus", "objective")
-    figure, grid, stacks = panel_grid(len(panels), _keys(cells), pitch=2.5)
+    figure, grid, stacks = style.panel_grid(len(panels), _keys(cells), pitch=2.5)
     for (axes,), ((corpus, objective), rows) in zip(stacks, panels, strict=True):
         # A corner of the panel, not of the data: it must not move with the limits of the axes.
         corner = Wedge((0, 1), 0.16, -90, 0, transform=axes.transAxes, color=_CORNER, zorder=0)
@@ -55,9 +47,9 @@ def draw(results: Results) -> Figure | None:
         axes.set_xscale("symlog", linthresh=_LINEAR)
         axes.set_xticks(_TICKS, minor=False)
         axes.set_xticks([], minor=True)
-        percent_ticks(axes, x=True, y=True)
+        style.percent_ticks(axes, x=True, y=True)
         axes.set_title(objective if cells["corpus"].nunique() == 1 else f"{corpus}, {objective}")
-    label_bottoms(grid, "Attack success rate (lower is better)")
+    style.label_bottoms(grid, "Attack success rate (lower is better)")
     for axes in grid[:, 0]:
         axes.set_ylabel("Clean accuracy (higher is better)")
     low = min(cells[CLEAN].min(), cells[f"{CLEAN}_low"].min())
@@ -73,7 +65,7 @@ def _layer(row: Mapping[str, Any]) -> int:
 
 
 def _draw_point(axes: Axes, row: Mapping[str, Any]) -> None:
-    color, control = look(row["method"]).color, row["control"]
+    color, control = style.look(row["method"]).color, row["control"]
     x, y = row[ATTACK], row[CLEAN]
     # A larger point for a victim: it stays visible behind a repair that changed nothing.
     size = (5.5 if row["attack"] == row["trigger"] else 4.0) + 2.5 * (row["method"] == UNDEFENDED)
@@ -82,7 +74,7 @@ def _draw_point(axes: Axes, row: Mapping[str, Any]) -> None:
         y,
         xerr=[[x - row[f"{ATTACK}_low"]], [row[f"{ATTACK}_high"] - x]],
         yerr=[[y - row[f"{CLEAN}_low"]], [row[f"{CLEAN}_high"] - y]],
-        fmt=attack_look(row["attack"]).marker,
+        fmt=style.attack_look(row["attack"]).marker,
         color=color,
         markersize=size,
         markerfacecolor="white" if control else color,
@@ -97,10 +89,15 @@ def _keys(cells: pd.DataFrame) -> list[Line2D]:
     point: dict[str, Any] = {"linestyle": "none", "markersize": 5.5}
     keys = []
     for method in sorted(set(cells["method"]), key=method_order):
-        color, control = look(method).color, method in controls
+        color, control = style.look(method).color, method in controls
         face = "white" if control else color
         label = method_label(method, control=control)
-        keys.append(key(label, marker="o", color=color, markerfacecolor=face, **point))
+        keys.append(style.key(label, marker="o", color=color, markerfacecolor=face, **point))
     for attack in sorted(set(cells["attack"]), key=attack_order):
-        keys.append(key(attack, marker=attack_look(attack).marker, color="#777777", **point))
-    return [*keys, key("best corner", color=_CORNER, marker="s", markersize=8, linestyle="none")]
+        keys.append(
+            style.key(attack, marker=style.attack_look(attack).marker, color="#777777", **point)
+        )
+    return [
+        *keys,
+        style.key("best corner", color=_CORNER, marker="s", markersize=8, linestyle="none"),
+    ]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from clipmend.report import style
 from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.findings import Curve
 from clipmend.report.order import (
@@ -21,23 +22,6 @@ from clipmend.report.order import (
     victim_order,
 )
 from clipmend.report.results import Results
-from clipmend.report.style import (
-    DOUBLE,
-    Look,
-    Panels,
-    attack_look,
-    column_count,
-    fitted,
-    key,
-    key_below,
-    key_height,
-    label_bottoms,
-    look,
-    panel_rows,
-    percent_ticks,
-    split,
-    styled,
-)
 from clipmend.report.table import method_label
 
 TITLE = "Curves"
@@ -53,7 +37,7 @@ EMPTY = "No model of this grid was trained."
 _RATES = {CLEAN: "Clean accuracy", ATTACK: "Attack success rate"}
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw the pretraining of the victims above the steps of the repairs."""
     curves = [curve for curve in results.curves if curve.method not in results.left_out]
@@ -67,23 +51,27 @@ def draw(results: Results) -> Figure | None:
     attacks = sorted({curve.victim.attack for curve in trained}, key=attack_order)
     methods = sorted({curve.method for curve in repaired}, key=method_order)
     keys = [
-        [key(attack, markersize=4, **attack_look(attack).line) for attack in attacks],
+        [style.key(attack, markersize=4, **style.attack_look(attack).line) for attack in attacks],
         [
-            key(
+            style.key(
                 method_label(name, control=name in results.controls),
                 markersize=4,
-                **look(name).line,
+                **style.look(name).line,
             )
             for name in methods
         ],
     ]
     victims = len({curve.victim for curve in repaired})
     heights = [
-        1.25 * len(_objectives(trained)) + 0.5 + key_height(keys[0], DOUBLE) if trained else 0,
-        2.5 * panel_rows(victims) + 0.5 + key_height(keys[1], DOUBLE) if repaired else 0,
+        1.25 * len(_objectives(trained)) + 0.5 + style.key_height(keys[0], style.DOUBLE)
+        if trained
+        else 0,
+        2.5 * style.panel_rows(victims) + 0.5 + style.key_height(keys[1], style.DOUBLE)
+        if repaired
+        else 0,
     ]
     filled = [height for height in heights if height]
-    figure = Figure(figsize=(DOUBLE, sum(filled)), layout="constrained")
+    figure = Figure(figsize=(style.DOUBLE, sum(filled)), layout="constrained")
     parts = iter(figure.subfigures(len(filled), 1, height_ratios=filled, squeeze=False).flat)
     if trained:
         _draw_trained(next(parts), trained, keys[0])
@@ -106,51 +94,51 @@ def _draw_trained(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2
         for axes, (metric, name) in zip(panels, {"loss": "Loss", **_RATES}.items(), strict=True):
             for curve in curves:
                 if (curve.victim.corpus, curve.victim.objective) == (corpus, objective):
-                    style = attack_look(curve.victim.attack)
-                    draw_line(axes, curve.points, x="epoch", metric=metric, style=style)
+                    line = style.attack_look(curve.victim.attack)
+                    draw_line(axes, curve.points, x="epoch", metric=metric, line=line)
             axes.set_title("" if row else name)
             _set_rate_axis(axes, metric)
         panels[0].set_ylabel(f"{corpus}, {objective}" if several else objective)
     part.suptitle("Pretraining", fontsize=9, x=0.01, ha="left")
-    label_bottoms(grid, "Epoch")
-    key_below(part, keys, DOUBLE)
+    style.label_bottoms(grid, "Epoch")
+    style.key_below(part, keys, style.DOUBLE)
 
 
 def _draw_repaired(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2D]) -> None:
     title = titles(curve.victim for curve in curves)
-    columns = column_count(len(title))
-    grid, stacks = split(part, len(title), stacked=2)
+    columns = style.column_count(len(title))
+    grid, stacks = style.split(part, len(title), stacked=2)
     victims = sorted(title, key=victim_order)
     for number, (stack, victim) in enumerate(zip(stacks, victims, strict=True)):
         for axes, (metric, name) in zip(stack, _RATES.items(), strict=True):
             for curve in curves:
                 if curve.victim == victim:
-                    style = look(curve.method)
-                    draw_line(axes, curve.points, x="step", metric=metric, style=style)
+                    line = style.look(curve.method)
+                    draw_line(axes, curve.points, x="step", metric=metric, line=line)
             axes.set_ylabel("" if number % columns else name)
             _set_rate_axis(axes, metric)
-        stack[0].set_title(fitted(title[victim], columns))
-    label_bottoms(grid, "Step")
+        stack[0].set_title(style.fitted(title[victim], columns))
+    style.label_bottoms(grid, "Step")
     _spread_first_steps(grid, curves)
     part.suptitle("Repair", fontsize=9, x=0.01, ha="left")
-    key_below(part, keys, DOUBLE)
+    style.key_below(part, keys, style.DOUBLE)
 
 
-def draw_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, style: Look) -> None:
+def draw_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, line: style.Look) -> None:
     """Draw one column of a curve over another, with a few markers."""
     known = points.dropna(subset=[metric])
     every = max(1, len(known) // 5)
-    axes.plot(known[x], known[metric], **style.line, markersize=2.8, markevery=every, linewidth=1)
+    axes.plot(known[x], known[metric], **line.line, markersize=2.8, markevery=every, linewidth=1)
 
 
 def _set_rate_axis(axes: Axes, metric: str) -> None:
     if metric in _RATES:
-        percent_ticks(axes, y=True)
+        style.percent_ticks(axes, y=True)
     if metric == ATTACK:
         axes.set_ylim(-0.04, 1.04)
 
 
-def _spread_first_steps(grid: Panels, curves: Sequence[Curve]) -> None:
+def _spread_first_steps(grid: style.Panels, curves: Sequence[Curve]) -> None:
     # Repairs differ in length by orders of magnitude. A repair that found nothing has its start
     # alone, at step 0.
     steps = {int(step) for curve in curves for step in curve.points["step"] if step > 0} or {1}

@@ -5,20 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from clipmend.report import style
 from clipmend.report.detection import ScoredPairs
 from clipmend.report.order import is_poisoned, titles, victim_order
 from clipmend.report.results import Results
-from clipmend.report.style import (
-    GRAY,
-    column_count,
-    fitted,
-    key,
-    label_bottoms,
-    look,
-    panel_grid,
-    percent_ticks,
-    styled,
-)
 
 TITLE = "Detector ROC curves"
 CAPTION = (
@@ -33,7 +23,7 @@ EMPTY = "No detector has scored a poisoned victim."
 _CHANCE = "#AAAAAA"
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw one curve per detector and poisoned victim."""
     scored = [
@@ -45,15 +35,18 @@ def draw(results: Results) -> Figure | None:
         return None
     title = titles(one.victim for one in scored)
     methods = sorted({one.method for one in scored})
-    keys = [key(name, color=look(name).color, linestyle=look(name).dash) for name in methods]
-    keys.append(key("chance", color=_CHANCE, linewidth=0.8))
-    columns = column_count(len(title))
+    keys = [
+        style.key(name, color=style.look(name).color, linestyle=style.look(name).dash)
+        for name in methods
+    ]
+    keys.append(style.key("chance", color=_CHANCE, linewidth=0.8))
+    columns = style.column_count(len(title))
     pitch = 1.75 if columns > 2 else 2.3
-    figure, grid, stacks = panel_grid(len(title), keys, pitch=pitch, extra=0.2)
+    figure, grid, stacks = style.panel_grid(len(title), keys, pitch=pitch, extra=0.2)
     for (axes,), victim in zip(stacks, sorted(title, key=victim_order), strict=True):
         _draw_panel(axes, [one for one in scored if one.victim == victim])
-        axes.set_title(fitted(title[victim], columns))
-    label_bottoms(grid, "Clean pairs flagged")
+        axes.set_title(style.fitted(title[victim], columns))
+    style.label_bottoms(grid, "Clean pairs flagged")
     for axes in grid[:, 0]:
         axes.set_ylabel("Poisoned pairs found")
     # A curve carries no information to the left of one false alarm.
@@ -61,17 +54,17 @@ def draw(results: Results) -> Figure | None:
     grid[0, 0].set_xscale("log")
     grid[0, 0].set(xlim=(min(0.5 / max(clean, 1), 0.005), 1.15), ylim=(-0.03, 1.03))
     for axes in figure.axes:
-        percent_ticks(axes, x=True, y=True)
+        style.percent_ticks(axes, x=True, y=True)
     return figure
 
 
 def _draw_panel(axes: Axes, scored: list[ScoredPairs]) -> None:
     chance = np.logspace(-6, 0, 200)
     axes.plot(chance, chance, color=_CHANCE, linewidth=0.8, zorder=1)
-    axes.axvline(0.01, color=GRAY, linestyle=(0, (2, 1.5)), linewidth=0.9)
+    axes.axvline(0.01, color=style.GRAY, linestyle=(0, (2, 1.5)), linewidth=0.9)
     for one in sorted(scored, key=lambda one: one.method):
         false, true, _ = roc_curve(one.pairs["is_poisoned"], one.pairs["score"])
-        style = look(one.method)
+        line = style.look(one.method)
         axes.step(
-            false, true, where="post", label=one.method, color=style.color, linestyle=style.dash
+            false, true, where="post", label=one.method, color=line.color, linestyle=line.dash
         )

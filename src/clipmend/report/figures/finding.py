@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from clipmend.data.words import bare
+from clipmend.report import style
 from clipmend.report.cells import ATTACK
 from clipmend.report.cells import CLEAN as ACCURACY
 from clipmend.report.detection import MOMENTS, bin_edges
@@ -16,20 +17,6 @@ from clipmend.report.figures.sheet import Tile, draw_sheet, height, marked, squa
 from clipmend.report.figures.similarity import draw_shares
 from clipmend.report.findings import Finding
 from clipmend.report.results import Results
-from clipmend.report.style import (
-    CHOSEN,
-    CLEAN,
-    DOUBLE,
-    GRAY,
-    OTHER,
-    POISONED,
-    SUSPECT,
-    Look,
-    key,
-    key_below,
-    percent_ticks,
-    styled,
-)
 
 CAPTION = (
     "What UBT (Unlearning Backdoor Threats) found on each victim, at the first seed. Left: the "
@@ -41,13 +28,13 @@ CAPTION = (
     "attack success rate on the validation images, and the loss, over the steps of unlearning."
 )
 _GROUPS = {
-    "others": ("all others", OTHER),
-    "suspects": ("suspects not chosen", SUSPECT),
-    "chosen": ("chosen", CHOSEN),
+    "others": ("all others", style.OTHER),
+    "suspects": ("suspects not chosen", style.SUSPECT),
+    "chosen": ("chosen", style.CHOSEN),
 }
 _RATES = {
-    ACCURACY: Look("#000000", "o"),
-    ATTACK: Look(POISONED, "^", (0, (4, 1.5))),
+    ACCURACY: style.Look("#000000", "o"),
+    ATTACK: style.Look(style.POISONED, "^", (0, (4, 1.5))),
 }
 _SHEET = 4.3  # the width of the contact sheet in inches; the panels have the rest
 
@@ -83,11 +70,13 @@ def tiles_of(results: Results, finding: Finding) -> list[Tile]:
         word = finding.unlearned.finding["word"]
         text = row.get("text") or " ".join(w for w in caption.split() if bare(w) == word)
         image = square(pair["image"]) if pair else None
-        tiles.append(Tile(image, marked(caption, text), CHOSEN if row["is_poisoned"] else CLEAN))
+        tiles.append(
+            Tile(image, marked(caption, text), style.CHOSEN if row["is_poisoned"] else style.CLEAN)
+        )
     return tiles
 
 
-@styled
+@style.styled
 def draw(results: Results, finding: Finding) -> Figure:
     """Draw the contact sheet beside the histograms and the curve."""
     tiles = tiles_of(results, finding)
@@ -98,18 +87,18 @@ def draw(results: Results, finding: Finding) -> Figure:
         lines += wrap(f"Unlearned of their captions: {texts}", 108, max_lines=2)
     head = 0.29 + 0.155 * len(lines)
     body = max(height(tiles, _SHEET) + 0.22, 4.1)
-    figure = Figure(figsize=(DOUBLE, head + body), layout="constrained")
+    figure = Figure(figsize=(style.DOUBLE, head + body), layout="constrained")
     top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(head, body)).flat
-    margin = 0.03 / DOUBLE
+    margin = 0.03 / style.DOUBLE
     top.text(margin, 1 - 0.04 / head, title_of(finding), fontsize=9, va="top", weight="bold")
     text = "\n".join(lines)
     top.text(margin, 1 - 0.22 / head, text, va="top", linespacing=1.3, parse_math=False)
-    widths = (_SHEET, DOUBLE - _SHEET)
+    widths = (_SHEET, style.DOUBLE - _SHEET)
     left, right = below.subfigures(1, 2, squeeze=False, width_ratios=widths).flat
     left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(finding), va="top")
     high = height(tiles, _SHEET) / body
     sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
-    draw_sheet(sheet, tiles, _SHEET, color=CHOSEN)
+    draw_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
     _draw_panels(right, finding)
     return figure
 
@@ -143,26 +132,26 @@ def _draw_panels(part: SubFigure, finding: Finding) -> None:
     after.set_xlabel("Cosine similarity")
     _draw_curve(rates, loss, finding)
     keys = [
-        key(f"{name} ({len(finding.members[group]):,})", color=color, linewidth=5, alpha=0.6)
+        style.key(f"{name} ({len(finding.members[group]):,})", color=color, linewidth=5, alpha=0.6)
         for group, (name, color) in _GROUPS.items()
     ]
-    for metric, style in _RATES.items():
-        keys.append(key(metric.replace("_", " "), markersize=4, **style.line))
-    key_below(part, keys, DOUBLE - _SHEET)
+    for metric, line in _RATES.items():
+        keys.append(style.key(metric.replace("_", " "), markersize=4, **line.line))
+    style.key_below(part, keys, style.DOUBLE - _SHEET)
 
 
 def _draw_curve(rates: Axes, loss: Axes, finding: Finding) -> None:
     points = finding.curve.points
-    for metric, style in _RATES.items():
-        draw_line(rates, points, x="step", metric=metric, style=style)
-    percent_ticks(rates, y=True)
+    for metric, line in _RATES.items():
+        draw_line(rates, points, x="step", metric=metric, line=line)
+    style.percent_ticks(rates, y=True)
     rates.set_ylim(-0.08, 1.08)
     rates.set_title("Unlearning")
     rates.set_ylabel("Rate")
     loss.set_ylabel("Loss")
     loss.set_xlabel("Step")
     if len(points) > 1:
-        draw_line(loss, points, x="step", metric="loss", style=Look(GRAY, "s"))
+        draw_line(loss, points, x="step", metric="loss", line=style.Look(style.GRAY, "s"))
         loss.set_ylim(bottom=0)
     else:
         _say(loss, "No step was taken.")
@@ -172,4 +161,4 @@ def _draw_curve(rates: Axes, loss: Axes, finding: Finding) -> None:
 
 def _say(axes: Axes, text: str) -> None:
     axes.set(yticks=[])
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=GRAY, transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=style.GRAY, transform=axes.transAxes)

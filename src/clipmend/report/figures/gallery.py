@@ -5,8 +5,8 @@ from textwrap import wrap
 from matplotlib.figure import Figure
 
 from clipmend.metrics.difference import AMPLIFIED, difference
+from clipmend.report import style
 from clipmend.report.results import Example, Results
-from clipmend.report.style import DOUBLE, SINGLE, Panels, styled
 
 TITLE = "Attack gallery"
 CAPTION = (
@@ -21,7 +21,7 @@ _FILLED = 0.8  # the share of a column that its image fills; captions need the r
 _LETTER = 0.062  # inches, the mean width of a letter of a caption
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw three rows per attack: clean, triggered, amplified difference."""
     attacks: dict[tuple[str, str], list[Example]] = {}
@@ -30,7 +30,7 @@ def draw(results: Results) -> Figure | None:
     if not attacks:
         return None
     columns = max(map(len, attacks.values()))
-    wide = SINGLE if columns <= 2 else DOUBLE
+    wide = style.SINGLE if columns <= 2 else style.DOUBLE
     pitch = (wide - 0.4) / columns
     high = len(attacks) * (3 * _FILLED * pitch + 0.85)
     figure = Figure(figsize=(wide, high), layout="constrained")
@@ -50,7 +50,7 @@ def draw(results: Results) -> Figure | None:
     return figure
 
 
-def _draw_example(column: Panels, example: Example, letters: int) -> None:
+def _draw_example(column: style.Panels, example: Example, letters: int) -> None:
     change = difference(example.clean, example.triggered)
     for axes, image in zip(column, (example.clean, example.triggered, change), strict=True):
         axes.imshow(image, interpolation="nearest")

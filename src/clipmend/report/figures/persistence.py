@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clipmend.report import style
 from clipmend.report.cells import ATTACK, groups
 from clipmend.report.order import UNDEFENDED, attack_order, is_poisoned, method_order
 from clipmend.report.results import Results
-from clipmend.report.style import DOUBLE, SINGLE, styled
 
 TITLE = "What repairs leave of attacks"
 CAPTION = (
@@ -21,7 +21,7 @@ _DARK = 0.55  # the ASR above which numbers are printed in white
 _CELL = 0.36, 0.22  # the width and height of a square, in inches
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw one panel per corpus and objective: triggers down, repairs across."""
     means = results.means[~results.means["method"].isin(results.left_out)]
@@ -33,7 +33,8 @@ def draw(results: Results) -> Figure | None:
     high = sum(_CELL[1] * len(rates) + 1.25 for _, rates in panels)
     most = max(len(rates.columns) for _, rates in panels)
     figure = Figure(
-        figsize=(min(DOUBLE, max(SINGLE, 1.3 + _CELL[0] * most)), high), layout="constrained"
+        figsize=(min(style.DOUBLE, max(style.SINGLE, 1.3 + _CELL[0] * most)), high),
+        layout="constrained",
     )
     ratios = [len(rates) + 3 for _, rates in panels]
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=ratios)

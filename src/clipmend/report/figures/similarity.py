@@ -7,20 +7,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clipmend.report import style
 from clipmend.report.detection import MOMENTS, ScoredPairs, bin_edges
 from clipmend.report.order import titles
 from clipmend.report.results import Results
-from clipmend.report.style import (
-    CLEAN,
-    POISONED,
-    column_count,
-    fitted,
-    key,
-    label_bottoms,
-    panel_grid,
-    percent_ticks,
-    styled,
-)
 
 TITLE = "Similarity before and after overfitting"
 CAPTION = (
@@ -35,28 +25,30 @@ CAPTION = (
 EMPTY = "No detector in this grid overfits."
 
 
-@styled
+@style.styled
 def draw(results: Results) -> Figure | None:
     """Draw two histograms per victim: pre-scoring above, after overfitting below."""
     scored = _first_of_each(results.scored)
     if not scored:
         return None
     title = titles(one.victim for one in scored)
-    columns = column_count(len(scored))
+    columns = style.column_count(len(scored))
     keys = [
-        key(label, color=color, linewidth=5, alpha=0.6)
-        for label, color in (("clean pairs", CLEAN), ("poisoned pairs", POISONED))
+        style.key(label, color=color, linewidth=5, alpha=0.6)
+        for label, color in (("clean pairs", style.CLEAN), ("poisoned pairs", style.POISONED))
     ]
-    figure, grid, stacks = panel_grid(len(scored), keys, pitch=2.35, extra=0.2, stacked=2)
+    figure, grid, stacks = style.panel_grid(len(scored), keys, pitch=2.35, extra=0.2, stacked=2)
     bins = bin_edges(scored)
     for number, (stack, one) in enumerate(zip(stacks, scored, strict=True)):
         poisoned = one.pairs["is_poisoned"].to_numpy(np.bool_)
         for axes, (moment, name) in zip(stack, MOMENTS.items(), strict=True):
             values = one.pairs[moment].to_numpy(np.float64)
-            draw_shares(axes, [(values[~poisoned], CLEAN), (values[poisoned], POISONED)], bins)
+            draw_shares(
+                axes, [(values[~poisoned], style.CLEAN), (values[poisoned], style.POISONED)], bins
+            )
             axes.set_ylabel("" if number % columns else name)
-        stack[0].set_title(fitted(title[one.victim], columns))
-    label_bottoms(grid, "Cosine similarity")
+        stack[0].set_title(style.fitted(title[one.victim], columns))
+    style.label_bottoms(grid, "Cosine similarity")
     figure.supylabel("Share of the group's pairs", fontsize=8)
     return figure
 
@@ -80,4 +72,4 @@ def draw_shares(
             share = np.full(len(values), 1 / len(values))
             axes.hist(values, bins, weights=share, histtype="stepfilled", color=color, alpha=0.35)
             axes.hist(values, bins, weights=share, histtype="step", color=color, linewidth=0.9)
-    percent_ticks(axes, y=True)
+    style.percent_ticks(axes, y=True)
