@@ -6,10 +6,8 @@ and the tests read this list, so it imports nothing heavy before it is asked for
 """
 
 import ast
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,14 +93,11 @@ class FigureModule(Protocol):
         """Return the figure, or None if there is nothing to show."""
 
 
-# Modules are imported by name below, not by a loop over the names: the key of the report covers
-# the code of what it imports literally.
-
-
 def tables() -> dict[str, TableModule]:
     """Return the module of each table, in page order."""
-    from clipmend.report import tables as package
-    from clipmend.report.tables import (  # noqa: F401
+    # Imported by name, here and below: the key of the report covers what it imports literally.
+    from clipmend.report import tables as folder
+    from clipmend.report.tables import (  # noqa: F401  # noqa: F401
         attacks,
         changes,
         claims,
@@ -114,13 +109,13 @@ def tables() -> dict[str, TableModule]:
         robustness,
     )
 
-    return _modules(package, TABLES)
+    return {name: getattr(folder, name) for name in TABLES}
 
 
 def figures() -> dict[str, FigureModule]:
     """Return the module of each figure, in page order."""
-    from clipmend.report import figures as package
-    from clipmend.report.figures import (  # noqa: F401
+    from clipmend.report import figures as folder
+    from clipmend.report.figures import (  # noqa: F401  # noqa: F401
         ca_vs_asr,
         curves,
         detector_roc,
@@ -129,12 +124,12 @@ def figures() -> dict[str, FigureModule]:
         similarity,
     )
 
-    return _modules(package, tuple(FIGURES))
+    return {name: getattr(folder, name) for name in FIGURES}
 
 
 def claims() -> "dict[str, ClaimModule]":
     """Return the module of each claim, in page order."""
-    from clipmend.report import claims as package
+    from clipmend.report import claims as folder
     from clipmend.report.claims import (  # noqa: F401
         accuracy_hardens_removal,
         adversarial_resembles_trigger,
@@ -148,11 +143,7 @@ def claims() -> "dict[str, ClaimModule]":
         ubt_lowest_asr,
     )
 
-    return _modules(package, CLAIMS)
-
-
-def _modules(package: ModuleType, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(package, name) for name in names}
+    return {name: getattr(folder, name) for name in CLAIMS}
 
 
 def write_captions(folder: Path) -> dict[str, Path]:

@@ -1,9 +1,11 @@
 """How figures look: one style, one color and marker per method, one grid of panels, equal bytes."""
 
+import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, replace
+from functools import cache, wraps
 from hashlib import sha256
+from importlib.resources import files
 from math import ceil
 from pathlib import Path
 from textwrap import wrap
@@ -14,41 +16,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.style import use as use_style
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from clipmend.methods.table import base
 
+PACKAGE_DATA = ("report.mplstyle", "looks.csv")
 SINGLE, DOUBLE = 3.3, 6.8  # inches: the columns of a two-column paper
 GRAY = "#555555"
+_FOLDER = files("clipmend.report")
 _MOST_COLUMNS = 4
 _LETTER = 0.064  # inches, the mean width of a letter at 8 points
-
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 8,
-    "figure.constrained_layout.h_pad": 0.04,
-    "figure.constrained_layout.w_pad": 0.04,
-    "font.family": "DejaVu Sans",  # matplotlib brings it: the same letters on every machine
-    "font.size": 8,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.5,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "savefig.dpi": 300,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "clipmend",  # without a salt, matplotlib gives the parts of an SVG random ids
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-}
 
 Dash = Literal["solid"] | tuple[int, tuple[int | float, ...]]
 Panels = np.ndarray[Any, np.dtype[Any]]
@@ -59,56 +38,8 @@ Result = TypeVar("Result")
 CLEAN, POISONED = "#0072B2", "#D55E00"
 CHOSEN, SUSPECT, OTHER = "#882255", "#E69F00", "#8C8C8C"
 
-# The colors of Okabe and Ito, then Tol's "muted" ones: distinct under every common color blindness.
-# Okabe and Ito's yellow is left out, since it is invisible on white paper. No two repairs share a
-# color, and no two detectors do. A repair and a detector may, since no figure shows both; PUD is
-# both, so it has a color of its own.
-_METHODS = {
-    "none": ("#000000", "o"),
-    "ft": ("#0072B2", "s"),
-    "cleanclip": ("#E69F00", "D"),
-    "ubt": ("#009E73", "^"),
-    "clip_score": ("#CC79A7", "v"),
-    "pud": ("#B07AFF", "P"),
-    "abl": ("#56B4E9", "X"),
-    "par": ("#882255", "<"),
-    "adversarial_ft": ("#332288", ">"),
-    "fine_pruning": ("#999933", "p"),
-    "k_distance": ("#882255", "s"),
-    "slof": ("#0072B2", "D"),
-    "lid": ("#E69F00", "P"),
-    "dao": ("#D55E00", "X"),
-    "isolation_forest": ("#999933", "<"),
-    "cognitive_distillation": ("#332288", "h"),
-}
-_OTHERS = (
-    ("#56B4E9", "p"),
-    ("#D55E00", "h"),
-    ("#AA4499", "8"),
-    ("#117733", "d"),
-    ("#661100", "H"),
-    ("#6699CC", "*"),
-)
-_VARIANTS = {"random": 0.45, "oracle": -0.5}
-_SHADES = (-0.3, 0.3, -0.6, 0.6)
-
-_ATTACKS: dict[str, tuple[str, Dash]] = {
-    "unpoisoned": ("o", "solid"),
-    "badnet": ("s", (0, (5, 1.5))),
-    "blended": ("^", (0, (1, 1))),
-    "sig": ("D", (0, (5, 1, 1, 1))),
-    "wanet": ("v", (0, (3, 1, 1, 1, 1, 1))),
-    "label_consistent": ("P", (0, (8, 2))),
-    "trojvqa": ("X", (0, (2, 2))),
-    "issba": ("<", (0, (8, 2, 1, 2))),
-    "badclip": ("p", (0, (3, 3))),
-    "multi": ("h", (0, (1, 3))),
-}
-_OTHER_ATTACKS: tuple[tuple[str, Dash], ...] = (
-    (">", (0, (4, 4))),
-    ("d", (0, (2, 4))),
-    ("8", (0, (6, 3))),
-)
+_SHADES = {"random": 0.45, "oracle": -0.5}
+_OTHER_SHADES = (-0.3, 0.3, -0.6, 0.6)
 
 
 @dataclass(frozen=True)
@@ -125,24 +56,41 @@ class Look:
         return {"color": self.color, "marker": self.marker, "linestyle": self.dash}
 
 
+@cache
+def _looks(kind: str) -> dict[str, Look]:
+    """Return the looks of a kind in ``looks.csv``, by name."""
+    # The colors of Okabe and Ito, then Tol's "muted" ones: distinct under every common color
+    # blindness. Okabe and Ito's yellow is left out, since it is invisible on white paper. No two
+    # repairs share a color, and no two detectors do. A repair and a detector may, since no figure
+    # shows both; PUD is both, so it has a color of its own.
+    looks = {}
+    for row in csv.DictReader(_FOLDER.joinpath("looks.csv").read_text("utf-8").splitlines()):
+        if row["kind"] == kind:
+            lengths = tuple(float(length) for length in row["dash"].split())
+            dash: Dash = (0, lengths) if lengths else "solid"
+            looks[row["name"]] = Look(row["color"], row["marker"], dash)
+    return looks
+
+
 def look(method: str) -> Look:
     """Return the look of a method. A variant has the hue of its base, another shade and dashes."""
     root, _, variant = method.partition("@")
-    color, marker = _METHODS.get(root) or _by_name(root, _OTHERS)
+    plain = _looks("method").get(root) or _by_name(root, list(_looks("other_method").values()))
     if not variant:
-        return Look(color, marker)
-    shade = _VARIANTS.get(variant) or _by_name(variant, _SHADES)
+        return plain
+    shade = _SHADES.get(variant) or _by_name(variant, _OTHER_SHADES)
     # On the way to white for a positive shade, to black for a negative one.
     end = 255 if shade > 0 else 0
-    channels = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    channels = (int(plain.color[at : at + 2], 16) for at in (1, 3, 5))
     shaded = "".join(f"{round(old + (end - old) * abs(shade)):02X}" for old in channels)
-    return Look(f"#{shaded}", marker, (0, (4, 1.5)) if shade > 0 else (0, (1.5, 1)))
+    return Look(f"#{shaded}", plain.marker, (0, (4, 1.5)) if shade > 0 else (0, (1.5, 1)))
 
 
 def attack_look(attack: str, color: str = "#333333") -> Look:
     """Return the look of an attack, which its variants share, in a given color."""
     root = base(attack).partition(".")[0]  # `multi.badnet` is one trigger of `multi`
-    return Look(color, *(_ATTACKS.get(root) or _by_name(root, _OTHER_ATTACKS)))
+    own = _looks("attack").get(root) or _by_name(root, list(_looks("other_attack").values()))
+    return replace(own, color=color)
 
 
 def _by_name(name: str, looks: Sequence[Result]) -> Result:
@@ -157,7 +105,7 @@ def styled(draw: Callable[Args, Result]) -> Callable[Args, Result]:
     def draw_in_style(*args: Args.args, **kwargs: Args.kwargs) -> Result:
         with mpl.rc_context():
             mpl.rcdefaults()
-            mpl.rcParams.update(_STYLE)
+            use_style(str(_FOLDER.joinpath("report.mplstyle")))
             return draw(*args, **kwargs)
 
     return draw_in_style
