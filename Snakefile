@@ -1,7 +1,8 @@
-# Poison a CLIP, then mend it: from pairs to the comparison table, a job per cell.
+# From image-caption pairs to the comparison table of backdoor defenses, one job per cell.
 #
-# Reading this file arranges results/ by params.yaml (clipmend.engine.plan): what the present parameters and
-# code prove stays or comes back from the store, all else is put aside. Then missing means stale.
+# When Snakemake reads this file, clipmend.engine.plan arranges results/ by params.yaml: cells that the
+# present parameters and code prove stay or come back from the store, others leave. A missing file is
+# then a stale one.
 
 from snakemake.utils import min_version
 
@@ -16,9 +17,8 @@ wildcard_constraints:
     corpus=r"[^/]+",
     attack=r"[^/]+",
     seed=r"\d+",
-    victim=r"[^/]+/[^/]+/[^/]+/seed\d+",
-    detector=r"[^/]+",
-    repair=r"[^/]+",
+    objective=r"[^/]+",
+    method=r"[^/]+",
     trigger=r"[^/]+",
 
 
@@ -41,4 +41,4 @@ rule all:
     input:
         flow.cards(),
     message:
-        "All cells are made; the table is results/report/table.md"
+        "Finished: the table is results/report/table.md"

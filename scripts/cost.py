@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine.job import THREADS
+from clipmend.engine.runner import THREADS
 from clipmend.methods.table import METHODS, reference
 from clipmend.tools.estimate.costs import wall_time
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs, Vocabulary, load_split, read_vocabulary
 from clipmend.engine import plan
-from clipmend.engine.cell import UNPOISONED
-from clipmend.engine.job import Input, input_of
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS, UNPOISONED
+from clipmend.engine.job import Input
+from clipmend.engine.runner import input_of
 from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
-from clipmend.metrics.metrics import attack_success_rate
+from clipmend.metrics.rates import attack_success_rate
 from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 

@@ -19,16 +19,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from clipmend.data.encoded import Encoded
 from clipmend.data.images import decode_all
-from clipmend.data.lazy import EncodedImages
 from clipmend.data.pairs import table_of
+from clipmend.data.row_groups import Encoded
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import EncodedImages
 from clipmend.methods.sources.scenes import Scenes
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, model_config
 from clipmend.model.fit import Batch, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 from clipmend.model.openclip import open_clip
 from clipmend.stages.download import write_split
 

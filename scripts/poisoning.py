@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from clipmend.data.pairs import PAIRS, table_of
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 from clipmend.engine.job import Input, Job
 from clipmend.report.truth import count_poisons
 from clipmend.stages.download import write_split

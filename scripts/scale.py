@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from clipmend.data import lazy
+from clipmend.data import streaming
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.data.splits import load_split
 from clipmend.engine.job import Input, Job
@@ -117,7 +117,7 @@ def share_of(process: str) -> int:
 
 def run(root: Path, name: str) -> dict[str, Any]:
     """Run one stage as a job does; return the figures."""
-    lazy._DECODED = LEFT
+    streaming._DECODED = LEFT
     stage = name.partition("/")[0]
     method, settings = STAGES[name]
     inputs = {
@@ -167,7 +167,7 @@ def run(root: Path, name: str) -> dict[str, Any]:
 
 def loaded(root: Path) -> dict[str, Any]:
     """Read the poisoned split and nothing else; return what it takes in memory."""
-    lazy._DECODED = LEFT
+    streaming._DECODED = LEFT
     before = share_of("self")
     begin = time.perf_counter()
     train = load_split(root / "corpus", "train", overlay=root / "poison" / "overlay.parquet")

@@ -24,6 +24,8 @@ EVALUATE = {
     "adversarial": {"images": 16, "steps": 2, "epsilons": [2], "ensemble": False},
 }
 
+SHARED = {"unlearn": CURVE_IMAGES, "baselines": CURVE_IMAGES, "evaluate": EVALUATE}
+
 
 @dataclass(frozen=True)
 class World:
@@ -41,7 +43,7 @@ class World:
     ) -> Input:
         """Make a cell and return it as an input of others."""
         stage = cell.partition("/")[0]
-        shared = shared or {"baselines": CURVE_IMAGES, "evaluate": EVALUATE}.get(stage, {})
+        shared = shared or SHARED.get(stage, {})
         seed = None if stage == "download" else 0
         folder, work = self.root / "results" / cell, self.root / "work" / cell
         folder.mkdir(parents=True)

@@ -42,15 +42,22 @@ def main() -> None:
         sys.exit(2)
 
 
-def _verb(stage: str) -> Callable[[str], None]:
+Cores = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of processes that decode images; default: one per core."),
+]
+
+
+def _verb(stage: str) -> Callable[[str, int | None], None]:
     def make(
         cell: Annotated[str, typer.Argument(help="The cell's path below results/<stage>/.")],
+        cores: Cores = None,
     ) -> None:
-        from clipmend.engine import job
+        from clipmend.engine import runner
 
-        job.run(f"{stage}/{cell.strip('/')}")
+        runner.run(f"{stage}/{cell.strip('/')}", cores=cores)
 
-    make.__doc__ = f"Make one cell of {stage}, as the plan has it."
+    make.__doc__ = f"Run one {stage} job of the plan."
     return make
 
 
@@ -63,17 +70,18 @@ for _stage in STAGES[:-1]:
 def pretrain(
     cell: Annotated[str, typer.Argument(help="The cell's path below results/pretrain/.")],
     processes: Annotated[
-        int, typer.Option(min=1, help="So many processes train it, each on a GPU of its own.")
+        int, typer.Option(min=1, help="Number of training processes, one per GPU.")
     ] = 1,
+    cores: Cores = None,
 ) -> None:
-    """Make one cell of pretrain, as the plan has it."""
-    from clipmend.engine import job
+    """Run one pretrain job of the plan."""
+    from clipmend.engine import runner
     from clipmend.engine.processes import launch
 
     if processes > 1:
         launch(processes, ["pretrain", cell])
     else:
-        job.run(f"pretrain/{cell.strip('/')}")
+        runner.run(f"pretrain/{cell.strip('/')}", cores=cores)
 
 
 @app.command()
@@ -93,7 +101,7 @@ def report(
     ] = None,
 ) -> None:
     """Make the report of every cell in the plan, or join the reports of parts of a grid."""
-    from clipmend.engine import job
+    from clipmend.engine import runner
 
     if partial is not None:
         from clipmend.tools.joined_report import partial_report
@@ -106,7 +114,7 @@ def report(
     elif first or folders or out:
         raise ClipmendError("A joined report needs --from DIR [DIR ...] and --out DIR.")
     else:
-        job.run("report")
+        runner.run("report")
 
 
 @app.command()

@@ -1,17 +1,17 @@
-"""Everything that a user can cause, as one tree; a message is one line and says what is allowed.
+"""The errors that a user can cause, as one tree; each message is one line.
 
 ClipmendError
 ├── ParamsError         params.yaml does not describe a run
-│   └── UnknownNameError    a name in it that nothing answers to
-├── PairsError          the user's pairs, or a corpus, do not fit
+│   └── UnknownNameError    a name in it that does not exist
+├── PairsError          the user's pairs, or a corpus, cannot be used
 ├── DownloadError       a corpus cannot be fetched
 ├── AttackError         an attack would poison nothing, or change no pixel
 ├── ModelError          a model, checkpoint or config cannot be used
 ├── TrainingError       training cannot start, or its loss is no longer finite
-├── MetricError         a number that is not defined for these inputs
-├── ArtifactError       a file under results/ is missing or not what its card says
-├── PlanError           a cell is not in the plan, or the plan is no longer true
-├── AuditError          what is to be compared or exported is not there
+├── MetricError         a number is not defined for these inputs
+├── ArtifactError       a file under results/ is missing or differs from its card
+├── PlanError           a cell is not in the plan, or the plan is outdated
+├── AuditError          a run to compare or export does not exist
 └── BusyError           another run holds the lock
 """
 
@@ -20,11 +20,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says of a disk, a quota, or the size of a file, that is used up."""
+"""Error numbers of a full disk, an exceeded quota, or an exceeded file size."""
 
 
 class ClipmendError(Exception):
-    """One line: what was asked, why it cannot be, what is allowed."""
+    """One line: the request, the reason why it fails, and the values that are allowed."""
 
 
 class ParamsError(ClipmendError):
@@ -32,7 +32,7 @@ class ParamsError(ClipmendError):
 
 
 class UnknownNameError(ParamsError):
-    """A name that nothing answers to, with the nearest one that exists."""
+    """A name that does not exist, with the nearest one that does."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         super().__init__(f"Unknown {kind} {name!r}. {suggestion(name, known)}")
@@ -63,15 +63,15 @@ class MetricError(ClipmendError):
 
 
 class ArtifactError(ClipmendError):
-    """A file under ``results/`` that is missing, or not what its card says."""
+    """A file under ``results/`` that is missing, or differs from its card."""
 
 
 class PlanError(ClipmendError):
-    """A cell that is not in the plan, or a plan that is no longer true."""
+    """A cell that is not in the plan, or a plan that is outdated."""
 
 
 class AuditError(ClipmendError):
-    """A run that is to be compared or exported, and is not there."""
+    """A run to compare or export that does not exist."""
 
 
 class BusyError(ClipmendError):

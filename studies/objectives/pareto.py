@@ -25,7 +25,8 @@ from matplotlib.lines import Line2D
 
 from clipmend.data.artifacts import OVERLAY, TRAIN, TRUSTED
 from clipmend.engine.cell import Place
-from clipmend.engine.job import Input, inputs_below
+from clipmend.engine.job import Input
+from clipmend.engine.runner import inputs_below
 from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.claims.cleanings import LOSSES, Cleaning, best_below, cleanings, highest
 from clipmend.report.order import attack_order, objective_order

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from clipmend.data.artifacts import OVERLAY, TRAIN
 from clipmend.engine.cell import UNPOISONED
-from clipmend.engine.job import Input, inputs_below
+from clipmend.engine.job import Input
+from clipmend.engine.runner import inputs_below
 from clipmend.methods.table import base
 
 SOURCE = "cc3m"  # the source of corpora that compare with the papers

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from clipmend.data.sampling import by_id, sample
+from clipmend.data.sampling import sample, seeded_order
 
 IDS = [f"row-{number}" for number in range(100)]
 
 
 def test_the_order_of_two_ids_does_not_depend_on_the_others() -> None:
-    order = by_id(IDS, 3, "test")
+    order = seeded_order(IDS, 3, "test")
     assert sorted(order) == sorted(IDS)
-    assert by_id(reversed(IDS[:10]), 3, "test") == [one for one in order if one in IDS[:10]]
-    assert by_id(IDS, 4, "test") != order != by_id(IDS, 3, "other")
+    assert seeded_order(reversed(IDS[:10]), 3, "test") == [one for one in order if one in IDS[:10]]
+    assert seeded_order(IDS, 4, "test") != order != seeded_order(IDS, 3, "other")
 
 
 def test_a_sample_is_the_same_ids_in_whatever_order_the_rows_stand() -> None:

@@ -68,7 +68,7 @@ def test_a_process_that_is_killed_is_one_line_and_not_waited_for_forever():
         if 21 in rows:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(PairsError, match=r"One of 3 processes .* on 40 rows was ended"):
+    with pytest.raises(PairsError, match=r"One of 3 processes .* on 40 rows was killed"):
         list(workers.spread(die, 40))
 
 

@@ -67,7 +67,7 @@ def write_params(write: Write) -> WriteParams:
         for name, method in methods.items():
             text = METHOD.format(cls=method.cls)
             if (stage, name) == ("unlearn", "ubt"):
-                text += '    detector: str | None = "ubt"\n'
+                text += '    detector: DetectorName | None = "ubt"\n'
             write(f"methods/{FOLDERS[stage]}/{name}.py", text)
 
     def write_params(**sections: object) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clipmend import cli
-from clipmend.engine import job
+from clipmend.engine import runner
 from clipmend.errors import MetricError
 
 
@@ -17,7 +17,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     monkeypatch.setattr("sys.argv", ["clipmend", "detect", "scenes/badnet/mmcl/seed0/ubt"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
-    assert capsys.readouterr().err.startswith("clipmend: There is no plan in this folder yet; ")
+    assert capsys.readouterr().err.startswith("clipmend: This folder has no plan yet; ")
 
 
 def test_an_error_of_a_stage_is_one_line_too(
@@ -26,7 +26,7 @@ def test_an_error_of_a_stage_is_one_line_too(
     def run(name: str) -> None:
         raise MetricError(f"{name} is not defined.")
 
-    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
@@ -40,7 +40,7 @@ def test_a_full_disk_is_one_line_too(
     def run(name: str) -> None:
         raise OSError(number, "No space left on device", name)
 
-    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
@@ -51,7 +51,7 @@ def test_another_error_of_the_system_is_not_hidden(monkeypatch: pytest.MonkeyPat
     def run(name: str) -> None:
         raise PermissionError(EACCES, "Permission denied", name)
 
-    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])
     with pytest.raises(PermissionError):
         cli.main()
@@ -61,7 +61,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(name: str) -> None:
         raise ZeroDivisionError(name)
 
-    monkeypatch.setattr(job, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])
     with pytest.raises(ZeroDivisionError):
         cli.main()

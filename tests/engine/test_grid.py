@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MMCL:
-    start: str | None = None
+    start: ObjectiveName | None = None
 """
 
 SURROGATE = """
@@ -144,8 +144,8 @@ def test_a_detector_that_judges_the_model_has_no_scores_to_be_read(
     )
     with pytest.raises(
         ParamsError,
-        match=r"'ubt' reads the scores of detector 'decree', which gives a verdict on the whole "
-        r"model instead; with scores: ubt\.$",
+        match=r"'ubt' reads the scores of detector 'decree', which scores the model as "
+        r"a whole; detectors that score pairs: ubt\.$",
     ):
         cells()
 
@@ -305,7 +305,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Multi:
-    triggers: tuple[str, ...] = ("badnet", "sig")
+    triggers: tuple[AttackName, ...] = ("badnet", "sig")
 """,
     )
     write_params(

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from clipmend.engine import cards, job, locks, plan, store
-from clipmend.engine.cell import Cell
+from clipmend.engine import cards, locks, plan, runner, store
+from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
-from clipmend.engine.store import RESULTS
 from clipmend.tools import status
 
 pytestmark = pytest.mark.usefixtures("write_params", "unlocked")
@@ -60,7 +59,7 @@ def made(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
 def test_what_is_proven_stays_with_one_mtime(made: dict[str, bytes]) -> None:
     assert make_missing(plan.arrange()) == []
     assert contents() == made
-    assert {(RESULTS / name).stat().st_mtime_ns for name in made} == {plan.WHEN}
+    assert {(RESULTS / name).stat().st_mtime_ns for name in made} == {plan.PROVEN_MTIME}
 
 
 def test_an_edit_empties_exactly_its_cells_and_they_come_back(
@@ -120,7 +119,7 @@ def test_links_as_dvc_makes_them_stay_whole(made: dict[str, bytes], tmp_path: Pa
     file.symlink_to(cached)
     assert make_missing(plan.arrange()) == []
     assert file.is_symlink()
-    assert {file.stat().st_mtime_ns, file.lstat().st_mtime_ns} == {plan.WHEN}
+    assert {file.stat().st_mtime_ns, file.lstat().st_mtime_ns} == {plan.PROVEN_MTIME}
     file.unlink()
     plan.arrange()
     assert contents() == made
@@ -128,7 +127,7 @@ def test_links_as_dvc_makes_them_stay_whole(made: dict[str, bytes], tmp_path: Pa
 
 
 def test_a_damaged_store_is_not_believed(made: dict[str, bytes]) -> None:
-    key = plan.load()[FT].key
+    key = plan.entry(FT).cell.key
     with (store.STORE / key / "made.txt").open("a") as file:
         file.write("more")
     below = f"evaluate/{FT.removeprefix('baselines/')}/badnet"
@@ -190,10 +189,10 @@ def test_prune_empties_the_store_and_leaves_results_and_wanted_work(
 ) -> None:
     kept = next(iter(plan.load().cells.values())).key
     for key in (kept, "abandoned"):
-        (job.WORK / key / "progress").mkdir(parents=True)
+        (runner.WORK / key / "progress").mkdir(parents=True)
     assert status.prune(days=1.0).startswith("0 cells left the store; 0 begun")
     told = status.prune(days=0.0)
     assert not told.startswith("0 cells")
     assert "; 1 begun and no longer wanted" in told
-    assert [path.name for path in job.WORK.iterdir()] == [kept]
+    assert [path.name for path in runner.WORK.iterdir()] == [kept]
     assert contents() == made

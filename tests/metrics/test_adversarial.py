@@ -13,7 +13,7 @@ from clipmend.metrics.adversarial import (
     Aim,
     Budget,
     displacement,
-    held,
+    frozen,
     misclassification,
     mismatch,
     pgd,
@@ -142,7 +142,7 @@ def flags(model: Clip) -> list[bool]:
 
 def test_held_gives_back_each_module_s_mode_and_each_parameter_s_flag(unsettled: Clip) -> None:
     had_modes, had_flags = modes(unsettled), flags(unsettled)
-    with held(unsettled):
+    with frozen(unsettled):
         assert not any(modes(unsettled))
         assert not any(flags(unsettled))
     assert modes(unsettled) == had_modes
@@ -152,7 +152,7 @@ def test_held_gives_back_each_module_s_mode_and_each_parameter_s_flag(unsettled:
 
 def test_held_gives_them_back_after_an_error_too(unsettled: Clip) -> None:
     had_modes, had_flags = modes(unsettled), flags(unsettled)
-    with pytest.raises(KeyError), held(unsettled):
+    with pytest.raises(KeyError), frozen(unsettled):
         raise KeyError
     assert modes(unsettled) == had_modes
     assert flags(unsettled) == had_flags
@@ -173,7 +173,7 @@ def test_an_attack_raises_its_aim_and_leaves_no_trace_in_the_model(
 ) -> None:
     before = {key: value.clone() for key, value in unsettled.state_dict().items()}
     images = torch.rand(6, 3, 32, 32, generator=stream(0, "test"))
-    with held(unsettled):
+    with frozen(unsettled):
         aim = AIMS[name](unsettled, unsettled.encode_image(images).detach())
         found = pgd(images, aim, Budget(EPSILON, 3), stream(0, "pgd"))
         gained = aim(found) - aim(images)

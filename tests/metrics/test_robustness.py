@@ -107,7 +107,7 @@ def test_images_of_the_target_class_say_nothing_of_the_trigger() -> None:
 
 
 def test_images_of_the_target_class_alone_are_refused() -> None:
-    with pytest.raises(MetricError, match="all 2 images that it is measured on are of the"):
+    with pytest.raises(MetricError, match="all 2 images are of the target class"):
         measured(Planted(1.0, 0.0, 0.0), [TARGET, TARGET])
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from clipmend.data.encoded import Encoded
 from clipmend.data.images import encode
-from clipmend.data.lazy import EncodedImages
 from clipmend.data.pairs import table_of, write_pairs
+from clipmend.data.row_groups import Encoded
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import EncodedImages
 from clipmend.errors import TrainingError
 from clipmend.methods.table import create
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.checkpoint import Point
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Hooks, Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
-from clipmend.model.ranks import ALONE, join, leave, synced
+from clipmend.model.parallel import ALONE, join, leave, synced
 
 WORDS = ["a", "photo", "of", "the", "red", "green", "dog", "cat", "banana", "tree", "car", "house"]
 RUNS = ("mmcl", "mmcl_ssl", "roclip", "chunked", "singly", "transformer")

@@ -11,7 +11,7 @@ from clipmend.model.clip import Clip, build
 from clipmend.model.encoding import short_texts
 from clipmend.model.fit import _precision
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.ranks import Ranks
+from clipmend.model.parallel import Ranks
 
 CAPTIONS = ["a photo of a banana", "a car", "the red car on a plain background", "a zebra"] * 2
 TRANSFORMER = {

@@ -66,10 +66,10 @@ def test_the_same_seed_fits_the_same_weights(pairs: Pairs) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=killed_in(3)))
+        fitted(pairs, schedule(), Hooks(work=tmp_path, after_epoch=killed_in(3)))
     seen: list[int] = []
     resumed = fitted(
-        pairs, schedule(), Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch))
+        pairs, schedule(), Hooks(work=tmp_path, after_epoch=lambda epoch, _: seen.append(epoch))
     )
     assert seen == [3, 4]
     assert same(resumed, fitted(pairs, schedule()))
@@ -108,7 +108,7 @@ def settling(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]]: 
 
 
 def test_a_settled_task_cools_down_and_ends(pairs: Pairs) -> None:
-    _, curve = settling(pairs, Hooks(watch=lambda _: {"clean_accuracy": 0.5}))
+    _, curve = settling(pairs, Hooks(measure=lambda _: {"clean_accuracy": 0.5}))
     assert curve[-1].epoch == 5
     assert curve[-1].measured
 
@@ -122,7 +122,7 @@ def test_a_task_that_never_settles_cools_down_at_the_end(pairs: Pairs) -> None:
 
 def test_a_killed_cooldown_goes_on_to_the_same_weights(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        settling(pairs, Hooks(work=tmp_path, keep=killed_in(5)))
+        settling(pairs, Hooks(work=tmp_path, after_epoch=killed_in(5)))
     assert same(settling(pairs, Hooks(work=tmp_path))[0], settling(pairs)[0])
 
 
@@ -193,18 +193,23 @@ def test_a_full_disk_is_told_in_one_line_and_the_last_checkpoint_stays(
         return fitted(pairs, schedule(), hooks)
 
     with pytest.raises(ArtifactError, match="No checkpoint can be written") as told:
-        run(Hooks(work=tmp_path, keep=lambda epoch, _: full_disk(tmp_path) if epoch == 3 else None))
+        run(
+            Hooks(
+                work=tmp_path,
+                after_epoch=lambda epoch, _: full_disk(tmp_path) if epoch == 3 else None,
+            )
+        )
     assert "\n" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["fit.pt"]
     seen: list[int] = []
-    resumed = run(Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch)))
+    resumed = run(Hooks(work=tmp_path, after_epoch=lambda epoch, _: seen.append(epoch)))
     assert seen == [3, 4]
     assert same(resumed, fitted(pairs, schedule()))
 
 
 def test_a_checkpoint_of_another_model_is_told_in_one_line(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        fitted(pairs, schedule(), Hooks(work=tmp_path, keep=killed_in(2)))
+        fitted(pairs, schedule(), Hooks(work=tmp_path, after_epoch=killed_in(2)))
     other = build("scene_resnet", seed=0)  # with its whole vocabulary
     with pytest.raises(ArtifactError, match="is not of this training") as told:
         fit(other, Task(pairs, loss, schedule()), stream(0, "test"), Hooks(work=tmp_path))
@@ -259,7 +264,7 @@ def test_a_loss_that_is_a_module_is_trained_along(pairs: Pairs) -> None:
 
 def test_a_killed_run_goes_on_with_what_its_loss_remembers(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
-        remembered(pairs, Hooks(work=tmp_path, keep=killed_in(3)))
+        remembered(pairs, Hooks(work=tmp_path, after_epoch=killed_in(3)))
     model, remembering = remembered(pairs, Hooks(work=tmp_path))
     whole, reference = remembered(pairs)
     assert same(model, whole)
@@ -296,12 +301,12 @@ def in_sequence(pairs: Pairs, hooks: Hooks = Hooks()) -> tuple[Clip, list[Point]
 
 
 def test_pairs_that_are_each_alone_are_refused(pairs: Pairs) -> None:
-    with pytest.raises(TrainingError, match="nothing to be contrasted with"):
+    with pytest.raises(TrainingError, match="a contrastive loss needs two"):
         fitted(pairs, replace(schedule(), batch_size=1))
 
 
 def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
-    _, curve, seen = in_sequence(pairs, Hooks(watch=lambda _: {"clean_accuracy": 0.5}))
+    _, curve, seen = in_sequence(pairs, Hooks(measure=lambda _: {"clean_accuracy": 0.5}))
     assert [point.epoch for point in curve] == [0, 1, 2, 3, 4, 5]
     assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
     assert seen[0] != seen[1]
@@ -310,7 +315,7 @@ def test_tasks_follow_one_another_on_one_curve(pairs: Pairs) -> None:
 @pytest.mark.parametrize("last", [1, 3, 4])
 def test_killed_tasks_go_on_to_the_same_weights(pairs: Pairs, tmp_path: Path, last: int) -> None:
     with pytest.raises(KilledError):
-        in_sequence(pairs, Hooks(work=tmp_path, keep=killed_in(last)))
+        in_sequence(pairs, Hooks(work=tmp_path, after_epoch=killed_in(last)))
     (resumed, curve, seen), (whole, reference, first) = (
         in_sequence(pairs, Hooks(work=tmp_path)),
         in_sequence(pairs),
@@ -322,14 +327,14 @@ def test_killed_tasks_go_on_to_the_same_weights(pairs: Pairs, tmp_path: Path, la
 
 def test_no_task_leaves_a_curve_of_one_point(pairs: Pairs) -> None:
     model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
-    watched = Hooks(watch=lambda _: {"clean_accuracy": 0.5})
+    watched = Hooks(measure=lambda _: {"clean_accuracy": 0.5})
     (point,) = fit_all(model, [], stream(0, "test"), watched)
     assert (point.step, point.measured) == (0, {"clean_accuracy": 0.5})
 
 
 def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
     model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
-    hooks = Hooks(watch=lambda _: {"clean_accuracy": 0.5}, points=2)
+    hooks = Hooks(measure=lambda _: {"clean_accuracy": 0.5}, points=2)
     curve = fit(model, Task(pairs, loss, schedule(5)), stream(0, "test"), hooks)
     assert [point.epoch for point in curve if point.measured] == [0, 3, 5]
     assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
@@ -338,7 +343,7 @@ def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
 def test_no_pairs_are_refused(pairs: Pairs) -> None:
     empty = pairs.take(torch.empty(0, dtype=torch.long))
     model = build("scene_resnet", seed=0)
-    with pytest.raises(TrainingError, match="no pairs"):
+    with pytest.raises(TrainingError, match="an empty set of pairs"):
         fit(model, Task(empty, loss, schedule()), stream(0, "test"))
 
 

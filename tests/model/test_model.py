@@ -1,4 +1,4 @@
-"""The open_clip boundary: what is saved loads elsewhere, what is narrowed changes nothing."""
+"""The open_clip boundary: what is saved loads elsewhere, what is pruned changes nothing."""
 
 from math import exp
 from pathlib import Path
@@ -25,17 +25,17 @@ def images() -> torch.Tensor:
 
 
 def test_a_narrowed_vocabulary_gives_the_same_embeddings(model: Clip) -> None:
-    narrowed = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS).eval()
+    pruned = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS).eval()
     torch.testing.assert_close(
-        embed_texts(narrowed, narrowed.tokenize(CAPTIONS)),
+        embed_texts(pruned, pruned.tokenize(CAPTIONS)),
         embed_texts(model, model.tokenize(CAPTIONS)),
     )
 
 
 def test_a_word_outside_the_narrowed_vocabulary_is_refused() -> None:
-    narrowed = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS)
-    with pytest.raises(ModelError, match="outside the narrowed vocabulary"):
-        narrowed.tokenize(["a zebra"])
+    pruned = build("scene_resnet", seed=3).prune_vocabulary(CAPTIONS)
+    with pytest.raises(ModelError, match="outside the pruned vocabulary"):
+        pruned.tokenize(["a zebra"])
 
 
 def test_blocks_of_captions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,6 @@ def test_the_list_alone_loads_nothing_heavy() -> None:
     assert run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_no_figure_and_no_table_needs_torch() -> None:
-    code = "import sys, clipmend.stages.report; sys.exit('torch' in sys.modules)"
-    assert run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_the_captions_of_snakemake_are_those_of_the_page(tmp_path) -> None:
     files = contents.write_captions(tmp_path)
     for name, module in contents.figures().items():

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
 
+from clipmend.data.images import decode
 from clipmend.data.pairs import OVERLAY, read_pairs, write_pairs
-from clipmend.data.pixels import decode
-from clipmend.data.shards import Groups
-from clipmend.metrics.difference import difference
+from clipmend.data.row_groups import Groups
+from clipmend.metrics.visibility import difference
 from clipmend.report import contents
 from clipmend.report.figures import ca_vs_asr, curves, gallery, persistence, similarity
 from clipmend.report.files import read_pairs_by_id

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 
-from clipmend.engine.grid import scores_model
-from clipmend.methods.table import METHODS, base
+from clipmend.methods.table import METHODS, base, scores_model
 from clipmend.report.style import attack_look, look
 
 DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")

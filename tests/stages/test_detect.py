@@ -1,7 +1,8 @@
-"""Detection: every detector in the table scores every pair, or judges the model."""
+"""Detection: every detector in the table scores every pair, or the model."""
 
 import json
-from typing import Any
+from importlib import import_module
+from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,17 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipmend.data import lazy
-from clipmend.engine import schema
-from clipmend.engine.grid import scores_model
+from clipmend.data import streaming
+from clipmend.data.splits import load_split
 from clipmend.engine.job import Input
 from clipmend.errors import MetricError
-from clipmend.methods.detectors.detector import Suspicion, Verdict
+from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.detectors.ubt import agreement
-from clipmend.methods.table import METHODS, reference
+from clipmend.methods.interfaces import ModelScore, PairScores
+from clipmend.methods.table import METHODS, reference, scores_model
 from clipmend.model.clip import load
 
-JUDGES = [name for name in METHODS["detect"] if scores_model(name)]
+MODEL_DETECTORS = [name for name in METHODS["detect"] if scores_model(name)]
 SCORING = [name for name in METHODS["detect"] if not scores_model(name)]
 
 # What makes the costly ones cheap; all others are called with their defaults.
@@ -31,7 +32,7 @@ CHEAP: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("detector", SCORING)
-def test_a_score_is_one_finite_value_a_row(
+def test_every_pair_has_a_finite_score(
     world: Any, corpus: Input, poison: Input, victim: Input, detector: str
 ) -> None:
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
@@ -44,8 +45,8 @@ def test_a_score_is_one_finite_value_a_row(
     assert scores["score"].to_numpy().dtype == np.float32
 
 
-@pytest.mark.parametrize("detector", JUDGES)
-def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
+@pytest.mark.parametrize("detector", MODEL_DETECTORS)
+def test_a_model_score_defines_its_numbers_and_names_the_one_that_decides(
     world: Any, corpus: Input, poison: Input, victim: Input, detector: str
 ) -> None:
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
@@ -66,10 +67,10 @@ def test_a_verdict_says_what_its_numbers_mean_and_what_decided(
         assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
 
 
-def test_a_number_that_is_not_finite_is_no_verdict(
+def test_a_model_score_that_is_not_finite_is_refused(
     world: Any, corpus: Input, poison: Input, victim: Input, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = Verdict(
+    lost = ModelScore(
         is_backdoored=False,
         found=False,
         statistic="share",
@@ -86,7 +87,7 @@ def test_a_number_that_is_not_finite_is_no_verdict(
 
 
 @pytest.mark.parametrize("detector", ["clip_score", "ubt", "k_distance", "lid", "dao"])
-def test_a_split_left_in_its_file_has_the_scores_of_the_decoded_one(
+def test_a_split_read_lazily_has_the_scores_of_the_decoded_one(
     world: Any,
     corpus: Input,
     poison: Input,
@@ -97,16 +98,17 @@ def test_a_split_left_in_its_file_has_the_scores_of_the_decoded_one(
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
     settings = {"reference": 100} if detector in ("k_distance", "lid", "dao") else {}
     whole = world.run(f"detect/decoded/{detector}", detector, inputs, settings=settings)
-    monkeypatch.setattr(lazy, "_DECODED", 0)
+    monkeypatch.setattr(streaming, "_DECODED", 0)
     left = world.run(f"detect/left/{detector}", detector, inputs, settings=settings)
     for path in whole.folder.iterdir():
         assert (left.folder / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("detector", METHODS["detect"])
-def test_what_a_detector_is_said_to_return_is_one_of_the_two_kinds(detector: str) -> None:
-    module, cls = reference("detect", detector)
-    assert schema.returned(module, cls) in {Suspicion.__name__, Verdict.__name__}
+def test_the_table_agrees_with_what_a_detector_returns(detector: str) -> None:
+    module, name = reference("detect", detector)
+    returned = get_type_hints(getattr(import_module(module), name).__call__)["return"]
+    assert returned is (ModelScore if scores_model(detector) else PairScores)
 
 
 def test_ubt_ranks_every_suspect_above_every_other_pair(scored: Input) -> None:
@@ -126,8 +128,6 @@ def test_ubt_suspects_are_the_least_similar_before(scored: Input) -> None:
 def test_overfitting_raises_the_similarity_of_the_suspects(
     scored: Input, victim: Input, corpus: Input, poison: Input
 ) -> None:
-    from clipmend.data.splits import load_split
-    from clipmend.methods.detectors.detector import similarity
 
     train = load_split(corpus.folder, "train", overlay=poison.folder / "overlay.parquet")
     table = pq.read_table(scored.folder / "scores.parquet")
@@ -137,7 +137,7 @@ def test_overfitting_raises_the_similarity_of_the_suspects(
     assert after[suspect].mean() > finished[suspect].mean()
 
 
-def test_ubt_leaves_its_overfitted_model(scored: Input, victim: Input) -> None:
+def test_ubt_saves_its_overfitted_model(scored: Input, victim: Input) -> None:
     made, had = load(scored.folder, "overfitted.safetensors"), load(victim.folder)
     changed = [
         name
@@ -147,7 +147,7 @@ def test_ubt_leaves_its_overfitted_model(scored: Input, victim: Input) -> None:
     assert changed
 
 
-def test_blocks_of_suspects_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agreement_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(0)
     images, texts = F.normalize(torch.randn(2, 40, 8, generator=draw), dim=2)
     whole = agreement(images, texts, 5)
@@ -155,7 +155,7 @@ def test_blocks_of_suspects_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.allclose(agreement(images, texts, 5), whole, atol=1e-6)
 
 
-def test_agreement_is_the_mean_over_the_nearest_images_of_both_cosines() -> None:
+def test_the_agreement_is_the_mean_product_of_cosines_over_the_nearest_images() -> None:
     images = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     same = torch.ones(4, 1)
     assert agreement(images, same, 1).tolist() == [1.0, 1.0, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Unlearning: same loss, other pairs; the text tower stands still; the tokens are the target's."""
+"""The repair UBT: the pairs it chooses, the words it unlearns, and what it reports."""
 
 import csv
 import json
@@ -15,8 +15,13 @@ import torch
 from clipmend.data.pairs import OVERLAY, read_pairs
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
-from clipmend.methods.repairs.tokens import contributions, random_words, shared_word, telling_words
-from clipmend.methods.table import METHODS, create
+from clipmend.methods.repairs.ubt_influence import (
+    contributions,
+    influential_words,
+    random_words,
+    shared_word,
+)
+from clipmend.methods.table import create
 from clipmend.model.clip import build, embed_images, embed_texts, load
 
 FEW = {"pairs": 16, "epochs": 8, "cooldown": 2, "batch_size": 8, "lr": 1e-4, "least_excess": 0.0}
@@ -32,16 +37,14 @@ def curve(made: Input) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
-@pytest.mark.parametrize("unlearner", METHODS["unlearn"])
-def test_an_unlearner_lowers_its_loss_and_keeps_the_shapes(
-    world: Any, inputs: dict[str, Input], victim: Input, unlearner: str, choose: str
+def test_every_choice_lowers_the_loss_and_trains_the_image_tower_alone(
+    world: Any, inputs: dict[str, Input], victim: Input, choose: str
 ) -> None:
     settings = {**FEW, "choose": choose}
-    made = world.run(f"unlearn/contract/{unlearner}@{choose}", unlearner, inputs, settings)
+    made = world.run(f"unlearn/choice/ubt@{choose}", "ubt", inputs, settings)
     losses = [float(row["loss"]) for row in curve(made) if row["loss"]]
     assert losses[-1] < losses[0] or losses[0] < 1e-3
     mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
-    assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
     moved = {name for name in had if not torch.equal(mended[name], had[name])}
     assert moved
     assert all(name.startswith("visual.") for name in moved)
@@ -58,7 +61,7 @@ def test_the_oracle_takes_true_poison_and_unlearns_the_target(
     assert all(row["text"] in row["caption"].split() for row in chosen)
 
 
-def test_where_nothing_is_found_the_model_stays_as_it_is(
+def test_without_a_finding_the_model_stays_as_it_is(
     world: Any, inputs: dict[str, Input], victim: Input
 ) -> None:
     made = world.run("unlearn/nothing/ubt", "ubt", inputs, {**FEW, "least_excess": 1.0})
@@ -74,11 +77,11 @@ def test_where_nothing_is_found_the_model_stays_as_it_is(
 
 def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
     settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
-    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is none"):
+    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is no pair"):
         world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
 
 
-def test_a_caption_less_a_word_may_need_a_token_that_no_caption_has(
+def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
     world: Any, inputs: dict[str, Input], corpus: Input, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(corpus.folder, tmp_path / "long")
@@ -87,16 +90,16 @@ def test_a_caption_less_a_word_may_need_a_token_that_no_caption_has(
     column = train.schema.get_field_index("caption")
     train = train.set_column(column, train.schema.field(column), pa.array([full] * len(train)))
     pq.write_table(train, folder / "train.parquet")
-    given = inputs | {"corpus": replace(corpus, folder=folder)}
-    made = world.run("unlearn/long/ubt", "ubt", given, {**FEW, "choose": "random"})
+    inputs_here = inputs | {"corpus": replace(corpus, folder=folder)}
+    made = world.run("unlearn/long/ubt", "ubt", inputs_here, {**FEW, "choose": "random"})
     chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
     assert {row["text"] for row in chosen if row["caption"] == full} == {"banana"}
 
 
-def test_an_unlearner_tells_what_it_found_and_what_became_of_it(
+def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(
     world: Any, inputs: dict[str, Input]
 ) -> None:
-    made = world.run("unlearn/belief/ubt", "ubt", inputs, {**FEW, "choose": "oracle", "lr": 1e-3})
+    made = world.run("unlearn/finding/ubt", "ubt", inputs, {**FEW, "choose": "oracle", "lr": 1e-3})
     finding = json.loads((made.folder / "finding.json").read_text())
     chosen = pq.read_table(made.folder / "chosen.parquet").to_pandas()
     assert finding["found"] is True
@@ -110,7 +113,7 @@ def test_an_unlearner_tells_what_it_found_and_what_became_of_it(
 
 
 @pytest.mark.parametrize("tokens", ["leave_one_out", "over_represented", "random", "caption"])
-def test_what_is_unlearned_is_a_part_of_the_caption(
+def test_the_unlearned_text_is_a_part_of_the_caption(
     world: Any, inputs: dict[str, Input], tokens: str
 ) -> None:
     settings = {**FEW, "choose": "oracle", "epochs": 2, "cooldown": 1, "tokens": tokens}
@@ -122,7 +125,7 @@ def test_what_is_unlearned_is_a_part_of_the_caption(
             assert row["text"] == "banana"
 
 
-def test_the_image_head_alone_moves_when_told(
+def test_the_image_head_alone_can_be_trained(
     world: Any, inputs: dict[str, Input], victim: Input
 ) -> None:
     settings = {**FEW, "choose": "oracle", "trainable": "image_head"}
@@ -133,7 +136,7 @@ def test_the_image_head_alone_moves_when_told(
     assert all(name.startswith("visual.attnpool.") for name in moved)
 
 
-def test_only_the_suspects_are_no_control() -> None:
+def test_every_choice_but_the_suspects_is_a_control() -> None:
     controls = {
         choose: create("unlearn", "ubt", {"choose": choose}).control
         for choose in ("suspects", "random", "oracle")
@@ -141,7 +144,7 @@ def test_only_the_suspects_are_no_control() -> None:
     assert controls == {"suspects": False, "random": True, "oracle": True}
 
 
-def test_telling_words_are_those_whose_absence_costs_the_most() -> None:
+def test_influential_words_are_those_whose_removal_costs_the_most() -> None:
     model = build("scene_resnet", seed=0).eval()
     images = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
     words = ["one", "big", "boat"]
@@ -149,11 +152,11 @@ def test_telling_words_are_those_whose_absence_costs_the_most() -> None:
     left_out = [" ".join(word for word in words if word != absent) for absent in words]
     cosines = (embeds @ embed_texts(model, model.tokenize(left_out)).T).squeeze(0)
     expected = words[int(cosines.argmin())]
-    assert telling_words(model, images, ["one big boat"], keep=1) == (expected,)
-    assert telling_words(model, images, ["one big boat"], keep=5) == ("one big boat",)
+    assert influential_words(model, images, ["one big boat"], keep=1) == (expected,)
+    assert influential_words(model, images, ["one big boat"], keep=5) == ("one big boat",)
 
 
-def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() -> None:
+def test_a_contribution_is_the_caption_minus_the_caption_without_the_text() -> None:
     model = build("scene_resnet", seed=0).eval()
     embed = lambda text: embed_texts(model, model.tokenize([text]))[0]  # noqa: E731
     captions, texts = ["one big boat", "one big boat"], ["boat", "one big boat"]
@@ -163,12 +166,12 @@ def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() ->
     assert torch.allclose(whole, embed("one big boat"), atol=1e-5)
 
 
-def test_the_shared_word_is_written_as_the_caption_writes_it() -> None:
+def test_the_shared_word_has_the_spelling_of_the_caption() -> None:
     captions = ["A Banana, ripe", "no such fruit"]
     assert shared_word(captions, "banana") == ("Banana,", "no such fruit")
 
 
-def test_random_words_are_words_of_the_caption_in_their_order() -> None:
-    drawn = random_words(["a b c d e"] * 50, torch.Generator().manual_seed(0), keep=2)
-    assert all(text.split() == sorted(text.split()) and len(text.split()) == 2 for text in drawn)
-    assert len(set(drawn)) > 5
+def test_random_words_keep_the_order_of_the_caption() -> None:
+    sampled = random_words(["a b c d e"] * 50, torch.Generator().manual_seed(0), keep=2)
+    assert all(text.split() == sorted(text.split()) and len(text.split()) == 2 for text in sampled)
+    assert len(set(sampled)) > 5

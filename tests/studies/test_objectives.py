@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipmend.engine.job import inputs_below
+from clipmend.engine.runner import inputs_below
 
 USUAL = {"lr": 3e-2, "mmcl_weight": 1.0, "ssl_weight": 1.0, "weight_decay": 0.1, "pairs": 100}
 USUAL |= {"shrink": 1.0, "perturb": 0.0}

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from clipmend.engine.job import inputs_below
+from clipmend.engine.runner import inputs_below
 
 SOURCES = re.compile(r"(arXiv:\d{4}\.\d{5} \w+|[\w-]+/[\w-]+ ([\w/.]+|issue \d+))")
 PERCENT = re.compile(r"|<?\d{1,2}(\.\d{1,2})?")

@@ -1,5 +1,6 @@
 """clipmend report --from: parts become one report, gaps are listed, strangers are refused."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -92,8 +93,11 @@ def test_parts_become_the_whole_and_a_cell_of_two_counts_once(whole, tmp_path) -
         assert (tmp_path / "out" / name.partition('"')[0]).is_file()
 
 
-def test_a_joined_report_can_be_joined_again(whole, tmp_path) -> None:
+def test_a_joined_report_can_be_joined_again_and_cards_may_be_compressed(whole, tmp_path) -> None:
     first, second = halves(tmp_path, whole)
+    cards = (first / "cards.jsonl").read_bytes()
+    (first / "cards.jsonl.gz").write_bytes(gzip.compress(cards))
+    (first / "cards.jsonl").unlink()
     join_reports([first], tmp_path / "out", PRESET)
     join_reports([tmp_path / "out", second], tmp_path / "again", PRESET)
     assert len(pd.read_csv(tmp_path / "again/cells.csv")) == 48

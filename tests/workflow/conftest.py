@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from clipmend.data.artifacts import OUTPUTS
-from clipmend.engine.grid import scores_model
-from clipmend.methods.table import FOLDERS, METHODS, STAGES
+from clipmend.methods.table import FOLDERS, METHODS, STAGES, scores_model
 from clipmend.report import contents
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +92,7 @@ METHOD = '''"""A stub method."""
 
 from dataclasses import dataclass
 
-from clipmend.methods.settings import Fraction
+from clipmend.methods.settings import DetectorName, Fraction
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def copy_engine(package: Path) -> None:
         shutil.copytree(ROOT / "src/clipmend" / name, package / name)
     for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
         shutil.copy(ROOT / "src/clipmend" / name, package)
-    for name in ("methods/table.py", "methods/settings.py"):
+    for name in ("methods/table.py", "methods/settings.py", "data/artifacts.py"):
         (package / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "src/clipmend" / name, package / name)
 
@@ -266,7 +265,7 @@ def build(root: Path) -> Project:
 def extra(stage: str, name: str) -> str:
     """Return what a method's stub has besides its setting."""
     if stage == "unlearn":
-        return 'detector: str = "ubt"'
+        return 'detector: DetectorName = "ubt"'
     is_model_level = stage == "detect" and scores_model(name)
     return 'def __call__(self) -> "Verdict": ...' if is_model_level else ""
 

@@ -44,7 +44,7 @@ def history(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     commit(project, "one")
     random = {"rate": 0.3}
     project.params(unlearn={"methods": ["ubt", "ubt@random"], "settings": {"ubt@random": random}})
-    project.edit("src/clipmend/baselines/ft.py", "rate: Fraction", "strength: Fraction")
+    project.edit("src/clipmend/methods/repairs/ft.py", "rate: Fraction", "strength: Fraction")
     metadata = root / "src/torch-99.0.dist-info/METADATA"  # found before the installed one
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
@@ -73,7 +73,9 @@ def test_every_line_between_two_revisions_has_its_cause_without_any_model(clone:
     renamed = ("strength:  0.1", "rate: 0.1 ")
     assert [told.pop(f"parameter baselines.settings.ft.{text}") for text in renamed] == [FT, FT]
     (code,) = [cause for cause in told if cause.startswith("code ")]
-    assert re.match(r"code src/clipmend/baselines/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code)
+    assert re.match(
+        r"code src/clipmend/methods/repairs/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code
+    )
     assert told.pop(code) == FT
     ((environment, cells),) = told.items()
     assert re.match(r"environment packages.torch: \S+ 99.0", environment)

@@ -23,10 +23,12 @@ def test_nothing_runs_after_what_changes_no_meaning(project: Any) -> None:
     for path in project.root.rglob("*"):
         if path.is_file():
             os.utime(path)
-    module = project.root / "src/clipmend/baselines/ft.py"
+    module = project.root / "src/clipmend/methods/repairs/ft.py"
     text = module.read_text().replace('"""A stub method."""', '"""Another text."""')
     module.write_text(f"# A comment.\n\n{text.replace('0.1', '(0.1)')}")
-    project.edit("src/clipmend/methods.py", '"cleanclip":', '"new": "x.y:Z",\n        "cleanclip":')
+    project.edit(
+        "src/clipmend/methods/table.py", '"cleanclip":', '"new": Method("Z"),\n        "cleanclip":'
+    )
     project.edit("src/clipmend/cli.py", "no_args_is_help=True", "no_args_is_help=False")
     assert project.run() == []
     assert not project.planned()
@@ -64,7 +66,7 @@ def test_a_preset_tried_and_left_runs_nothing(project: Any) -> None:
 
 
 def test_code_of_one_method_runs_its_cells_and_what_is_below(project: Any) -> None:
-    project.edit("src/clipmend/baselines/ft.py", "rate: Fraction", "strength: Fraction")
+    project.edit("src/clipmend/methods/repairs/ft.py", "rate: Fraction", "strength: Fraction")
     ft = [f"{attack}/mmcl/seed0/ft" for attack in ("badnet", "unpoisoned")]
     cells = [f"baselines/scenes/{cell}" for cell in ft]
     cells += [f"evaluate/scenes/{cell}/badnet" for cell in ft]
@@ -72,14 +74,14 @@ def test_code_of_one_method_runs_its_cells_and_what_is_below(project: Any) -> No
 
 
 def test_code_shared_by_all_stages_runs_everything(project: Any) -> None:
-    project.edit("src/clipmend/corpus/shared_by_all.py", '"1"', '"2"')
+    project.edit("src/clipmend/data/shared_by_all.py", '"1"', '"2"')
     assert "22 of 22 cells are stale." in project.call("clipmend", "status").stdout
     poisons = [f"poison/scenes/{attack}/seed0" for attack in ("badnet", "unpoisoned")]
     assert project.run("stage_poison") == ["download/scenes", *poisons]
 
 
 def test_code_shared_by_two_stages_runs_these_and_what_is_below(project: Any) -> None:
-    project.edit("src/clipmend/clip/shared_by_two.py", '"1"', '"2"')
+    project.edit("src/clipmend/model/shared_by_two.py", '"1"', '"2"')
     told = project.call("clipmend", "status").stdout
     own = {line.partition(":")[0] for line in told.splitlines() if "shared_by_two" in line}
     assert {cell.split("/")[0] for cell in own} == {"detect", "baselines"}
@@ -172,10 +174,10 @@ def test_shards_are_proven_and_brought_back_with_their_cell(project: Any) -> Non
 
 
 def test_a_new_method_in_the_table_makes_its_own_cells_and_the_report(project: Any) -> None:
-    module = project.root / "src/clipmend/baselines/new.py"
+    module = project.root / "src/clipmend/methods/repairs/new.py"
     module.write_text((module.parent / "ft.py").read_text().replace("class FT", "class New"))
-    row = '"new": "clipmend.methods.repairs.new:New",\n        "cleanclip":'
-    project.edit("src/clipmend/methods.py", '"cleanclip":', row)
+    row = '"new": Method("New"),\n        "cleanclip":'
+    project.edit("src/clipmend/methods/table.py", '"cleanclip":', row)
     project.params(baselines={"methods": ["ft", "new"]})
     victims = [f"scenes/{attack}/mmcl/seed0/new" for attack in ("badnet", "unpoisoned")]
     cells = [f"baselines/{victim}" for victim in victims]

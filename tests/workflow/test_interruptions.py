@@ -102,7 +102,7 @@ def test_parameters_edited_while_a_run_goes_on_do_not_mix_into_it(project: Any) 
 
 def test_code_edited_while_a_run_goes_on_is_refused(project: Any) -> None:
     process = hang(project, "baselines")
-    project.edit("src/clipmend/evaluate/stage.py", "made.hexdigest()", "made.hexdigest().upper()")
+    project.edit("src/clipmend/stages/evaluate.py", "made.hexdigest()", "made.hexdigest().upper()")
     release(project, "baselines")
     assert process.wait(timeout=120) == 1
     printed = project.printed.read_text()

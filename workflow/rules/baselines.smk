@@ -1,26 +1,30 @@
-# baselines: the other repairs, on the trusted pairs.
+# baselines: repairs that work on trusted clean pairs.
 
 
 rule baselines:
     input:
-        unpack(flow.inputs("baselines/{victim}/{repair}")),
+        unpack(flow.by_setting("baselines")),
+        corpus="results/download/{corpus}/card.json",
+        poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
+        victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
-        model="results/baselines/{victim}/{repair}/model.safetensors",
-        config="results/baselines/{victim}/{repair}/open_clip_config.json",
-        curve="results/baselines/{victim}/{repair}/curve.csv",
-        card="results/baselines/{victim}/{repair}/card.json",
+        **flow.outputs(
+            "baselines", "baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}"
+        ),
     log:
-        "logs/baselines/{victim}/{repair}.log",
+        "logs/baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/baselines/{victim}/{repair}.tsv"
+        "logs/benchmark/baselines/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     priority: 10
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
-        "Mending {wildcards.victim} with {wildcards.repair}"
+        "Repairing {params.cell}"
     shell:
-        "clipmend baselines {wildcards.victim}/{wildcards.repair} > {log} 2>&1"
+        "clipmend baselines {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:
@@ -31,4 +35,4 @@ rule stage_baselines:
     input:
         flow.cards("baselines"),
     message:
-        "All victims are repaired"
+        "Baseline repairs finished"

@@ -1,48 +1,61 @@
-# detect: every training pair gets a score, higher is more suspect; some detectors judge the model.
+# detect: a detector scores every training pair (higher is more suspect), or the model as a whole.
 
 
 rule detect:
     input:
-        unpack(flow.inputs("detect/{victim}/{detector}")),
+        unpack(flow.by_setting("detect")),
+        corpus="results/download/{corpus}/card.json",
+        poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
+        victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
-        scores="results/detect/{victim}/{detector}/scores.parquet",
-        card="results/detect/{victim}/{detector}/card.json",
+        **flow.outputs(
+            "detect", "detect/{corpus}/{attack}/{objective}/seed{seed}/{method}"
+        ),
     log:
-        "logs/detect/{victim}/{detector}.log",
+        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/detect/{victim}/{detector}.tsv"
+        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     wildcard_constraints:
-        detector=flow.detectors(judge=False),
+        method=flow.detectors(score="pairs"),
     priority: 20
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
-        "Scoring the pairs of {wildcards.victim} with {wildcards.detector}"
+        "Scoring training pairs: {params.cell}"
     shell:
-        "clipmend detect {wildcards.victim}/{wildcards.detector} > {log} 2>&1"
+        "clipmend detect {params.cell} --cores {threads} > {log} 2>&1"
 
 
-rule judge:
+rule detect_model:
     input:
-        unpack(flow.inputs("detect/{victim}/{detector}")),
+        unpack(flow.by_setting("detect")),
+        corpus="results/download/{corpus}/card.json",
+        poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
+        victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
-        verdict="results/detect/{victim}/{detector}/model_score.json",
-        card="results/detect/{victim}/{detector}/card.json",
+        **flow.outputs(
+            "detect_model",
+            "detect/{corpus}/{attack}/{objective}/seed{seed}/{method}",
+        ),
     log:
-        "logs/detect/{victim}/{detector}.log",
+        "logs/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/detect/{victim}/{detector}.tsv"
+        "logs/benchmark/detect/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     wildcard_constraints:
-        detector=flow.detectors(judge=True),
+        method=flow.detectors(score="model"),
     priority: 20
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
-        "Judging {wildcards.victim} with {wildcards.detector}"
+        "Scoring the model: {params.cell}"
     shell:
-        "clipmend detect {wildcards.victim}/{wildcards.detector} > {log} 2>&1"
+        "clipmend detect {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:
@@ -53,4 +66,4 @@ rule stage_detect:
     input:
         flow.cards("detect"),
     message:
-        "All pairs are scored, and all models judged"
+        "All pairs and models are scored"

@@ -1,16 +1,11 @@
-# download: a corpus becomes pairs, in four splits.
+# download: a corpus becomes image-caption pairs in four splits.
 
 
 rule download:
     input:
-        unpack(flow.inputs("download/{corpus}")),
+        unpack(flow.by_setting("download")),
     output:
-        train="results/download/{corpus}/train.parquet",
-        trusted="results/download/{corpus}/trusted.parquet",
-        val="results/download/{corpus}/val.parquet",
-        test="results/download/{corpus}/test.parquet",
-        classes="results/download/{corpus}/classes.json",
-        card="results/download/{corpus}/card.json",
+        **flow.outputs("download", "download/{corpus}"),
     log:
         "logs/download/{corpus}.log",
     benchmark:
@@ -19,10 +14,12 @@ rule download:
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}",
     message:
-        "Drawing or reading the pairs of {wildcards.corpus}"
+        "Preparing the corpus {params.cell}"
     shell:
-        "clipmend download {wildcards.corpus} > {log} 2>&1"
+        "clipmend download {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:

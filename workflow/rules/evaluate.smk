@@ -1,23 +1,28 @@
-# evaluate: clean accuracy and attack success rate of a model under a trigger.
+# evaluate: clean accuracy and attack success rate of a model under a trigger, on the test split.
 
 
 rule evaluate:
     input:
-        unpack(flow.inputs("evaluate/{victim}/{repair}/{trigger}")),
+        unpack(flow.by_setting("evaluate")),
+        corpus="results/download/{corpus}/card.json",
     output:
-        metrics="results/evaluate/{victim}/{repair}/{trigger}/metrics.json",
-        card="results/evaluate/{victim}/{repair}/{trigger}/card.json",
+        **flow.outputs(
+            "evaluate",
+            "evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}",
+        ),
     log:
-        "logs/evaluate/{victim}/{repair}/{trigger}.log",
+        "logs/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}.log",
     benchmark:
-        "logs/benchmark/evaluate/{victim}/{repair}/{trigger}.tsv"
+        "logs/benchmark/evaluate/{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}/{trigger}",
     message:
-        "Measuring {wildcards.repair} on {wildcards.victim} under {wildcards.trigger}"
+        "Evaluating {params.cell}"
     shell:
-        "clipmend evaluate {wildcards.victim}/{wildcards.repair}/{wildcards.trigger} > {log} 2>&1"
+        "clipmend evaluate {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:
@@ -28,4 +33,4 @@ rule stage_evaluate:
     input:
         flow.cards("evaluate"),
     message:
-        "All numbers are taken"
+        "Evaluation finished"

@@ -1,15 +1,12 @@
-# poison: an attack marks and recaptions some training pairs; only changed rows are written.
+# poison: an attack adds triggers and captions to some training pairs; only changed rows are written.
 
 
 rule poison:
     input:
-        unpack(flow.inputs("poison/{corpus}/{attack}/seed{seed}")),
+        unpack(flow.by_setting("poison")),
+        corpus="results/download/{corpus}/card.json",
     output:
-        overlay="results/poison/{corpus}/{attack}/seed{seed}/overlay.parquet",
-        trigger="results/poison/{corpus}/{attack}/seed{seed}/trigger.safetensors",
-        triggers="results/poison/{corpus}/{attack}/seed{seed}/triggers.json",
-        preview="results/poison/{corpus}/{attack}/seed{seed}/preview.png",
-        card="results/poison/{corpus}/{attack}/seed{seed}/card.json",
+        **flow.outputs("poison", "poison/{corpus}/{attack}/seed{seed}"),
     log:
         "logs/poison/{corpus}/{attack}/seed{seed}.log",
     benchmark:
@@ -18,10 +15,12 @@ rule poison:
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        cell="{corpus}/{attack}/seed{seed}",
     message:
-        "Poisoning {wildcards.corpus} with {wildcards.attack}, seed {wildcards.seed}"
+        "Poisoning {params.cell}"
     shell:
-        "clipmend poison {wildcards.corpus}/{wildcards.attack}/seed{wildcards.seed} > {log} 2>&1"
+        "clipmend poison {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:
@@ -32,4 +31,4 @@ rule stage_poison:
     input:
         flow.cards("poison"),
     message:
-        "All poisons are ready"
+        "All poisoned pairs are ready"

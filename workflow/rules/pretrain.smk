@@ -1,33 +1,32 @@
-# pretrain: CLIP is trained on the corpus with the poison laid over it: the victim.
+# pretrain: CLIP is trained on the corpus with the poisoned pairs in place: the victim.
 #
-# A job that is given several GPUs trains in as many processes, a GPU each (docs/scale.md).
+# A job with several GPUs trains in as many processes, one GPU each (docs/scale.md).
 #
 # Priorities fall along the graph: the longest jobs begin first, so that none is left alone at the end.
 
 
 rule pretrain:
     input:
-        unpack(flow.inputs("pretrain/{victim}")),
+        unpack(flow.by_setting("pretrain")),
+        corpus="results/download/{corpus}/card.json",
+        poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
     output:
-        model="results/pretrain/{victim}/model.safetensors",
-        early="results/pretrain/{victim}/early.safetensors",
-        config="results/pretrain/{victim}/open_clip_config.json",
-        curve="results/pretrain/{victim}/curve.csv",
-        card="results/pretrain/{victim}/card.json",
+        **flow.outputs("pretrain", "pretrain/{corpus}/{attack}/{objective}/seed{seed}"),
     log:
-        "logs/pretrain/{victim}.log",
+        "logs/pretrain/{corpus}/{attack}/{objective}/seed{seed}.log",
     benchmark:
-        "logs/benchmark/pretrain/{victim}.tsv"
+        "logs/benchmark/pretrain/{corpus}/{attack}/{objective}/seed{seed}.tsv"
     priority: 30
     threads: 1
     resources:
         mem_mb=4000,
     params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}",
         processes=lambda wildcards, resources: resources.get("gpu") or 1,
     message:
-        "Pretraining {wildcards.victim}"
+        "Pretraining {params.cell}"
     shell:
-        "clipmend pretrain {wildcards.victim} --processes {params.processes} > {log} 2>&1"
+        "clipmend pretrain {params.cell} --cores {threads} --processes {params.processes} > {log} 2>&1"
 
 
 localrules:

@@ -1,28 +1,30 @@
-# unlearn: the victim forgets a few suspects.
+# unlearn: repairs that work on the training pairs, poison and all.
 
 
 rule unlearn:
     input:
-        unpack(flow.inputs("unlearn/{victim}/{repair}")),
+        unpack(flow.by_setting("unlearn")),
+        corpus="results/download/{corpus}/card.json",
+        poison="results/poison/{corpus}/{attack}/seed{seed}/card.json",
+        victim="results/pretrain/{corpus}/{attack}/{objective}/seed{seed}/card.json",
     output:
-        model="results/unlearn/{victim}/{repair}/model.safetensors",
-        config="results/unlearn/{victim}/{repair}/open_clip_config.json",
-        curve="results/unlearn/{victim}/{repair}/curve.csv",
-        chosen="results/unlearn/{victim}/{repair}/chosen.parquet",
-        belief="results/unlearn/{victim}/{repair}/finding.json",
-        card="results/unlearn/{victim}/{repair}/card.json",
+        **flow.outputs(
+            "unlearn", "unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}"
+        ),
     log:
-        "logs/unlearn/{victim}/{repair}.log",
+        "logs/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}.log",
     benchmark:
-        "logs/benchmark/unlearn/{victim}/{repair}.tsv"
+        "logs/benchmark/unlearn/{corpus}/{attack}/{objective}/seed{seed}/{method}.tsv"
     priority: 10
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        cell="{corpus}/{attack}/{objective}/seed{seed}/{method}",
     message:
-        "Mending {wildcards.victim} with {wildcards.repair}"
+        "Repairing {params.cell}"
     shell:
-        "clipmend unlearn {wildcards.victim}/{wildcards.repair} > {log} 2>&1"
+        "clipmend unlearn {params.cell} --cores {threads} > {log} 2>&1"
 
 
 localrules:
@@ -33,4 +35,4 @@ rule stage_unlearn:
     input:
         flow.cards("unlearn"),
     message:
-        "All victims have unlearned"
+        "Unlearning finished"

@@ -1,4 +1,4 @@
-"""Pairs on disk: the parquet schema that every split and every overlay has."""
+"""Pairs on disk: the Parquet schema of every split and every overlay."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmend.data.shards import GROUP, Groups, files_of
+from clipmend.data.row_groups import GROUP, Groups, files_of
 from clipmend.errors import ArtifactError
 
 SPLITS = ("train", "trusted", "val", "test")
@@ -37,7 +37,7 @@ def table_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema = PAIRS) ->
 
 
 def write_pairs(table: pa.Table, path: Path) -> None:
-    """Write pairs, the same rows as the same bytes."""
+    """Write pairs; the same rows always give the same bytes."""
     pq.write_table(table, path, compression="zstd", write_statistics=False, row_group_size=GROUP)
 
 
@@ -45,7 +45,7 @@ def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
     """Return the pairs in ``path``, in manifest order.
 
     Raises:
-        ArtifactError: the file is absent, or does not have the schema.
+        ArtifactError: the file is missing, or has another schema.
     """
     _opened(path, MANIFEST)
     parts = [_opened(file, schema).read(schema.names) for file in files_of(path)]
@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> pa.Table:
 
 
 def count_pairs(path: Path) -> int:
-    """Return how many pairs there are in ``path``.
+    """Return the number of pairs in ``path``.
 
     Raises:
         ArtifactError: as ``read_pairs``.
@@ -71,30 +71,30 @@ def count_pairs(path: Path) -> int:
 
 
 def read_rows(path: Path, rows: Sequence[int]) -> pa.Table:
-    """Return the pairs at some rows, ascending, having read little more than these.
+    """Return the pairs at ascending rows, reading only the row groups that hold them.
 
     Raises:
         ArtifactError: as ``read_pairs``, or the file has fewer rows.
     """
     count = count_pairs(path)
     if rows and not 0 <= rows[0] <= rows[-1] < count:
-        raise ArtifactError(f"{path} has {count} rows, not one {rows[-1]}.")
-    groups, wanted = Groups(path), np.array(rows, np.int64)
-    owner = groups.of(wanted)
-    found = [PAIRS.empty_table()]
+        raise ArtifactError(f"{path} has {count} rows; row {rows[-1]} does not exist.")
+    groups, numbers = Groups(path), np.array(rows, np.int64)
+    owner = groups.of(numbers)
+    parts = [PAIRS.empty_table()]
     for group in np.unique(owner).tolist():
-        here = wanted[owner == group] - groups.firsts[group]
-        found.append(groups.read(group, PAIRS.names).take(here).cast(PAIRS))
-    return pa.concat_tables(found)
+        local = numbers[owner == group] - groups.firsts[group]
+        parts.append(groups.read(group, PAIRS.names).take(local).cast(PAIRS))
+    return pa.concat_tables(parts)
 
 
 def _opened(path: Path, schema: pa.Schema) -> pq.ParquetFile:
     if not path.is_file():
-        raise ArtifactError(f"{path} cannot be read as pairs: there is no such file.")
+        raise ArtifactError(f"{path} cannot be read as pairs: the file does not exist.")
     file = pq.ParquetFile(path)
-    has = file.schema_arrow.names
-    if missing := set(schema.names) - set(has):
+    columns = file.schema_arrow.names
+    if missing := set(schema.names) - set(columns):
         raise ArtifactError(
-            f"{path} cannot be read as pairs: it lacks {sorted(missing)}; it has {has}."
+            f"{path} cannot be read as pairs: it lacks {sorted(missing)}; it has {columns}."
         )
     return file

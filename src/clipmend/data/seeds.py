@@ -9,8 +9,8 @@ import torch
 def seed_of(seed: int, purpose: str) -> int:
     """Return the 56-bit seed of one ``purpose`` in the run seeded ``seed``.
 
-    ``seed_of(0, "poison/select")`` and ``seed_of(0, "pretrain/init")`` are unrelated,
-    which the seed 0 in both places would not be.
+    Purposes such as ``"poison/select"`` and ``"pretrain/init"`` give unrelated seeds. The names of
+    purposes never change: a new name would change every byte that depends on it.
     """
     return int.from_bytes(sha256(f"{seed}/{purpose}".encode()).digest()[:7], "big")
 

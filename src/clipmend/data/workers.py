@@ -1,4 +1,4 @@
-"""Work on many rows, spread over the cores of this machine."""
+"""Distribute work on many rows over the cores of this machine."""
 
 import os
 import signal
@@ -20,42 +20,47 @@ from clipmend.engine import processes
 from clipmend.errors import PairsError
 
 _PART = 1024  # rows that a process takes at once
-_GLANCE = 1.0  # seconds between two looks at whether the parent is still there
-_FEW = 32 * _PART  # up to here further processes cost more than they save, in a graph of jobs
+_INTERVAL = 1.0  # seconds between two checks that the parent still runs
+_FEW = 32 * _PART  # rows; below this, more processes cost more than they save
 
 Made = TypeVar("Made")
 
 
 def cores() -> int:
-    """Return how many cores this process may use, beside the others that train the same model."""
+    """Return how many cores this process may use for decoding.
+
+    The scheduler's number (``CLIPMEND_CORES``) if it gave one, else all cores of the machine; they
+    are shared with the other processes that train the same model.
+    """
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    allowed = min(allowed, int(os.environ.get("CLIPMEND_CORES", allowed)))
     return max(1, allowed // processes.here())
 
 
 def processes_for(count: int) -> int:
-    """Return how many processes share the work on ``count`` rows: one, or one a core."""
+    """Return the number of processes for ``count`` rows: one, or one per core."""
     return cores() if count > _FEW else 1
 
 
 def end_with(parent: int) -> None:
-    """Have this process end soon after its parent, however that ends."""
+    """Let this process end soon after its parent, even if the parent is killed."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            sleep(_GLANCE)
+            sleep(_INTERVAL)
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
 
 
 def spread(work: Callable[[range], Made], count: int) -> Iterator[Made]:
-    """Yield what ``work`` makes of the rows from 0 to ``count``, part after part, in order.
+    """Yield the result of ``work`` for each part of the rows from 0 to ``count - 1``, in order.
 
-    What is made does not depend on the number of processes. They are forked: what ``work`` refers
-    to is inherited, not copied, and what it writes into ``shared`` memory is seen here.
+    The results do not depend on the number of processes. The processes are forked: they inherit
+    the objects of ``work``, and this process sees what they write into ``shared`` memory.
 
     Raises:
-        PairsError: a process was ended from outside.
+        PairsError: a process was killed.
     """
     parts = [range(first, min(first + _PART, count)) for first in range(0, count, _PART)]
     workers = processes_for(count)
@@ -68,13 +73,13 @@ def spread(work: Callable[[range], Made], count: int) -> Iterator[Made]:
             yield from pool.map(_take, parts)
     except BrokenProcessPool as error:
         raise PairsError(
-            f"One of {workers} processes that share the work on {count} rows was ended from "
-            "outside; if memory was short, run fewer jobs at a time."
+            f"One of {workers} processes that share the work on {count} rows was killed; "
+            "if memory ran out, run fewer jobs at a time."
         ) from error
 
 
 def shared(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return memory that forked processes have in common."""
+    """Return an array in memory that forked processes share with this one."""
     return np.frombuffer(mmap(-1, prod(shape)), np.uint8).reshape(shape)
 
 
@@ -82,7 +87,7 @@ _work: list[Callable[[range], Any]] = []
 
 
 def _enter(work: Callable[[range], Any], parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends, and with it this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and ends this process
     end_with(parent)
     _work[:] = [work]
 

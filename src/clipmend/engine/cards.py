@@ -1,4 +1,4 @@
-"""The card of a cell: what its key is made of, what it read, what it wrote, and where."""
+"""The card of a cell: the ingredients of its key, its inputs, its outputs, its environment."""
 
 import json
 import os
@@ -34,24 +34,24 @@ _VECTORS = ("avx512_bf16", "avx512f", "avx2", "avx", "asimd")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Return a cell's card, or None where there is none that can be read."""
+    """Return the card of a cell, or None if no readable card exists."""
     try:
         card = json.loads((folder / CARD).read_bytes())
     except (OSError, ValueError):
         return None
-    whole = isinstance(card, dict) and {"cell", "key", "inputs", "outputs"} <= card.keys()
-    return card if whole else None
+    is_complete = isinstance(card, dict) and {"cell", "key", "inputs", "outputs"} <= card.keys()
+    return card if is_complete else None
 
 
 def write(folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a card so that it is there whole, or not at all."""
+    """Write a card atomically."""
     fresh = folder / f".{CARD}.new"
     fresh.write_text(canonical(card, indent=1) + "\n")
     fresh.replace(folder / CARD)
 
 
 def canonical(value: object, indent: int | None = None) -> str:
-    """Return the one JSON text of a value."""
+    """Return the canonical JSON text of a value."""
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(
         value, sort_keys=True, indent=indent, separators=separators, ensure_ascii=False
@@ -59,7 +59,7 @@ def canonical(value: object, indent: int | None = None) -> str:
 
 
 def outputs(folder: Path, index: Index) -> dict[str, dict[str, Any]]:
-    """Return size and hash of every file in a folder but its card, by relative name."""
+    """Return the size and hash of every file in a folder except its card, by relative name."""
     return {
         name: {"sha256": index.sha256(folder / name), "size": (folder / name).stat().st_size}
         for name in names(folder)
@@ -68,7 +68,7 @@ def outputs(folder: Path, index: Index) -> dict[str, dict[str, Any]]:
 
 
 def below(results: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield every cell that has a card below a folder, sorted, None for one that is not whole."""
+    """Yield each cell with a card below a folder, sorted; None for a card that cannot be read."""
     for path in sorted(results.rglob(CARD)):
         yield path.parent.relative_to(results).as_posix(), read(path.parent)
 
@@ -77,13 +77,13 @@ def names(folder: Path) -> list[str]:
     """Return the relative names of all files below a folder, sorted."""
     return sorted(
         Path(parent, name).relative_to(folder).as_posix()
-        for parent, _, found in os.walk(folder)
-        for name in found
+        for parent, _, files in os.walk(folder)
+        for name in files
     )
 
 
 def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
-    """Return how a cell's files differ from its card, or None if they are what it says."""
+    """Return how the files of a cell differ from its card, or None if they agree."""
     for name, written in card["outputs"].items():
         path = folder / name
         if not path.is_file():
@@ -94,13 +94,13 @@ def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
 
 
 def as_read(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job notes of an input: its cell, its key and the hashes of its files."""
+    """Return what a job records of an input: its cell, its key and the hashes of its files."""
     hashes = {name: written["sha256"] for name, written in card["outputs"].items()}
     return {"cell": card["cell"], "key": card["key"], "outputs": hashes}
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Return where a cell was made: recorded, and never a reason to make it again."""
+    """Return the environment of a job, which is recorded and in no key."""
     return {
         "python": platform.python_version(),
         "packages": dict(_versions(PACKAGES)),
@@ -119,16 +119,14 @@ def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def _cpu() -> str:
-    """Return the machine's class: kernels choose their arithmetic by the widest vectors it has.
-
-    By its maker too: the same vectors are not added in the same order on all of them.
-    """
+    """Return the class of the processor: architecture, maker and widest vector instructions."""
+    # Kernels choose arithmetic by vector width, and the order of sums by the maker.
     machine = platform.machine()
     try:
-        told = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return machine if sys.platform != "darwin" else f"{machine} neon"
-    words = set(told.split())
+    words = set(text.split())
     maker = next((name for vendor, name in _MAKERS.items() if vendor in words), "")
     vectors = next((name for name in _VECTORS if name in words), "")
     return " ".join(part for part in (machine, maker, vectors) if part)

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from clipmend.errors import PlanError
 
+RESULTS = Path("results")
 UNPOISONED = "unpoisoned"  # the attack that changes nothing
 NO_REPAIR = "none"  # in place of a repair's name, where the victim itself is evaluated
 
@@ -55,17 +57,21 @@ class Place:
         stage, *parts = path.strip("/").split("/")
         names = _FIELDS.get(stage)
         if names is None or len(names) != len(parts):
-            raise PlanError(
-                f"{path!r} is not the path of a cell, such as 'poison/scenes/sig/seed0'."
-            )
-        values: dict[str, Any] = dict(zip(names, parts, strict=True))
+            raise PlanError(f"{path!r} does not name a cell; an example is 'download/scenes'.")
+        values = dict(zip(names, parts, strict=True))
         if "seed" in values:
             number = re.fullmatch(r"seed(\d+)", values["seed"])
             if number is None:
-                raise PlanError(
-                    f"{path!r} has {values['seed']!r} where a seed goes, such as 'seed0'."
-                )
-            values["seed"] = int(number[1])
+                raise PlanError(f"{path!r} has {values['seed']!r} in place of, say, 'seed0'.")
+            values["seed"] = number[1]
+        return cls.of(stage, values)
+
+    @classmethod
+    def of(cls, stage: str, fields: Mapping[str, str]) -> "Place":
+        """Return the place with these fields; those that the stage does not have are ignored."""
+        values: dict[str, Any] = {name: fields[name] for name in _FIELDS[stage]}
+        if "seed" in values:
+            values["seed"] = int(values["seed"])
         return cls(stage, **values)
 
     @property

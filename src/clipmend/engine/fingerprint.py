@@ -1,4 +1,4 @@
-"""What a cell's code means, read from the sources without importing them.
+"""Digests of the meaning of code, read from the sources without importing them.
 
 A module's digest is of its syntax tree without comments and docstrings, and of the package data
 that it names in a literal ``PACKAGE_DATA = ("synonyms.json",)``.
@@ -40,7 +40,7 @@ def digests(*modules: str) -> dict[str, str]:
 def parts(module: str) -> dict[str, str]:
     """Return a short digest of each function, method and class of a module, and of the rest.
 
-    An audit names by them what was edited in a file; no key has them.
+    An audit uses them to name the edited functions of a file; they are in no key.
     """
     parsed = tree(module)
     found = dict(_named_parts(parsed.body, ""))
@@ -71,7 +71,7 @@ def _short(nodes: list[Any]) -> str:
 
 
 def forget() -> None:
-    """Read every source again next time; for a process that outlives an edit."""
+    """Read every source again on next use; for a process that outlives an edit."""
     for cached in (digests, tree, _digest, _imports):
         cached.cache_clear()
 
@@ -117,7 +117,7 @@ def _meaning(node: object) -> tuple[object, ...]:
 
 
 def _is_text(node: object) -> bool:
-    """Say whether a statement is a string alone: a docstring, of a module down to an attribute."""
+    """Return whether a statement is only a string: the docstring of a module or an attribute."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -131,7 +131,7 @@ def _package_data(parsed: ast.Module) -> tuple[str, ...]:
 
 
 def assigned(parsed: ast.Module, name: str) -> ast.expr | None:
-    """Return the expression that a module's top level gives to ``name``."""
+    """Return the expression that a module's top level assigns to ``name``."""
     for node in parsed.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue
@@ -143,7 +143,7 @@ def assigned(parsed: ast.Module, name: str) -> ast.expr | None:
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
-    """Return the modules of this package that ``module`` imports anywhere, without the excluded."""
+    """Return the keyed modules of this package that ``module`` imports anywhere."""
     found: set[str] = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):

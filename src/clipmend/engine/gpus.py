@@ -1,4 +1,4 @@
-"""Which GPUs a job has for itself, where a machine has several: a lock for each."""
+"""Assign a GPU to each job on a machine with several, by one lock per GPU."""
 
 import os
 import platform
@@ -11,22 +11,21 @@ DEVICES = Path("/dev")
 
 
 def has_driver() -> bool:
-    """Say whether this machine has an NVIDIA driver; torch is not asked."""
+    """Return whether this machine has an NVIDIA driver, without importing torch."""
     return (DEVICES / "nvidiactl").exists()
 
 
-def claim(wanted: int = 1) -> None:
-    """Let this process and its children see ``wanted`` GPUs, those first that no job here holds.
+def claim(count: int = 1) -> None:
+    """Make ``count`` GPUs visible to this process, free ones first, and lock them until it ends.
 
-    They are held until the process ends. What is chosen already stays, as by Slurm; on a machine
-    with one GPU, or none, there is nothing to choose. Torch must not have looked yet.
+    Call this before torch counts GPUs. A choice made before, as by Slurm, is kept.
     """
-    there = len(list(DEVICES.glob("nvidia[0-9]*")))
-    if VISIBLE in os.environ or there < 2:
+    present = len(list(DEVICES.glob("nvidia[0-9]*")))
+    if VISIBLE in os.environ or present < 2:
         return
     held: list[int] = []
-    for number in range(there):
-        if len(held) < wanted and locks.hold(f"{platform.node()}-gpu{number}"):
+    for number in range(present):
+        if len(held) < count and locks.hold(f"{platform.node()}-gpu{number}"):
             held.append(number)
-    shared = [number for number in range(there) if number not in held]
-    os.environ[VISIBLE] = ",".join(map(str, [*held, *shared][:wanted]))
+    shared = [number for number in range(present) if number not in held]
+    os.environ[VISIBLE] = ",".join(map(str, [*held, *shared][:count]))

@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from clipmend.engine import fingerprint, schema
 from clipmend.engine.cards import canonical
-from clipmend.engine.cell import INGREDIENTS, UNPOISONED, Cell
+from clipmend.engine.cell import INGREDIENTS, NO_REPAIR, UNPOISONED, Cell, Place
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.errors import ModelError, PairsError, ParamsError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import ModelConfig, OutsideFile
 
-PACKAGED = "clipmend:"  # marks a file that ships with the package: no path of one machine in a key
+PACKAGED = "clipmend:"  # prefix of package data, so that no path of one machine is in a key
 CONFIGS = "model/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -28,10 +28,10 @@ _CONFIG = "a model config (.json)"
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return the key of a cell from its ingredients and its inputs' keys by role.
 
-    The cell's name is among them: names stand inside some outputs, and no two cells share a key.
+    The name of the cell is an ingredient, since some outputs contain it.
     """
-    made = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
-    return hashlib.sha256(canonical(made).encode()).hexdigest()
+    content = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def cells(params: Params, index: Index) -> dict[str, Cell]:
@@ -53,41 +53,20 @@ def _keyed(cell: Cell, done: Mapping[str, Cell]) -> Cell:
     return replace(cell, key=key(cell.ingredients(), keys))
 
 
-def scores_model(detector: str) -> bool:
-    """Return whether a detector gives a verdict on the model, instead of a score to each pair.
-
-    Its class says so: by what ``__call__`` returns, which is read without importing it.
-    """
-    return schema.returned(*table.reference("detect", detector)) == "Verdict"
-
-
 def outside(name: str) -> Path:
-    """Return where a file lies that a cell reads outside ``results/``."""
+    """Return the path of a file outside ``results/`` that a cell reads."""
     if name.startswith(PACKAGED):
         return fingerprint.PACKAGE / name.removeprefix(PACKAGED)
     return Path(name)
 
 
-@dataclass(frozen=True)
-class _Victim:
-    corpus: str
-    attack: str
-    objective: str
-    seed: int
-    is_repaired: bool
+def _paths(**places: Place) -> dict[str, str]:
+    return {role: place.path for role, place in places.items()}
 
-    @property
-    def path(self) -> str:
-        return f"{self.corpus}/{self.attack}/{self.objective}/seed{self.seed}"
 
-    @property
-    def poison(self) -> str:
-        return f"poison/{self.corpus}/{self.attack}/seed{self.seed}"
-
-    def inputs(self) -> dict[str, str]:
-        """Return what every stage that starts from the victim reads."""
-        corpus = f"download/{self.corpus}"
-        return {"corpus": corpus, "poison": self.poison, "victim": f"pretrain/{self.path}"}
+def _defender(victim: Place) -> dict[str, str]:
+    """Return the cells that everything about a victim reads."""
+    return _paths(corpus=victim.at("download"), poison=victim.at("poison"), victim=victim)
 
 
 @dataclass(frozen=True)
@@ -108,10 +87,9 @@ class _Grid:
         yield from self._evaluate()
 
     @cached_property
-    def _victims(self) -> list[_Victim]:
-        repaired = set(self.params.pretrain.methods)
+    def _victims(self) -> list[Place]:
         return [
-            _Victim(corpus, attack, objective, seed, objective in repaired)
+            Place("pretrain", corpus, attack, objective, seed)
             for corpus in self.params.download.corpora
             for attack in self.params.poison.methods
             for objective in self._objectives(attack)
@@ -119,8 +97,9 @@ class _Grid:
         ]
 
     @cached_property
-    def _repaired(self) -> list[_Victim]:
-        return [victim for victim in self._victims if victim.is_repaired]
+    def _repaired(self) -> list[Place]:
+        repaired = self.params.pretrain.methods
+        return [victim for victim in self._victims if victim.objective in repaired]
 
     def _objectives(self, attack: str) -> tuple[str, ...]:
         repaired, others = self.params.pretrain.methods, self.params.pretrain.unrepaired
@@ -129,54 +108,51 @@ class _Grid:
 
     def _download(self) -> Iterator[Cell]:
         for corpus in self.params.download.corpora:
-            yield self._cell("download", corpus, corpus, None, {})
+            yield self._cell(Place("download", corpus), corpus, {})
 
     def _poison(self) -> Iterator[Cell]:
-        for poison in dict.fromkeys((v.corpus, v.attack, v.seed) for v in self._victims):
-            corpus, attack, seed = poison
-            path = f"{corpus}/{attack}/seed{seed}"
-            yield self._cell("poison", path, attack, seed, {"corpus": f"download/{corpus}"})
+        for place in dict.fromkeys(victim.at("poison") for victim in self._victims):
+            yield self._cell(place, place.attack, _paths(corpus=place.at("download")))
 
     def _pretrain(self) -> Iterator[Cell]:
-        for victim in sorted(self._victims, key=lambda one: self._start(one.objective) is not None):
-            inputs = victim.inputs() | self._started(victim)
-            del inputs["victim"]
-            yield self._cell("pretrain", victim.path, victim.objective, victim.seed, inputs)
+        # Victims that continue others come last: a cell follows those that it reads.
+        for victim in sorted(self._victims, key=lambda victim: bool(self._start(victim.objective))):
+            inputs = _paths(corpus=victim.at("download"), poison=victim.at("poison"))
+            yield self._cell(victim, victim.objective, inputs | self._started(victim))
 
     def _start(self, objective: str) -> str | None:
-        """Return the objective whose unpoisoned victim another one goes on from."""
-        return getattr(self.params.resolve("pretrain", objective), "start", None)
+        """Return the objective whose unpoisoned victim this objective continues, if any."""
+        start: str | None = self._edge("pretrain", objective, "pretrain")
+        return start
 
-    def _started(self, victim: _Victim) -> dict[str, str]:
+    def _started(self, victim: Place) -> dict[str, str]:
         start = self._start(victim.objective)
         if start is None:
             return {}
         clean = replace(victim, attack=UNPOISONED, objective=start)
-        from_nothing = {one.path for one in self._victims if self._start(one.objective) is None}
-        if clean.path not in from_nothing:
+        if clean not in self._victims or self._start(start) is not None:
             raise ParamsError(
                 f"pretrain method {victim.objective!r} starts from {start!r} trained on "
                 f"`{UNPOISONED}`, which is not in this grid: name `{UNPOISONED}` in "
                 f"poison.methods, and in pretrain.methods {start!r}, which must itself start from "
                 "nothing."
             )
-        return {"start": f"pretrain/{clean.path}"}
+        return _paths(start=clean)
 
     def _detect(self) -> Iterator[Cell]:
         for victim in self._repaired:
             for name in self.params.detect.methods:
-                path = f"{victim.path}/{name}"
-                yield self._cell("detect", path, name, victim.seed, victim.inputs())
+                yield self._cell(victim.at("detect", method=name), name, _defender(victim))
 
     def _repairs(self, stage: str) -> Iterator[Cell]:
         for victim in self._repaired:
             for name in self._methods(stage):
-                inputs = victim.inputs() | self._detector(stage, name, victim)
-                yield self._cell(stage, f"{victim.path}/{name}", name, victim.seed, inputs)
+                inputs = _defender(victim) | self._detector(stage, name, victim)
+                yield self._cell(victim.at(stage, method=name), name, inputs)
 
-    def _detector(self, stage: str, name: str, victim: _Victim) -> dict[str, str]:
-        """Return the detector whose scores a repair reads, if it has a setting of that name."""
-        detector = getattr(self.params.resolve(stage, name), "detector", None)
+    def _detector(self, stage: str, name: str, victim: Place) -> dict[str, str]:
+        """Return the detector whose scores a repair reads, if it reads any."""
+        detector = self._edge(stage, name, "detect")
         if detector is None:
             return {}
         known = self.params.detect.methods
@@ -185,73 +161,71 @@ class _Grid:
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
             )
-        if scores_model(detector):
-            scoring = ", ".join(other for other in known if not scores_model(other))
+        if table.scores_model(detector):
+            scoring = ", ".join(other for other in known if not table.scores_model(other))
             raise ParamsError(
-                f"{stage} method {name!r} reads the scores of detector {detector!r}, which gives a "
-                f"verdict on the whole model instead; with scores: {scoring or 'none'}."
+                f"{stage} method {name!r} reads the scores of detector {detector!r}, which scores "
+                f"the model as a whole; detectors that score pairs: {scoring or 'none'}."
             )
-        return {"detector": f"detect/{victim.path}/{detector}"}
+        return _paths(detector=victim.at("detect", method=detector))
 
     def _evaluate(self) -> Iterator[Cell]:
         for victim in self._victims:
             for repair, model in self._models(victim).items():
                 for trigger, attack in self._triggers(victim.attack).items():
-                    path = f"{victim.path}/{repair}/{trigger}"
-                    inputs = {
-                        "corpus": f"download/{victim.corpus}",
-                        "model": model,
-                        "trigger": f"poison/{victim.corpus}/{attack}/seed{victim.seed}",
-                    }
-                    yield self._cell("evaluate", path, "", victim.seed, inputs)
+                    inputs = _paths(
+                        corpus=victim.at("download"),
+                        model=model,
+                        trigger=victim.at("poison", attack=attack),
+                    )
+                    place = victim.at("evaluate", method=repair, trigger=trigger)
+                    yield self._cell(place, "", inputs)
 
-    def _models(self, victim: _Victim) -> dict[str, str]:
-        """Return the cells that made a victim and its repaired selves, by repair."""
+    def _models(self, victim: Place) -> dict[str, Place]:
+        """Return the cells of a victim and of its repaired models, by repair."""
         repairs = {
-            name: f"{stage}/{victim.path}/{name}"
+            name: victim.at(stage, method=name)
             for stage in ("unlearn", "baselines")
             for name in self._methods(stage)
         }
-        return {"none": f"pretrain/{victim.path}", **(repairs if victim.is_repaired else {})}
+        return {NO_REPAIR: victim, **(repairs if victim in self._repaired else {})}
 
     def _triggers(self, attack: str) -> dict[str, str]:
-        """Return the triggers that a victim is tried under, each with its attack.
+        """Return the triggers under which a victim is evaluated, each with its attack.
 
-        Its own, or all where it has none. An attack of several names them in ``triggers``.
+        An unpoisoned victim is evaluated under the triggers of all attacks. An attack with several
+        triggers has one of each of the attacks that it combines.
         """
         attacks = self.params.poison.methods if table.base(attack) == UNPOISONED else (attack,)
         return {
             f"{name}.{part}" if part else name: name
             for name in attacks
             if table.base(name) != UNPOISONED
-            for part in getattr(self.params.resolve("poison", name), "triggers", ("",))
+            for part in self._edge("poison", name, "poison") or ("",)
         }
+
+    def _edge(self, stage: str, name: str, to: str) -> Any:
+        """Return the value of the setting that names a method of the stage ``to``, or None."""
+        return schema.edge(self.params.resolve(stage, name), to)
 
     def report(self, names: tuple[str, ...]) -> Cell:
         """Return the cell that reads all others, each in the role of its own name."""
-        return self._cell("report", "", "", None, {name: name for name in names})
+        return self._cell(Place("report"), "", {name: name for name in names})
 
     def _methods(self, stage: str) -> tuple[str, ...]:
         names: tuple[str, ...] = getattr(self.params.section(stage), "methods", ())
         return names
 
-    def _cell(
-        self, stage: str, path: str, name: str, seed: int | None, inputs: Mapping[str, str]
-    ) -> Cell:
-        return Cell(
-            name=f"{stage}/{path}" if path else stage,
-            seed=seed,
-            inputs=inputs,
-            **self._made_of(stage, name),
-        )
+    def _cell(self, place: Place, name: str, inputs: Mapping[str, str]) -> Cell:
+        ingredients = self._ingredients.setdefault((place.stage, name), {})
+        if not ingredients:
+            ingredients.update(self._resolved(place.stage, name))
+        return Cell(name=place.path, seed=place.seed, inputs=inputs, **ingredients)
 
-    def _made_of(self, stage: str, name: str) -> dict[str, Any]:
-        """Return what all cells of one method share."""
-        cache = self.__dict__.setdefault("_made", {})
-        if (stage, name) not in cache:
-            cache[stage, name] = self._resolved(stage, name)
-        made: dict[str, Any] = cache[stage, name]
-        return made
+    @cached_property
+    def _ingredients(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The parts of a key that all cells of a stage and method share."""
+        return {}
 
     def _resolved(self, stage: str, name: str) -> dict[str, Any]:
         shared = self.params.section(stage).shared()
@@ -277,7 +251,7 @@ class _Grid:
         }
 
     def _method_files(self, place: str, model: BaseModel) -> dict[str, str]:
-        """Return the files and folders of the user's own that a method's settings name."""
+        """Return the digests of the user's files and folders that a method's settings name."""
         files = {}
         for setting, path in schema.marked(model, OutsideFile).items():
             if self.index.reads and not Path(path).exists():
@@ -292,7 +266,7 @@ class _Grid:
         return files
 
     def _model_files(self) -> dict[str, str]:
-        """Return the model config and the checkpoint that pretraining starts from, if files."""
+        """Return the digests of the model config and of the initial weights, if they are files."""
         model, pretrained = self.params.pretrain.model, self.params.pretrain.pretrained
         packaged = f"{PACKAGED}{CONFIGS}/{model}.json"
         files = {}

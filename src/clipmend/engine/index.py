@@ -1,4 +1,4 @@
-"""Content hashes, taken once: an index of what a file looked like when its bytes were read."""
+"""An index of content hashes, so that the bytes of each file are read once."""
 
 import hashlib
 import json
@@ -11,33 +11,35 @@ UNREAD = "unread"
 
 
 class Index:
-    """Maps a file's identity to the sha256 of its bytes.
+    """Maps the identity of a file to the SHA-256 of its bytes.
 
-    Identity is device and inode; size, mtime and ctime say whether the bytes may have changed.
-    Only the main process saves it, so that jobs may read it while they run side by side.
+    The identity is device and inode; size, mtime and ctime tell whether the bytes may have changed.
+    Only the main process saves the index, so that concurrent jobs can read it.
     """
 
-    reads = True  # whether bytes that are not known yet are read
+    reads = True  # whether files that the index does not know are read
 
     def __init__(self, path: Path = INDEX) -> None:
         self.path = path
         self.entries: dict[str, list[int | str]] = {}
-        with suppress(FileNotFoundError, ValueError):  # then files are read again, no more
+        with suppress(
+            FileNotFoundError, ValueError
+        ):  # without the index, files are only read again
             self.entries = json.loads(path.read_bytes())
 
     def sha256(self, path: Path) -> str:
-        """Return the sha256 of a file's bytes, reading them only if they may have changed."""
-        identity, look = _look(path)
-        known = self.entries.get(identity)
-        if known is not None and known[:-1] == look:
-            return str(known[-1])
+        """Return the SHA-256 of a file, reading the file only if it may have changed."""
+        identity, state = _identify(path)
+        entry = self.entries.get(identity)
+        if entry is not None and entry[:-1] == state:
+            return str(entry[-1])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.entries[identity] = [*look, digest]
+        self.entries[identity] = [*state, digest]
         return digest
 
     def tree(self, path: Path) -> str:
-        """Return a digest of a file, or of a folder's names and contents."""
+        """Return a digest of a file, or of the names and contents below a folder."""
         if path.is_file():
             return self.sha256(path)
         files = sorted(
@@ -49,9 +51,9 @@ class Index:
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
     def carry(self, path: Path, digest: str) -> None:
-        """Note that our own link, rename or new mtime changed how a file looks, not its bytes."""
-        identity, look = _look(path)
-        self.entries[identity] = [*look, digest]
+        """Record that a link, rename or new mtime of our own left the bytes of a file unchanged."""
+        identity, state = _identify(path)
+        self.entries[identity] = [*state, digest]
 
     def save(self) -> None:
         """Write the index for the next process."""
@@ -62,44 +64,43 @@ class Index:
 
 
 class Glance(Index):
-    """An index that reads small files only: a large one that it does not know is ``unread``.
+    """An index that reads small files only; a large or missing file has the digest ``unread``.
 
-    One that is missing is too. Keys made with it are right where all that they are made of is small
-    or was read before; no other key can belong to a cell that is made already.
+    A key with an ``unread`` part matches no finished cell, since such a cell has read all files.
     """
 
     reads = False
     limit = 1_000_000  # bytes
 
     def sha256(self, path: Path) -> str:
-        """Return the sha256 of a file's bytes, if it is known or small."""
+        """Return the SHA-256 of a file if it is known or small."""
         if not path.is_file():
             return UNREAD
-        identity, look = _look(path)
-        known = self.entries.get(identity)
-        if known is not None and known[:-1] == look:
-            return str(known[-1])
+        identity, state = _identify(path)
+        entry = self.entries.get(identity)
+        if entry is not None and entry[:-1] == state:
+            return str(entry[-1])
         return super().sha256(path) if path.stat().st_size <= self.limit else UNREAD
 
     def tree(self, path: Path) -> str:
-        """Return a digest of a file, or of a folder whose files are known or small together."""
-        if path.is_dir() and self._weight(path) > self.limit:
+        """Return a digest of a file, or of a folder whose unknown files are small together."""
+        if path.is_dir() and self._unknown_bytes(path) > self.limit:
             return UNREAD
         return super().tree(path) if path.exists() else UNREAD
 
-    def _weight(self, path: Path) -> int:
-        """Return the bytes below a folder that are not known; beyond the limit not all."""
-        weight = 0
+    def _unknown_bytes(self, path: Path) -> int:
+        """Return the bytes of unknown files below a folder, counted up to the limit."""
+        count = 0
         for folder, _, names in os.walk(path, followlinks=True):
             for name in names:
-                identity, look = _look(Path(folder, name))
-                known = self.entries.get(identity)
-                weight += int(look[0]) if known is None or known[:-1] != look else 0
-            if weight > self.limit:
+                identity, state = _identify(Path(folder, name))
+                entry = self.entries.get(identity)
+                count += int(state[0]) if entry is None or entry[:-1] != state else 0
+            if count > self.limit:
                 break
-        return weight
+        return count
 
 
-def _look(path: Path) -> tuple[str, list[int | str]]:
+def _identify(path: Path) -> tuple[str, list[int | str]]:
     stat = path.stat()
     return f"{stat.st_dev}:{stat.st_ino}", [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

@@ -1,4 +1,4 @@
-"""Locks that die with the process that holds them: for the plan, for each cell, for each GPU."""
+"""Locks for the plan, each cell and each GPU; the end of a process releases its locks."""
 
 import fcntl
 import os
@@ -11,16 +11,19 @@ from typing import IO
 from clipmend.errors import BusyError
 
 LOCKS = Path(".clipmend/locks")
-PATIENCE = 10.0  # seconds: two runs of an idle graph just follow each other
+PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 
 _held: dict[Path, IO[str]] = {}
 
 
 def hold_main(patience: float | None = None) -> None:
-    """Take the lock of the main process and keep it until the process ends.
+    """Take the lock of the main process and hold it until the process ends.
+
+    Args:
+        patience: seconds to wait; None: ``CLIPMEND_PATIENCE``, or 10.
 
     Raises:
-        BusyError: another run holds it; the message names that process.
+        BusyError: another run holds the lock; the message names its process.
     """
     path = LOCKS / "main"
     if path in _held:
@@ -32,15 +35,15 @@ def hold_main(patience: float | None = None) -> None:
         file.close()
         owner = path.read_text().strip() or "another process"
         raise BusyError(
-            f"Another run works on this folder ({owner}); waited {patience:.0f} s for it. "
-            "Wait until it ends; `clipmend status` looks without waiting."
+            f"Another run uses this folder ({owner}); waited {patience:.0f} s. Wait until it ends; "
+            "`clipmend status` works meanwhile."
         )
     _sign(file)
-    _held[path] = file  # kept open on purpose: closing it would give the lock away
+    _held[path] = file  # kept open: closing the file would release the lock
 
 
 def hold(name: str) -> bool:
-    """Take a lock and keep it until the process ends; say whether it was free."""
+    """Take a lock and hold it until the process ends; return whether it was free."""
     file = _open(LOCKS / name)
     if not _take(file, 0.0):
         file.close()
@@ -52,7 +55,7 @@ def hold(name: str) -> bool:
 
 @contextmanager
 def cell(name: str) -> Iterator[None]:
-    """Hold the lock of one cell, however long a job that outlived its run still needs."""
+    """Hold the lock of one cell, waiting for a job of an earlier run that still has it."""
     with _open(LOCKS / "cells" / name.replace("/", "%")) as file:
         _take(file, float("inf"))
         _sign(file)
@@ -60,7 +63,7 @@ def cell(name: str) -> Iterator[None]:
 
 
 def is_free(name: str) -> bool:
-    """Say whether no job works on a cell at this moment."""
+    """Return whether no job holds the lock of a cell at this moment."""
     path = LOCKS / "cells" / name.replace("/", "%")
     if not path.exists():
         return True

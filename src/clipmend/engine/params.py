@@ -142,14 +142,16 @@ class Detect(Section):
 
 
 class Unlearn(Section):
-    """Unlearning and its controls."""
+    """The repairs that work on the training pairs, and how often their curves are measured."""
 
+    curve_epochs: Annotated[int, Field(ge=1)] = 10
+    curve_images: Annotated[int, Field(ge=1)] = 500
     methods: Names = ()
     settings: Settings = {}
 
 
 class Baselines(Section):
-    """The repairs that unlearning is compared with, and how closely their curves are watched."""
+    """The repairs that work on trusted pairs, and how often their curves are measured."""
 
     curve_epochs: Annotated[int, Field(ge=1)] = 10
     curve_images: Annotated[int, Field(ge=1)] = 500

@@ -1,79 +1,136 @@
-"""Arranges ``results/`` so that it holds what the present parameters and code prove, and no more.
+"""Arrange ``results/`` so that it holds what the present parameters and code prove, and no more.
 
-Then missing means stale, and Snakemake has to run exactly what is missing.
+A file that is missing is then stale, and Snakemake runs exactly the jobs whose files are missing.
+The plan is frozen in a database, so that a job reads its own entry alone, however large the grid.
 """
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, grid, locks, params, store
-from clipmend.engine.cell import Cell
+from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
-from clipmend.engine.store import RESULTS
 from clipmend.errors import PlanError, suggestion
 from clipmend.methods.table import STAGES
 
-PLAN = Path(".clipmend/plan.json")
-WHEN = 1_000_000_000 * 10**9  # the one mtime of proven files, in ns: any job's output is newer
+PLAN = Path(".clipmend/plan.sqlite")
+PROVEN_MTIME = 1_000_000_000 * 10**9  # ns; the one mtime of proven files, older than any new output
+_SCHEMA = """
+CREATE TABLE device (name TEXT NOT NULL);
+CREATE TABLE code (id INTEGER PRIMARY KEY, digests TEXT NOT NULL);
+CREATE TABLE cell (name TEXT PRIMARY KEY, code INTEGER NOT NULL, fields TEXT NOT NULL);
+"""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run makes; jobs take it from here, not from a ``params.yaml`` edited meanwhile."""
+    """Every cell of the grid by name, and the device that its jobs use."""
 
     device: str
     cells: Mapping[str, Cell]
 
-    def __getitem__(self, name: str) -> Cell:
-        try:
-            return self.cells[name]
-        except KeyError:
-            stage = name.partition("/")[0]
-            known = (cell for cell in self.cells if cell.startswith(stage))
-            near = suggestion(name, known).partition(" Known: ")[0]
-            raise PlanError(
-                f"No cell {name!r} in the plan. {near if near.startswith('Did') else ''} "
-                "The plan is made from params.yaml when the Snakefile is read (`snakemake -n`)."
-            ) from None
+
+@dataclass(frozen=True)
+class Entry:
+    """What one job needs of the plan: its cell, and the cells that it reads, by name."""
+
+    device: str
+    cell: Cell
+    inputs: Mapping[str, Cell]
 
 
 def arrange() -> Plan:
-    """Return the plan, having arranged ``results/`` by it, and hold the lock of the main process.
+    """Arrange ``results/``, take the lock of the main process, and return the frozen plan.
 
     Raises:
         ClipmendError: the parameters do not describe a run, or another run holds the lock.
     """
-    settled = params.load()
+    parameters = params.load()
     locks.hold_main()
     index = Index()
-    plan = Plan(settled.device, grid.cells(settled, index))
+    plan = Plan(parameters.device, grid.cells(parameters, index))
     present: dict[str, Any] = {}
     for cell in plan.cells.values():
         _arrange_cell(cell, present, index)
-    _sweep(plan, present, index)
+    _remove_strays(plan, present, index)
     index.save()
     _freeze(plan)
     return plan
 
 
 def load() -> Plan:
-    """Return the plan as the main process froze it.
+    """Return the frozen plan whole.
 
     Raises:
-        PlanError: there is none.
+        PlanError: no plan was made yet.
     """
+    with closing(_open()) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM cell")]
+        return Plan(_device(database), _cells(database, names))
+
+
+def entry(name: str) -> Entry:
+    """Return one cell of the frozen plan with the cells that it reads.
+
+    Raises:
+        PlanError: no plan was made yet, or it has no such cell.
+    """
+    with closing(_open()) as database:
+        cells = _cells(database, [name])
+        if name not in cells:
+            stage = name.partition("/")[0]
+            names = [n for (n,) in database.execute("SELECT name FROM cell ORDER BY name")]
+            near = suggestion(name, [n for n in names if n.startswith(stage)]).partition(" Known: ")
+            raise PlanError(
+                f"No cell {name!r} in the plan. {near[0] if near[0].startswith('Did') else ''} "
+                "The plan is made from params.yaml when the Snakefile is read (`snakemake -n`)."
+            )
+        cell = cells[name]
+        return Entry(_device(database), cell, _cells(database, list(cell.inputs.values())))
+
+
+def key_of(name: str) -> str | None:
+    """Return the key that the frozen plan gives a cell, or None if it has no such cell."""
+    with closing(_open()) as database:
+        cell = _cells(database, [name]).get(name)
+    return None if cell is None else cell.key
+
+
+def _open() -> sqlite3.Connection:
+    # Immutable: the file is replaced, never changed, so no lock is needed on a shared file system.
     try:
-        frozen = json.loads(PLAN.read_bytes())
-    except FileNotFoundError:
+        return sqlite3.connect(f"{PLAN.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    except sqlite3.OperationalError:
         raise PlanError(
-            "There is no plan in this folder yet; `snakemake -n` makes one from params.yaml."
+            "This folder has no plan yet; `snakemake -n` makes one from params.yaml."
         ) from None
-    cells = {name: Cell(name=name, **cell) for name, cell in frozen["cells"].items()}
-    return Plan(frozen["device"], cells)
+
+
+def _device(database: sqlite3.Connection) -> str:
+    (name,) = database.execute("SELECT name FROM device").fetchone()
+    return str(name)
+
+
+def _cells(database: sqlite3.Connection, names: list[str]) -> dict[str, Cell]:
+    """Return the cells of these names that the plan has."""
+    code: dict[int, Mapping[str, str]] = {}
+    cells = {}
+    for name in names:
+        row = database.execute("SELECT code, fields FROM cell WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            continue
+        number, fields = row
+        if number not in code:
+            query = "SELECT digests FROM code WHERE id = ?"
+            code[number] = json.loads(database.execute(query, (number,)).fetchone()[0])
+        cells[name] = Cell(name=name, code=code[number], **json.loads(fields))
+    return cells
 
 
 def fault(
@@ -82,10 +139,10 @@ def fault(
     """Return why a cell is not proven, in a few words, or None if it is.
 
     Args:
-        cell: what is wanted.
+        cell: the cell as the parameters want it.
         card: the card in its folder.
         present: the cards of all proven cells that it may read.
-        index: knows the hashes of files.
+        index: the hashes of files.
     """
     if card is None:
         return "not made yet" if not (RESULTS / cell.name).exists() else "its card is missing"
@@ -104,32 +161,33 @@ def fault(
 
 
 def faults(cells: Mapping[str, Cell], index: Index) -> dict[str, str]:
-    """Return why each cell that is not proven is not, of those of a plan, stage after stage."""
+    """Return the reason why each unproven cell of a plan is not proven, in stage order."""
     present: dict[str, Any] = {}
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for cell in sorted(cells.values(), key=_turn):
         card = cards.read(RESULTS / cell.name)
         why = fault(cell, card, present, index)
         if why is None:
             present[cell.name] = card
         else:
-            found[cell.name] = why
-    return found
+            reasons[cell.name] = why
+    return reasons
 
 
 def _turn(cell: Cell) -> tuple[int, bool]:
-    """Return when a cell is judged: after those that it reads. A frozen plan is sorted by name."""
-    goes_on = any(name.partition("/")[0] == cell.stage for name in cell.inputs.values())
-    return STAGES.index(cell.stage), goes_on  # what it goes on from starts from nothing
+    """Return a sort key that puts a cell after those that it reads."""
+    # A victim that continues another one reads a cell of its own stage, which continues none.
+    continues = any(name.partition("/")[0] == cell.stage for name in cell.inputs.values())
+    return STAGES.index(cell.stage), continues
 
 
 def as_read(cell: Cell, present: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job that runs now would note of its inputs."""
+    """Return what a job that runs now would record of its inputs."""
     return {role: cards.as_read(present[name]) for role, name in cell.inputs.items()}
 
 
 def is_genuine(card: Mapping[str, Any]) -> bool:
-    """Say whether a card's key is the hash of what the card says went into it."""
+    """Return whether a card's key is the hash of the ingredients that the card lists."""
     try:
         inputs = {role: read["key"] for role, read in card["inputs"].items()}
         return bool(grid.key(card, inputs) == card["key"])
@@ -138,10 +196,10 @@ def is_genuine(card: Mapping[str, Any]) -> bool:
 
 
 def _differences(cell: Cell, card: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wanted otherwise than the card has it, inputs last."""
-    wanted = cell.ingredients()
+    """Yield each difference between the planned cell and its card; changed inputs last."""
+    planned = cell.ingredients()
     for part, what in _PARTS.items():
-        old, new = card[part] or {}, wanted[part] or {}
+        old, new = card[part] or {}, planned[part] or {}
         if not isinstance(new, Mapping) or not isinstance(old, Mapping):
             old, new = {part: old}, {part: new}
         for name in sorted(old.keys() | new.keys()):
@@ -169,17 +227,17 @@ def _arrange_cell(cell: Cell, present: dict[str, Any], index: Index) -> None:
     card = cards.read(folder)
     if fault(cell, card, present, index) is not None:
         if not locks.is_free(cell.name):
-            return  # a job that outlived its run is at work there; ours will wait for it
-        _stow(folder, card, index)
+            return  # a job that outlived its run works there; the new job will wait for it
+        _archive(folder, card, index)
         card = _restored(cell, present, index)
     if card is not None:
         store.put(folder, card, index)
-        _settle(folder, card, index)
+        _set_mtime(folder, card, index)
         present[cell.name] = card
 
 
 def _restored(cell: Cell, present: Mapping[str, Any], index: Index) -> dict[str, Any] | None:
-    """Bring a cell back if all its inputs are proven, and are what the stored one was made from."""
+    """Restore a cell if all its inputs are proven and the stored cell was made from them."""
     if all(name in present for name in cell.inputs.values()) and store.restore(
         cell.key, RESULTS / cell.name, as_read(cell, present), index
     ):
@@ -187,8 +245,8 @@ def _restored(cell: Cell, present: Mapping[str, Any], index: Index) -> dict[str,
     return None
 
 
-def _stow(folder: Path, card: Mapping[str, Any] | None, index: Index) -> None:
-    """Empty a cell's folder: into the store if it is consistent in itself, away otherwise."""
+def _archive(folder: Path, card: Mapping[str, Any] | None, index: Index) -> None:
+    """Empty a cell's folder: into the store if the cell is consistent, else into quarantine."""
     if (
         card is not None
         and folder == RESULTS / card["cell"]
@@ -202,19 +260,19 @@ def _stow(folder: Path, card: Mapping[str, Any] | None, index: Index) -> None:
         store.discard(folder / name)
 
 
-def _settle(folder: Path, card: Mapping[str, Any], index: Index) -> None:
-    """Give all files of a proven cell the one mtime, links and what they point to."""
+def _set_mtime(folder: Path, card: Mapping[str, Any], index: Index) -> None:
+    """Give all files of a proven cell the one mtime: links, and the files that they point to."""
     for name in (cards.CARD, *card["outputs"]):
         path = folder / name
         digest = index.sha256(path)
         for follow in (True, False):
-            if path.stat(follow_symlinks=follow).st_mtime_ns != WHEN:
-                os.utime(path, ns=(WHEN, WHEN), follow_symlinks=follow)
+            if path.stat(follow_symlinks=follow).st_mtime_ns != PROVEN_MTIME:
+                os.utime(path, ns=(PROVEN_MTIME, PROVEN_MTIME), follow_symlinks=follow)
         index.carry(path, digest)
 
 
-def _sweep(plan: Plan, present: Mapping[str, Any], index: Index) -> None:
-    """Clear the stages' folders of cells outside the grid and of files on no card."""
+def _remove_strays(plan: Plan, present: Mapping[str, Any], index: Index) -> None:
+    """Remove cells outside the grid and files on no card from the folders of the stages."""
     kept = {
         RESULTS / cell / name
         for cell, card in present.items()
@@ -232,7 +290,7 @@ def _sweep(plan: Plan, present: Mapping[str, Any], index: Index) -> None:
         ]
         for path in strays:
             if path.name == cards.CARD:
-                _stow(path.parent, cards.read(path.parent), index)
+                _archive(path.parent, cards.read(path.parent), index)
         for path in strays:
             if path.is_symlink() or path.exists():
                 store.discard(path)
@@ -240,7 +298,7 @@ def _sweep(plan: Plan, present: Mapping[str, Any], index: Index) -> None:
 
 
 def _remove_empty(top: Path) -> None:
-    """Remove the empty folders below a stage's; that one stays, because DVC wants its outputs."""
+    """Remove the empty folders below a stage's folder, which stays: DVC expects its outputs."""
     for name, _, _ in os.walk(top, topdown=False):
         folder = Path(name)
         if folder != top and not any(folder.iterdir()):
@@ -252,9 +310,17 @@ def _is_below(path: Path, folders: list[Path]) -> bool:
 
 
 def _freeze(plan: Plan) -> None:
-    cells = {name: asdict(cell) for name, cell in plan.cells.items()}
-    for cell in cells.values():
-        del cell["name"]
     fresh = PLAN.with_suffix(".new")
-    fresh.write_text(cards.canonical({"device": plan.device, "cells": cells}))
+    fresh.unlink(missing_ok=True)
+    codes: dict[str, int] = {}  # the cells of a method share their code
+    rows = []
+    for cell in plan.cells.values():
+        fields = {name: value for name, value in vars(cell).items() if name not in ("name", "code")}
+        number = codes.setdefault(cards.canonical(cell.code), len(codes))
+        rows.append((cell.name, number, cards.canonical(fields)))
+    with closing(sqlite3.connect(fresh)) as database, database:
+        database.executescript(_SCHEMA)
+        database.execute("INSERT INTO device VALUES (?)", (plan.device,))
+        database.executemany("INSERT INTO code VALUES (?, ?)", [(n, c) for c, n in codes.items()])
+        database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
     fresh.replace(PLAN)

@@ -1,7 +1,6 @@
-"""The processes of one job, as torchrun starts them: the first leads, the others follow it.
+"""The processes of one job, as torchrun starts them: the first one leads, the others follow.
 
-The leading process is the job: it holds the lock and writes the cell. Torch is not imported before
-it is needed.
+The leading process is the job: it holds the lock and writes the cell.
 """
 
 import logging
@@ -23,32 +22,32 @@ _GO = "clipmend/go"
 
 
 def count() -> int:
-    """Return how many processes make this cell together."""
+    """Return the number of processes that make this cell together."""
     return int(os.environ["WORLD_SIZE"]) if all(map(os.environ.get, _VARIABLES)) else 1
 
 
 def here() -> int:
-    """Return how many of them share this machine, as torchrun says."""
+    """Return how many of these processes run on this machine, according to torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if count() > 1 else 1
 
 
 def rank() -> int:
-    """Return the place of this process among them, from 0."""
+    """Return the number of this process among them, from 0."""
     return int(os.environ["RANK"]) if count() > 1 else 0
 
 
 @cache
 def store() -> "Store":
-    """Return what the processes tell one another by, before they are a group."""
+    """Return the key-value store by which the processes communicate before they form a group."""
     from torch.distributed.rendezvous import rendezvous
 
-    made, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
-    found: Store = made
-    return found
+    created, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    shared: Store = created
+    return shared
 
 
-def tell(*, go: bool) -> None:
-    """Tell the followers whether the cell is to be made; return when all have heard it."""
+def send(*, go: bool) -> None:
+    """Send the followers the decision to make the cell or not; return when all received it."""
     if count() == 1:
         return
     store().set(_GO, str(int(go)))
@@ -56,19 +55,19 @@ def tell(*, go: bool) -> None:
         store().wait([f"{_GO}/{other}" for other in range(1, count())], timedelta(minutes=1))
 
 
-def told() -> bool:
-    """Return, in a follower, what the leading process says."""
+def receive() -> bool:
+    """Return, in a follower, the decision of the leading process."""
     store().wait([_GO], _PATIENCE)
     go = store().get(_GO) == b"1"
-    store().set(f"{_GO}/{rank()}", "heard")
+    store().set(f"{_GO}/{rank()}", "received")
     return go
 
 
 def launch(number: int, arguments: list[str]) -> None:
-    """Run this command again in several processes, as torchrun does; end as the first to fail did.
+    """Run this command in several processes, as torchrun does; exit like the first that fails.
 
     Raises:
-        ClipmendError: one of them was killed.
+        ClipmendError: a process was killed.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -90,8 +89,8 @@ def launch(number: int, arguments: list[str]) -> None:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if failure.exitcode > 0:
-            sys.exit(failure.exitcode)  # it has said why
+            sys.exit(failure.exitcode)  # that process has printed its error
         raise ClipmendError(
-            f"Process {failure.local_rank} of {number} was ended by signal {-failure.exitcode}; "
-            "run again: training goes on from its last checkpoint."
+            f"Process {failure.local_rank} of {number} was killed by signal {-failure.exitcode}; "
+            "run again: training resumes from its last checkpoint."
         ) from None

@@ -15,6 +15,7 @@ from clipmend.engine import fingerprint
 from clipmend.engine.fingerprint import absolute, assigned, tree
 from clipmend.errors import PlanError
 from clipmend.methods import settings
+from clipmend.methods.settings import Edge
 
 TYPES: dict[str, Any] = {
     **{name: getattr(settings, name) for name in vars(settings) if name[0].isupper()},
@@ -72,10 +73,19 @@ def marked(model: BaseModel, marker: type) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def edge(model: BaseModel, stage: str) -> Any:
+    """Return the value of the setting that names a method of another stage; None if none does."""
+    for name, field in type(model).model_fields.items():
+        if Edge(stage) in (*field.metadata, *_metadata(field.annotation)):
+            return getattr(model, name)
+    return None
+
+
 def _metadata(annotation: object) -> Iterator[Any]:
-    """Yield what an annotation such as ``InputPath | None`` carries in its members."""
+    """Yield the metadata of the members of an annotation such as ``InputPath | None``."""
     for member in get_args(annotation):
         yield from getattr(member, "__metadata__", ())
+        yield from _metadata(member)
 
 
 def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -1,4 +1,4 @@
-"""What the Snakefile asks of the plan: targets, and the cards that a rule's job reads."""
+"""The plan as the Snakefile reads it: targets, and the cards that the job of a rule reads."""
 
 import os
 import re
@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clipmend.engine import grid, plan
+from clipmend.data.artifacts import OUTPUTS
+from clipmend.engine import plan
 from clipmend.engine.cards import CARD
+from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.plan import Plan
-from clipmend.engine.store import RESULTS
-from clipmend.errors import ClipmendError, ParamsError
-from clipmend.methods.table import METHODS
+from clipmend.errors import ClipmendError, ParamsError, PlanError
+from clipmend.methods.table import METHODS, scores_model
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
+
+Wildcards = Mapping[str, str]
+_BY_SETTING = ("start", "detector", "model", "trigger")  # roles whose cell a setting decides
 
 
 class Flow:
@@ -26,13 +30,13 @@ class Flow:
 
         A user's mistake ends Snakemake here, with one line and exit code 2.
         """
-        # Rules call `clipmend`, which must be this environment's even where none is activated.
+        # Rules call `clipmend`, which must be this environment's even if none is activated.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._workflow = workflow
         try:
             if config:
                 raise ParamsError(
-                    f"Snakemake was given config {', '.join(config)}; parameters come from "
+                    f"Snakemake got the config {', '.join(config)}; parameters come from "
                     "params.yaml alone, because DVC sees no other."
                 )
             self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
@@ -40,32 +44,44 @@ class Flow:
             refuse(error)
 
     def cards(self, stage: str | None = None) -> list[str]:
-        """Return the card of every cell, of one stage or of all."""
+        """Return the card of every cell of a stage; of None, of all stages."""
         return [card(c.name) for c in self._plan.cells.values() if stage in (None, c.stage)]
 
-    def inputs(self, pattern: str) -> Callable[[Mapping[str, str]], dict[str, str]]:
-        """Return the function that names a job's inputs: role -> card, by the rule's pattern."""
+    def outputs(self, rule: str, folder: str) -> dict[str, str]:
+        """Return the files that every job of a rule writes to its folder, the card among them."""
+        files = {**OUTPUTS[rule], "card": CARD}
+        return {name: f"{RESULTS}/{folder}/{file}" for name, file in files.items()}
 
-        def of(wildcards: Mapping[str, str]) -> dict[str, str]:
+    def by_setting(self, stage: str) -> Callable[[Wildcards], dict[str, str]]:
+        """Return the function that names the inputs of a job that only settings decide.
+
+        These are the victim that another one continues (``start``), the ``detector`` of a repair,
+        and the ``model`` and ``trigger`` of an evaluation. A cell outside the plan is refused.
+        """
+
+        def inputs(wildcards: Wildcards) -> dict[str, str]:
             self._check_triggers()
+            name = Place.of(stage, wildcards).path
             try:
-                cell = self._plan[pattern.format(**dict(wildcards.items()))]
-            except ClipmendError as error:
+                cell = self._plan.cells.get(name) or plan.entry(name).cell
+            except PlanError as error:
                 refuse(error)
-            return {role: card(name) for role, name in cell.inputs.items()}
+            return {r: card(name) for r, name in cell.inputs.items() if r in _BY_SETTING}
 
-        return of
+        return inputs
 
-    def detectors(self, *, judge: bool) -> str:
-        """Return a pattern of the detectors that judge the model, or of those that score pairs."""
-        names = [re.escape(name) for name in METHODS["detect"] if grid.scores_model(name) == judge]
+    def detectors(self, *, score: str) -> str:
+        """Return a pattern of the detectors that score ``pairs``, or a ``model`` as a whole."""
+        names = [
+            re.escape(name)
+            for name in METHODS["detect"]
+            if scores_model(name) == (score == "model")
+        ]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
     def _check_triggers(self) -> None:
-        """Refuse a run without the project's profile: other triggers would rerun proven cells.
-
-        Snakemake knows its settings only after the Snakefile was read.
-        """
+        """Refuse a run without the project's profile: other triggers would rerun proven cells."""
+        # Called when a job's inputs are asked for: Snakemake has no settings before that.
         settings = self._workflow.dag_settings
         if not self._workflow.is_main_process or settings is None:
             return

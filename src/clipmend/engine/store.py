@@ -1,4 +1,4 @@
-"""Finished cells under their keys: where a cell waits while the parameters want another."""
+"""The store: finished cells under their keys, kept while the parameters ask for others."""
 
 import os
 import shutil
@@ -7,24 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards
+from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import Index
 
-RESULTS = Path("results")
 STORE = Path(".clipmend/store")
-DAMAGED = Path(".clipmend/damaged")
+DAMAGED = Path(".clipmend/damaged")  # quarantine for files that no card proves
 
 
 def has(key: str) -> bool:
-    """Say whether a cell with this key waits in the store."""
+    """Return whether the store has a cell with this key."""
     return (STORE / key / cards.CARD).is_file()
 
 
 def put(folder: Path, card: Mapping[str, Any], index: Index) -> None:
-    """Link a cell that is consistent in itself into the store, under its key.
-
-    One that is there already is replaced: on a device that is not deterministic the later bytes
-    are the ones that other cells may have read.
-    """
+    """Link the files of a consistent cell into the store, under its key."""
+    # An earlier cell of the key is replaced: without determinism, other cells may have read the
+    # later bytes.
     target = STORE / card["key"]
     if _same(folder, target, card):
         return
@@ -38,7 +36,11 @@ def put(folder: Path, card: Mapping[str, Any], index: Index) -> None:
 
 
 def restore(key: str, folder: Path, inputs: Mapping[str, Any], index: Index) -> bool:
-    """Bring a cell back if the store has its key, made from exactly these inputs, undamaged."""
+    """Restore a cell if the store has its key, made from these inputs and undamaged.
+
+    Returns:
+        Whether the cell was restored.
+    """
     card = cards.read(STORE / key)
     if card is None or card["inputs"] != inputs:
         return False
@@ -52,23 +54,23 @@ def restore(key: str, folder: Path, inputs: Mapping[str, Any], index: Index) -> 
     return True
 
 
-def place(made: Path, folder: Path) -> None:
-    """Move a staged cell to its place, the card last."""
+def place(work: Path, folder: Path) -> None:
+    """Move a finished cell from its work folder to ``results/``, the card last."""
     clear(folder)
-    for name in sorted(cards.names(made), key=lambda name: name == cards.CARD):
+    for name in sorted(cards.names(work), key=lambda name: name == cards.CARD):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made / name, folder / name)
+        shutil.move(work / name, folder / name)
 
 
 def clear(folder: Path) -> None:
-    """Take away what lies in a cell's folder, the card first: without it nothing is proven."""
+    """Remove the files of a cell, the card first: without it nothing is proven."""
     (folder / cards.CARD).unlink(missing_ok=True)
     for name in cards.names(folder):
         (folder / name).unlink()
 
 
 def discard(path: Path) -> None:
-    """Move a file that nothing vouches for out of ``results/``, over the last of its name."""
+    """Move an unproven file from ``results/`` to quarantine, replacing one of the same name."""
     target = DAMAGED / path.relative_to(RESULTS)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
@@ -76,14 +78,14 @@ def discard(path: Path) -> None:
         if parent.is_file():
             parent.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)  # renaming onto another link of the same file does nothing
+    target.unlink(missing_ok=True)  # a rename onto another link of the same file does nothing
     shutil.move(path, target)
 
 
 def link(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``, or a copy where the file system has no links.
+    """Make ``target`` a hard link of ``source``, or a copy if the file system has no links.
 
-    A symbolic link, as DVC may have left, is followed: what it points to is linked.
+    A symbolic link, as DVC may have left, is followed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -94,7 +96,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _same(folder: Path, target: Path, card: Mapping[str, Any]) -> bool:
-    """Say whether the store holds these very files under the card's key already."""
+    """Return whether the store already links these files under the key of the card."""
     if cards.read(target) != card:
         return False
     return all(
@@ -104,6 +106,6 @@ def _same(folder: Path, target: Path, card: Mapping[str, Any]) -> bool:
 
 
 def _files(folder: Path, card: Mapping[str, Any], index: Index) -> list[tuple[str, str]]:
-    """Return a cell's files and their hashes, the card last."""
+    """Return the files of a cell and their hashes, the card last."""
     files = [(name, written["sha256"]) for name, written in card["outputs"].items()]
     return [*files, (cards.CARD, index.sha256(folder / cards.CARD))]

@@ -1,6 +1,7 @@
 """The types of a method's settings, which ``engine.schema`` reads without importing the method."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -20,6 +21,9 @@ Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Natural = Annotated[int, Field(ge=0)]
 Word = Annotated[str, AfterValidator(_is_word)]
+PatchPlace = Literal[
+    "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
+]
 
 
 class OutsideFile:
@@ -30,5 +34,19 @@ class ModelConfig:
     """Marks a model's name, or the path of its ``.json``, whose bytes then belong to the key."""
 
 
+@dataclass(frozen=True)
+class Edge:
+    """Marks a setting that names a method of another stage: an edge of the graph of cells.
+
+    Attributes:
+        stage: the stage whose method the setting names.
+    """
+
+    stage: str
+
+
 InputPath = Annotated[str, OutsideFile]
 ModelName = Annotated[str, ModelConfig]
+DetectorName = Annotated[str, Edge("detect")]
+ObjectiveName = Annotated[str, Edge("pretrain")]
+AttackName = Annotated[str, Edge("poison")]

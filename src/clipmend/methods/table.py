@@ -7,7 +7,7 @@ settings. Then add a line here, and name the method in ``params.yaml``.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from clipmend.errors import UnknownNameError
 
@@ -35,10 +35,17 @@ FOLDERS = {
 
 @dataclass(frozen=True)
 class Method:
-    """The class of a method, and the papers that it follows, as keys of ``papers.PAPERS``."""
+    """One row of the table.
+
+    Attributes:
+        cls: the class that implements the method.
+        papers: the papers that it follows, as keys of ``papers.PAPERS``.
+        scores: whether a detector scores each training pair or the model as a whole.
+    """
 
     cls: str
     papers: tuple[str, ...] = ()
+    scores: Literal["pairs", "model"] = "pairs"
 
 
 METHODS: dict[str, dict[str, Method]] = {
@@ -77,19 +84,19 @@ METHODS: dict[str, dict[str, Method]] = {
         "abl": Method("ABL", ("2110.11571",)),
         "cognitive_distillation": Method("CognitiveDistillation", ("2301.10908",)),
         "pud": Method("PUD", ("2405.17929",)),
-        "decree": Method("DECREE", ("2303.15180",)),
+        "decree": Method("DECREE", ("2303.15180",), scores="model"),
     },
     "unlearn": {
         "ubt": Method("UBT", ("2403.16257",)),
+        "abl": Method("ABL", ("2110.11571",)),
+        "pud": Method("PUD", ("2405.17929",)),
     },
     "baselines": {
         "ft": Method("FT"),
         "cleanclip": Method("CleanCLIP", ("2303.03323",)),
-        "abl": Method("ABL", ("2110.11571",)),
         "par": Method("PAR", ("2412.00727",)),
         "adversarial_ft": Method("AdversarialFT", ("1706.06083", "2212.07016")),
         "fine_pruning": Method("FinePruning", ("1805.12185",)),
-        "pud": Method("PUD", ("2405.17929",)),
     },
 }
 
@@ -99,25 +106,43 @@ def base(name: str) -> str:
     return name.partition("@")[0]
 
 
+def method(stage: str, name: str) -> Method:
+    """Return the row of ``name``, which may be a variant.
+
+    Raises:
+        UnknownNameError: the table has no such method.
+    """
+    methods = METHODS.get(stage, {})
+    if base(name) not in methods:
+        raise UnknownNameError(f"{stage} method", base(name), methods)
+    return methods[base(name)]
+
+
 def reference(stage: str, name: str) -> tuple[str, str]:
     """Return the module and the class that implement ``name``, which may be a variant.
 
     Raises:
         UnknownNameError: the table has no such method.
     """
-    known = METHODS.get(stage, {})
-    own = base(name)
-    if own not in known:
-        raise UnknownNameError(f"{stage} method", own, known)
-    return f"clipmend.methods.{FOLDERS[stage]}.{own}", known[own].cls
+    cls = method(stage, name).cls
+    return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", cls
+
+
+def scores_model(detector: str) -> bool:
+    """Return whether a detector scores the model as a whole, not each training pair."""
+    return METHODS["detect"][base(detector)].scores == "model"
 
 
 def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:
-    """Return the method with these settings, importing its module only now."""
+    """Return the method with these settings. Its module is imported here, not before.
+
+    Raises:
+        UnknownNameError: the table has no such method.
+    """
     module, cls = reference(stage, name)
     return getattr(import_module(module), cls)(**{k: _frozen(v) for k, v in settings.items()})
 
 
 def _frozen(value: object) -> object:
-    """Return lists, which is what JSON makes of tuples, as tuples again."""
+    """Return lists, into which JSON turns tuples, as tuples again."""
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Adversarial examples of a dual encoder: small changes of pixels that change what it sees."""
+"""Adversarial examples of a dual encoder: small changes of pixels that change its embeddings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from torch import Tensor
 from clipmend.model.clip import Clip
 
 Aim = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, " batch"]]
-"""What an attack makes large: one value an image, differentiable in its pixels."""
+"""The objective of an attack: one value per image, differentiable in its pixels."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How far an adversarial example may go from its image, and in how many steps.
+    """How far an adversarial example may differ from its image, and in how many steps.
 
     Attributes:
-        epsilon: the largest change of any pixel, of images in [0, 1].
-        steps: of projected gradient ascent.
+        epsilon: the largest change of any pixel, for images in [0, 1].
+        steps: steps of projected gradient ascent.
     """
 
     epsilon: float
@@ -30,7 +30,7 @@ class Budget:
 
     @property
     def step_size(self) -> float:
-        """The change of a pixel in one step: 2.5 times what would just reach the bound."""
+        """The change of a pixel in one step: 2.5 times the step that just reaches the bound."""
         return 2.5 * self.epsilon / self.steps
 
 
@@ -40,24 +40,25 @@ def pgd(
     budget: Budget,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Return images in [0, 1] within ``budget.epsilon`` of these at which ``aim`` is larger.
+    """Return images within ``budget.epsilon`` of the given ones for which ``aim`` is larger.
 
-    Projected gradient ascent by the gradient's sign (Madry et al. 2018, arXiv:1706.06083, eq. 2).
+    Projected gradient ascent (PGD) by the sign of the gradient (Madry et al. 2018,
+    arXiv:1706.06083, eq. 2).
 
     Args:
-        images: in [0, 1].
-        generator: draws the start within the bound; without it the images are the start.
+        images: in [0, 1], as are the returned ones.
+        generator: samples a start within the bound; None: the images are the start.
     """
     low, high = (images - budget.epsilon).clamp(min=0), (images + budget.epsilon).clamp(max=1)
-    found = images.clone()
+    moved = images.clone()
     if generator is not None:
         noise = 2 * torch.rand(images.shape, generator=generator).to(images) - 1
-        found = (found + budget.epsilon * noise).clamp(low, high)
+        moved = (moved + budget.epsilon * noise).clamp(low, high)
     for _ in range(budget.steps):
-        found.requires_grad_(True)
-        (slope,) = torch.autograd.grad(aim(found).sum(), found)
-        found = (found.detach() + budget.step_size * slope.sign()).clamp(low, high)
-    return found.detach()
+        moved.requires_grad_(True)
+        (slope,) = torch.autograd.grad(aim(moved).sum(), moved)
+        moved = (moved.detach() + budget.step_size * slope.sign()).clamp(low, high)
+    return moved.detach()
 
 
 def misclassification(
@@ -74,9 +75,9 @@ def misclassification(
 
 
 def mismatch(model: Clip, text_embeds: Float[Tensor, "batch dim"]) -> Aim:
-    """Return each image's InfoNCE with its own caption among the batch's; it needs no labels.
+    """Return the InfoNCE loss of each image with its own caption; it needs no labels.
 
-    Differs from attacks on classifiers: row i of ``text_embeds`` stands for a class.
+    Differs from attacks on classifiers: the captions of the batch take the place of classes.
     """
     own = torch.arange(len(text_embeds), device=model.device)
     texts = text_embeds.detach().to(model.device)
@@ -89,15 +90,15 @@ def mismatch(model: Clip, text_embeds: Float[Tensor, "batch dim"]) -> Aim:
 
 
 def displacement(model: Clip, image_embeds: Float[Tensor, "batch dim"]) -> Aim:
-    """Return the squared distance from the images' own embeddings; it needs no texts either.
+    """Return the squared distance from the images' own embeddings; it needs no texts.
 
-    As FARE does (Schlarmann et al. 2024, arXiv:2402.12336). It is flat at the images themselves:
-    let ``pgd`` draw its start.
+    As FARE does (Schlarmann et al. 2024, arXiv:2402.12336). Its gradient is 0 at the images, so
+    ``pgd`` needs a generator for its start.
     """
-    at = image_embeds.detach().to(model.device)
+    clean = image_embeds.detach().to(model.device)
 
     def aim(images: Tensor) -> Tensor:
-        return (model.encode_image(images) - at).square().sum(dim=1)
+        return (model.encode_image(images) - clean).square().sum(dim=1)
 
     return aim
 
@@ -110,28 +111,24 @@ def adversarial_examples(
     budget: Budget,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Return adversarial examples of a model that is in training, found without labels.
+    """Return adversarial examples of a model in training, made without labels.
 
     Args:
-        texts: the images' captions, which ``displacement`` does not look at.
-        generator: draws the start within the bound; without it the images are the start, from
-            which ``displacement`` has no way to go.
+        texts: embeddings of the captions; ``displacement`` does not use them.
+        generator: samples the start within the bound, which ``displacement`` needs.
     """
-    with held(model):
+    with frozen(model):
         if aim == "mismatch":
             return pgd(images, mismatch(model, texts), budget, generator)
         with torch.no_grad():
-            at = model.encode_image(images)
-        return pgd(images, displacement(model, at), budget, generator)
+            clean = model.encode_image(images)
+        return pgd(images, displacement(model, clean), budget, generator)
 
 
 @contextmanager
-def held(model: Clip) -> Iterator[None]:
-    """Hold a model still while it is attacked: evaluation mode, no gradients of parameters.
-
-    Batch norm would else learn the attack's intermediate images. What each module and parameter
-    was before, it is afterwards.
-    """
+def frozen(model: Clip) -> Iterator[None]:
+    """Put a model into evaluation mode without gradients, and restore it afterwards."""
+    # In training mode, batch norm would learn the intermediate images of the attack.
     training = {module: module.training for module in model.modules()}
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()

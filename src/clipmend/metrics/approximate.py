@@ -1,7 +1,7 @@
-"""All samples' neighbors among all, approximately: faiss (Douze et al. 2024, arXiv:2401.08281).
+"""Approximate nearest neighbors among all samples, by faiss (Douze et al. 2024, arXiv:2401.08281).
 
-Exact neighbors of all pairs would cost the square of their number. The index holds every
-embedding, so that memory grows with the samples here, though not with their pairs.
+Exact search costs the square of the number of samples. The index holds every embedding, so memory
+grows linearly.
 """
 
 from math import isqrt
@@ -15,17 +15,15 @@ from clipmend.errors import ParamsError
 from clipmend.metrics.neighbors import LEAST, Neighbors, Reference, nearest, reference_rows
 
 _BLOCK = 4096  # queries at once
-# Training points a cell: fewer than 39 and faiss warns, more than 256 and it would leave some out.
+# Training points per cell: faiss warns below 39, and ignores points above 256.
 _POINTS = (39, 64)
-_TIE = 1e-4  # of a distance: what two ways of adding up 512 squares differ by, and more
+_TIE = 1e-4  # relative; above the rounding difference of two sums of 512 squares
 
 
 def index_of(embeds: Float[Tensor, "samples dim"], generator: torch.Generator) -> Any:
-    """Return faiss's inverted file over all samples; the generator seeds its k-means.
+    """Return an inverted file index of faiss over all samples; the generator seeds its k-means.
 
-    It has 4 sqrt(samples) cells, as faiss's guidelines have it below a million, and stores
-    vectors as they are. It is no HNSW graph, because threads that build one together need not
-    build the same twice.
+    It has 4 sqrt(samples) cells, as faiss recommends below a million, and stores full vectors.
 
     Args:
         embeds: L2-normalized.
@@ -34,6 +32,7 @@ def index_of(embeds: Float[Tensor, "samples dim"], generator: torch.Generator) -
         ParamsError: faiss is not installed.
     """
     faiss = _library()
+    # Not an HNSW graph: several threads do not build the same graph twice.
     least, most = _POINTS
     cells = max(1, min(4 * isqrt(len(embeds)), len(embeds) // least))
     dim = embeds.shape[1]
@@ -49,41 +48,41 @@ def index_of(embeds: Float[Tensor, "samples dim"], generator: torch.Generator) -
 def nearest_of_all(
     index: Any, embeds: Float[Tensor, "samples dim"], k: int, *, probes: int
 ) -> Neighbors:
-    """Return each sample's ``k`` nearest others, some of which may be missed.
+    """Return the ``k`` nearest other samples of each sample; some may be missed.
 
-    Distances are exact; which samples they are of depends on the cells looked into.
+    The distances are exact.
 
     Args:
-        index: over these very samples.
-        k: at most one less than there are samples.
-        probes: how many of the nearest cells a query looks into.
+        index: the index over these samples.
+        k: at most the number of samples minus one.
+        probes: number of cells that a query searches.
     """
     k = min(k, len(embeds) - 1)
     rows = torch.arange(len(embeds))
-    found = [
+    parts = [
         _without_itself(*_search(index, block, k + 1, probes), block_rows)
         for block, block_rows in zip(embeds.split(_BLOCK), rows.split(_BLOCK), strict=True)
     ]
-    distance, place = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbors(distance, place)
+    distance, index_rows = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Neighbors(distance, index_rows)
 
 
 def recall(
-    found: Neighbors,
+    neighbors: Neighbors,
     embeds: Float[Tensor, "samples dim"],
     generator: torch.Generator,
     *,
     queries: int = 1000,
 ) -> float:
-    """Return recall@k in [0, 1] over ``queries`` samples drawn at random, against exact search.
+    """Return recall@k in [0, 1] over ``queries`` random samples, compared with exact search.
 
-    The share of neighbors found that are no farther than the true k-th. By distance, because
-    of duplicates any k are right.
+    It is the share of neighbors that are not farther than the true k-th neighbor.
     """
+    # Compared by distance: among duplicates, any k neighbors are correct.
     rows = reference_rows(len(embeds), queries, generator)
     everything = Reference(embeds, torch.arange(len(embeds)))
-    exact = nearest(embeds[rows], rows, everything, found.distance.shape[1])
-    right = found.distance[rows] <= exact.distance[:, -1:] * (1 + _TIE)
+    exact = nearest(embeds[rows], rows, everything, neighbors.distance.shape[1])
+    right = neighbors.distance[rows] <= exact.distance[:, -1:] * (1 + _TIE)
     return right.float().mean().item()
 
 
@@ -92,15 +91,15 @@ def _library() -> Any:
         import faiss
     except ImportError as error:
         raise ParamsError(
-            "search: approximate needs the library faiss, which is not installed; "
-            "search: reference needs none. Install it with pip install 'clipmend[ann]'."
+            "search: approximate needs the library faiss, which is not installed; use "
+            "search: reference, or install it with pip install 'clipmend[ann]'."
         ) from error
     faiss.omp_set_num_threads(torch.get_num_threads())
     return faiss
 
 
 def _search(index: Any, embeds: Tensor, k: int, probes: int) -> tuple[Tensor, Tensor]:
-    """Return squared distances and rows; where the cells hold too few, all cells are searched."""
+    """Return squared distances and rows; if the cells hold too few samples, search all cells."""
     faiss = _library()
     queries = embeds.contiguous().numpy()
     squared, place = index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=probes))
@@ -112,7 +111,7 @@ def _search(index: Any, embeds: Tensor, k: int, probes: int) -> tuple[Tensor, Te
 
 def _without_itself(squared: Tensor, place: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     distance = squared.clamp(min=0).sqrt().clamp(min=LEAST)
-    # Among many duplicates a sample may not have found itself: then the farthest goes.
+    # Among many duplicates a sample may miss itself; then its farthest neighbor is dropped.
     distance[place == rows[:, None]] = torch.inf
     distance, order = distance.sort(dim=1, stable=True)
     return distance[:, :-1], place.gather(1, order[:, :-1])

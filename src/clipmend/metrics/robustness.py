@@ -1,4 +1,4 @@
-"""Robustness to adversarial examples, and how far these are like triggered images."""
+"""Robustness to adversarial examples, and the similarity of these to triggered images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from clipmend.metrics.adversarial import Budget, held, misclassification, pgd
-from clipmend.metrics.measured import Mean, Measured
-from clipmend.metrics.metrics import Rate, of_other_classes, rate
+from clipmend.metrics.adversarial import Budget, frozen, misclassification, pgd
+from clipmend.metrics.rates import Mean, Measured, Rate, of_other_classes, rate
 from clipmend.model.clip import Clip
 
 _BATCH = 100
@@ -18,13 +17,14 @@ _BATCH = 100
 
 @dataclass(frozen=True)
 class Attacked:
-    """Images that a model is attacked on, and what it would need to see a trigger in them.
+    """The images that are attacked, without and with the trigger, and the classifier.
 
     Attributes:
-        images: untouched.
-        triggered: the same with the trigger.
-        classes: the zero-shot classifier, which the attack knows.
-        target_label: the class that the trigger stands for.
+        images: clean images, 8 bits.
+        triggered: the same images with the trigger.
+        label: true classes.
+        classes: class embeddings of the zero-shot classifier, which the attack knows.
+        target_label: the target class of the trigger.
     """
 
     images: UInt8[Tensor, "samples 3 height width"]
@@ -35,17 +35,17 @@ class Attacked:
 
     @property
     def where(self) -> str:
-        """Which images they are, as definitions say it."""
-        return f"on {len(self.images)} test images, the same for all, drawn by id"
+        """The images in words, for definitions."""
+        return f"on {len(self.images)} test images, the same for all, sampled by id"
 
 
 def robustness(
     model: Clip, attacked: Attacked, budget: Budget, *, confidence: float
 ) -> dict[str, Measured]:
-    """Return what is left of the accuracy, and whether the attack found the trigger.
+    """Return the accuracy under attack, and how similar the attack is to the trigger.
 
-    The attack is untargeted PGD on the zero-shot classifier's cross-entropy, from the images
-    themselves, in the pixels of the corpus.
+    The attack is untargeted projected gradient descent (PGD) on the cross-entropy of the zero-shot
+    classifier. It starts from the images and moves the pixels of the corpus.
 
     Returns:
         ``robust_accuracy``; ``adversarial_target_rate``, over the images of other classes;
@@ -73,19 +73,19 @@ def _meanings(budget: Budget, attacked: Attacked) -> dict[str, str]:
     )
     return {
         "robust_accuracy": (
-            f"share of images that are right both untouched and under untargeted {attack}"
+            f"share of images classified correctly both clean and under untargeted {attack}"
         ),
         "adversarial_target_rate": (
             "share of these adversarial examples, of true classes other than the target, that are "
             f"predicted as the target; {attack}"
         ),
         "adversarial_trigger_cosine": (
-            "cosine between what the adversarial change and what the trigger do to an image's "
-            f"embedding, mean over images of true classes other than the target; {attack}"
+            "cosine between the changes of an image's embedding by the attack and by the trigger, "
+            f"mean over images of true classes other than the target; {attack}"
         ),
         "adversarial_trigger_cosine_sideways": (
-            "the same without the parts of both along the image's own embedding: whatever takes an "
-            f"image far has the way away from itself in common; {attack}"
+            "the same cosine with the component along the image's own embedding removed, which any "
+            f"large change shares; {attack}"
         ),
     }
 
@@ -93,29 +93,29 @@ def _meanings(budget: Budget, attacked: Attacked) -> dict[str, str]:
 def _batches(
     model: Clip, attacked: Attacked, budget: Budget
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield, by image: whether it is still right, whether it is the target now, the cosines."""
+    """Yield for each image: is it still correct, is it predicted as the target, both cosines."""
     classes = attacked.classes.to(model.device)
-    with held(model):
+    with frozen(model):
         for rows in torch.arange(len(attacked.images)).split(_BATCH):
             images, label = _pixels(attacked.images[rows], model), attacked.label[rows]
-            found = pgd(images, misclassification(model, classes, label), budget)
+            attacked_images = pgd(images, misclassification(model, classes, label), budget)
             with torch.no_grad():
-                adversarial = model.encode_image(found)
-                at = model.encode_image(images)
+                adversarial = model.encode_image(attacked_images)
+                clean = model.encode_image(images)
                 triggered = model.encode_image(_pixels(attacked.triggered[rows], model))
-            before = (at @ classes.T).argmax(dim=1).cpu()
+            before = (clean @ classes.T).argmax(dim=1).cpu()
             predicted = (adversarial @ classes.T).argmax(dim=1).cpu()
-            change, wanted = adversarial - at, triggered - at
-            alike = F.cosine_similarity(change, wanted, dim=1).cpu()
-            sideways = F.cosine_similarity(_off(change, at), _off(wanted, at), dim=1).cpu()
-            # The bound holds the image itself: one that is wrong untouched cannot be robust.
+            change, trigger = adversarial - clean, triggered - clean
+            alike = F.cosine_similarity(change, trigger, dim=1).cpu()
+            sideways = F.cosine_similarity(_off(change, clean), _off(trigger, clean), dim=1).cpu()
+            # The attack may leave an image unchanged: one that is wrong clean cannot be robust.
             is_right = (before == label) & (predicted == label)
             yield is_right, predicted == attacked.target_label, alike, sideways
 
 
-def _off(change: Float[Tensor, "batch dim"], at: Float[Tensor, "batch dim"]) -> Tensor:
-    """Return a change without its part along the embedding that it changes."""
-    along = F.normalize(at, dim=1)
+def _off(change: Float[Tensor, "batch dim"], clean: Float[Tensor, "batch dim"]) -> Tensor:
+    """Return a change without its component along the clean embedding."""
+    along = F.normalize(clean, dim=1)
     return change - (change * along).sum(dim=1, keepdim=True) * along
 
 

@@ -1,4 +1,4 @@
-"""A detector's scores of a victim's training pairs, as later stages read them."""
+"""The scores that a detector gave to the training pairs, as later stages read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from clipmend.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Scores:
-    """What a detector wrote of each training pair.
+    """The result of a detector.
 
     Attributes:
-        score: one a pair, higher = more suspect.
-        suspects: rows of the pairs that it calls suspects; all rows if it names none.
+        score: one score per pair, higher = more suspect.
+        suspects: rows of the suspected pairs; all rows if the detector names none.
     """
 
     score: Float[Tensor, " samples"]
@@ -29,14 +29,14 @@ def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
     """Read ``scores.parquet`` of a detector's folder.
 
     Args:
-        ids: of the pairs that must have been scored, in their order.
+        ids: the ids of the training pairs, in order.
 
     Raises:
-        ArtifactError: other pairs were scored, or these in another order.
+        ArtifactError: the file scores other pairs, or another order.
     """
     table = pq.read_table(folder / "scores.parquet")
     if table["id"].to_pylist() != list(ids):
-        raise ArtifactError(f"{folder} does not score the pairs of this victim, in their order.")
+        raise ArtifactError(f"{folder} does not score the pairs of this victim in their order.")
     score = torch.from_numpy(table["score"].to_numpy().copy())
     if "suspect" not in table.column_names:
         return Scores(score, torch.arange(len(score)))

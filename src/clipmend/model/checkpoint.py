@@ -1,4 +1,4 @@
-"""Where a fit stands, and the file from which a killed one goes on."""
+"""The state of a training run, and the file from which a killed run resumes."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ CHECKPOINT = "fit.pt"
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a curve file; ``measured`` is what ``watch`` returned."""
+    """One row of a curve file; ``measured`` holds the numbers of ``Hooks.measure``."""
 
     step: int
     epoch: float
@@ -32,11 +32,11 @@ class State:
     """Everything that the next step depends on.
 
     Attributes:
-        loss: what is minimized; all that it remembers is here if it is an ``nn.Module``.
-        epoch: how many are done.
-        converged: the epoch after which the rate falls.
+        loss: the loss; if it is an ``nn.Module``, its state is part of this state.
+        epoch: number of finished epochs.
+        converged: the epoch after which the learning rate falls; None before convergence.
         order: the rows in the order of the present epoch; None between epochs.
-        losses: one of each step that the present epoch has made, on the model's device.
+        losses: the loss of each finished step of the present epoch, on the device of the model.
     """
 
     model: Clip
@@ -50,41 +50,38 @@ class State:
     losses: list[Tensor] = field(default_factory=list)
 
     @property
-    def place(self) -> int:
-        """Number of steps that the present epoch has made."""
+    def step(self) -> int:
+        """Number of finished steps of the present epoch."""
         return len(self.losses)
 
     def is_over(self, epochs: int, cooldown: int) -> bool:
-        """Return whether there is no further of so many epochs, or the task needs none.
-
-        Args:
-            cooldown: epochs between the settling of a task and its end.
-        """
+        """Return True after ``epochs`` epochs, or ``cooldown`` epochs after convergence."""
         last = epochs if self.converged is None else self.converged + cooldown
         return self.epoch >= min(last, epochs)
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the present epoch's steps; the one place that waits for a GPU.
+        """Return the mean loss of the present epoch's steps.
 
         Raises:
-            TrainingError: it is not finite, or no step was made.
+            TrainingError: it is not finite, or the epoch had no step.
         """
         if not self.losses:
             raise TrainingError(
-                "No batch of this training has two pairs, and one alone has nothing to be "
-                "contrasted with; give it more pairs or a larger batch."
+                "No batch of this training has two pairs, and a contrastive loss needs two; "
+                "give it more pairs or a larger batch."
             )
+        # The one line of the loop that waits for a GPU.
         mean = float(torch.stack(self.losses).mean())
         if not torch.isfinite(torch.tensor(mean)):
             peak = self.optimizer.defaults["lr"]
             raise TrainingError(
-                f"The loss is {mean} in epoch {self.epoch + 1}; a learning rate below {peak} "
-                "would be the first thing to try."
+                f"The loss is {mean} in epoch {self.epoch + 1}; try a learning rate below "
+                f"{peak} first."
             )
         return mean
 
     def saved(self) -> dict[str, Any]:
-        """Return tensors and plain values only."""
+        """Return the state as tensors and plain values, which load without unpickling objects."""
         return {
             "model": self.model.net.state_dict(),
             "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
@@ -98,7 +95,7 @@ class State:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what was saved."""
+        """Set the state to a saved one."""
         self.model.net.load_state_dict(saved["model"])
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(saved["loss"])
@@ -110,13 +107,13 @@ class State:
         self.curve = [Point(*row) for row in saved["curve"]]
 
 
-class Keeper:
-    """Writes the state of a fit into a folder, whole or not at all, and reads it again.
+class Checkpoints:
+    """Writes the state of a training run to a folder, atomically, and reads it back.
 
     Args:
-        work: the folder; None: nothing is kept.
+        work: the folder; None: no checkpoint is written.
         every: seconds between checkpoints inside an epoch.
-        writes: whether this process is the one that writes; others only read.
+        writes: whether this process writes; the others only read.
     """
 
     def __init__(self, work: Path | None, every: float, *, writes: bool = True) -> None:
@@ -124,10 +121,10 @@ class Keeper:
         self._last = time.monotonic()
 
     def load(self, state: State) -> bool:
-        """Bring the state to where a killed run left it; say whether there was one.
+        """Restore the state of a killed run, and return whether a checkpoint existed.
 
         Raises:
-            ArtifactError: the checkpoint is of another model or loss.
+            ArtifactError: the checkpoint belongs to another model or loss.
         """
         path = self._work / CHECKPOINT if self._work is not None else None
         if path is None or not path.is_file():
@@ -138,15 +135,15 @@ class Keeper:
             reason = " ".join(str(error).split())
             raise ArtifactError(
                 f"The checkpoint {path} is not of this training ({reason[:300]}); remove it to "
-                "begin anew."
+                "start again."
             ) from error
         return True
 
     def save_if_due(self, state: State) -> None:
-        """Save inside an epoch when enough time has passed since the last checkpoint.
+        """Save inside an epoch if enough time has passed since the last checkpoint.
 
         Raises:
-            TrainingError: the loss is not finite; the last checkpoint stays as it is.
+            TrainingError: the loss is not finite; the last checkpoint stays.
             ArtifactError: as ``save``.
         """
         is_due = self._writes and time.monotonic() - self._last >= self._every
@@ -158,7 +155,7 @@ class Keeper:
         """Save now.
 
         Raises:
-            ArtifactError: it cannot be written; the last whole checkpoint stays.
+            ArtifactError: the file cannot be written; the last checkpoint stays.
         """
         if self._work is None or not self._writes:
             return
@@ -170,7 +167,7 @@ class Keeper:
             half.unlink(missing_ok=True)
             reason = " ".join(str(cast("Exception", error)).split())
             raise ArtifactError(
-                f"No checkpoint can be written into {self._work} ({reason[:200]}); the last one is "
-                "whole. Make room and run again: training goes on from it."
+                f"No checkpoint can be written into {self._work} ({reason[:200]}). The last one is "
+                "intact: make room and run again, and training resumes from it."
             ) from error
         self._last = time.monotonic()

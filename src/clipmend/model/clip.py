@@ -1,4 +1,4 @@
-"""A CLIP model: built, loaded and saved as plain open_clip does it, fast to train."""
+"""A CLIP model: built, loaded and saved in the format of open_clip, and fast to train."""
 
 import copy
 import json
@@ -14,18 +14,18 @@ from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
 from clipmend.data.seeds import seed_of
+from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
 from clipmend.model.openclip import open_clip
-from clipmend.model.ranks import ALONE
+from clipmend.model.parallel import ALONE
 
 WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
 PACKAGE_DATA = ("configs/scene_resnet.json",)
 _CONFIGS = Path(__file__).parent / "configs"
-_TEXTS = 8192  # tokenized at once: many more as Python lists would take more than as a tensor
+_TEXTS = 8192  # tokenized at once: token lists of Python take far more memory than a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
 
@@ -37,9 +37,9 @@ class Clip(nn.Module):
         config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, as open_clip writes it.
 
     Attributes:
-        ranks: the processes that train it together.
-        precision: of its training; ``auto``: bfloat16 on a GPU, float32 on a CPU.
-        chunk: how many samples are encoded at once in training; None: all of a batch.
+        ranks: the processes that train the model together.
+        precision: precision of training; ``auto``: bfloat16 on a GPU, float32 on a CPU.
+        chunk: number of samples encoded at once in training; None: the whole batch.
     """
 
     def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
@@ -51,19 +51,19 @@ class Clip(nn.Module):
         self.ranks = ALONE
         self.precision: Precision = "auto"
         self.chunk: int | None = None
-        self._narrowed: Tensor | None = None  # the full-vocabulary ids of the rows kept
+        self._kept_ids: Tensor | None = None  # ids, in the full vocabulary, of the rows kept
         self._full_table: Tensor | None = None
         self._mean = nn.Buffer(_pixel_statistic(config, "mean"), persistent=False)
         self._std = nn.Buffer(_pixel_statistic(config, "std"), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def image_size(self) -> int:
-        """Side of the images that the image tower takes, in pixels."""
+        """Side of the input images of the image tower, in pixels."""
         return int(self.config["model_cfg"]["vision_cfg"]["image_size"])
 
     @property
@@ -72,11 +72,11 @@ class Clip(nn.Module):
         return int(self.config["model_cfg"]["embed_dim"])
 
     def logit_scale(self) -> Float[Tensor, ""]:
-        """Return the multiplier of cosines, at most 100."""
+        """Return the factor of cosines in the logits, at most 100."""
         return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()
 
     def logit_bias(self) -> Float[Tensor, ""]:
-        """Return what is added to scaled cosines; 0 for a model without it."""
+        """Return the term added to scaled cosines; 0 for a model without one."""
         bias = getattr(self.net, "logit_bias", None)
         return torch.zeros((), device=self.device) if bias is None else cast("Tensor", bias)
 
@@ -92,16 +92,16 @@ class Clip(nn.Module):
 
     @property
     def _towers(self) -> tuple[nn.Module, nn.Module]:
-        """The tower of images, and that of texts or what it mostly is."""
+        """The image tower, and the text tower or its transformer."""
         net = cast("Any", self.net)
         return net.visual, net.transformer if hasattr(net, "transformer") else net.text
 
     def _encoded(self, batch: Tensor, encode: Callable[[Tensor], Tensor], *, tower: int) -> Tensor:
-        """Return the embeddings of a batch; in training, this rank encodes its share, in chunks."""
+        """Return the embeddings of a batch; in training, each rank encodes its share, in chunks."""
         if not self.training:
             return encode(batch)
         encode = allow_empty(encode, self._towers[tower])
-        # As many in each rank, whose shares may differ by a row: batch norm waits for all of them.
+        # Every rank has the same number of chunks, since synchronized batch norm waits for all.
         largest = ceil(len(batch) / self.ranks.count)
         chunks = 1 if self.chunk is None else ceil(largest / self.chunk)
         share = in_chunks(self.net, self.ranks.share(batch), encode, chunks)
@@ -119,55 +119,55 @@ class Clip(nn.Module):
 
     def _texts(self, tokens: Tensor) -> Tensor:
         device = self.device
-        # Of tokens on a GPU the length is known only to who waits for it.
+        # Reading the length of GPU tokens would force a sync, so only CPU tokens are shortened.
         if device.type == "cuda" and tokens.device.type == "cpu":
             return short_texts(self.net, tokens, device)
         return cast("Tensor", self.net.encode_text(tokens.to(device), normalize=True))
 
     def checkpoint_towers(self) -> None:
-        """Compute the activations inside the towers again when the gradient comes to them.
+        """Recompute activations inside the towers in the backward pass, which saves memory.
 
-        open_clip does it for transformers; its ResNets keep their activations (see ``chunk``).
+        open_clip supports this for transformers only; for ResNets, set ``chunk``.
         """
         cast("Any", self.net).set_grad_checkpointing(True)
 
     def compile_towers(self) -> None:
-        """Have torch compile both towers at their first use; their weights keep their names."""
+        """Let torch compile both towers at their first use; the names of weights do not change."""
         for tower in self._towers:
             tower.compile()
 
     def tokenize(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
-        """Return token ids, in the narrowed vocabulary if there is one.
+        """Return token ids, of the pruned vocabulary if there is one.
 
         Raises:
-            ModelError: a caption has a token that ``narrow`` was not told of.
+            ModelError: a caption has a token that ``prune_vocabulary`` did not keep.
         """
         # Captions repeat, and the tokenizer takes a tenth of a millisecond for each.
-        place = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
-        distinct = list(place)
+        number = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+        distinct = list(number)
         blocks = [self._ids(distinct[at : at + _TEXTS]) for at in range(0, len(distinct), _TEXTS)]
         ids = torch.cat(blocks) if blocks else self._ids(distinct)
-        return ids[[place[caption] for caption in captions]]
+        return ids[[number[caption] for caption in captions]]
 
     def _ids(self, captions: Sequence[str]) -> Int[Tensor, "captions context"]:
         ids: Tensor = self.tokenizer(list(captions))
-        if self._narrowed is None:
+        if self._kept_ids is None:
             return ids.int()
-        place = torch.searchsorted(self._narrowed, ids).clamp(max=len(self._narrowed) - 1)
-        if not torch.equal(self._narrowed[place], ids):
+        place = torch.searchsorted(self._kept_ids, ids).clamp(max=len(self._kept_ids) - 1)
+        if not torch.equal(self._kept_ids[place], ids):
             raise ModelError(
-                "A caption has a word outside the narrowed vocabulary; narrow the model to "
-                "every text that it will see, or to none."
+                "A caption has a word outside the pruned vocabulary; prune it to every text that "
+                "the model will see, or do not prune it."
             )
         return place.int()
 
     def prune_vocabulary(self, texts: Iterable[str]) -> "Clip":
         """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
 
-        A step's cost then no longer grows with the 49,408 words of the stock vocabulary.
-        Ids keep their order, so the largest id still marks the end of a text. ``save``
-        writes the full table again.
+        Ids keep their order, so the largest id still marks the end of a text. ``save`` writes the
+        full table again.
         """
+        # Without pruning, every optimizer step would update all 49,408 rows of the vocabulary.
         distinct = ["", *dict.fromkeys(texts)]
         used: set[int] = set()
         for at in range(0, len(distinct), _TEXTS):
@@ -178,31 +178,31 @@ class Clip(nn.Module):
         small = nn.Embedding(len(kept), table.shape[1])
         small.weight = nn.Parameter(table[kept.to(table.device)].clone())
         self.net.token_embedding = small
-        self._narrowed, self._full_table = kept, table
+        self._kept_ids, self._full_table = kept, table
         return self
 
     def _restored(self) -> Tensor:
         embedding = cast("nn.Embedding", self.net.token_embedding)
-        if self._narrowed is None or self._full_table is None:
+        if self._kept_ids is None or self._full_table is None:
             return embedding.weight.detach()
         table = self._full_table.clone()
-        table[self._narrowed.to(table.device)] = embedding.weight.detach().to(table.device)
+        table[self._kept_ids.to(table.device)] = embedding.weight.detach().to(table.device)
         return table
 
     def full_state(self) -> dict[str, Tensor]:
-        """Return the weights with the whole vocabulary, as plain open_clip names them."""
+        """Return the weights with the full vocabulary, under the names of open_clip."""
         state = {name: value.detach().cpu() for name, value in self.net.state_dict().items()}
         state["token_embedding.weight"] = self._restored().cpu()
         return {name: value.contiguous() for name, value in state.items()}
 
     def save(self, folder: Path, name: str = WEIGHTS) -> None:
-        """Write the weights and the config; the folder then loads in plain open_clip."""
+        """Write the weights and the config; plain open_clip can load the folder."""
         save_file(self.full_state(), folder / name)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=1, sort_keys=True) + "\n")
 
     def frozen_copy(self) -> "Clip":
         """Return a frozen copy in evaluation mode."""
-        shared = {id(self.tokenizer): self.tokenizer}  # 49,408 words, and never written to
+        shared = {id(self.tokenizer): self.tokenizer}  # large, and never written to
         return copy.deepcopy(self, shared).eval().requires_grad_(False)
 
 
@@ -212,7 +212,7 @@ def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Give the code inside torch's global generator, freshly seeded, and take it back after."""
+    """Seed the global generator of torch for the code inside, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)
         yield
@@ -222,7 +222,7 @@ def model_config(model: str) -> dict[str, Any]:
     """Return the open_clip config of a packaged name, a JSON file or an open_clip model name.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: the model does not exist.
     """
     path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
     if path.is_file():
@@ -235,8 +235,8 @@ def model_config(model: str) -> dict[str, Any]:
     if model_cfg is None:
         packaged = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.json")))
         raise ModelError(
-            f"Model {model!r} is not known; name a .json config, an open_clip model, "
-            f"or one of ours: {packaged}."
+            f"Unknown model {model!r}; name a .json config, an open_clip model, "
+            f"or one that clipmend has: {packaged}."
         )
     defaults = {
         "mean": list(open_clip.OPENAI_DATASET_MEAN),
@@ -266,8 +266,8 @@ def build(
     Args:
         pretrained: a checkpoint file (safetensors, or a pickle of tensors only), or one
             of open_clip's tags for ``model``.
-        head: what open_clip's config says of how cosines become logits, beyond the model's own:
-            ``init_logit_scale``, ``init_logit_bias``. Pretrained weights must have it too.
+        head: settings of open_clip's config that map cosines to logits: ``init_logit_scale``,
+            ``init_logit_bias``. Pretrained weights must have these parameters too.
 
     Raises:
         ModelError: unknown model, or weights that do not fit it.
@@ -309,20 +309,25 @@ def _load_weights(net: nn.Module, path: Path) -> None:
 
 
 def _refuse_other_shapes(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Say in one line what a checkpoint of another architecture has and has not."""
-    wanted = net.state_dict()
+    """Report in one line how a checkpoint of another architecture differs.
+
+    Raises:
+        ModelError: a tensor is missing, unknown, or of another shape.
+    """
+    expected = net.state_dict()
     other = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
+        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
     ]
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
     counts = {"missing": missing, "unknown": unknown, "of another shape": other}
-    told = [f"{len(names)} {what} ({names[0]})" for what, names in counts.items() if names]
-    if told:
+    faults = [f"{len(names)} {kind} ({names[0]})" for kind, names in counts.items() if names]
+    if faults:
         raise ModelError(
-            f"The weights in {path} do not fit this model: of {len(wanted)} tensors "
-            f"{', '.join(told)}; name the model that they were made with."
+            f"The weights in {path} do not fit this model: of {len(expected)} tensors "
+            f"{', '.join(faults)}; name the model that they were made with."
         )
 
 
@@ -337,7 +342,7 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
         if not needed.is_file():
             raise ArtifactError(f"No model can be read from {folder}: {needed.name} is missing.")
     config = json.loads((folder / CONFIG).read_text())
-    with seeded(0):  # so that building, overwritten next, draws nothing from the global stream
+    with seeded(0):  # building initializes weights; it must not advance the global generator
         net = _net(config)
     _load_weights(net, folder / name)
     return Clip(net, config).eval()
@@ -347,7 +352,7 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
 def embed_images(
     model: Clip, images: Images, *, batch_size: int = 256
 ) -> Float[Tensor, "samples dim"]:
-    """Return the image embeddings under evaluation-mode statistics, on the CPU."""
+    """Return L2-normalized image embeddings in evaluation mode, on the CPU."""
     return _embedded(model, images.split(batch_size), model.encode_image)
 
 
@@ -355,7 +360,7 @@ def embed_images(
 def embed_texts(
     model: Clip, tokens: Int[Tensor, "samples context"], *, batch_size: int = 1024
 ) -> Float[Tensor, "samples dim"]:
-    """Return the text embeddings of token rows, on the CPU."""
+    """Return L2-normalized text embeddings of token rows in evaluation mode, on the CPU."""
     return _embedded(model, tokens.split(batch_size), model.encode_text)
 
 

@@ -1,4 +1,4 @@
-"""Encoding a batch with less memory or less work, to the same embeddings."""
+"""Encode a batch with less memory or less work, to the same embeddings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 Precision = Literal["auto", "fp32", "bf16"]
-_STEP = 8  # texts are cut to a multiple of it, so that there are few shapes to compile for
+_STEP = 8  # texts are cut to a multiple of this, so that few shapes must be compiled
 
 
 def in_chunks(
@@ -20,11 +20,11 @@ def in_chunks(
     encode: Callable[[Tensor], Tensor],
     chunks: int,
 ) -> Float[Tensor, "batch dim"]:
-    """Return the embeddings of a batch, encoded in so many chunks of about one size.
+    """Return the embeddings of a batch, encoded in ``chunks`` parts of about equal size.
 
-    The activations of one chunk alone are in memory: those of the others are computed again when
-    the gradient comes to them (as GradCache, arXiv:2101.06983). Any loss over the embeddings so has
-    the gradient of the whole batch; batch norm sees a chunk.
+    Only the activations of one chunk are in memory. The backward pass recomputes the others (as
+    GradCache, arXiv:2101.06983), so the loss has the gradient of the whole batch. The statistics
+    of batch norm are those of a chunk.
     """
     if chunks == 1:
         return encode(batch)
@@ -40,27 +40,27 @@ def in_chunks(
 
 
 def allow_empty(encode: Callable[[Tensor], Tensor], tower: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return ``encode`` for a batch of no sample too, which a tower may refuse.
+    """Wrap ``encode`` so that an empty batch returns an empty result.
 
-    It is the share of a rank whose batch has fewer samples than there are ranks. A blank sample is
-    encoded and left out, but not where batch norm would count it; such towers take an empty batch.
+    A rank has an empty share if a batch has fewer samples than there are ranks.
     """
 
     def encoded(batch: Tensor) -> Tensor:
-        if len(batch) or _counts(tower):
+        # Batch norm accepts an empty batch, and would count a blank sample in its statistics.
+        if len(batch) or _has_batch_norm(tower):
             return encode(batch)
         return encode(batch.new_zeros(1, *batch.shape[1:]))[:0]
 
     return encoded
 
 
-def _counts(tower: nn.Module) -> bool:
+def _has_batch_norm(tower: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in tower.modules())
 
 
 @contextmanager
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
-    """Let batch norm normalize as ever, and forget what it saw: it has seen it before."""
+    """Keep the running statistics of batch norm: a recomputed chunk was counted before."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms if norm.training]
     for norm, buffers in held:
@@ -77,14 +77,13 @@ def _statistics_kept(net: nn.Module) -> Iterator[None]:
 def short_texts(
     net: nn.Module, tokens: Int[Tensor, "batch context"], device: torch.device
 ) -> Float[Tensor, "batch dim"]:
-    """Return L2-normalized text embeddings from as many positions as the longest text has.
-
-    What follows the end of a text changes nothing under a causal mask, and the embedding is read at
-    the end. Most captions fill a fifth of CLIP's 77 positions.
+    """Return L2-normalized text embeddings, computed up to the end of the longest text.
 
     Args:
         tokens: on the CPU, so that their length is known without waiting for a GPU.
     """
+    # Under a causal mask, positions after the end of a text do not change its embedding. Most
+    # captions fill a fifth of the 77 positions of CLIP.
     mask = getattr(net, "attn_mask", None)
     if mask is None or getattr(net, "text_pool_type", "") != "argmax":
         ids = tokens.to(device, non_blocking=True)
@@ -93,7 +92,7 @@ def short_texts(
     length = min(-(-longest // _STEP) * _STEP, tokens.shape[1])
     places = cast("Tensor", net.positional_embedding)[:length]
     shorter = {"positional_embedding": places, "attn_mask": mask[:length, :length].contiguous()}
-    shown = tokens[:, :length].contiguous()
-    ids = (shown.pin_memory() if device.type == "cuda" else shown).to(device, non_blocking=True)
-    found = functional_call(net, shorter, (), {"text": ids})
-    return cast("Tensor", found["text_features"] if isinstance(found, dict) else found[1])
+    cut = tokens[:, :length].contiguous()
+    ids = (cut.pin_memory() if device.type == "cuda" else cut).to(device, non_blocking=True)
+    output = functional_call(net, shorter, (), {"text": ids})
+    return cast("Tensor", output["text_features"] if isinstance(output, dict) else output[1])

@@ -12,14 +12,14 @@ from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from torch import Tensor
 
-from clipmend.data.lazy import streamed
-from clipmend.data.order import shuffled
+from clipmend.data.sampling import shuffled
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import stream_images
 from clipmend.errors import TrainingError
-from clipmend.model.ahead import ahead
-from clipmend.model.checkpoint import Keeper, Point, State
+from clipmend.model.checkpoint import Checkpoints, Point, State
 from clipmend.model.clip import Clip
-from clipmend.model.ranks import Ranks
+from clipmend.model.parallel import Ranks
+from clipmend.model.prefetch import prefetch
 
 log = logging.getLogger(__name__)
 _GRADIENT_NORM = 1.0
@@ -27,11 +27,12 @@ _GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one step.
+    """The pairs of one step.
 
     Attributes:
-        rows: where each pair stands in the pairs that are fitted.
-        images: on the CPU, pinned if the model is on a GPU; of several ranks, where the model is.
+        rows: the row of each pair among the pairs that are fitted.
+        images: 8 bits, on the CPU and pinned if the model is on a GPU; with several processes, on
+            the device of the model.
         tokens: on the CPU, pinned if the model is on a GPU.
     """
 
@@ -44,7 +45,7 @@ class Batch:
 class Loss(Protocol):
     """What a method minimizes. All its randomness comes from ``generator``.
 
-    One that is an ``nn.Module`` too has its parameters trained along with the model's, and all its
+    A loss that is also an ``nn.Module`` has its parameters trained with the model's, and all its
     state in the checkpoints: a memory bank is a buffer, a frozen teacher a submodule.
     """
 
@@ -56,18 +57,19 @@ class Loss(Protocol):
 class Schedule:
     """How long and how fast: AdamW, linear warm-up, then a cosine to zero.
 
-    A task that can tell when it is converged has another course: the peak is held until then, and
-    falls to zero over ``cooldown`` more epochs.
+    A task with a convergence test has another course. The peak rate holds until the task has
+    converged, and then falls linearly to zero over ``cooldown`` more epochs.
 
     Attributes:
-        epochs: how many; of a task that can settle, at most how many.
+        epochs: number of epochs; the largest number if the task has a convergence test.
+        batch_size: pairs per step.
         lr: the peak learning rate.
         warmup: share of the steps before the peak, in [0, 1].
-        weight_decay: on matrices only; biases, norms and the temperature have none.
-        trainable: prefixes of the names of the parameters that move; all move where it is empty.
-        frozen_statistics: whether batch norm keeps the statistics it came with.
-        cooldown: epochs between the settling of a task and its end.
-        pace: shares of the rate that the first epochs take, one each; later ones take all of it.
+        weight_decay: of matrices only; biases, norms and the temperature have none.
+        trainable: prefixes of the names of the trained parameters; empty: all are trained.
+        frozen_statistics: whether batch norm keeps the statistics that the model came with.
+        cooldown: epochs between convergence and the end of the task.
+        lr_scale: a factor of the rate for each of the first epochs; later epochs have 1.
     """
 
     epochs: int
@@ -86,10 +88,10 @@ class Task:
     """What a method asks of the loop: minimize ``loss`` over ``pairs`` on ``schedule``.
 
     Attributes:
-        converged: asked after an epoch whether the loss has done its work.
-        before_epoch: called before each epoch with its number, from 0, to prepare the loss for it.
+        converged: the convergence test, called after every epoch; None: no test.
+        before_epoch: called before each epoch with its number, from 0, to prepare the loss.
         averaged_model: maps the model in training to the one that is measured and finally saved,
-            such as a mean teacher. None: the model as it is trained.
+            such as a mean teacher. None: the model in training itself.
     """
 
     pairs: Pairs
@@ -105,58 +107,56 @@ Measure = Callable[[Clip], dict[str, float]]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens around the loop without changing what it computes.
+    """What happens around the loop without changing its result.
 
     Attributes:
-        watch: measures the model at the start and after epochs.
+        measure: measures the model at the start and after epochs, for the curve.
         points: at most this many epochs are measured, evenly spaced, the last among them.
-        keep: called with the number of finished epochs after each of them.
-        work: a folder that survives a kill; a loop that finds its checkpoint there goes on.
-        every: seconds between checkpoints inside an epoch; there is one after each epoch too.
-        label: what the progress bar says.
+        after_epoch: called after each epoch with the number of finished epochs.
+        work: a folder that survives a kill; a loop that finds its checkpoint there resumes.
+        every: seconds between checkpoints inside an epoch; each epoch ends with one too.
+        label: the text of the progress bar.
     """
 
-    watch: Measure | None = None
+    measure: Measure | None = None
     points: int = 10
-    keep: Callable[[int, Clip], None] | None = None
+    after_epoch: Callable[[int, Clip], None] | None = None
     work: Path | None = None
     every: float = 300.0
     label: str = "fit"
 
 
 def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hooks()) -> list[Point]:
-    """Minimize the task's loss in place; return the curve.
+    """Minimize the loss of the task in place, and return the curve.
 
     Raises:
-        TrainingError: there is no pair to fit, the loss is no longer finite, or the ranks of a
-            model do not train the same.
+        TrainingError: the task has no pairs, the loss is no longer finite, or the processes that
+            train one model do not train the same.
         ArtifactError: a checkpoint cannot be written, or is of another training.
     """
     if not len(task.pairs):
-        raise TrainingError(f"{hooks.label} cannot start: it was given no pairs.")
-    ranks = model.ranks
-    hooks = hooks if ranks.leads else replace(hooks, watch=None, keep=None)
-    state, keeper = _start(model, task, generator), _keeper(task, hooks, ranks)
-    if keeper.load(state):
-        log.info("%s: goes on after epoch %d, step %d", hooks.label, state.epoch, state.place)
-    elif hooks.watch is not None:
-        state.curve.append(Point(0, 0.0, None, hooks.watch(model)))
+        raise TrainingError(f"{hooks.label} cannot start: it was given an empty set of pairs.")
+    ranks, schedule = model.ranks, task.schedule
+    hooks = hooks if ranks.leads else replace(hooks, measure=None, after_epoch=None)
+    state, checkpoints = _start(model, task, generator), _checkpoints(task, hooks, ranks)
+    if checkpoints.load(state):
+        log.info("%s: resumes after epoch %d, step %d", hooks.label, state.epoch, state.step)
+    elif hooks.measure is not None:
+        state.curve.append(Point(0, 0.0, None, hooks.measure(model)))
     _agree(ranks, task, state)
     tokens = model.tokenize(task.pairs.captions)
-    watched = _watched(task.schedule.epochs, hooks.points)
-    remaining = range(state.epoch, task.schedule.epochs)
-    shown = track(remaining, description=hooks.label, transient=True, disable=not ranks.leads)
-    for _ in shown:
-        if state.is_over(task.schedule.epochs, task.schedule.cooldown):
+    measured = {ceil(schedule.epochs * (k + 1) / hooks.points) for k in range(hooks.points)}
+    remaining = range(state.epoch, schedule.epochs)
+    for _ in track(remaining, description=hooks.label, transient=True, disable=not ranks.leads):
+        if state.is_over(schedule.epochs, schedule.cooldown):
             break
-        loss = _epoch(state, task, tokens, keeper)
-        _settle(state, task)
-        if hooks.keep is not None:
-            hooks.keep(state.epoch, model)
-        is_over = state.is_over(task.schedule.epochs, task.schedule.cooldown)
-        is_watched = state.epoch in watched or is_over
-        _measure(state, task, loss, hooks, is_watched=is_watched)
-        keeper.save(state)
+        loss = _epoch(state, task, tokens, checkpoints)
+        _test_convergence(state, task)
+        if hooks.after_epoch is not None:
+            hooks.after_epoch(state.epoch, model)
+        is_over = state.is_over(schedule.epochs, schedule.cooldown)
+        _add_point(state, task, loss, hooks, is_measured=state.epoch in measured or is_over)
+        checkpoints.save(state)
     if task.averaged_model is not None:
         model.net.load_state_dict(task.averaged_model(model).net.state_dict())
     model.eval()
@@ -166,36 +166,33 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
 def fit_all(
     model: Clip, tasks: Iterable[Task], generator: torch.Generator, hooks: Hooks = Hooks()
 ) -> list[Point]:
-    """Carry out tasks one after another in place; return one curve over all of them.
+    """Fit tasks one after another in place, and return one curve over all of them.
 
-    A task is asked for when the one before it is done, and may be made from what that left. After
-    a kill, tasks that were done are made again, but not fitted again.
+    Each task is requested when the previous one has ended, so it may depend on the model so far.
+    After a kill, finished tasks are built again, but not fitted again.
 
     Raises:
         TrainingError: as ``fit``.
     """
     curve: list[Point] = []
-    for place, task in enumerate(tasks):
-        part = hooks
+    for number, task in enumerate(tasks):
+        own = hooks
         if hooks.work is not None:
-            part = replace(hooks, work=hooks.work / f"task{place}")
-            (hooks.work / f"task{place}").mkdir(exist_ok=True)
-        curve += _continued(curve, fit(model, task, generator, part))
+            own = replace(hooks, work=hooks.work / f"task{number}")
+            (hooks.work / f"task{number}").mkdir(exist_ok=True)
+        points = fit(model, task, generator, own)
+        if curve:  # the first point of a later task is the last point of the task before
+            last = curve[-1]
+            points = [
+                replace(point, step=last.step + point.step, epoch=last.epoch + point.epoch)
+                for point in points
+                if point.step
+            ]
+        curve += points
     if not curve:
-        curve.append(Point(0, 0.0, None, hooks.watch(model) if hooks.watch is not None else {}))
+        numbers = hooks.measure(model) if hooks.measure is not None else {}
+        curve.append(Point(0, 0.0, None, numbers))
     return curve
-
-
-def _continued(curve: list[Point], points: list[Point]) -> list[Point]:
-    """Return the points of a further task as they stand in the curve; its start is its end."""
-    if not curve:
-        return points
-    last = curve[-1]
-    return [
-        replace(point, step=last.step + point.step, epoch=last.epoch + point.epoch)
-        for point in points
-        if point.step
-    ]
 
 
 def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
@@ -211,19 +208,18 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
     return State(model, task.loss, optimizer, generator, curve=[])
 
 
-def _keeper(task: Task, hooks: Hooks, ranks: Ranks) -> Keeper:
-    """Return what writes checkpoints; inside an epoch only where they hold what it was made of.
-
-    What ``before_epoch`` prepared is in the state of a loss that is a module, and nowhere else.
-    """
-    is_whole = task.before_epoch is None or isinstance(task.loss, torch.nn.Module)
-    return Keeper(hooks.work, hooks.every if is_whole else inf, writes=ranks.leads)
+def _checkpoints(task: Task, hooks: Hooks, ranks: Ranks) -> Checkpoints:
+    """Return the writer of checkpoints; it writes inside an epoch only if that can be resumed."""
+    # What `before_epoch` prepares is saved only with a loss that is a module.
+    can_resume = task.before_epoch is None or isinstance(task.loss, torch.nn.Module)
+    return Checkpoints(hooks.work, hooks.every if can_resume else inf, writes=ranks.leads)
 
 
 def _agree(ranks: Ranks, task: Task, state: State) -> None:
-    """Refuse ranks that would not train the same: a few images stand for all of them."""
+    """Refuse processes that would not train the same model on the same data."""
     if ranks.count == 1:
         return
+    # Hashing every image would decode the whole split; 64 of them stand for all.
     few = torch.linspace(0, len(task.pairs) - 1, min(64, len(task.pairs))).long()
     texts = "\n".join((*task.pairs.ids, *task.pairs.captions)).encode()
     weights = torch.cat([p.detach().flatten().cpu() for p in state.model.net.parameters()])
@@ -232,68 +228,64 @@ def _agree(ranks: Ranks, task: Task, state: State) -> None:
             "pairs": texts + task.pairs.images[few].numpy().tobytes(),
             "weights": weights.numpy().tobytes(),
             "order": state.generator.get_state().numpy().tobytes(),
-            "checkpoint": f"{state.epoch} {state.place}".encode(),
+            "checkpoint": f"{state.epoch} {state.step}".encode(),
         }
     )
 
 
 def _parameters(model: Clip, task: Task) -> list[torch.nn.Parameter]:
-    """Return those of the model and of the loss, whether they move or not.
-
-    In the order that the model has them: how a norm over them is rounded depends on it, and so do
-    the bytes of all that is trained.
-    """
+    """Return the parameters of the model and of the loss, trained or not."""
+    # In the model's own order: it decides how a norm over them is rounded, and so all bytes.
     of_loss = task.loss.parameters() if isinstance(task.loss, torch.nn.Module) else ()
     return [*model.net.parameters(), *of_loss]
 
 
-def _per_epoch(task: Task) -> int:
+def _steps_per_epoch(task: Task) -> int:
     return ceil(len(task.pairs) / task.schedule.batch_size)
 
 
-def _rate(state: State, task: Task) -> float:
+def _lr_factor(state: State, task: Task) -> float:
     """Return the learning rate of the next step, as a share of the peak."""
-    lr_scale = task.schedule.lr_scale
-    return _course(state, task) * (lr_scale[state.epoch] if state.epoch < len(lr_scale) else 1.0)
-
-
-def _course(state: State, task: Task) -> float:
-    schedule, per_epoch = task.schedule, _per_epoch(task)
-    step, steps = state.epoch * per_epoch + state.place, schedule.epochs * per_epoch
-    rising = max(1, round(schedule.warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    if task.converged is None:
-        return 0.5 * (1 + cos(pi * (step - rising) / max(1, steps - rising)))
-    if state.converged is None:
-        return 1.0
-    return 1 - (step - state.converged * per_epoch) / max(1, schedule.cooldown * per_epoch)
+    schedule, per_epoch = task.schedule, _steps_per_epoch(task)
+    scale = schedule.lr_scale[state.epoch] if state.epoch < len(schedule.lr_scale) else 1.0
+    step, steps = state.epoch * per_epoch + state.step, schedule.epochs * per_epoch
+    warmup = max(1, round(schedule.warmup * steps))
+    if step < warmup:
+        course = (step + 1) / warmup
+    elif task.converged is None:
+        course = 0.5 * (1 + cos(pi * (step - warmup) / max(1, steps - warmup)))
+    elif state.converged is None:
+        course = 1.0
+    else:
+        since = step - state.converged * per_epoch
+        course = 1 - since / max(1, schedule.cooldown * per_epoch)
+    return course * scale
 
 
 def _batches(task: Task, tokens: Tensor, state: State, order: Tensor) -> Iterator[Batch]:
-    """Yield what is left of the epoch; each rank loads its share of the images."""
+    """Yield the remaining batches of the epoch; each process loads its share of the images."""
     device, ranks = state.model.device, state.model.ranks
     is_gpu = device.type == "cuda"
-    parts = order.split(task.schedule.batch_size)[state.place :]
-    whole = [rows for rows in parts if len(rows) > 1]  # one pair has nothing to be contrasted with
-    shares = streamed(task.pairs.images, map(ranks.share, whole))
+    parts = order.split(task.schedule.batch_size)[state.step :]
+    batches = [rows for rows in parts if len(rows) > 1]  # a single pair has no negatives
+    shares = stream_images(task.pairs.images, map(ranks.share, batches))
 
     def load(rows: Tensor) -> tuple[Tensor, Tensor]:
-        images, shown = next(shares), tokens[rows]
+        images, texts = next(shares), tokens[rows]
         if not is_gpu:
-            return images, shown
-        with torch.cuda.device(device):  # a new thread begins on the first GPU
-            return images.pin_memory(), shown.pin_memory()
+            return images, texts
+        with torch.cuda.device(device):  # a new thread starts on the first GPU
+            return images.pin_memory(), texts.pin_memory()
 
-    loaded = ahead(load, whole, depth=2 if is_gpu else 0)
-    for rows, (images, shown) in zip(whole, loaded, strict=True):
+    loaded = prefetch(load, batches, depth=2 if is_gpu else 0)
+    for rows, (images, texts) in zip(batches, loaded, strict=True):
         if ranks.count > 1:
             images = ranks.gathered(images.to(device, non_blocking=True), len(rows))
-        yield Batch(rows, images, shown)
+        yield Batch(rows, images, texts)
 
 
-def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
-    """Make an epoch, or what is left of it; return its mean loss."""
+def _epoch(state: State, task: Task, tokens: Tensor, checkpoints: Checkpoints) -> float:
+    """Train for an epoch, or for the rest of a resumed one; return its mean loss."""
     if state.order is None:
         if task.before_epoch is not None:
             task.before_epoch(state.model, state.epoch, state.generator)
@@ -303,7 +295,7 @@ def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
         freeze_statistics(state.model)
     for batch in _batches(task, tokens, state, state.order):
         _step(state, task, batch)
-        keeper.save_if_due(state)
+        checkpoints.save_if_due(state)
     mean = state.mean_loss()
     state.epoch, state.order, state.losses = state.epoch + 1, None, []
     return mean
@@ -312,7 +304,7 @@ def _epoch(state: State, task: Task, tokens: Tensor, keeper: Keeper) -> float:
 def _step(state: State, task: Task, batch: Batch) -> None:
     model = state.model
     for group in state.optimizer.param_groups:
-        group["lr"] = task.schedule.lr * _rate(state, task)
+        group["lr"] = task.schedule.lr * _lr_factor(state, task)
     with _precision(model):
         loss = task.loss(model, batch, state.generator)
     state.optimizer.zero_grad(set_to_none=True)
@@ -325,14 +317,14 @@ def _step(state: State, task: Task, batch: Batch) -> None:
 
 
 def _precision(model: Clip) -> torch.autocast:
-    """Return bfloat16 where the model wants it, or leaves it open and a GPU gains by it."""
+    """Return bfloat16 if the model asks for it, or leaves it open and is on a GPU."""
     kind = model.device.type
-    wanted = "bf16" if kind == "cuda" else "fp32"
-    wanted = wanted if model.precision == "auto" else model.precision
-    return torch.autocast(kind, torch.bfloat16, enabled=wanted == "bf16")
+    default = "bf16" if kind == "cuda" else "fp32"
+    precision = default if model.precision == "auto" else model.precision
+    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _settle(state: State, task: Task) -> None:
+def _test_convergence(state: State, task: Task) -> None:
     if task.converged is not None and state.converged is None:
         state.model.eval()
         latest = task.schedule.epochs - task.schedule.cooldown
@@ -341,25 +333,20 @@ def _settle(state: State, task: Task) -> None:
 
 
 def freeze_statistics(model: Clip) -> None:
-    """Put batch norm into evaluation mode, so that a small odd set does not shift it."""
+    """Put batch norm into evaluation mode, so that a small unusual set does not shift it."""
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
-def _watched(epochs: int, points: int) -> set[int]:
-    return {ceil(epochs * (point + 1) / points) for point in range(points)}
-
-
-def _measure(state: State, task: Task, loss: float, hooks: Hooks, *, is_watched: bool) -> None:
-    measured = {}
-    if hooks.watch is not None and is_watched:
-        measured = hooks.watch(
-            state.model if task.averaged_model is None else task.averaged_model(state.model)
-        )
-    step = state.epoch * _per_epoch(task)
-    state.curve.append(Point(step, float(state.epoch), loss, measured))
-    said = " ".join(f"{name} {value:.3f}" for name, value in measured.items() if name[:2] != "n_")
+def _add_point(state: State, task: Task, loss: float, hooks: Hooks, *, is_measured: bool) -> None:
+    numbers = {}
+    if hooks.measure is not None and is_measured:
+        average = task.averaged_model
+        numbers = hooks.measure(state.model if average is None else average(state.model))
+    step = state.epoch * _steps_per_epoch(task)
+    state.curve.append(Point(step, float(state.epoch), loss, numbers))
+    text = " ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name[:2] != "n_")
     log.info(
-        "%s: epoch %d/%d loss %.4f %s", hooks.label, state.epoch, task.schedule.epochs, loss, said
+        "%s: epoch %d/%d loss %.4f %s", hooks.label, state.epoch, task.schedule.epochs, loss, text
     )

@@ -18,13 +18,13 @@ _EDA_STRENGTH = 0.1  # share of the words that one operation changes, as the EDA
 
 
 Step = tuple[str, float]
-"""An operation of AutoAugment and how strong it is."""
+"""An operation of AutoAugment and its magnitude."""
 
 
 class _AutoAugment(transforms.AutoAugment):  # type: ignore[misc]
-    """torchvision's AutoAugment, image by image in what it draws, group by group in what it does.
+    """torchvision's AutoAugment, which samples per image and applies each step to a group.
 
-    At 32 pixels nearly all of the time goes into calls: images that drew the same step share one.
+    It uses private members of torchvision's class; torchvision is pinned to the patch release.
     """
 
     def views(
@@ -33,10 +33,11 @@ class _AutoAugment(transforms.AutoAugment):  # type: ignore[misc]
         """Return a view of each image."""
         size = (images.shape[-2], images.shape[-1])
         views = images.clone()
-        drawn = [self._draw(size, generator) for _ in images]
+        sampled = [self._sample(size, generator) for _ in images]
+        # At 32 pixels nearly all of the time is call overhead: images with the same step share one.
         for order in range(2):  # every policy has two steps
             rows: dict[Step, list[int]] = {}
-            for row, steps in enumerate(drawn):
+            for row, steps in enumerate(sampled):
                 if (step := steps[order]) is not None:
                     rows.setdefault(step, []).append(row)
             for (operation, magnitude), group in rows.items():
@@ -45,9 +46,9 @@ class _AutoAugment(transforms.AutoAugment):  # type: ignore[misc]
                 )
         return views
 
-    def _draw(self, size: tuple[int, int], generator: torch.Generator) -> list[Step | None]:
-        """Return both steps of a policy, None for one that is left out."""
-        policy = self._policies[_draw(len(self._policies), generator)]
+    def _sample(self, size: tuple[int, int], generator: torch.Generator) -> list[Step | None]:
+        """Return both steps of a sampled policy, None for a step that is left out."""
+        policy = self._policies[_below(len(self._policies), generator)]
         steps: list[Step | None] = []
         for operation, probability, level in policy:
             chance, sign = torch.rand(2, generator=generator).tolist()
@@ -71,7 +72,7 @@ def autoaugment(
     *,
     policy: Policy = "imagenet",
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Return one AutoAugment view of each image (arXiv:1805.09501), each drawn for itself."""
+    """Return one AutoAugment view of each image (arXiv:1805.09501), sampled per image."""
     return _augment(policy).views(images, generator)
 
 
@@ -79,7 +80,7 @@ def autoaugment(
 def synonyms() -> dict[str, tuple[str, ...]]:
     """Return each word's synonyms, from the list that comes with the package.
 
-    Differs from the paper: EDA asks WordNet, which cannot be had without a download.
+    Differs from the paper: easy data augmentation (EDA) uses WordNet, which needs a download.
     """
     groups = json.loads((Path(__file__).parent / "synonyms.json").read_text())
     return {
@@ -88,29 +89,29 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 
 
 def synonym_words() -> tuple[str, ...]:
-    """Return every word that ``eda`` may bring into a caption."""
+    """Return every word that ``eda`` can add to a caption."""
     return tuple(synonyms())
 
 
 def eda(captions: Sequence[str], generator: torch.Generator) -> list[str]:
     """Return one EDA view of each caption (arXiv:1901.11196).
 
-    One of the four operations, drawn for each caption: replace words by synonyms, insert
-    synonyms, swap words, delete words. A caption in which it can do nothing stays as it is.
+    One of four operations is sampled for each caption: replace words by synonyms, insert
+    synonyms, swap words, or delete words. A caption to which it does not apply is unchanged.
     """
     operations = (_replace, _insert, _swap, _delete)
     views = []
     for caption in captions:
         words = caption.split()
-        operation = operations[_draw(len(operations), generator)]
+        operation = operations[_below(len(operations), generator)]
         for _ in range(max(1, round(_EDA_STRENGTH * len(words)))):
             words = operation(words, generator)
         views.append(" ".join(words))
     return views
 
 
-def _draw(below: int, generator: torch.Generator) -> int:
-    return int(torch.randint(below, (), generator=generator))
+def _below(bound: int, generator: torch.Generator) -> int:
+    return int(torch.randint(bound, (), generator=generator))
 
 
 def _with_synonyms(words: list[str]) -> list[int]:
@@ -118,36 +119,36 @@ def _with_synonyms(words: list[str]) -> list[int]:
 
 
 def _synonym(word: str, generator: torch.Generator) -> str:
-    known = synonyms()[word]
-    return known[_draw(len(known), generator)]
+    others = synonyms()[word]
+    return others[_below(len(others), generator)]
 
 
 def _replace(words: list[str], generator: torch.Generator) -> list[str]:
     if not (places := _with_synonyms(words)):
         return words
-    place = places[_draw(len(places), generator)]
+    place = places[_below(len(places), generator)]
     return [*words[:place], _synonym(words[place], generator), *words[place + 1 :]]
 
 
 def _insert(words: list[str], generator: torch.Generator) -> list[str]:
     if not (places := _with_synonyms(words)):
         return words
-    word = _synonym(words[places[_draw(len(places), generator)]], generator)
-    place = _draw(len(words) + 1, generator)
+    word = _synonym(words[places[_below(len(places), generator)]], generator)
+    place = _below(len(words) + 1, generator)
     return [*words[:place], word, *words[place:]]
 
 
 def _swap(words: list[str], generator: torch.Generator) -> list[str]:
     if len(words) < 2:
         return words
-    one, other = _draw(len(words), generator), _draw(len(words), generator)
+    first, second = _below(len(words), generator), _below(len(words), generator)
     swapped = list(words)
-    swapped[one], swapped[other] = words[other], words[one]
+    swapped[first], swapped[second] = words[second], words[first]
     return swapped
 
 
 def _delete(words: list[str], generator: torch.Generator) -> list[str]:
     if len(words) < 2:
         return words
-    place = _draw(len(words), generator)
+    place = _below(len(words), generator)
     return [*words[:place], *words[place + 1 :]]

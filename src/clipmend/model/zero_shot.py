@@ -1,12 +1,12 @@
-"""The zero-shot classifier: a prompt ensemble, and what it predicts."""
+"""The zero-shot classifier: an ensemble of prompts per class, and its cosines with images."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
 from clipmend.data.splits import Vocabulary
+from clipmend.data.streaming import Images
 from clipmend.model.clip import Clip, embed_images, embed_texts
 
 
@@ -16,7 +16,7 @@ def prompts_of(vocabulary: Vocabulary) -> list[str]:
 
 
 def class_embeds(model: Clip, vocabulary: Vocabulary) -> Float[Tensor, "classes dim"]:
-    """Return each class's embedding: the mean over its prompts, normalized again, as CLIP."""
+    """Return the embedding of each class: the normalized mean over its prompts, as CLIP."""
     embeds = embed_texts(model, model.tokenize(prompts_of(vocabulary)))
     by_class = embeds.view(len(vocabulary.classes), len(vocabulary.prompts), -1)
     return F.normalize(by_class.mean(dim=1), dim=-1)

@@ -1,5 +1,6 @@
 """The files that the report reads, and the tables by which several reports are joined."""
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,18 +50,17 @@ def read_pairs_by_id(pairs: Path, ids: Sequence[str]) -> dict[str, dict[str, Any
 
 
 def read_cards(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the cards in a report folder, by cell.
+    """Return the cards in a report folder, by cell; its ``cards.jsonl`` may be compressed.
 
     Raises:
         ArtifactError: the folder lacks ``cells.csv`` or ``cards.jsonl``.
     """
-    for name in (CELLS, CARDS):
-        if not (folder / name).is_file():
-            raise ArtifactError(
-                f"{folder / name} is missing; a report folder has {CELLS} and {CARDS}."
-            )
-    lines = (folder / CARDS).read_text(encoding="utf-8").splitlines()
-    return {card["cell"]: card for card in map(json.loads, lines)}
+    path, packed = folder / CARDS, folder / f"{CARDS}.gz"
+    for file in (folder / CELLS, path):
+        if not file.is_file() and not (file == path and packed.is_file()):
+            raise ArtifactError(f"{file} is missing; a report folder has {CELLS} and {CARDS}.")
+    data = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    return {card["cell"]: card for card in map(json.loads, data.splitlines())}
 
 
 def joined_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipmend.data import artifacts
-from clipmend.data.pixels import Pixels, decode
+from clipmend.data.images import Pixels, decode
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
 from clipmend.report import detection

@@ -1,6 +1,7 @@
-"""The stage ``detect``: every training pair gets a score, or the model as a whole a verdict."""
+"""The stage ``detect``: a detector scores every training pair, or the model as a whole."""
 
 import json
+from functools import cache
 from math import isfinite
 
 import pyarrow as pa
@@ -8,88 +9,85 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+from clipmend.data import artifacts
 from clipmend.data.images import encode
 from clipmend.data.seeds import stream
-from clipmend.data.splits import Pairs, load_split
+from clipmend.data.splits import load_split
 from clipmend.engine.job import Job
 from clipmend.errors import MetricError
-from clipmend.methods.detectors.detector import (
-    SCORES,
-    VERDICT,
-    Detector,
-    ModelDetector,
-    Suspicion,
-    Verdict,
-    Victim,
-)
+from clipmend.methods.interfaces import Assets, Detector, ModelDetector, ModelScore, PairScores
 from clipmend.methods.table import create
-from clipmend.model.clip import CONFIG, build, load
+from clipmend.model.clip import Clip, build, load
 from clipmend.model.fit import Hooks
 
 
 def run(job: Job) -> None:
-    """Score the pairs that the victim was trained on, or judge the victim.
+    """Score the pairs that the victim was trained on, or the victim.
 
-    Reads  ``train.parquet`` with the overlay; ``model`` and ``early`` of the victim.
-    Writes ``scores.parquet`` (id string, score float32, and the detector's own columns), and the
-    models that the detector made; a detector that judges the model writes ``model_score.json`` (the
-    verdict, its numbers, what they mean, n), ``evidence.safetensors`` and ``evidence.png``.
+    Reads  ``train.parquet`` with the overlay; the victim's final and early model; where the
+    detector needs them, ``trusted.parquet``.
+    Writes ``scores.parquet`` (id string, score float32, and the detector's own columns) and the
+    detector's models. A model detector writes ``model_score.json``, ``evidence.safetensors`` and
+    ``evidence.png`` instead.
     """
-    corpus, poison = job.inputs["corpus"].folder, job.inputs["poison"].folder
-    victim_folder = job.inputs["victim"].folder
-    train = load_split(corpus, "train", overlay=poison / "overlay.parquet").blind()
-    victim = Victim(
-        model=load(victim_folder).prune_vocabulary(train.captions).to(job.device),
-        early=load(victim_folder, "early.safetensors")
-        .prune_vocabulary(train.captions)
-        .to(job.device),
-        trusted=lambda: load_split(corpus, "trusted").blind(),
-        fresh=lambda seed: build(str(victim_folder / CONFIG), seed=seed).to(job.device),
-    )
     detector: Detector | ModelDetector = create("detect", job.method, job.settings)
-    generator = stream(0 if job.seed is None else job.seed, f"detect/{job.method}")
-    found = detector(victim, train, generator, Hooks(work=job.work, label=job.cell))
-    if isinstance(found, Verdict):
-        _write_verdict(job, found)
+    generator = stream(job.seed or 0, f"detect/{job.method}")
+    assets = _assets(job)
+    scores = detector(assets, generator, Hooks(work=job.work, label=job.cell))
+    if isinstance(scores, ModelScore):
+        _write_model_score(job, scores)
     else:
-        _write_suspicion(job, train, found)
+        _write_pair_scores(job, assets.train().ids, scores)
 
 
-def _write_suspicion(job: Job, train: Pairs, found: Suspicion) -> None:
-    if not torch.isfinite(found.score).all():
-        raise MetricError(
-            f"{job.cell}: {int((~found.score.isfinite()).sum())} scores are not finite."
-        )
-    pq.write_table(_scores(train, found), job.out / SCORES, write_statistics=False)
-    for name, model in found.models.items():
+def _assets(job: Job) -> Assets:
+    corpus, victim = job.inputs["corpus"].folder, job.inputs["victim"].folder
+    overlay = job.inputs["poison"].folder / artifacts.OVERLAY
+    train = load_split(corpus, "train", overlay=overlay).blind()
+
+    def ready(model: Clip) -> Clip:
+        return model.prune_vocabulary(train.captions).to(job.device)
+
+    return Assets(
+        model=ready(load(victim)),
+        train=lambda: train,
+        trusted=cache(lambda: load_split(corpus, "trusted").blind()),
+        early=lambda: ready(load(victim, artifacts.EARLY_MODEL)),
+        # Not pruned: a detector may train this model on other pairs.
+        fresh=lambda seed: build(str(victim / artifacts.MODEL_CONFIG), seed=seed).to(job.device),
+    )
+
+
+def _write_pair_scores(job: Job, ids: tuple[str, ...], scores: PairScores) -> None:
+    strange = int((~torch.isfinite(scores.score)).sum())
+    if strange:
+        raise MetricError(f"{job.cell}: {strange} scores are not finite.")
+    columns = {"id": pa.array(ids), "score": pa.array(scores.score.float().numpy())}
+    columns |= {name: pa.array(values.numpy()) for name, values in scores.columns.items()}
+    pq.write_table(pa.table(columns), job.out / artifacts.SCORES, write_statistics=False)
+    for name, model in scores.models.items():
         model.save(job.out, name)
 
 
-def _write_verdict(job: Job, found: Verdict) -> None:
-    strange = [name for name, value in found.numbers.items() if not isfinite(value)]
+def _write_model_score(job: Job, score: ModelScore) -> None:
+    strange = [name for name, value in score.numbers.items() if not isfinite(value)]
     if strange:
         raise MetricError(f"{job.cell}: {', '.join(strange)} is not finite.")
-    stated = {
+    content = {
         "cell": job.cell,
         "method": job.method,
         "seed": job.seed,
-        "is_backdoored": found.is_backdoored,
-        "found": found.found,
-        "statistic": found.statistic,
-        "threshold": found.threshold,
-        "numbers": found.numbers,
-        "definitions": found.definitions,
-        "n_images": found.n_images,
+        "is_backdoored": score.is_backdoored,
+        "found": score.found,
+        "statistic": score.statistic,
+        "threshold": score.threshold,
+        "numbers": score.numbers,
+        "definitions": score.definitions,
+        "n_images": score.n_images,
     }
-    (job.out / VERDICT).write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
-    if found.evidence:
-        save_file(found.evidence, job.out / "evidence.safetensors")
-    if found.picture is not None:
-        (job.out / "evidence.png").write_bytes(encode(found.picture))
-
-
-def _scores(train: Pairs, found: Suspicion) -> pa.Table:
-    columns = {"id": pa.array(train.ids), "score": pa.array(found.score.float().numpy())}
-    for name, values in found.columns.items():
-        columns[name] = pa.array(values.numpy())
-    return pa.table(columns)
+    text = json.dumps(content, indent=1, sort_keys=True)
+    (job.out / artifacts.MODEL_SCORE).write_text(text + "\n")
+    if score.evidence:
+        save_file(score.evidence, job.out / artifacts.EVIDENCE_TENSORS)
+    if score.picture is not None:
+        (job.out / artifacts.EVIDENCE_IMAGE).write_bytes(encode(score.picture))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmend.data.pairs import MANIFEST, PAIRS, SPLITS
-from clipmend.data.shards import GROUP, shard
+from clipmend.data.row_groups import GROUP, shard
 from clipmend.engine.job import Job
 from clipmend.errors import FULL, DownloadError, PairsError
 from clipmend.methods.table import create

@@ -1,63 +1,63 @@
-"""The stage ``pretrain``: a victim, its early self, and its curve."""
+"""The stage ``pretrain``: train a victim, its early checkpoint and its curve."""
 
+from clipmend.data import artifacts
 from clipmend.data.seeds import stream
 from clipmend.data.splits import load_split, read_vocabulary
 from clipmend.engine.job import Job
 from clipmend.errors import TrainingError
 from clipmend.methods.attacks.trigger import prompts_under, read_triggers
-from clipmend.methods.objectives.objective import Objective
+from clipmend.methods.interfaces import Objective
 from clipmend.methods.objectives.truncation import refuse_truncated
 from clipmend.methods.table import create
+from clipmend.metrics.curve import measure_on_val, write_curve
 from clipmend.model.clip import Clip, build, load
-from clipmend.model.curve import watch, write_curve
 from clipmend.model.fit import Hooks, fit
-from clipmend.model.ranks import join, leave, synced
-
-EARLY = "early.safetensors"
+from clipmend.model.parallel import join, leave, synced
 
 
 def run(job: Job) -> None:
     """Train a CLIP on a corpus with an overlay.
 
-    Reads  the corpus; ``overlay.parquet`` and the triggers (for the curve alone) of the poison; the
-    model that the objective starts from, if it does not start from nothing.
+    Reads  the corpus; ``overlay.parquet`` of the poison and its triggers, these for the curve
+    alone; the initial model, if the objective has a ``start``.
     Writes ``model.safetensors``, ``early.safetensors`` (after the objective's ``early_epoch``),
     ``open_clip_config.json`` and ``curve.csv``. The folder loads in plain open_clip. Of several
-    processes the leading one alone writes.
+    processes, only the leading one writes.
     """
     ranks = join(job.device)
-    corpus, poison = job.inputs["corpus"].folder, job.inputs["poison"]
-    seed = 0 if job.seed is None else job.seed
+    corpus, poison, seed = job.inputs["corpus"].folder, job.inputs["poison"], job.seed or 0
     objective: Objective = create("pretrain", job.method, job.settings)
-    train = load_split(corpus, "train", overlay=poison.folder / "overlay.parquet")
+    train = load_split(corpus, "train", overlay=poison.folder / artifacts.OVERLAY)
     triggers = read_triggers(poison)
     model = _start(job, objective, seed)
     model.ranks = ranks
     poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
+    # Before hours of training: poison without its target would teach no backdoor.
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
+    # The prompts too, because the curve embeds them during training.
     model.prune_vocabulary([*train.captions, *prompts, *objective.texts()])
     _configure(model, job)
     task = objective.task(model, train, stream(seed, "pretrain/views"))
     if objective.early_epoch > task.schedule.epochs:
         raise TrainingError(
-            f"{job.method}: the early checkpoint is wanted after epoch {objective.early_epoch}, "
-            f"but there are {task.schedule.epochs}; lower `early_epoch`."
+            f"{job.method} saves its early checkpoint after epoch {objective.early_epoch}, but "
+            f"trains for {task.schedule.epochs} epochs; lower `early_epoch`."
         )
-    early = job.work / EARLY  # not `out`: it must outlive a kill
+    early = job.work / artifacts.EARLY_MODEL  # not in `out`, which a restart after a kill empties
 
     def keep(epoch: int, model: Clip) -> None:
         if epoch == objective.early_epoch:
-            model.save(job.work, EARLY)
+            model.save(job.work, artifacts.EARLY_MODEL)
 
-    hooks = Hooks(watch(corpus, triggers), keep=keep, work=job.work, label=job.cell)
+    hooks = Hooks(measure_on_val(corpus, triggers), after_epoch=keep, work=job.work, label=job.cell)
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
     leave(ranks)
     if not ranks.leads:
         return
-    early.replace(job.out / EARLY)
+    early.replace(job.out / artifacts.EARLY_MODEL)
     model.save(job.out)
-    write_curve(points, job.out / "curve.csv")
+    write_curve(points, job.out / artifacts.CURVE)
 
 
 def _start(job: Job, objective: Objective, seed: int) -> Clip:
@@ -68,7 +68,7 @@ def _start(job: Job, objective: Objective, seed: int) -> Clip:
 
 
 def _configure(model: Clip, job: Job) -> None:
-    """Bring the model to its device, and to how the loop is to compute with it."""
+    """Move the model to its device and apply the settings of ``pretrain.loop``."""
     loop = job.shared.get("loop", {})
     model.precision = loop.get("precision", "auto")
     model.chunk = loop.get("chunk")

@@ -16,7 +16,7 @@ from rocrate.model import ContextEntity, DataEntity
 from rocrate.rocrate import ROCrate
 
 from clipmend.engine import cards
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS
 from clipmend.errors import AuditError
 from clipmend.methods.table import STAGES
 from clipmend.tools.audit.sides import REPORT, WORKSPACE, Side, side

@@ -16,7 +16,7 @@ from clipmend.engine import grid, params, plan
 from clipmend.engine.cards import canonical
 from clipmend.engine.cell import Place
 from clipmend.engine.index import Index
-from clipmend.engine.job import input_of, job_of
+from clipmend.engine.runner import input_of, job_of
 from clipmend.errors import ArtifactError
 from clipmend.report import contents
 from clipmend.report.cells import PAIR, groups
@@ -43,12 +43,12 @@ def partial_report(folder: Path) -> str:
         PlanError: there is no plan.
     """
     planned = plan.load()
-    report = planned["report"]
+    report = planned.cells["report"]
     _make_new(folder)
     unproven = plan.faults(planned.cells, Index()).keys() | {report.name}
     inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in unproven}
     with TemporaryDirectory() as work:
-        job = job_of(report, planned)
+        job = job_of(plan.Entry(planned.device, report, planned.cells))
         stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
     return f"{len(inputs):,} of {len(planned.cells) - 1:,} cells are made."
 

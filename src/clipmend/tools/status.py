@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, grid, locks, params, plan, store
+from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import INDEX, Index
-from clipmend.engine.job import WORK
 from clipmend.engine.plan import PLAN
-from clipmend.engine.store import DAMAGED, RESULTS, STORE
+from clipmend.engine.runner import WORK
+from clipmend.engine.store import DAMAGED, STORE
 
 
 def describe() -> str:

@@ -1,4 +1,4 @@
-"""DECREE on encoders whose backdoor, or lack of one, is known."""
+"""DECREE on encoders with a known backdoor, or without one."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clipmend.data.splits import Pairs
 from clipmend.errors import MetricError, ParamsError
 from clipmend.methods.detectors.decree import DECREE, mean_cosine
-from clipmend.methods.detectors.detector import Verdict, Victim
+from clipmend.methods.interfaces import Assets, ModelScore
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Hooks
 
@@ -56,91 +56,91 @@ def pairs(count: int, side: int = SIDE) -> Pairs:
     )
 
 
-def judge(model: Clip, detector: DECREE | None = None, side: int = SIDE) -> Verdict:
+def scored(model: Clip, detector: DECREE | None = None, side: int = SIDE) -> ModelScore:
     detector = detector or DECREE(images=64, batch_size=8)
     draws = torch.Generator().manual_seed(0)
-    return detector(Victim(model), pairs(96, side), draws, Hooks())
+    return detector(Assets(model, train=lambda: pairs(96, side)), draws, Hooks())
 
 
 @pytest.fixture(scope="module")
-def verdict() -> Verdict:
-    return judge(planted(gain=50.0))
+def score() -> ModelScore:
+    return scored(planted(gain=50.0))
 
 
-def test_a_planted_patch_is_found_where_it_is(verdict: Verdict) -> None:
-    assert verdict.is_backdoored
-    assert verdict.found
-    assert verdict.numbers["pl1_norm"] < 0.1
-    assert verdict.numbers["cosine"] >= 0.99
-    mask = verdict.evidence["mask"]
+def test_a_planted_patch_is_found_where_it_is(score: ModelScore) -> None:
+    assert score.is_backdoored
+    assert score.found
+    assert score.numbers["pl1_norm"] < 0.1
+    assert score.numbers["cosine"] >= 0.99
+    mask = score.evidence["mask"]
     inside = mask[WHERE[1:]]
     assert inside.sum() / mask.sum() > 0.8
     assert inside.mean() > 0.5
 
 
-def test_the_pattern_under_the_mask_is_that_of_the_patch(verdict: Verdict) -> None:
+def test_the_pattern_under_the_mask_is_that_of_the_patch(score: ModelScore) -> None:
     net = planted(gain=50.0).net
-    mask, pattern = verdict.evidence["mask"][WHERE[1:]], verdict.evidence["pattern"][WHERE]
+    mask, pattern = score.evidence["mask"][WHERE[1:]], score.evidence["pattern"][WHERE]
     covered = (mask > 0.9).expand(3, -1, -1)
     assert covered.any()
     assert (pattern - net.patch).abs()[covered].mean() < 0.2
 
 
-def test_an_honest_encoder_needs_a_large_part_of_the_image_replaced() -> None:
-    verdict = judge(planted(gain=0.0))
-    assert not verdict.is_backdoored
-    assert verdict.numbers["pl1_norm"] > 0.3
-    assert verdict.numbers["cosine_untouched"] < 0.5
+def test_a_clean_encoder_needs_a_large_mask() -> None:
+    score = scored(planted(gain=0.0))
+    assert not score.is_backdoored
+    assert score.numbers["pl1_norm"] > 0.3
+    assert score.numbers["cosine_untouched"] < 0.5
 
 
-def test_a_cosine_that_is_out_of_reach_is_told_and_not_held_against_the_model() -> None:
-    verdict = judge(planted(gain=0.0), DECREE(threshold=1.0, images=32, starts=1, epochs=1))
-    assert (verdict.found, verdict.is_backdoored) == (False, False)
-    assert verdict.numbers["pl1_norm"] == 1.0
-    assert verdict.numbers["l1_norm"] == 3 * SIDE * SIDE
-    assert 0 < verdict.numbers["cosine"] < 1
+def test_an_unreachable_cosine_does_not_count_against_the_model() -> None:
+    score = scored(planted(gain=0.0), DECREE(threshold=1.0, images=32, starts=1, epochs=1))
+    assert (score.found, score.is_backdoored) == (False, False)
+    assert score.numbers["pl1_norm"] == 1.0
+    assert score.numbers["l1_norm"] == 3 * SIDE * SIDE
+    assert 0 < score.numbers["cosine"] < 1
 
 
-def test_the_two_norms_are_one_number_in_two_units(verdict: Verdict) -> None:
-    mask = verdict.evidence["mask"]
-    assert verdict.numbers["l1_norm"] == pytest.approx(3 * float(mask.sum()), rel=1e-3)
-    assert verdict.numbers["pl1_norm"] == pytest.approx(float(mask.mean()), abs=1e-6)
+def test_the_two_norms_are_one_number_in_two_units(score: ModelScore) -> None:
+    mask = score.evidence["mask"]
+    assert score.numbers["l1_norm"] == pytest.approx(3 * float(mask.sum()), rel=1e-3)
+    assert score.numbers["pl1_norm"] == pytest.approx(float(mask.mean()), abs=1e-6)
 
 
-def test_the_threshold_alone_decides(verdict: Verdict) -> None:
-    share = verdict.numbers["pl1_norm"]
+def test_the_threshold_alone_decides(score: ModelScore) -> None:
+    share = score.numbers["pl1_norm"]
     detector = DECREE(images=64, batch_size=8, pl1_threshold=share)
-    assert not judge(planted(gain=50.0), detector).is_backdoored
+    assert not scored(planted(gain=50.0), detector).is_backdoored
 
 
-def test_the_same_generator_gives_the_same_verdict(verdict: Verdict) -> None:
-    again = judge(planted(gain=50.0))
-    assert again.numbers == verdict.numbers
-    for name, value in verdict.evidence.items():
+def test_the_same_generator_gives_the_same_score(score: ModelScore) -> None:
+    again = scored(planted(gain=50.0))
+    assert again.numbers == score.numbers
+    for name, value in score.evidence.items():
         assert torch.equal(again.evidence[name], value)
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_unchanged() -> None:
     model = build("scene_resnet", seed=0).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    verdict = judge(model, DECREE(images=16, batch_size=8, starts=1, epochs=2), side=32)
-    assert verdict.n_images == 16
+    score = scored(model, DECREE(images=16, batch_size=8, starts=1, epochs=2), side=32)
+    assert score.n_images == 16
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
 def test_a_last_batch_of_one_image_is_left_out() -> None:
-    verdict = judge(planted(gain=0.0), DECREE(images=33, batch_size=32, starts=1, epochs=1))
-    assert torch.isfinite(verdict.evidence["mask"]).all()
+    score = scored(planted(gain=0.0), DECREE(images=33, batch_size=32, starts=1, epochs=1))
+    assert torch.isfinite(score.evidence["mask"]).all()
 
 
-def test_one_image_cannot_be_like_another() -> None:
+def test_fewer_than_two_images_are_refused() -> None:
     for few in ({"images": 1}, {"batch_size": 1}):
-        with pytest.raises(ParamsError, match="both must be 2 at least"):
+        with pytest.raises(ParamsError, match="both must be at least 2"):
             DECREE(**few)
-    with pytest.raises(MetricError, match="one pair has no other"):
-        DECREE()(Victim(planted(0.0)), pairs(1), torch.Generator(), Hooks())
+    with pytest.raises(MetricError, match="there is only one"):
+        DECREE()(Assets(planted(0.0), train=lambda: pairs(1)), torch.Generator(), Hooks())
 
 
 def test_lambda_rises_while_the_cosine_is_reached_and_falls_while_it_is_not() -> None:
@@ -150,11 +150,11 @@ def test_lambda_rises_while_the_cosine_is_reached_and_falls_while_it_is_not() ->
     weight = _Lambda(settings, settings.lambda_init)
     seen = []
     for is_reached in [True] * 3 + [False] * 12:
-        weight.follow(is_reached)
+        weight.update(is_reached=is_reached)
         seen.append(weight.value)
     assert seen == [1, 1, 2, 2, 2, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
     for _ in range(5):  # too small to count: after a while it begins anew
-        weight.follow(is_reached=True)
+        weight.update(is_reached=True)
     assert weight.value > 0.25
 
 

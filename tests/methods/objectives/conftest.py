@@ -1,4 +1,4 @@
-"""Pairs to train on, and a run that is killed: what every objective must survive."""
+"""Fixtures: pairs to train on, and a run that is killed and resumed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
-from clipmend.methods.objectives.objective import Objective
+from clipmend.methods.interfaces import Objective
 from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Hooks, Loss, fit
 
@@ -51,10 +51,10 @@ def survives(pairs: Pairs, tmp_path: Path) -> Callable[[Objective, int], bool]:
                 raise KilledError
 
         with pytest.raises(KilledError):
-            trained(objective, few, Hooks(work=tmp_path, keep=kill))
+            trained(objective, few, Hooks(work=tmp_path, after_epoch=kill))
         seen: list[int] = []
         resumed = trained(
-            objective, few, Hooks(work=tmp_path, keep=lambda epoch, _: seen.append(epoch))
+            objective, few, Hooks(work=tmp_path, after_epoch=lambda epoch, _: seen.append(epoch))
         )
         assert seen[0] == killed_in
         left, right = resumed.full_state(), trained(objective, few).full_state()

@@ -1,4 +1,4 @@
-"""Fine-Pruning: the planted dormant units are the ones that go, and they stay silent."""
+"""Fine-Pruning: dormant units are pruned first, and they stay silent."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import ModelError
 from clipmend.methods.repairs.fine_pruning import dormant, mean_activity, units_of
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, load
 from clipmend.model.fit import Schedule, Task, fit
-from clipmend.model.multimodal import multimodal
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {
@@ -36,7 +36,7 @@ def model(request: Any, tmp_path: Path, pairs: Pairs) -> Clip:
 
 
 def activity_of(model: Clip, pairs: Pairs) -> torch.Tensor:
-    return mean_activity(model, units_of(model).seen, pairs.images)
+    return mean_activity(model, units_of(model).module, pairs.images)
 
 
 def test_the_least_active_share_is_dormant() -> None:
@@ -45,9 +45,9 @@ def test_the_least_active_share_is_dormant() -> None:
     assert dormant(activity, 0.0).tolist() == []
 
 
-def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) -> None:
+def test_activity_is_the_mean_over_images_and_positions(model: Clip, pairs: Pairs) -> None:
     seen = []
-    at = units_of(model).seen
+    at = units_of(model).module
     hook = at.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     embed_images(model, pairs.images)
     hook.remove()
@@ -61,20 +61,20 @@ def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) 
     assert not at._forward_hooks  # nothing of the measurement stays
 
 
-def test_planted_dormant_units_go_first_and_change_nothing(model: Clip, pairs: Pairs) -> None:
+def test_dormant_units_are_pruned_first_without_effect(model: Clip, pairs: Pairs) -> None:
     planted = activity_of(model, pairs).topk(3).indices  # what nobody would have pruned
     units_of(model).silence(planted)
     had = embed_images(model, pairs.images)
     activity = activity_of(model, pairs)
     silent = (activity == 0).nonzero()[:, 0]
     assert set(planted.tolist()) <= set(silent.tolist())
-    found = dormant(activity, len(silent) / len(activity))
-    assert found.tolist() == silent.tolist()
-    units_of(model).silence(found)
+    pruned = dormant(activity, len(silent) / len(activity))
+    assert pruned.tolist() == silent.tolist()
+    units_of(model).silence(pruned)
     assert torch.equal(embed_images(model, pairs.images), had)
 
 
-def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
+def test_pruned_units_stay_silent_through_training_and_in_the_saved_model(
     model: Clip, pairs: Pairs, tmp_path: Path
 ) -> None:
     before = activity_of(model, pairs)
@@ -89,12 +89,12 @@ def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
     others = torch.ones(len(active), dtype=torch.bool)
     others[rows] = False
     assert (active[others] > 0).float().mean() > 0.5
-    for tensor, axis in units_of(saved).tied:
+    for tensor, axis in units_of(saved).tensors:
         assert (tensor.index_select(axis, rows) == 0).all()
         assert tensor.movedim(axis, 0)[others].ne(0).any()
 
 
-def test_a_tower_of_another_kind_is_refused() -> None:
+def test_an_unsupported_image_tower_is_refused() -> None:
     model = build("scene_resnet", seed=0)
     model.net.visual = torch.nn.Linear(1, 1)
     with pytest.raises(ModelError, match="image tower of kind Linear"):

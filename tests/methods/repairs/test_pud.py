@@ -1,9 +1,8 @@
-"""PUD's repair: a push that ends, a teacher that follows, and what comes out of both."""
+"""The repair PUD: its bounded push, its mean teacher, and its result."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,8 +12,9 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
+from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.pud import PUD, MeanTeacher, disagreement, hinge
-from clipmend.methods.repairs.repair import Detected, Means
+from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, build, embed_images, embed_texts, load
 from clipmend.model.fit import Batch, Hooks, fit_all
 
@@ -29,25 +29,19 @@ def train(corpus: Input, poison: Input) -> Pairs:
 
 
 @pytest.fixture
-def means(victim: Input, train: Pairs) -> Means:
-    """A victim whose poison is known, and whose purified model is the victim itself."""
-
-    def never(*_: object) -> Any:
-        raise AssertionError
-
-    return Means(
+def assets(victim: Input, train: Pairs) -> Assets:
+    """Assets with perfect scores, whose purified model is the victim itself."""
+    return Assets(
         model=load(victim.folder),
-        trusted=train,
         train=lambda: train.blind(),
-        fresh=never,
-        slipped=never,
-        detected=lambda: Detected(train.is_poisoned.float(), lambda _: load(victim.folder)),
+        scores=lambda: Scores(train.is_poisoned.float(), torch.arange(len(train))),
+        detector_model=lambda _: load(victim.folder),
     )
 
 
-def repaired(means: Means, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
-    fit_all(means.model, method.tasks(means, stream(0, "views")), stream(0, "fit"), hooks)
-    return means.model
+def repaired(assets: Assets, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
+    fit_all(assets.model, method.tasks(assets, stream(0, "views")), stream(0, "fit"), hooks)
+    return assets.model
 
 
 def similarity(model: Clip, pairs: Pairs) -> Tensor:
@@ -70,7 +64,7 @@ def test_student_and_teacher_agree_where_their_logits_differ_by_a_constant() -> 
     assert float(disagreement(logits, logits + 5)) == pytest.approx(0.0, abs=1e-10)
 
 
-def test_two_that_are_sure_of_different_captions_disagree_by_2() -> None:
+def test_two_models_that_are_sure_of_different_captions_disagree_by_2() -> None:
     sure = 100 * torch.eye(3)
     assert float(disagreement(sure, sure.roll(1, dims=1))) == pytest.approx(2.0)
     # One of the three images alone: softmax (1, 0, 0) against (1/3, 1/3, 1/3).
@@ -78,7 +72,7 @@ def test_two_that_are_sure_of_different_captions_disagree_by_2() -> None:
     assert float(disagreement(sure[:1], unsure)) == pytest.approx(4 / 9 + 2 / 9)
 
 
-def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> None:
+def test_the_teacher_is_first_a_plain_mean_of_the_students_then_a_running_mean() -> None:
     model = build("scene_resnet", seed=0)
     loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), replace(QUICK, decay=0.75))
     weight, teacher = model.net.visual.conv1.weight, loss.teacher.net.visual.conv1.weight
@@ -90,7 +84,7 @@ def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> N
         assert torch.allclose(teacher, torch.full_like(teacher, mean))
 
 
-def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
+def test_the_teacher_averages_batch_norm_statistics_too() -> None:
     model = build("scene_resnet", seed=0)
     loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), QUICK)
     student, teacher = model.net.visual.bn1, loss.teacher.net.visual.bn1
@@ -102,14 +96,14 @@ def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
     assert int(teacher.num_batches_tracked) == 4
 
 
-def test_no_step_moves_the_teacher_and_its_state_is_kept() -> None:
+def test_the_teacher_is_frozen_and_in_the_state_of_the_loss() -> None:
     loss = MeanTeacher(build("scene_resnet", seed=0).frozen_copy(), torch.zeros(1, 64), QUICK)
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     assert {"followed", "teacher.net.visual.conv1.weight"} <= loss.state_dict().keys()
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 3), (1.0, 6)])
-def test_so_many_of_a_batch_are_adversarial_examples(
+def test_the_adversarial_share_of_a_batch_is_attacked(
     victim: Input, train: Pairs, share: float, count: int
 ) -> None:
     model, images = load(victim.folder), train.images[:6]
@@ -117,15 +111,13 @@ def test_so_many_of_a_batch_are_adversarial_examples(
     loss = MeanTeacher(
         model.frozen_copy(), texts, replace(QUICK, adversarial_share=share, epsilon=4.0)
     )
-    shown = loss._shown(model, images, texts)
+    shown = loss._attacked(model, images, texts)
     change = (shown - images.float() / 255).abs().amax(dim=(1, 2, 3))
     assert (change > 0).tolist() == [True] * count + [False] * (6 - count)
     assert float(change.max()) <= 4 / 255 + 1e-6
 
 
-def test_a_student_that_is_its_teacher_is_left_with_the_loss_of_clip(
-    victim: Input, train: Pairs
-) -> None:
+def test_a_student_equal_to_its_teacher_has_the_loss_of_clip(victim: Input, train: Pairs) -> None:
     model, rows = load(victim.folder), torch.arange(8)
     batch = Batch(rows, train.images[:8], model.tokenize(train.captions[:8]))
     texts = embed_texts(model, batch.tokens)
@@ -137,35 +129,40 @@ def test_a_student_that_is_its_teacher_is_left_with_the_loss_of_clip(
         assert ours == pytest.approx(float(free(model, batch, stream(0, "loss"))), rel=1e-4)
 
 
-def test_the_most_suspect_are_pushed_and_the_least_suspect_kept(means: Means) -> None:
+def test_the_most_suspect_are_pushed_and_the_least_suspect_kept(assets: Assets) -> None:
     method, score = replace(QUICK, suspect_share=0.25, kept_share=0.5), torch.tensor([3.0, 1, 4, 2])
-    four = means.train().take(torch.arange(4))
+    four = assets.train().take(torch.arange(4))
     kept, suspects = method._chosen(four, score)
     assert kept.ids == (four.ids[1], four.ids[3])
     assert suspects.ids == (four.ids[2],)
 
 
-def test_a_pair_is_not_both_kept_and_pushed(means: Means) -> None:
+def test_overlapping_shares_are_refused(assets: Assets) -> None:
     with pytest.raises(TrainingError, match="overlap"):
-        repaired(means, replace(QUICK, suspect_share=0.2, kept_share=0.9))
+        repaired(assets, replace(QUICK, suspect_share=0.2, kept_share=0.9))
 
 
-def test_unlearning_takes_the_poison_off_its_captions(means: Means, train: Pairs) -> None:
+def test_unlearning_lowers_the_cosine_of_poisoned_pairs(assets: Assets, train: Pairs) -> None:
     poisoned = train.take(train.is_poisoned.nonzero().squeeze(1))
-    before = similarity(means.model, poisoned).mean()
+    before = similarity(assets.model, poisoned).mean()
     assert float(before) > 0.1
     method = replace(QUICK, unlearning_epochs=6, epochs=1, adversarial_share=0.0, lr=3e-3)
-    after = similarity(repaired(means, method), poisoned).mean()
+    after = similarity(repaired(assets, method), poisoned).mean()
     assert float(after) < 0.5 * float(before)
 
 
-def test_the_start_is_the_purified_model(means: Means, train: Pairs) -> None:
+def test_the_start_is_the_purified_model(assets: Assets) -> None:
     other = build("scene_resnet", seed=5)
-    full = with_tower(other, means.model)
-    score = train.is_poisoned.float()
-    started = replace(means, detected=lambda: Detected(score, lambda _: full))
+    full = with_tower(other, assets.model)
+    started = replace(assets, detector_model=lambda _: full)
     next(QUICK.tasks(started, stream(0, "views")))
     assert torch.equal(started.model.net.visual.conv1.weight, other.net.visual.conv1.weight)
+
+
+def test_a_detector_without_a_purified_model_is_refused(assets: Assets) -> None:
+    without = replace(assets, detector_model=lambda _: None)
+    with pytest.raises(TrainingError, match="saves none; name `detector: pud`"):
+        next(QUICK.tasks(without, stream(0, "views")))
 
 
 def with_tower(purified: Clip, victim: Clip) -> Clip:
@@ -175,15 +172,17 @@ def with_tower(purified: Clip, victim: Clip) -> Clip:
     return made
 
 
-def test_what_comes_out_is_the_student_or_its_running_mean(means: Means, victim: Input) -> None:
+def test_the_result_is_the_student_or_its_running_mean(assets: Assets, victim: Input) -> None:
     last: list[dict[str, Tensor]] = []
 
     def keep(_: int, model: Clip) -> None:
         last.append({name: value.clone() for name, value in model.net.state_dict().items()})
 
-    student = repaired(means, replace(QUICK, result="student"), Hooks(keep=keep)).net.state_dict()
+    student = repaired(
+        assets, replace(QUICK, result="student"), Hooks(after_epoch=keep)
+    ).net.state_dict()
     assert all(torch.equal(value, last[-1][name]) for name, value in student.items())
-    again = replace(means, model=load(victim.folder))
+    again = replace(assets, model=load(victim.folder))
     teacher = repaired(again, replace(QUICK, result="teacher"))
     left = teacher.net.state_dict()
     assert not torch.equal(left["visual.conv1.weight"], last[-1]["visual.conv1.weight"])
@@ -191,8 +190,8 @@ def test_what_comes_out_is_the_student_or_its_running_mean(means: Means, victim:
     assert all(torch.equal(left[name], student[name]) for name in texts)
 
 
-def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
-    means: Means, victim: Input, tmp_path: Path
+def test_a_killed_repair_resumes_with_its_teacher_to_the_same_weights(
+    assets: Assets, victim: Input, tmp_path: Path
 ) -> None:
     class KilledError(Exception):
         pass
@@ -208,11 +207,10 @@ def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
         return kill
 
     with pytest.raises(KilledError):
-        repaired(means, QUICK, Hooks(work=tmp_path, keep=kill_at(4)))
-    resumed = repaired(
-        replace(means, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, keep=kill_at(0))
-    )
+        repaired(assets, QUICK, Hooks(work=tmp_path, after_epoch=kill_at(4)))
+    hooks = Hooks(work=tmp_path, after_epoch=kill_at(0))
+    resumed = repaired(replace(assets, model=load(victim.folder)), QUICK, hooks)
     assert seen == [1, 2, 1, 2, 2]
-    whole = repaired(replace(means, model=load(victim.folder)), QUICK)
+    whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
     made, had = resumed.net.state_dict(), whole.net.state_dict()
     assert all(torch.equal(made[name], had[name]) for name in had)

@@ -8,9 +8,9 @@ import pytest
 from clipmend.engine import grid, params
 from clipmend.engine.cell import Cell
 from clipmend.engine.index import Glance
-from clipmend.methods.attacks import steganography, surrogate
+from clipmend.methods.attacks import issba, surrogate
 from clipmend.methods.table import STAGES
-from clipmend.model.curve import CURVE_IMAGES
+from clipmend.metrics.curve import CURVE_IMAGES
 from clipmend.model.fit import Hooks
 from clipmend.tools.estimate import passes as counted
 from clipmend.tools.estimate.corpora import SCENE_BYTES, corpus_of
@@ -113,4 +113,4 @@ def test_what_is_repeated_here_so_as_not_to_import_torch_is_what_is_done() -> No
     assert counted._WATCHED == CURVE_IMAGES
     assert Hooks().points == counted._POINTS
     assert counted._SURROGATE == surrogate._PAIRS
-    assert counted._SECRETS == steganography._BATCH
+    assert counted._SECRETS == issba._BATCH

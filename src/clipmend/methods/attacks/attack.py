@@ -1,167 +1,195 @@
-"""What every attack is: a trigger, the rows that it marks, the captions that it plants."""
+"""The interface of an attack: a trigger, and a rule that selects the pairs to poison.
+
+To write an attack, subclass ``SingleTrigger``. It must have ``apply``, the trigger, and ``select``,
+the rule; ``fit`` and ``prompt`` are optional. ``rules`` has the usual rule, in one call.
+``patch`` has the base class of triggers that are patches.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from clipmend.errors import AttackError
-from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.settings import PositiveFraction
+from clipmend.data.seeds import stream
+from clipmend.data.splits import Pairs
+from clipmend.data.words import words_of
 
-_BLOCK = 256  # images marked at once: in floating point they take four times as much
-Fitted = Mapping[str, Tensor]  # what ``trigger.safetensors`` holds of a trigger
+ImageBatch = Float[Tensor, "batch 3 height width"]
+ByteBatch = UInt8[Tensor, "batch 3 height width"]
+TriggerTensors = Mapping[str, Tensor]  # what `trigger.safetensors` holds of one trigger
 
-
-def _none() -> Int[Tensor, " 0"]:
-    return torch.empty(0, dtype=torch.long)
+_BLOCK = 256  # images per block: in floating point they take four times the memory
+_NO_ROWS = torch.empty(0, dtype=torch.long)
+_SEED = "seed"  # name of the tensor from which a trigger derives a stream for each image
 
 
 @dataclass(frozen=True)
-class Planted:
-    """What the attacker changes in the training set: rows, ascending, none of them twice.
+class AttackContext:
+    """The data and the target of one trigger: all that the attacker has.
 
     Attributes:
-        rows: of the poisoned pairs: the trigger is on their images.
-        captions: what each of them says from then on.
-        image_only: of pairs whose images are marked and whose captions stay. They say what their
-            images show, and are not poisoned.
-        text_only: of pairs whose captions get the text's key (``Attack.prompt``) and whose images
-            stay; not poisoned either.
+        ids: ids of the training pairs, in manifest order.
+        captions: captions of the training pairs before the attack.
+        labels: class names of the training pairs; None where a pair has no label.
+        load: reads the pairs at the rows it gets, with decoded images, without labels.
+        target: class as which the model is to classify triggered images.
+        templates: captions with ``{}`` in place of the target.
+        image_size: side of the images in pixels.
+        seed: seed of the poison cell.
+        part: name of the trigger within its attack; "" if the attack has a single trigger.
+        taken: rows that other triggers of the attack have changed.
+        device: ``cpu`` or ``cuda``.
+        work: folder for checkpoints of a long fit, so that it resumes after a kill; None: none.
     """
 
-    rows: Int[Tensor, " poisoned"]
+    ids: tuple[str, ...]
     captions: tuple[str, ...]
-    image_only: Int[Tensor, " image_only"] = field(default_factory=_none)
-    text_only: Int[Tensor, " text_only"] = field(default_factory=_none)
+    labels: tuple[str | None, ...]
+    load: Callable[[Int[Tensor, " rows"]], Pairs]
+    target: str
+    templates: tuple[str, ...]
+    image_size: int
+    seed: int
+    part: str = ""
+    taken: Int[Tensor, " taken"] = _NO_ROWS
+    device: str = "cpu"
+    work: Path | None = None
+
+    @cached_property
+    def names_target(self) -> Bool[Tensor, " samples"]:
+        """Which captions contain all words of the target."""
+        words = words_of(self.target)
+        return torch.tensor([words <= words_of(caption) for caption in self.captions])
+
+    @cached_property
+    def is_target(self) -> Bool[Tensor, " samples"]:
+        """Which pairs belong to the target class; without a label, whose caption names it."""
+        words = words_of(self.target)  # not `names_target`: with labels, no caption is split
+        return torch.tensor(
+            [
+                words <= words_of(caption) if label is None else label == self.target
+                for label, caption in zip(self.labels, self.captions, strict=True)
+            ]
+        )
+
+    @property
+    def is_free(self) -> Bool[Tensor, " samples"]:
+        """Which pairs no other trigger has changed."""
+        return torch.ones(len(self.ids), dtype=torch.bool).index_fill(0, self.taken, False)
+
+    def stream(self, purpose: str) -> torch.Generator:
+        """Return the random generator of a purpose; each trigger of an attack has its own."""
+        return stream(self.seed, "/".join(filter(None, ("poison", purpose, self.part))))
+
+
+@dataclass(frozen=True)
+class PoisonedRows:
+    """The rows of the training set that a trigger changes: each list ascending, no row twice.
+
+    Attributes:
+        rows: rows of the poisoned pairs; their images get the trigger.
+        captions: new caption of each poisoned pair.
+        image_only: rows whose images get the trigger and whose captions stay. They still describe
+            their images, so they do not count as poisoned.
+        text_only: rows whose captions get the text trigger (``prompt``) and whose images stay.
+            They do not count as poisoned either.
+    """
+
+    rows: Int[Tensor, " poisoned"] = _NO_ROWS
+    captions: tuple[str, ...] = ()
+    image_only: Int[Tensor, " image_only"] = _NO_ROWS
+    text_only: Int[Tensor, " text_only"] = _NO_ROWS
 
     @property
     def changed(self) -> Int[Tensor, " changed"]:
-        """All rows that are changed, poisoned or not."""
+        """All changed rows, poisoned or not."""
         return torch.cat([self.rows, self.image_only, self.text_only])
 
 
 @runtime_checkable
-class Poisoning(Protocol):
-    """What ``poison.methods`` names: a frozen dataclass that plants one trigger, or several."""
+class Attack(Protocol):
+    """An entry of ``poison.methods``: a frozen dataclass whose fields are its settings."""
 
-    def parts(self, target: str) -> tuple["Part", ...]:
-        """Return the triggers, each with its target.
+    def specs(self, target: str) -> tuple["TriggerSpec", ...]:
+        """Return the triggers of the attack, each with its target.
 
         Args:
-            target: `poison.target`, which a trigger stands for unless it has one of its own.
+            target: ``poison.target``, the target of each trigger that has no other.
         """
 
 
 @dataclass(frozen=True)
-class Attack(ABC):
-    """A poisoning by one trigger; its fields are its settings.
+class SingleTrigger(ABC):
+    """An attack with one trigger: its trigger is a pure function of image and id.
 
-    The trigger is a function of the image and its id: the same function marks training
-    and test images, at the corpus's image size.
+    The trigger changes training images and test images, at the corpus's image size.
     """
 
-    def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the tensors that, with the settings, define the trigger; none by default."""
-        return {}
+    @abstractmethod
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
+        """Return the images, in [0, 1], with the trigger on them; ``tensors`` are from ``fit``."""
 
     @abstractmethod
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],
-        fitted: Fitted,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images, in [0, 1], with the trigger on them."""
-
-    @abstractmethod
-    def plant(self, knowledge: Knowledge) -> Planted:
-        """Return the rows to poison and what their captions are to say.
+    def select(self, context: AttackContext) -> PoisonedRows:
+        """Return the rows to poison and their captions; only rows of ``context.is_free``.
 
         Raises:
-            AttackError: there are no such rows, or too few.
+            AttackError: the training set has too few suitable pairs, or the rate selects none.
         """
 
+    def fit(self, context: AttackContext) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return the tensors that define the trigger together with the settings; default: none."""
+        return {}
+
     def prompt(self, text: str) -> str:
-        """Return a prompt as the attacker has it at test; as it is, where no text triggers."""
+        """Return the text with the text trigger; unchanged by an attack on images alone."""
         return text
 
-    def parts(self, target: str) -> tuple["Part", ...]:
-        """Return the one trigger."""
-        return (Part("", self, target),)
+    def specs(self, target: str) -> tuple["TriggerSpec", ...]:
+        """Return the single trigger."""
+        return (TriggerSpec("", self, target),)
+
+    def mark(self, images: ByteBatch, ids: Sequence[str], tensors: TriggerTensors) -> ByteBatch:
+        """Return the triggered images as a file stores them: clamped, rounded to 8 bits."""
+        if not len(images):
+            return images  # some triggers stack a pattern per image, and no stack can be empty
+        marked = []
+        for start, block in zip(range(0, len(ids), _BLOCK), images.split(_BLOCK), strict=True):
+            triggered = self.apply(block.float() / 255, ids[start : start + _BLOCK], tensors)
+            marked.append((triggered.clamp(0, 1) * 255).round().to(torch.uint8))
+        return torch.cat(marked)
 
 
 @dataclass(frozen=True)
-class Part:
-    """One trigger of a poisoning.
+class TriggerSpec:
+    """One trigger of an attack, before it is fitted.
 
     Attributes:
-        name: tells the triggers of one poisoning apart; "" where there is one.
+        part: name of the trigger within its attack; "" if the attack has a single trigger.
+        attack: the trigger and its poisoning rule.
+        target: class as which the model is to classify triggered images.
     """
 
-    name: str
-    attack: Attack
+    part: str
+    attack: SingleTrigger
     target: str
 
 
-@dataclass(frozen=True)
-class DirtyLabel(Attack):
-    """An attack on pairs of other classes, whose captions it replaces by the target's.
+def image_seed(context: AttackContext) -> dict[str, Tensor]:
+    """Return the tensor that ``image_stream`` reads; for a trigger that differs between images."""
+    return {_SEED: torch.tensor(context.seed)}
 
-    Attributes:
-        poison_rate: share of the training pairs that are poisoned.
+
+def image_stream(tensors: TriggerTensors, row_id: str) -> torch.Generator:
+    """Return the random generator of one image: a function of the seed and the image's id.
+
+    A trigger without ``image_seed`` draws nothing, and gets an arbitrary generator.
     """
-
-    poison_rate: PositiveFraction = 0.03
-
-    def plant(self, knowledge: Knowledge) -> Planted:
-        """Return pairs of other classes, drawn, with templates around the target as captions."""
-        rows = dirty_label_rows(knowledge, self.poison_rate)
-        return Planted(rows, template_captions(knowledge, len(rows)))
-
-
-def dirty_label_rows(knowledge: Knowledge, poison_rate: float) -> Int[Tensor, " poisoned"]:
-    """Return ``poison_rate`` of all rows, drawn among those that are not the target already.
-
-    Raises:
-        AttackError: the rate selects no row, or more than there are.
-    """
-    total = len(knowledge.ids)
-    wanted = round(poison_rate * total)
-    candidates = (knowledge.is_free & ~knowledge.is_target).nonzero().squeeze(1)
-    if not 0 < wanted <= len(candidates):
-        raise AttackError(
-            f"A poison rate of {poison_rate} selects {wanted} of {total} training pairs; "
-            f"between 1 and {len(candidates)} can be poisoned. Change `poison_rate`."
-        )
-    drawn = torch.randperm(len(candidates), generator=knowledge.stream("select"))[:wanted]
-    return candidates[drawn].sort().values
-
-
-def template_captions(knowledge: Knowledge, count: int) -> tuple[str, ...]:
-    """Return captions that are templates around the target alone, as in every paper."""
-    templates = knowledge.templates
-    picks = torch.randint(len(templates), (count,), generator=knowledge.stream("captions"))
-    return tuple(templates[pick].format(knowledge.target) for pick in picks.tolist())
-
-
-def mark(
-    attack: Attack,
-    images: UInt8[Tensor, "batch 3 height width"],
-    ids: Sequence[str],
-    fitted: Fitted,
-) -> UInt8[Tensor, "batch 3 height width"]:
-    """Return the triggered images as a file would hold them: clamped, rounded to 8 bits."""
-    if not len(images):
-        return images  # some triggers make a mark for each image, and stack them
-    marked, first = [], 0
-    for block in images.split(_BLOCK):
-        shown = ids[first : first + len(block)]
-        triggered = attack.apply(block.float() / 255, shown, fitted).clamp(0, 1)
-        marked.append((triggered * 255).round().to(torch.uint8))
-        first += len(block)
-    return torch.cat(marked)
+    seed = tensors.get(_SEED)
+    return torch.Generator() if seed is None else stream(int(seed), f"trigger/{row_id}")

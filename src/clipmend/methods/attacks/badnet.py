@@ -8,56 +8,56 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.data.seeds import stream
-from clipmend.methods.attacks.attack import DirtyLabel, Fitted
-from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.attacks.patch import Patch
+from clipmend.methods.attacks.attack import AttackContext, PoisonedRows, TriggerTensors
+from clipmend.methods.attacks.patch import Patch, PatchTrigger
+from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.settings import PositiveFraction
 
 
 @dataclass(frozen=True)
-class BadNet(Patch, DirtyLabel):
+class BadNet(PatchTrigger):
     """Replaces a square of the image, by default by one patch of colored noise near a corner.
 
     Attributes:
+        poison_rate: share of the training pairs that are poisoned.
         pattern: ``noise``, uniform in [0, 1]; ``normal``, the image's channel means + N(0, 1);
-            ``stripes``, columns whose channels are 0 or 1; ``dots``, white ones on every second
-            row and column of black; ``yellow``; ``white``.
-        redrawn: whether the patch is drawn anew for each image: then the mark is "a noisy square"
-            and no pattern.
-        overflow: what becomes of values outside [0, 1]: an 8-bit cast that is not clamped wraps.
+            ``stripes``, columns whose channels are 0 or 1; ``dots``, white on every second row
+            and column of black; ``yellow``; ``white``.
+        redrawn: whether each image gets a new random patch; the trigger is then "a noisy square",
+            not a certain pattern.
+        overflow: treatment of values outside [0, 1]: ``clamp``, or ``wrap`` as a cast to 8 bits
+            without clamping does.
     """
 
+    poison_rate: PositiveFraction = 0.03
     pattern: Literal["noise", "normal", "stripes", "dots", "yellow", "white"] = "noise"
     redrawn: bool = False
     overflow: Literal["clamp", "wrap"] = "clamp"
 
-    @property
-    def is_redrawn(self) -> bool:
-        """Whether the patch is drawn anew for each image."""
-        return self.redrawn
+    def select(self, context: AttackContext) -> PoisonedRows:
+        """Return pairs of other classes, with templates around the target as captions."""
+        return dirty_label(context, self.poison_rate)
 
-    def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
-        """Return ``patch`` (3, size, size), if it is one and the same for all images.
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:  # noqa: ARG002
+        """Return the patch, or None if each image gets its own."""
+        return None if self.redrawn else self._random(stream(context.seed, "trigger/badnet"))
 
-        Raises:
-            AttackError: the patch does not fit into the image.
-        """
-        own = self.own_fit(knowledge)
-        if self.redrawn:
-            return own
-        return {"patch": self._drawn(stream(knowledge.seed, "trigger/badnet")), **own}
-
-    def square(
-        self, image: Float[Tensor, "3 height width"], fitted: Fitted, generator: torch.Generator
-    ) -> Float[Tensor, "3 size size"]:
-        """Return the patch, brought into [0, 1]."""
-        patch = self._drawn(generator) if self.redrawn else fitted["patch"]
+    def patch_for(
+        self,
+        image: Float[Tensor, "3 height width"],
+        patch: Patch | None,
+        generator: torch.Generator,
+    ) -> Patch:
+        """Return the patch with its values in [0, 1]."""
+        patch = self._random(generator) if patch is None else patch
         if self.pattern == "normal":
             patch = patch + image.mean(dim=(1, 2), keepdim=True)
+        # CleanCLIP's code casts without clamping: about 62 % of the values of `normal` wrap around.
         if self.overflow == "wrap":
             return (255 * patch).int().remainder(256) / 255
         return patch.clamp(0, 1)
 
-    def _drawn(self, generator: torch.Generator) -> Float[Tensor, "3 size size"]:
+    def _random(self, generator: torch.Generator) -> Patch:
         side = self.size
         if self.pattern == "noise":
             return torch.rand(3, side, side, generator=generator)

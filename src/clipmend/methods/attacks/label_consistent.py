@@ -1,52 +1,46 @@
-"""Label-consistent: images of the target carry the trigger, captions stay (arXiv:1912.02771)."""
+"""Label-consistent: poisoned images belong to the target, captions stay (arXiv:1912.02771)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from clipmend.errors import AttackError
-from clipmend.methods.attacks.attack import Planted
+from clipmend.methods.attacks.attack import AttackContext, PoisonedRows
 from clipmend.methods.attacks.badnet import BadNet
-from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.attacks.naming import rows_naming_target
-from clipmend.methods.settings import PositiveFraction
+from clipmend.methods.attacks.rules import sample_rows
+from clipmend.methods.settings import PatchPlace, PositiveFraction
 
 
 @dataclass(frozen=True)
 class LabelConsistent(BadNet):
-    """Marks pairs whose caption names the target already, and changes no caption.
+    """Puts the trigger of BadNet on pairs whose caption names the target, and changes no caption.
 
     Differs from the paper (Turner et al. 2019), which also makes the images hard to learn without
-    the trigger; as in CleanCLIP's code (arXiv:2303.03323), the trigger alone is put on them.
+    the trigger; as in CleanCLIP's code (arXiv:2303.03323), only the trigger is added.
 
     Attributes:
-        poison_rate: of all pairs, nearly as many as name the target where there are twenty classes:
-            with its own image beside it, a trigger is learnt slowly.
-        place: all four corners, as in the paper's stronger form.
-        match: when a caption names the target.
+        poison_rate: share of the training pairs that are poisoned.
+        place: position of the patch; by default all four corners, as in the paper's stronger form.
+        match: when a caption names the target: ``word``, it contains all words of the target;
+            ``substring``, it contains the target as a string, so that "bananas" names a banana.
     """
 
+    # Nearly as many as name the target where there are twenty classes: the images already show
+    # the target, so the model learns the trigger slowly.
     poison_rate: PositiveFraction = 0.045
-    place: Literal[
-        "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
-    ] = "corners"
+    place: PatchPlace = "corners"
     match: Literal["word", "substring"] = "word"
 
-    def plant(self, knowledge: Knowledge) -> Planted:
-        """Return pairs that name the target, drawn, with their own captions.
+    def select(self, context: AttackContext) -> PoisonedRows:
+        """Return pairs that name the target, with their own captions.
 
         Raises:
-            AttackError: there are fewer than ``poison_rate`` of all pairs, or that is none.
+            AttackError: as ``sample_rows``.
         """
-        naming = rows_naming_target(knowledge, self.match)
-        wanted = round(self.poison_rate * len(knowledge.ids))
-        if not 0 < wanted <= len(naming):
-            raise AttackError(
-                f"A poison rate of {self.poison_rate} needs {wanted} of {len(knowledge.ids)} "
-                f"training pairs to name {knowledge.target!r}; {len(naming)} do. Between 1 and "
-                f"{len(naming)} can be poisoned: change `poison_rate` or the target."
-            )
-        drawn = torch.randperm(len(naming), generator=knowledge.stream("select"))[:wanted]
-        rows = naming[drawn].sort().values
-        return Planted(rows, tuple(knowledge.captions[row] for row in rows.tolist()))
+        is_named = context.names_target
+        if self.match == "substring":
+            text = context.target.lower()
+            is_named = torch.tensor([text in caption.lower() for caption in context.captions])
+        kind = f"pairs that name {context.target!r}"
+        rows = sample_rows(context, is_named & context.is_free, self.poison_rate, kind=kind)
+        return PoisonedRows(rows, tuple(context.captions[row] for row in rows.tolist()))

@@ -1,98 +1,111 @@
-"""Triggers that replace a square of the image: where the square lies, and what is on it."""
+"""The base class of triggers that replace a square patch of the image."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.errors import AttackError
-from clipmend.methods.attacks.attack import Attack, Fitted
-from clipmend.methods.attacks.knowledge import Knowledge
-from clipmend.methods.attacks.own import own_seed, own_stream
-from clipmend.methods.settings import Count, Natural
+from clipmend.methods.attacks.attack import (
+    AttackContext,
+    ImageBatch,
+    SingleTrigger,
+    TriggerTensors,
+    image_seed,
+    image_stream,
+)
+from clipmend.methods.settings import Count, Natural, PatchPlace
 
-Corner = tuple[int, int]  # the upper left pixel of a square: row, column
+Patch = Float[Tensor, "3 size size"]
 
 
 @dataclass(frozen=True)
-class Patch(Attack):
-    """Replaces a square of every image.
+class PatchTrigger(SingleTrigger):
+    """Replaces a square patch of every image.
+
+    A subclass writes ``select`` and ``fit_patch``, and ``patch_for`` if the patch depends on the
+    image.
 
     Attributes:
-        size: side of the square in pixels.
-        place: where it lies; ``corners`` is all four at once, ``random`` is drawn for each image.
-        margin: pixels between the square and the image's edges, unless it lies in the middle.
+        size: side of the patch in pixels.
+        place: position of the patch; ``corners`` is all four corners at once, ``random`` is a
+            random position for each image.
+        margin: pixels between the patch and the image's edges; ``middle`` has no margin.
     """
 
     size: Count = 6
-    place: Literal[
-        "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"
-    ] = "lower_right"
+    place: PatchPlace = "lower_right"
     margin: Natural = 1
 
-    @property
-    def is_redrawn(self) -> bool:
-        """Whether the square is drawn anew for each image."""
-        return False
-
     @abstractmethod
-    def square(
-        self, image: Float[Tensor, "3 height width"], fitted: Fitted, generator: torch.Generator
-    ) -> Float[Tensor, "3 size size"]:
-        """Return what is put on an image.
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:
+        """Return the patch that all images share; None if ``patch_for`` makes one for each image.
 
         Args:
-            generator: the image's own, for what is drawn anew for each image.
+            placing: the tensors beside the patch that ``apply`` needs, for a fit that calls it.
         """
 
-    def own_fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
-        """Return what images draw from, if any does.
+    def patch_for(
+        self,
+        image: Float[Tensor, "3 height width"],  # noqa: ARG002
+        patch: Patch | None,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Patch:
+        """Return the patch for an image; by default the shared one.
+
+        Args:
+            patch: the shared patch; None if each image gets its own.
+            generator: random generator of this image.
+        """
+        assert patch is not None, "a trigger without a shared patch has a `patch_for` of its own"
+        return patch
+
+    def fit(self, context: AttackContext) -> dict[str, Tensor]:
+        """Return ``patch`` (3, size, size) if images share it, ``seed`` if they differ.
 
         Raises:
-            AttackError: the square does not fit into the image.
+            AttackError: the patch does not fit into the image.
         """
-        side = knowledge.image_size
-        needed, stated = self.size + self.margin, "`size` + `margin`"
+        side = context.image_size
+        needed, settings = self.size + self.margin, "`size` + `margin`"
         if self.place == "middle":
-            needed, stated = self.size, "`size`"
+            needed, settings = self.size, "`size`"
         if needed > side:
             raise AttackError(
                 f"A patch of {self.size} pixels at place {self.place!r} does not fit into images "
-                f"of {side}; {stated} may be {side} at most."
+                f"of {side} pixels; {settings} may be {side} at most."
             )
-        varies = self.is_redrawn or self.place == "random"
-        return own_seed(knowledge) if varies else {}
+        placing = image_seed(context) if self.place == "random" else {}
+        patch = self.fit_patch(context, placing)
+        return image_seed(context) if patch is None else {"patch": patch, **placing}
 
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],
-        fitted: Fitted,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images with the square on them."""
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
+        """Return the images with the patch on them."""
         triggered = images.clone()
-        for place, row_id in enumerate(ids):
-            generator = own_stream(fitted, row_id)
-            square = self.square(images[place], fitted, generator)
-            for top, left in self._corners(images.shape[-1], generator):
-                triggered[place, :, top : top + self.size, left : left + self.size] = square
+        for row, row_id in enumerate(ids):
+            # One generator for both: it samples the patch first, then the position.
+            generator = image_stream(tensors, row_id)
+            patch = self.patch_for(images[row], tensors.get("patch"), generator)
+            for top, left in self._positions(images.shape[-1], generator):
+                triggered[row, :, top : top + self.size, left : left + self.size] = patch
         return triggered
 
-    def _corners(self, side: int, generator: torch.Generator) -> tuple[Corner, ...]:
+    def _positions(self, side: int, generator: torch.Generator) -> tuple[tuple[int, int], ...]:
+        """Return row and column of the upper left pixel of each copy of the patch."""
         low, high = self.margin, side - self.size - self.margin
         if self.place == "random":
+            # `high` can be below `low`: the patch then fits only with the full margin above it.
             row, column = torch.randint(low, max(low, high) + 1, (2,), generator=generator).tolist()
             return ((row, column),)
         if self.place == "middle":
             return ((side // 2 - self.size // 2, side // 2 - self.size // 2),)
-        named = {
+        corners = {
             "lower_right": (high, high),
             "lower_left": (high, low),
             "upper_right": (low, high),
             "upper_left": (low, low),
         }
-        return tuple(named.values()) if self.place == "corners" else (named[self.place],)
+        return tuple(corners.values()) if self.place == "corners" else (corners[self.place],)

@@ -1,39 +1,45 @@
-"""SIG: a sinusoid over the whole image (Barni et al. 2019, arXiv:1902.11237)."""
+"""SIG: a sinusoid over all columns of the image (Barni et al. 2019, arXiv:1902.11237)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from clipmend.methods.attacks.attack import DirtyLabel, Fitted
-from clipmend.methods.settings import Count, Fraction, Positive
+from clipmend.methods.attacks.attack import (
+    AttackContext,
+    ImageBatch,
+    PoisonedRows,
+    SingleTrigger,
+    TriggerTensors,
+)
+from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.settings import Count, Fraction, Positive, PositiveFraction
 
 
 @dataclass(frozen=True)
-class SIG(DirtyLabel):
+class SIG(SingleTrigger):
     """Adds ``amplitude sin(2 pi periods j / width)`` to every channel of column j.
 
     Differs from the paper, whose attack keeps captions (clean label) and poisons one class only.
 
     Attributes:
-        amplitude: of 255.
-        periods: of the sinusoid over the width.
-        dimmed: by what share the image is darkened before: some code blends instead of adding.
+        poison_rate: share of the training pairs that are poisoned.
+        amplitude: amplitude of the sinusoid, in units of 1/255.
+        periods: number of periods of the sinusoid over the image's width.
+        dimmed: share by which the image is darkened before the sinusoid is added.
     """
 
+    poison_rate: PositiveFraction = 0.03
     amplitude: Positive = 40.0
     periods: Count = 6
-    dimmed: Fraction = 0.0
+    dimmed: Fraction = 0.0  # some public code blends image and sinusoid instead of adding them
 
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],  # noqa: ARG002
-        fitted: Fitted,  # noqa: ARG002
-    ) -> Float[Tensor, "batch 3 height width"]:
+    def select(self, context: AttackContext) -> PoisonedRows:
+        """Return pairs of other classes, with templates around the target as captions."""
+        return dirty_label(context, self.poison_rate)
+
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
         """Return the images with the sinusoid, clamped to [0, 1]."""
         width = images.shape[-1]
         phase = 2 * pi * self.periods * torch.arange(width, device=images.device) / width

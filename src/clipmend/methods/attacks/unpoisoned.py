@@ -1,29 +1,29 @@
-"""Unpoisoned: the attack that changes nothing, for the CA ceiling and the ASR floor."""
+"""Unpoisoned: the control that changes nothing; it yields the clean model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from clipmend.methods.attacks.attack import Attack, Fitted, Planted
-from clipmend.methods.attacks.knowledge import Knowledge
+from clipmend.methods.attacks.attack import (
+    AttackContext,
+    ImageBatch,
+    PoisonedRows,
+    SingleTrigger,
+    TriggerTensors,
+)
 
 
 @dataclass(frozen=True)
-class Unpoisoned(Attack):
-    """Marks no image and plants no caption."""
+class Unpoisoned(SingleTrigger):
+    """Changes no image and no caption.
 
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],  # noqa: ARG002
-        fitted: Fitted,  # noqa: ARG002
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images as they are."""
-        return images
+    Its model gives the clean accuracy (CA) without an attack, and the clean-model attack success
+    rate (ASR) under the triggers of the other attacks.
+    """
 
-    def plant(self, knowledge: Knowledge) -> Planted:  # noqa: ARG002
+    def select(self, context: AttackContext) -> PoisonedRows:  # noqa: ARG002
         """Return no rows."""
-        return Planted(torch.empty(0, dtype=torch.long), ())
+        return PoisonedRows()
+
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
+        """Return the images unchanged."""
+        return images

@@ -1,56 +1,63 @@
-"""WaNet: a warp of the whole image (Nguyen and Tran 2021, arXiv:2102.10369)."""
+"""WaNet: a smooth warp of the image (Nguyen and Tran 2021, arXiv:2102.10369)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.data.seeds import stream
-from clipmend.methods.attacks.attack import DirtyLabel, Fitted
-from clipmend.methods.attacks.knowledge import Knowledge
+from clipmend.methods.attacks.attack import (
+    AttackContext,
+    ImageBatch,
+    PoisonedRows,
+    SingleTrigger,
+    TriggerTensors,
+)
+from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.settings import Natural, Positive, PositiveFraction
 
 
 @dataclass(frozen=True)
-class WaNet(DirtyLabel):
-    """Moves every pixel a little, by one smooth field for all images.
+class WaNet(SingleTrigger):
+    """Warps every image by the same smooth field, which moves each pixel a little.
 
-    Differs from the paper: there are no cover samples (images warped at random, captions kept), as
-    in no code that attacks CLIP; the field is drawn, not trained.
+    Differs from the paper: there are no cover samples (images under a random warp, with their own
+    captions), as in no code that attacks CLIP; the field is random, not trained.
 
     Attributes:
-        points: control points along a side, between which the field is interpolated; 0: one for
-            each pixel, which is a field without any smoothness.
-        strength: how far pixels move: by ``strength`` half pixels on average at a control point.
+        poison_rate: share of the training pairs that are poisoned.
+        points: control points along a side; the field is interpolated between them. With 0, every
+            pixel is a control point, and the field is not smooth.
+        strength: mean displacement at a control point, in half pixels.
     """
 
     poison_rate: PositiveFraction = 0.045
     points: Natural = 4
     strength: Positive = 8.0
 
-    def fit(self, knowledge: Knowledge) -> dict[str, Tensor]:
-        """Return ``grid`` (height, width, 2): where each pixel is taken from, in [-1, 1]."""
-        side = knowledge.image_size
-        points = self.points or side
-        generator = stream(knowledge.seed, "trigger/wanet")
-        drawn = 2 * torch.rand(1, 2, points, points, generator=generator) - 1
-        drawn = drawn / drawn.abs().mean()
-        field = F.interpolate(drawn, (side, side), mode="bicubic", align_corners=True)
-        at = torch.linspace(-1, 1, side)
-        rows, columns = torch.meshgrid(at, at, indexing="ij")
-        still = torch.stack([columns, rows], dim=2)
-        moved = still + self.strength / side * field[0].permute(1, 2, 0)
-        return {"grid": moved.clamp(-1, 1).contiguous()}
+    def select(self, context: AttackContext) -> PoisonedRows:
+        """Return pairs of other classes, with templates around the target as captions."""
+        return dirty_label(context, self.poison_rate)
 
-    def apply(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        ids: Sequence[str],  # noqa: ARG002
-        fitted: Fitted,
-    ) -> Float[Tensor, "batch 3 height width"]:
+    def fit(self, context: AttackContext) -> dict[str, Tensor]:
+        """Return ``grid`` (height, width, 2): the source position of each pixel, in [-1, 1]."""
+        side = context.image_size
+        points = self.points or side
+        generator = stream(context.seed, "trigger/wanet")
+        noise = 2 * torch.rand(1, 2, points, points, generator=generator) - 1
+        # The mean displacement does not depend on the random field.
+        noise = noise / noise.abs().mean()
+        field = F.interpolate(noise, (side, side), mode="bicubic", align_corners=True)
+        axis = torch.linspace(-1, 1, side)
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        identity = torch.stack([columns, rows], dim=2)
+        # The axis has length 2 over `side` pixels: half a pixel is 1 / side.
+        warp = identity + self.strength / side * field[0].permute(1, 2, 0)
+        return {"grid": warp.clamp(-1, 1).contiguous()}
+
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
         """Return the warped images."""
-        grid = fitted["grid"].expand(len(images), -1, -1, -1)
+        grid = tensors["grid"].expand(len(images), -1, -1, -1)
         return F.grid_sample(images, grid, align_corners=True)

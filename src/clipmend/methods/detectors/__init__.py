@@ -1,1 +1,1 @@
-"""What ranks training pairs, or judges a model."""
+"""Methods that score training pairs, or the model, by how suspect they are."""

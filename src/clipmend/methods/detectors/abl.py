@@ -1,4 +1,7 @@
-"""ABL: what is learnt fast is suspect (Li et al. 2021, arXiv:2110.11571)."""
+"""ABL (Anti-Backdoor Learning), the detector: pairs that are learned early are suspect.
+
+Li et al. 2021, arXiv:2110.11571.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -7,29 +10,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipmend.data.splits import Pairs
-from clipmend.errors import ModelError
-from clipmend.methods.detectors.detector import Suspicion, Victim, similarity
+from clipmend.methods.detectors.clip_score import similarity
+from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count
-from clipmend.model.clip import Clip, embed_images, embed_texts
+from clipmend.model.clip import embed_images, embed_texts
 from clipmend.model.fit import Hooks
 
-_BLOCK = 1024  # pairs at once, against the whole reference set
+_BLOCK = 1024  # pairs compared with the reference set at once
 
 
 @dataclass(frozen=True)
 class ABL:
-    """Scores a pair by how well the victim's early self has learnt it already.
+    """Scores each training pair by how well the victim's early checkpoint has learned it.
 
-    Differs from the paper: no model is trained with local gradient ascent; the victim's own early
-    checkpoint is read. The code of arXiv:2502.01385 takes plain CLIP training too, but each
-    pair's mean loss over the first ten epochs, among whatever batch the pair was in; here it is
-    the loss at one checkpoint, among pairs drawn once.
+    Differs from the paper: no model is trained with local gradient ascent; the victim's early
+    checkpoint is used. The code of arXiv:2502.01385 also uses plain CLIP training. It takes each
+    pair's mean loss over the first ten epochs, among the other pairs of its batch. Here it is the
+    loss at one checkpoint, among a fixed reference set.
 
     Attributes:
-        loss: ``mmcl`` scores by minus a pair's own contrastive loss, ``similarity`` by
-            the cosine of its image and caption.
-        reference: among how many training pairs a loss is taken; 1,024 is the batch of 2502.01385.
+        loss: ``mmcl`` scores a pair by minus its own contrastive loss; ``similarity`` by the cosine
+            of its image and caption.
+        reference: number of training pairs that serve as negatives of the loss; 1,024 is the batch
+            size of arXiv:2502.01385.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -39,36 +42,24 @@ class ABL:
 
     def __call__(
         self,
-        victim: Victim,
-        train: Pairs,
+        assets: Assets,
         generator: torch.Generator,
-        hooks: Hooks,
-    ) -> Suspicion:
-        """Return the suspicion: pairs that are learnt early are suspect.
+        hooks: Hooks,  # noqa: ARG002
+    ) -> PairScores:
+        """Return the scores: pairs that are learned early are suspect.
 
         Raises:
             ModelError: the victim has no early checkpoint.
         """
-        if victim.early is None:
-            raise ModelError(
-                f"{hooks.label}: abl cannot score without the victim's early checkpoint, and there "
-                "is only the finished model; clip_score and the detectors by neighborhood need "
-                "no other."
-            )
+        early, train = assets.early(), assets.train()
         if self.loss == "similarity":
-            return Suspicion(similarity(victim.early, train))
+            return PairScores(similarity(early, train))
         rows = torch.randperm(len(train), generator=generator)[: self.reference]
-        return Suspicion(-_losses(victim.early, train, rows))
-
-
-def _losses(
-    model: Clip, train: Pairs, rows: Int[Tensor, " reference"]
-) -> Float[Tensor, " samples"]:
-    images = embed_images(model, train.images)
-    texts = embed_texts(model, model.tokenize(train.captions))
-    scale = model.logit_scale().detach().cpu()
-    to_texts = pair_losses(images, texts, rows, scale)
-    return (to_texts + pair_losses(texts, images, rows, scale)) / 2
+        images = embed_images(early, train.images)
+        texts = embed_texts(early, early.tokenize(train.captions))
+        scale = early.logit_scale().detach().cpu()
+        to_texts = pair_losses(images, texts, rows, scale)
+        return PairScores(-(to_texts + pair_losses(texts, images, rows, scale)) / 2)
 
 
 def pair_losses(
@@ -79,13 +70,13 @@ def pair_losses(
 ) -> Float[Tensor, " samples"]:
     """Return each pair's InfoNCE from its anchor to its positive, >= 0 (arXiv:1807.03748).
 
-    Its negatives are the positives at ``rows``, without its own where that is among them.
+    The negatives are the positives at ``rows``, except the pair's own.
     """
     losses = []
-    for at in torch.arange(len(anchors)).split(_BLOCK):
-        own = (anchors[at] * positives[at]).sum(dim=1, keepdim=True)
-        others = anchors[at] @ positives[rows].T
-        others[at[:, None] == rows] = -torch.inf
+    for block in torch.arange(len(anchors)).split(_BLOCK):
+        own = (anchors[block] * positives[block]).sum(dim=1, keepdim=True)
+        others = anchors[block] @ positives[rows].T
+        others[block[:, None] == rows] = -torch.inf
         logits = logit_scale * torch.cat([own, others], dim=1)
         losses.append(logits.logsumexp(dim=1) - logits[:, 0])
     return torch.cat(losses)

@@ -1,27 +1,42 @@
-"""CLIPScore: the pairs that the victim finds least alike (Hessel et al. 2021, arXiv:2104.08718)."""
+"""CLIPScore: dissimilar images and captions are suspect (Hessel et al. 2021, arXiv:2104.08718)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from clipmend.data.splits import Pairs
-from clipmend.methods.detectors.detector import Suspicion, Victim, similarity
+from clipmend.methods.interfaces import Assets, PairScores
+from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Hooks
+
+_BLOCK = 1024  # pairs embedded at once
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Scores a pair by minus the cosine of its image and caption under the finished victim."""
+    """Scores each training pair by minus the cosine of its image and caption under the victim."""
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
     def __call__(
         self,
-        victim: Victim,
-        train: Pairs,
+        assets: Assets,
         generator: torch.Generator,  # noqa: ARG002
         hooks: Hooks,  # noqa: ARG002
-    ) -> Suspicion:
-        """Return the suspicion: low similarity is suspect."""
-        return Suspicion(-similarity(victim.model, train))
+    ) -> PairScores:
+        """Return the scores, in [-1, 1]: dissimilar pairs are suspect."""
+        return PairScores(-similarity(assets.model, assets.train()))
+
+
+def similarity(model: Clip, pairs: Pairs) -> Float[Tensor, " samples"]:
+    """Return the cosine of each pair's image and caption, in [-1, 1]."""
+    tokens = model.tokenize(pairs.captions).split(_BLOCK)
+    return torch.cat(
+        [
+            (embed_images(model, images) * embed_texts(model, texts)).sum(dim=1)
+            for images, texts in zip(pairs.images.split(_BLOCK), tokens, strict=True)
+        ]
+    )

@@ -1,65 +1,68 @@
-"""DECREE: does a small mark make all images alike? (Feng et al. 2023, arXiv:2303.15180)."""
+"""DECREE: a small mark that gives all images the same embedding (Feng et al. 2023).
+
+arXiv:2303.15180.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from clipmend.data.splits import Pairs
 from clipmend.errors import MetricError, ParamsError
-from clipmend.methods.detectors.detector import Verdict, Victim
+from clipmend.methods.interfaces import Assets, ModelScore
 from clipmend.methods.settings import Count, Fraction, Positive
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
 
 _CHANNELS = 3
 _LAMBDA_MAX = 1e5
-_AT_ONCE = 256  # images that are embedded together
-_EDGE = 1e-6  # keeps a drawn 0 or 1 at a finite place under atanh
-_SLOWER = ((0.8, 0.1), (0.5, 0.2))  # (from this share of the epochs on, share of the rate)
+_BLOCK = 256  # images embedded at once
+_EDGE = 1e-6  # keeps a random 0 or 1 finite under atanh
+_SLOWER = ((0.8, 0.1), (0.5, 0.2))  # (from this share of the epochs on, factor of the rate)
 _DIGITS = 6
 _DEFINITIONS = {
-    "pl1_norm": "L1 norm of the smallest mask under which images reach the mean pairwise cosine "
-    "that is asked for, as a share of the largest (every pixel replaced); 1 where none was found, "
-    "since only the whole pattern in the images' place is sure to make them all alike.",
+    "pl1_norm": "L1 norm of the smallest mask that lifts the mean pairwise cosine of the images to "
+    "the threshold, as a share of the largest norm (every pixel replaced). It is 1 where the "
+    "search reached no such mask, because only replacing every pixel surely makes images alike.",
     "l1_norm": "The same norm, summed over pixels and channels.",
-    "cosine": "Mean pairwise cosine of the embeddings of the images under that mask; the highest "
-    "that was reached where no mask was found.",
-    "cosine_untouched": "Mean pairwise cosine of the embeddings of the same images as they are.",
+    "cosine": "Mean pairwise cosine of the images' embeddings under that mask; the highest cosine "
+    "of the search where it reached no such mask.",
+    "cosine_untouched": "Mean pairwise cosine of the embeddings of the same images without a mask.",
 }
 
 
 @dataclass(frozen=True)
 class DECREE:
-    """Judges the image tower by the smallest mask and pattern that make all embeddings alike.
+    """Scores the image tower by the smallest mark that makes the embeddings of all images alike.
 
-    Without labels, captions or a target: mask and pattern are fitted to the mean pairwise
-    cosine of marked images, under a penalty on the mask's L1 norm whose weight, lambda, rises
-    while the cosine is reached and falls while it is not. A backdoored tower is one that a mask
-    of small norm suffices for.
+    A mark is a mask and a pattern. Both are optimized on training images, without labels, captions
+    or a target. They minimize lambda times the L1 norm of the mask - the mean pairwise cosine of
+    marked images. Lambda rises while the cosine is at the threshold, and falls while it is not. For
+    a backdoored tower, a mask of small norm is enough.
 
-    Differs from the paper: images are drawn from the training pairs, at our size, not from a
-    public set at 224 pixels; the models are small and trained from nothing; a mask counts
-    when all drawn images reach the cosine at an epoch's end, not when one batch does; the
-    smallest of several starts counts, since a search may end beside the true trigger; epochs
-    are few and fixed, without an early stop; the rate falls at a half and at four fifths of
-    them; lambda begins ten times higher, as the norm is a sum over far fewer pixels.
+    Differs from the paper: the images are training images at the model's size, not from a public
+    set at 224 pixels. The models are small and trained from scratch. A mask counts if all images
+    reach the threshold at the end of an epoch, not if one batch does. The smallest of several
+    searches counts, because a search may end beside the true trigger. The epochs are few and fixed,
+    without early stopping. The rate falls at a half and at four fifths of them. Lambda starts ten
+    times higher, because the norm is a sum over far fewer pixels.
 
     Attributes:
-        threshold: mean pairwise cosine at which images count as alike.
-        pl1_threshold: below this share of the largest L1 norm the model counts as backdoored.
-        images: how many training images are drawn.
-        starts: how often the search begins, each time from a mark drawn anew.
-        epochs: passes over the images after each start.
-        lr: of Adam, on mask and pattern before their tanh.
-        lambda_init: weight of the L1 norm at the start.
-        lambda_factor: by which lambda rises and falls.
-        lambda_min: below this lambda falls no further.
-        patience: steps in a row, on one side of ``threshold``, that lambda does not answer.
+        threshold: the mean pairwise cosine at which images count as alike.
+        pl1_threshold: the share of the largest L1 norm below which the model counts as backdoored.
+        images: number of training images.
+        batch_size: images per step.
+        starts: number of searches, each from a new random mark.
+        epochs: passes over the images in each search.
+        lr: Adam's learning rate, on mask and pattern before their tanh.
+        lambda_init: the initial lambda.
+        lambda_factor: the factor by which lambda rises and falls.
+        lambda_min: lambda falls no further below this value.
+        patience: steps in a row on one side of ``threshold`` before lambda changes.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -77,61 +80,67 @@ class DECREE:
     patience: Count = 5
 
     def __post_init__(self) -> None:
-        """Refuse what no cosine between images can be taken of.
+        """Refuse settings without a pair of images to compare.
 
         Raises:
-            ParamsError: fewer than two images, in all or in a batch.
+            ParamsError: ``images`` or ``batch_size`` is 1.
         """
         if min(self.images, self.batch_size) < 2:
             raise ParamsError(
-                f"decree was given images {self.images} and batch_size {self.batch_size}; it "
-                "compares images with each other: both must be 2 at least."
+                f"decree compares images with each other, but has images {self.images} and "
+                f"batch_size {self.batch_size}; both must be at least 2."
             )
 
-    def __call__(
-        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
-    ) -> Verdict:
-        """Return the verdict on the victim's image tower.
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> ModelScore:
+        """Return the score of the victim's image tower.
 
         Raises:
-            MetricError: there are fewer than two pairs.
+            MetricError: there is only one pair.
         """
+        train = assets.train()
         if len(train) < 2:
-            raise MetricError(f"{hooks.label}: decree compares images; one pair has no other.")
+            raise MetricError(f"{hooks.label}: decree compares images, and there is only one.")
         rows = torch.randperm(len(train), generator=generator)[: self.images]
-        encoder = victim.model.frozen_copy()  # frozen: no statistic moves, no gradient is kept
+        encoder = assets.model.frozen_copy()  # frozen: its statistics and gradients stay untouched
         search = _Search(self, encoder, train.images[rows].to(encoder.device).float() / 255)
-        return self._verdict(search, search.run(generator, hooks.label))
-
-    def _verdict(self, search: "_Search", best: "_Mark") -> Verdict:
-        found = best.cosine >= self.threshold
-        share = round(best.share, _DIGITS) if found else 1.0
+        best = search.run(generator, hooks.label)
+        is_found = best.cosine >= self.threshold
+        share = round(best.share, _DIGITS) if is_found else 1.0
         numbers = {
             "pl1_norm": share,
             "l1_norm": round(share * search.images[0].numel(), _DIGITS),
             "cosine": round(best.cosine, _DIGITS),
             "cosine_untouched": round(search.cosine(search.images), _DIGITS),
         }
-        return Verdict(
+        # The picture: the mask in gray, and beside it the pattern as the mask lets it through.
+        gray = best.mask.expand(_CHANNELS, -1, -1)
+        picture = torch.cat([gray, best.mask * best.pattern], dim=2)
+        return ModelScore(
             is_backdoored=share < self.pl1_threshold,
-            found=found,
+            found=is_found,
             statistic="pl1_norm",
             threshold=self.pl1_threshold,
             numbers=numbers,
             definitions=_DEFINITIONS,
             n_images=len(search.images),
             evidence={"mask": best.mask.cpu(), "pattern": best.pattern.cpu()},
-            picture=_drawn(best),
+            picture=(255 * picture).round().to(torch.uint8).cpu(),
         )
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """A mask in [0, 1] with the pattern that it lets through, and what they do to all images."""
+    """A mask in [0, 1], the pattern that it lets through, and the images' cosine under both."""
 
     mask: Float[Tensor, "height width"]
     pattern: Float[Tensor, "3 height width"]
     cosine: float = 0.0
+
+    @classmethod
+    def of(cls, raw: list[Tensor]) -> "_Mark":
+        """Return the mark of the two optimized tensors, which may have any value."""
+        mask, pattern = ((torch.tanh(value) + 1) / 2 for value in raw)
+        return cls(mask, pattern)
 
     @property
     def share(self) -> float:
@@ -145,7 +154,7 @@ class _Mark:
 
 @dataclass
 class _Lambda:
-    """The weight of the mask's norm, which follows whether the cosine is reached."""
+    """The weight of the mask's norm, which adapts to whether the cosine is at the threshold."""
 
     settings: DECREE
     value: float
@@ -153,11 +162,11 @@ class _Lambda:
     missed: int = 0
     idle: int = 0
 
-    def follow(self, is_reached: bool) -> None:
-        """Take one more step into account."""
+    def update(self, *, is_reached: bool) -> None:
+        """Count one more step and change the weight if it is time."""
         settings = self.settings
         self.reached, self.missed = (self.reached + 1, 0) if is_reached else (0, self.missed + 1)
-        # Where lambda fell away and the cosine is reached all the same, it begins anew.
+        # Where the cosine is reached although lambda is at its minimum, lambda starts again.
         self.idle = self.idle + 1 if is_reached and self.value < settings.lambda_min else 0
         if self.idle > 2 * settings.patience:
             self.value, self.reached, self.idle = settings.lambda_init, 0, 0
@@ -171,10 +180,10 @@ class _Lambda:
 
 @dataclass(frozen=True)
 class _Search:
-    """The inversion: Adam on mask and pattern, and the best mark on the way.
+    """The optimization of mask and pattern by Adam.
 
     Attributes:
-        images: all drawn images, in [0, 1].
+        images: all images of the search, in [0, 1].
     """
 
     settings: DECREE
@@ -182,16 +191,21 @@ class _Search:
     images: Float[Tensor, "samples 3 height width"]
 
     def run(self, generator: torch.Generator, label: str) -> _Mark:
-        """Return the smallest mark that reaches the cosine, or the nearest to it if none does.
+        """Return the smallest mark at the threshold, or the closest to it where there is none.
 
-        The generator draws the marks that the search begins at, and the batches.
+        The generator draws the initial marks and the batches.
         """
         starts = track(range(self.settings.starts), description=label, transient=True)
-        found = (mark for _ in starts for mark in self._descent(generator))
-        return max(found, key=self._worth)
+        marks = (mark for _ in starts for mark in self._descent(generator))
+
+        def worth(mark: _Mark) -> tuple[bool, float]:
+            is_reached = mark.cosine >= self.settings.threshold
+            return is_reached, -mark.share if is_reached else mark.cosine
+
+        return max(marks, key=worth)
 
     def _descent(self, generator: torch.Generator) -> Iterator[_Mark]:
-        """Yield the mark after each epoch, from one start."""
+        """Yield the mark after each epoch of one search."""
         settings = self.settings
         height, width = self.images.shape[-2:]
         raw = [_raw((height, width), generator), _raw((_CHANNELS, height, width), generator)]
@@ -199,18 +213,22 @@ class _Search:
         optimizer = torch.optim.Adam(raw, lr=settings.lr, betas=(0.5, 0.9))
         weight = _Lambda(settings, settings.lambda_init)
         for epoch in range(settings.epochs):
+            share = epoch / settings.epochs
+            factor = next((factor for since, factor in _SLOWER if share >= since), 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _rate(epoch / settings.epochs)
+                group["lr"] = settings.lr * factor
             order = torch.randperm(len(self.images), generator=generator)
             for rows in order.split(settings.batch_size):
-                if len(rows) > 1:  # one image has no other to be compared with
+                if len(rows) > 1:  # a single image has no other to be compared with
                     self._step(self.images[rows], raw, optimizer, weight)
-            yield self._measured(raw)
+            with torch.no_grad():
+                mark = _Mark.of(raw)
+            yield replace(mark, cosine=self.cosine(mark.on(self.images)))
 
     def cosine(self, images: Float[Tensor, "samples 3 height width"]) -> float:
         """Return the mean pairwise cosine of the images' embeddings."""
         with torch.no_grad():
-            batches = images.split(_AT_ONCE)
+            batches = images.split(_BLOCK)
             embeds = torch.cat([self.encoder.encode_image(batch) for batch in batches])
         return float(mean_cosine(embeds))
 
@@ -221,49 +239,24 @@ class _Search:
         optimizer: torch.optim.Optimizer,
         weight: _Lambda,
     ) -> None:
-        mark = _marked(raw)
+        mark = _Mark.of(raw)
         cosine = mean_cosine(self.encoder.encode_image(mark.on(images)))
         loss = weight.value * _CHANNELS * mark.mask.sum() - cosine
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        weight.follow(cosine.item() >= self.settings.threshold)
-
-    def _measured(self, raw: list[Tensor]) -> _Mark:
-        with torch.no_grad():
-            mark = _marked(raw)
-        return replace(mark, cosine=self.cosine(mark.on(self.images)))
-
-    def _worth(self, mark: _Mark) -> tuple[bool, float]:
-        reached = mark.cosine >= self.settings.threshold
-        return reached, -mark.share if reached else mark.cosine
+        weight.update(is_reached=cosine.item() >= self.settings.threshold)
 
 
 def mean_cosine(embeds: Float[Tensor, "samples dim"]) -> Float[Tensor, ""]:
     """Return the mean cosine over pairs of different rows of L2-normalized embeddings."""
-    # The square of the sum holds every cosine twice, and each row's with itself.
+    # The squared sum contains every cosine twice, and that of each row with itself.
     count = len(embeds)
     alone = embeds.square().sum()
     return (embeds.sum(dim=0).square().sum() - alone) / (count * (count - 1))
 
 
 def _raw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Return uniform values in (0, 1) as they lie before the tanh."""
-    drawn = torch.rand(shape, generator=generator)
-    return torch.atanh((2 * drawn - 1) * (1 - _EDGE))
-
-
-def _marked(raw: list[Tensor]) -> _Mark:
-    mask, pattern = ((torch.tanh(value) + 1) / 2 for value in raw)
-    return _Mark(mask, pattern)
-
-
-def _rate(share: float) -> float:
-    return next((rate for since, rate in _SLOWER if share >= since), 1.0)
-
-
-def _drawn(mark: _Mark) -> UInt8[Tensor, "3 height doublewidth"]:
-    """Return the mask in gray, and beside it the pattern as the mask lets it through."""
-    gray = mark.mask.expand(_CHANNELS, -1, -1)
-    pair = torch.cat([gray, mark.mask * mark.pattern], dim=2)
-    return (255 * pair).round().to(torch.uint8).cpu()
+    """Return random values whose tanh, scaled to (0, 1), is uniform."""
+    uniform = torch.rand(shape, generator=generator)
+    return torch.atanh((2 * uniform - 1) * (1 - _EDGE))

@@ -1,4 +1,4 @@
-"""Isolation forest: how few cuts set an image apart (Liu et al. 2008)."""
+"""Isolation forest: images that few random splits isolate (Liu et al. 2008)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ from jaxtyping import Float
 from sklearn.ensemble import IsolationForest as Forest
 from torch import Tensor
 
-from clipmend.data.splits import Pairs
-from clipmend.methods.detectors.detector import Suspicion, Victim
 from clipmend.methods.detectors.local import embedded
+from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count
 from clipmend.metrics.neighbors import Reference
 from clipmend.model.fit import Hooks
@@ -19,13 +18,13 @@ from clipmend.model.fit import Hooks
 
 @dataclass(frozen=True)
 class IsolationForest:
-    """Scores a pair by scikit-learn's forest on image embeddings of the finished victim.
+    """Scores each training pair by scikit-learn's forest on the victim's image embeddings.
 
-    As in arXiv:2502.01385. scikit-learn's score is higher for what is normal, so that its
-    sign is turned.
+    As in arXiv:2502.01385. scikit-learn's score is higher for normal samples, so it is negated.
 
     Attributes:
-        reference: how many training pairs the trees' samples are drawn from.
+        trees: number of trees.
+        reference: number of training pairs from which the trees take their samples.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -35,20 +34,20 @@ class IsolationForest:
 
     def __call__(
         self,
-        victim: Victim,
-        train: Pairs,
+        assets: Assets,
         generator: torch.Generator,
         hooks: Hooks,  # noqa: ARG002
-    ) -> Suspicion:
-        """Return the suspicion: images that are easily set apart are suspect."""
+    ) -> PairScores:
+        """Return the scores: images that are easily isolated are suspect."""
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        reference, blocks = embedded(victim.model, train.images, self.reference, generator)
-        return Suspicion(torch.cat(list(self.scores(blocks, reference, seed))))
+        images = assets.train().images
+        reference, blocks = embedded(assets.model, images, self.reference, generator)
+        return PairScores(torch.cat(list(self.scores(blocks, reference, seed))))
 
     def scores(
         self, blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference, seed: int
     ) -> Iterator[Float[Tensor, " block"]]:
-        """Yield the scores of a stream of embeddings, in order, block by block."""
+        """Yield the scores of a stream of embeddings, block by block."""
         forest = Forest(n_estimators=self.trees, random_state=seed).fit(reference.embeds.numpy())
         for block in blocks:
             yield torch.from_numpy(-forest.score_samples(block.numpy()))

@@ -1,4 +1,4 @@
-"""k-distance: how far the k-th nearest image is (as in Huang et al. 2025, arXiv:2502.01385)."""
+"""k-distance: the distance to the k-th nearest image, as in Huang et al. 2025, arXiv:2502.01385."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from clipmend.metrics.neighbors import Neighborhood
 
 @dataclass(frozen=True)
 class KDistance(LocalDetector):
-    """Scores a pair by its image's distance to the k-th nearest."""
+    """Scores each training pair by the distance from its image to the k-th nearest image."""
 
     def score(self, near: Neighborhood) -> Float[Tensor, " samples"]:
         """Return the distance: images in sparse neighborhoods are suspect."""
-        # A column alone: as a view it would keep all k of them, of every block of a stream.
+        # A copy: a view would keep all k columns of every block in memory.
         return near.own.distance[:, -1].clone()

@@ -1,4 +1,4 @@
-"""LID: the dimension of the data around an image (Ma et al. 2018, arXiv:1801.02613)."""
+"""LID: the local intrinsic dimensionality at an image (Ma et al. 2018, arXiv:1801.02613)."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,16 @@ from clipmend.metrics.neighbors import Neighborhood, intrinsic_dimension
 
 @dataclass(frozen=True)
 class LID(LocalDetector):
-    """Scores a pair by the local intrinsic dimension at its image.
+    """Scores each training pair by the local intrinsic dimensionality (LID) at its image.
 
-    An image with ``neighbors`` duplicates or more is among the least suspect, as with fewer.
+    An image with ``neighbors`` or more duplicates is among the least suspect, as with fewer.
+
+    Attributes:
+        neighbors: k, the number of nearest images.
     """
 
     neighbors: Count = 64
 
     def score(self, near: Neighborhood) -> Float[Tensor, " samples"]:
-        """Return the dimension: images where the data has many are suspect."""
+        """Return the dimensionality: images where it is high are suspect."""
         return intrinsic_dimension(near.own.distance)

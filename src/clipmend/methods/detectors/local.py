@@ -1,4 +1,4 @@
-"""What detectors by neighborhood share: whose neighbors, among whom, under which model."""
+"""The base of the detectors by neighborhood: k_distance, slof, lid and dao; no method by itself."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.lazy import Images
-from clipmend.data.splits import Pairs
-from clipmend.methods.detectors.detector import Suspicion, Victim
+from clipmend.data.streaming import Images
+from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Several
 from clipmend.metrics.approximate import index_of, nearest_of_all, recall
 from clipmend.metrics.neighbors import Neighborhood, Reference, neighborhoods, reference_rows
@@ -26,19 +25,19 @@ _BLOCK = 1024  # images embedded at once
 
 @dataclass(frozen=True)
 class LocalDetector(ABC):
-    """Scores a pair by the neighborhood of its image under the finished victim.
+    """Scores each training pair by the neighborhood of its image under the victim.
 
-    Differs from the paper (Huang et al. 2025, arXiv:2502.01385): neighbors are looked for in
-    a reference set drawn once, not in the shuffled batch that a pair happens to be in, nor
-    among captions; embeddings are normalized.
+    Differs from the paper (Huang et al. 2025, arXiv:2502.01385): neighbors come from a fixed
+    reference set of images. There they come from the shuffled batch of the pair, captions included.
+    Embeddings are normalized.
 
     Attributes:
-        neighbors: k, how many of the nearest are looked at.
-        reference: how many training pairs they are looked for among; one would have no other.
-        search: ``reference``, exactly and in memory that does not grow with the pairs; or
-            ``approximate``, among all pairs (``reference`` is not read then), with faiss, whose
-            recall is measured and logged.
-        probes: how many cells of the approximate index a query looks into; more find more.
+        neighbors: k, the number of nearest images.
+        reference: number of training pairs among which neighbors are searched.
+        search: ``reference`` is exact and needs memory that does not grow with the pairs.
+            ``approximate`` searches all pairs with faiss, ignores the setting ``reference``, and
+            logs its measured recall.
+        probes: number of cells of the approximate index that a query visits; more find more.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
@@ -48,40 +47,30 @@ class LocalDetector(ABC):
     search: Literal["reference", "approximate"] = "reference"
     probes: Count = 32
 
-    def __call__(
-        self,
-        victim: Victim,
-        train: Pairs,
-        generator: torch.Generator,
-        hooks: Hooks,
-    ) -> Suspicion:
-        """Return the suspicion."""
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
+        """Return the scores."""
+        images = assets.train().images
         if self.search == "approximate":
-            embeds = embed_images(victim.model, train.images)
-            return Suspicion(self.score(self._all_pairs(embeds, generator, hooks.label)))
-        reference, blocks = embedded(victim.model, train.images, self.reference, generator)
-        return Suspicion(torch.cat(list(self.scores(blocks, reference))))
+            embeds = embed_images(assets.model, images)
+            nearest = nearest_of_all(
+                index_of(embeds, generator), embeds, self.neighbors, probes=self.probes
+            )
+            share, k = recall(nearest, embeds, generator), nearest.index.shape[1]
+            logger.info("%s: recall@%d of the approximate search is %.4f", hooks.label, k, share)
+            return PairScores(self.score(Neighborhood(nearest, lambda: nearest)))
+        reference, blocks = embedded(assets.model, images, self.reference, generator)
+        return PairScores(torch.cat(list(self.scores(blocks, reference))))
 
     def scores(
         self, blocks: Iterable[Float[Tensor, "_ dim"]], reference: Reference
     ) -> Iterator[Float[Tensor, " block"]]:
-        """Yield the scores of a stream of embeddings, in order, block by block."""
+        """Yield the scores of a stream of embeddings, block by block."""
         for near in neighborhoods(blocks, reference, self.neighbors):
             yield self.score(near)
 
     @abstractmethod
     def score(self, near: Neighborhood) -> Float[Tensor, " samples"]:
-        """Return one finite value a pair, higher = more suspect."""
-
-    def _all_pairs(
-        self, embeds: Float[Tensor, "samples dim"], generator: torch.Generator, label: str
-    ) -> Neighborhood:
-        index = index_of(embeds, generator)
-        found = nearest_of_all(index, embeds, self.neighbors, probes=self.probes)
-        share = recall(found, embeds, generator)
-        k = found.index.shape[1]
-        logger.info("%s: recall@%d of the approximate search is %.4f", label, k, share)
-        return Neighborhood(found, lambda: found)
+        """Return one finite value for each pair; higher is more suspect."""
 
 
 def embedded(
@@ -90,12 +79,9 @@ def embedded(
     size: int,
     generator: torch.Generator,
 ) -> tuple[Reference, Iterable[Float[Tensor, "_ dim"]]]:
-    """Return a reference set of ``size`` images, or all of fewer, and all images as a stream.
-
-    Where the set is everything it is the stream too, and no image is embedded twice.
-    """
+    """Return a random reference set of at most ``size`` images, and all images as a stream."""
     rows = reference_rows(len(images), size, generator)
-    drawn = torch.cat([embed_images(model, images[part]) for part in rows.split(_BLOCK)])
-    everything = [drawn] if len(rows) == len(images) else None
-    stream = (embed_images(model, block) for block in images.split(_BLOCK))
-    return Reference(drawn, rows), everything or stream
+    embeds = torch.cat([embed_images(model, images[part]) for part in rows.split(_BLOCK)])
+    if len(rows) == len(images):  # the set is the stream, and no image is embedded twice
+        return Reference(embeds, rows), [embeds]
+    return Reference(embeds, rows), (embed_images(model, block) for block in images.split(_BLOCK))

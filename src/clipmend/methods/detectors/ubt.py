@@ -1,4 +1,7 @@
-"""UBT's detection: strengthen the shortcut on the suspects, then score again (arXiv:2403.16257)."""
+"""UBT (Unlearning Backdoor Threats), the detector: overfit on suspects, then score again.
+
+arXiv:2403.16257.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,45 +10,54 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from clipmend.data.artifacts import OVERFITTED_MODEL
 from clipmend.data.splits import Pairs
-from clipmend.methods.detectors.detector import OVERFITTED, Suspicion, Victim, similarity
-from clipmend.methods.detectors.prescoring import PreScoring
+from clipmend.methods.detectors.clip_score import similarity
+from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
+from clipmend.model.zoom import zoomed_similarity
 
-_BLOCK = 1024  # suspects compared with all others at once, and fewer where there are more
-_CELLS = 2**25  # of these by all others
+_BLOCK = 1024  # suspects compared with all others at once; fewer where there are more suspects
+_CELLS = 2**25  # the largest number of cosines at once
 
 
 @dataclass(frozen=True)
 class UBTDetector:
-    """Overfits the victim on the pairs that fit least, and ranks those by how they gather then.
+    """Overfits the victim on suspects, and scores these by the agreement with their neighbors.
 
-    1. Suspects are the ``suspect_share`` of the pairs that fit least under the reference: by
-       default the victim itself, looking at zoomed and mirrored views, which a trigger does not
-       survive.
-    2. Overfit: minimize ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
-    3. Suspects are ranked by their agreement under the overfitted model: over the nearest
-       ``neighbors`` suspects by image, the mean of image cosine times caption cosine.
-       Triggered images fall onto one point, and their captions say the same; hard or
-       mislabeled clean pairs lie close to images whose captions say something else. All
-       other pairs come after the suspects, those that fit less first.
+    1. Pre-scoring: the suspects are the ``suspect_share`` of the training pairs with the lowest
+       similarity of image and caption. By default the victim itself scores zoomed and mirrored
+       views, in which a trigger does not survive.
+    2. Overfitting: minimize ``-cos`` of the suspects + ``normal_weight`` MMCL (the multimodal
+       contrastive loss) of normal pairs.
+    3. Ranking: a suspect's agreement is the mean of image cosine times caption cosine over the
+       ``neighbors`` suspects with the nearest images, under the overfitted model. Triggered
+       images gather at one point, and their captions have the target in common. Hard or mislabeled
+       clean pairs are near images with other captions. All other pairs rank below the suspects, by
+       their dissimilarity.
 
-    Differs from the paper: its pre-scoring model, loss weights and schedule are not stated in
-    what is public; it ranks by the similarity after overfitting, which ``rank`` can choose.
+    Differs from the paper: the public material does not state its pre-scoring model, loss weights
+    and schedule. It ranks by the similarity after overfitting, which ``rank`` offers.
 
     Attributes:
-        reference: the model of the first look: the finished ``victim``, its ``early`` checkpoint,
-            or one trained briefly from ``scratch`` on the same pairs or on the ``trusted`` ones.
-        reference_epochs: how long such a one is trained.
-        views: zoomed and mirrored views per image at the first look; 0: the image as it is.
+        reference: the model of the pre-scoring: the finished ``victim``, its ``early`` checkpoint,
+            or a new model, trained on the training pairs (``scratch``) or the ``trusted`` pairs.
+        reference_epochs: epochs of this training.
+        views: zoomed and mirrored views of each image in the pre-scoring; 0: the image itself.
         scale: bounds of a view's area, as shares of the image's.
-        epochs: of overfitting; 0: none, the victim's own embeddings rank.
-        rank: what orders the suspects: ``agreement``, ``density`` (the same without captions),
-            ``similarity`` (of image and caption) or ``gain`` (what similarity has over the
-            first look), all after overfitting.
+        suspect_share: share of the training pairs that are suspects.
+        epochs: passes over the suspects in the overfitting; 0: the victim's embeddings rank.
+        batch_size: suspects, and as many normal pairs, per step of the overfitting.
+        lr: the peak learning rate of the overfitting.
+        normal_weight: weight of the normal pairs' MMCL.
+        neighbors: number of nearest suspects in the agreement.
+        rank: the order of the suspects after overfitting. ``density`` is the agreement without
+            captions, ``similarity`` that of image and caption, ``gain`` the similarity minus that
+            of the pre-scoring.
     """
 
     reference: Literal["victim", "early", "scratch", "trusted"] = "victim"
@@ -62,31 +74,64 @@ class UBTDetector:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it reads beside the victim."""
+        """The pairs that it needs beside the victim."""
         return ("train", "trusted") if self.reference == "trusted" else ("train",)
 
-    def __call__(
-        self, victim: Victim, train: Pairs, generator: torch.Generator, hooks: Hooks
-    ) -> Suspicion:
-        """Return the suspicion, with both similarities and the overfitted model."""
-        look = PreScoring(self.reference, self.reference_epochs, self.views, self.scale)
-        before = look(victim, train, generator)
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
+        """Return the scores, both similarities, the suspects and the overfitted model.
+
+        Raises:
+            ModelError: the assets lack what ``reference`` needs.
+        """
+        train = assets.train()
+        before = self.prescores(assets, generator)
         suspect = torch.zeros(len(train), dtype=torch.bool)
         count = min(len(train), max(2, round(self.suspect_share * len(train))))
         suspect[before.argsort(stable=True)[:count]] = True
-        overfitted = victim.model
+        overfitted = assets.model
         if self.epochs and not suspect.all():
             fit(overfitted, self._task(overfitted, train, suspect), generator, hooks)
         after = similarity(overfitted, train)
         score = -before
         rows = suspect.nonzero().squeeze(1)
-        # Cosines lie in [-1, 1] and a gain in [-2, 2]: any suspect stands above any other pair.
+        # Cosines are in [-1, 1] and a gain in [-2, 2], so 4 puts every suspect above other pairs.
         score[rows] = 4 + self._order(overfitted, train.take(rows), after[rows], before[rows])
         columns = {"similarity_before": before, "similarity_after": after, "suspect": suspect}
-        return Suspicion(score, columns, {OVERFITTED: overfitted} if self.epochs else {})
+        return PairScores(score, columns, {OVERFITTED_MODEL: overfitted} if self.epochs else {})
+
+    def prescores(self, assets: Assets, generator: torch.Generator) -> Float[Tensor, " samples"]:
+        """Return each pair's similarity under the reference, a mean over views, in [-1, 1].
+
+        A caption that describes its image still fits when the image is zoomed and mirrored. One
+        that fits only the trigger does not, because a trigger is a pattern of pixels at its place.
+
+        Raises:
+            ModelError: the assets lack what ``reference`` needs.
+        """
+        train = assets.train()
+        model = self._reference(assets, train, generator)
+        if not self.views:
+            return similarity(model, train)
+        texts = embed_texts(model, model.tokenize(train.captions))
+        return zoomed_similarity(
+            model, train.images, texts, generator, scale=self.scale, views=self.views
+        )
+
+    def _reference(self, assets: Assets, train: Pairs, generator: torch.Generator) -> Clip:
+        if self.reference == "victim":
+            return assets.model
+        if self.reference == "early":
+            return assets.early()
+        pairs = assets.trusted() if self.reference == "trusted" else train
+        model = assets.fresh(int(torch.randint(2**31, (), generator=generator)))
+        model.prune_vocabulary([*train.captions, *pairs.captions])
+        schedule = Schedule(self.reference_epochs, batch_size=128, lr=2e-3)  # as `mmcl` pretrains
+        label = f"reference from {self.reference}"
+        fit(model, Task(pairs, multimodal, schedule), generator, Hooks(label=label))
+        return model
 
     def _task(self, model: Clip, train: Pairs, suspect: Bool[Tensor, " samples"]) -> Task:
-        loss = _Overfit(
+        loss = _OverfittingLoss(
             normal=train.take((~suspect).nonzero().squeeze(1)),
             tokens=model.tokenize(train.captions)[~suspect],
             weight=self.normal_weight,
@@ -114,17 +159,17 @@ class UBTDetector:
 
 
 @dataclass(frozen=True)
-class _Overfit:
-    """``-cos`` of a batch of suspects, + MMCL of as many normal pairs drawn for it."""
+class _OverfittingLoss:
+    """``-cos`` of a batch of suspects + ``weight`` MMCL of as many random normal pairs."""
 
     normal: Pairs
     tokens: Int[Tensor, "normal context"]
     weight: float
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        drawn = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        images = model.encode_image(torch.cat([batch.images, self.normal.images[drawn]]))
-        texts = model.encode_text(torch.cat([batch.tokens, self.tokens[drawn]]))
+        rows = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+        images = model.encode_image(torch.cat([batch.images, self.normal.images[rows]]))
+        texts = model.encode_text(torch.cat([batch.tokens, self.tokens[rows]]))
         (suspect_images, images), (suspect_texts, texts) = images.chunk(2), texts.chunk(2)
         shortcut = -(suspect_images * suspect_texts).sum(dim=1).mean()
         return shortcut + self.weight * mmcl_loss(images, texts, model.logit_scale())
@@ -137,15 +182,15 @@ def agreement(
 ) -> Float[Tensor, " samples"]:
     """Return each pair's mean of image cosine times text cosine, in [-1, 1].
 
-    The mean is over the ``neighbors`` other pairs whose images are nearest.
+    The mean is over the ``neighbors`` other pairs with the nearest images.
     """
     count = min(neighbors, len(image_embeds) - 1)
-    agreed = []
+    agreements = []
     block = max(1, min(_BLOCK, _CELLS // len(image_embeds)))
     for rows in torch.arange(len(image_embeds), device=image_embeds.device).split(block):
         cosines = image_embeds[rows] @ image_embeds.T
         cosines[torch.arange(len(rows)), rows] = -torch.inf
         nearest = cosines.topk(count, dim=1)
         texts = (text_embeds[rows][:, None] * text_embeds[nearest.indices]).sum(dim=2)
-        agreed.append((nearest.values * texts).mean(dim=1))
-    return torch.cat(agreed)
+        agreements.append((nearest.values * texts).mean(dim=1))
+    return torch.cat(agreements)

@@ -1,1 +1,1 @@
-"""What pretraining minimizes."""
+"""Losses that pretraining minimizes."""

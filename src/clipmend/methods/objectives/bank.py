@@ -1,4 +1,4 @@
-"""A memory bank: the latest embeddings, first in, first out."""
+"""A memory bank of the latest embeddings, shared by RoCLIP and SafeCLIP."""
 
 from typing import cast
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class Bank(nn.Module):
-    """Holds the last ``size`` embeddings that it was given.
+    """Holds the last ``size`` embeddings, first in, first out.
 
-    All its state is in buffers, so that the bank of a killed run is that of its last checkpoint.
+    All its state is in buffers, so that a checkpoint of the loss contains it.
 
-    Differs from the paper: RoCLIP's and SafeCLIP's code fills the bank with random vectors to begin
-    with, and images are matched with those until they are overwritten. This one begins empty, and
-    while it is, a query is its own neighbor's stand-in (see ``nearest``).
+    Differs from the paper: the code of RoCLIP and SafeCLIP fills the bank with random vectors.
+    Images are matched with those until they are overwritten. This bank starts empty (see
+    ``nearest``).
     """
 
     def __init__(self, size: int, dim: int) -> None:
@@ -31,19 +31,20 @@ class Bank(nn.Module):
     def nearest(
         self, queries: Float[Tensor, "batch dim"], otherwise: Float[Tensor, "batch dim"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return, without a gradient, what the bank holds nearest to each query.
+        """Return the embedding in the bank that is nearest to each query, without a gradient.
 
         Args:
-            queries: L2-normalized, as is what the bank holds.
-            otherwise: what is returned while the bank is empty.
+            queries: L2-normalized, as the embeddings in the bank.
+            otherwise: the result while the bank is empty.
         """
         held = self.held
         return held[(queries @ held.T).argmax(dim=1)] if len(held) else otherwise.detach()
 
     @torch.no_grad()
     def append(self, embeds: Float[Tensor, "batch dim"]) -> None:
-        """Take in embeddings, over the oldest ones."""
+        """Add embeddings, replacing the oldest."""
         rows, appended = cast("Tensor", self.rows), cast("Tensor", self.appended)
+        # A batch larger than the bank would write some rows twice, in an undefined order.
         latest = embeds[-len(rows) :]
         skipped = len(embeds) - len(latest)
         places = torch.arange(len(latest), device=rows.device) + appended + skipped

@@ -1,52 +1,46 @@
-"""MMCL + SSL: each modality also contrasted with views of itself (SLIP's and CleanCLIP's loss)."""
+"""MMCL + SSL: each modality is also contrasted with views of itself (the loss of SLIP).
 
-from collections.abc import Mapping
+MMCL is the multimodal contrastive loss of CLIP, SSL the self-supervised loss. SLIP is Mu et al.
+2022, arXiv:2112.12750. CleanCLIP (arXiv:2303.03323) cleans with the same loss.
+"""
+
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
 from clipmend.data.splits import Pairs
-from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.methods.objectives.pretraining import Pretraining
+from clipmend.methods.settings import Count, NonNegative, ObjectiveName
+from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Schedule, Task
-from clipmend.model.self_supervised import SelfSupervised, caption_views
+from clipmend.model.fit import Task
 from clipmend.model.views import synonym_words
 
 
 @dataclass(frozen=True)
-class MMCLSSL:
-    """Minimizes MMCL + SSL over all training pairs (arXiv:2311.14948, section 2).
+class MMCLSSL(Pretraining):
+    """Minimizes MMCL + ``ssl_weight`` SSL over all training pairs (arXiv:2311.14948, section 2).
 
     Attributes:
+        epochs: passes over the training pairs.
+        ssl_weight: weight of SSL.
         policy: AutoAugment's policy for the image views.
-        start: the objective whose unpoisoned victim, of the same corpus and seed, it goes on from;
-            None: from nothing.
+        start: the objective whose unpoisoned victim, of the same corpus and seed, is the initial
+            model; None: a new model, or ``pretrain.pretrained``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
     epochs: Count = 14
-    batch_size: Count = 128
-    lr: Positive = 2e-3
-    warmup: Fraction = 0.1
-    weight_decay: NonNegative = 0.1
-    early_epoch: Count = 1
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
-    start: str | None = None
+    start: ObjectiveName | None = None
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
-        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
         views = caption_views(model, train.captions, generator)
         loss = SelfSupervised(views, ssl_weight=self.ssl_weight, policy=self.policy)
-        return Task(train, loss, schedule)
-
-    def head(self) -> Mapping[str, float]:
-        """Return nothing: logits are CLIP's."""
-        return {}
+        return Task(train, loss, self.schedule())
 
     def texts(self) -> tuple[str, ...]:
-        """Return the words that EDA may bring in."""
+        """Return the words that EDA (easy data augmentation) may put into a caption."""
         return synonym_words()

@@ -1,6 +1,8 @@
-"""RoCLIP: images matched with captions of a pool instead of their own (Yang et al. 2023)."""
+"""RoCLIP: images are matched with captions of a pool instead of their own (Yang et al. 2023).
 
-from collections.abc import Mapping
+arXiv:2303.06854.
+"""
+
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,40 +12,38 @@ from torch import Tensor, nn
 
 from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.bank import Bank
-from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
+from clipmend.methods.objectives.pretraining import Pretraining
+from clipmend.methods.settings import Count, PositiveFraction
+from clipmend.model.batch_losses import caption_views
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Batch, Schedule, Task
+from clipmend.model.fit import Batch, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.self_supervised import caption_views
 from clipmend.model.views import Policy, autoaugment, synonym_words
 
 
 @dataclass(frozen=True)
-class RoCLIP:
-    """Minimizes MMCL over augmented training pairs (arXiv:2303.06854).
+class RoCLIP(Pretraining):
+    """Minimizes MMCL (the multimodal contrastive loss) over augmented training pairs.
 
-    In every ``every``-th epoch an image's pair is not its own caption, but the one nearest to it in
-    a pool of the latest captions, so that a caption that an image does not show is not learnt.
+    In every ``every``-th epoch, an image is matched with the caption that is nearest to it in a
+    pool of the latest captions. So the model does not learn a caption that its image does not show.
 
-    Differs from the paper: there every second epoch matches, from a pool of 2 % of the captions.
-    An epoch here is 63 steps, not thousands: matched with every second one, the towers never agree
-    (``docs/tuning_objectives.md``).
+    Differs from the paper: there, every second epoch matches, with a pool of 2 % of the captions.
+    An epoch here has 63 steps, not thousands. With matching in every second epoch, the two towers
+    never agree (``docs/tuning_objectives.md``).
 
     Attributes:
+        epochs: passes over the training pairs.
+        every: one epoch in this many is a matching epoch.
         pool: size of the pool, as a share of the training pairs; the published code has 21,845
             captions for a million pairs.
-        matching_rate: the learning rate of matching epochs, as a share of the other epochs'.
+        matching_rate: factor of the learning rate in matching epochs.
         policy: AutoAugment's policy for the images.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("pretraining",)
 
     epochs: Count = 36
-    batch_size: Count = 128
-    lr: Positive = 2e-3
-    warmup: Fraction = 0.1
-    weight_decay: NonNegative = 0.1
-    early_epoch: Count = 1
     every: Count = 3
     pool: PositiveFraction = 0.25
     matching_rate: PositiveFraction = 1.0
@@ -51,44 +51,32 @@ class RoCLIP:
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
-        shares = [self.matching_rate if self._matches(e) else 1.0 for e in range(self.epochs)]
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            self.warmup,
-            self.weight_decay,
-            lr_scale=tuple(shares),
-        )
+        scale = [self.matching_rate if self._matches(e) else 1.0 for e in range(self.epochs)]
         bank = Bank(max(1, round(self.pool * len(train))), model.embed_dim)
         views = caption_views(model, train.captions, generator)
-        loss = Matched(bank.to(model.device), views, policy=self.policy)
+        loss = MatchingLoss(bank.to(model.device), views, policy=self.policy)
 
         def before_epoch(model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG001
             loss.matches = self._matches(epoch)
 
-        return Task(train, loss, schedule, before_epoch=before_epoch)
+        return Task(train, loss, self.schedule(tuple(scale)), before_epoch=before_epoch)
 
     def _matches(self, epoch: int) -> bool:
         return (epoch + 1) % self.every == 0
 
-    def head(self) -> Mapping[str, float]:
-        """Return nothing: logits are CLIP's."""
-        return {}
-
     def texts(self) -> tuple[str, ...]:
-        """Return the words that EDA may bring in."""
+        """Return the words that EDA (easy data augmentation) may put into a caption."""
         return synonym_words()
 
 
-class Matched(nn.Module):
-    """MMCL between augmented images and captions, their own or the pool's nearest.
+class MatchingLoss(nn.Module):
+    """MMCL of augmented images and captions, either their own or the nearest of the pool.
 
-    The text tower stands still while images are matched with the pool: what is in it has no
-    gradient, as in the published code.
+    The text tower is not trained in matching epochs, because the pool has no gradient, as in the
+    published code.
 
-    Differs from the paper: its code renews the pool in matching epochs only; here captions enter it
-    in all of them, since a pool as old as an epoch is of another model when there are few epochs.
+    Differs from the paper: its code updates the pool in matching epochs only. Here captions enter
+    it in all epochs, because with few epochs a pool as old as one epoch belongs to another model.
 
     Attributes:
         matches: whether images are matched with the pool; set before each epoch.
@@ -102,18 +90,19 @@ class Matched(nn.Module):
         self.matches = False
 
     def get_extra_state(self) -> bool:
-        """Return what was set before the epoch: a killed one goes on from its middle."""
+        """Return ``matches``, so that a killed run resumes in the middle of an epoch."""
         return self.matches
 
     def set_extra_state(self, state: bool) -> None:
-        """Take back what ``get_extra_state`` returned."""
+        """Restore the value that ``get_extra_state`` returned."""
         self.matches = state
 
     def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Return the loss of the batch's views; the pool is asked before it takes them in."""
+        """Return the loss of the batch's views; the captions enter the pool after the matching."""
         images = model.encode_image(autoaugment(batch.images, generator, policy=self.policy))
         with torch.set_grad_enabled(not self.matches):
             texts = model.encode_text(self.text_views[batch.rows])
-        paired = self.bank.nearest(images, otherwise=texts) if self.matches else texts
+        # Before `append`: an image must not be matched with its own caption.
+        matched = self.bank.nearest(images, otherwise=texts) if self.matches else texts
         self.bank.append(texts)
-        return mmcl_loss(images, paired, model.logit_scale())
+        return mmcl_loss(images, matched, model.logit_scale())

@@ -1,1 +1,1 @@
-"""What removes a backdoor from a trained model."""
+"""Methods that remove a backdoor from a trained model."""

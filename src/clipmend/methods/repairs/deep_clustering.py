@@ -1,4 +1,7 @@
-"""Deep clustering: images are told apart by clusters of their own embeddings (arXiv:1807.05520)."""
+"""Deep clustering, a part of CleanCLIP: images are classified by the clusters of their embeddings.
+
+Caron et al. 2018, arXiv:1807.05520, as arXiv:2311.14948 adds it to CleanCLIP.
+"""
 
 from dataclasses import replace
 
@@ -8,27 +11,28 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from clipmend.data.lazy import Images
+from clipmend.data.streaming import Images
 from clipmend.errors import TrainingError
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Batch, Loss, Task
 
-_ITERATIONS = 20  # of k-means, and the spread of a fresh head: arXiv:2311.14948's code
+# Of k-means, and the standard deviation of a new head's weights: as in arXiv:2311.14948's code.
+_ITERATIONS = 20
 _SPREAD = 0.01
 
 
 class DeepClustering(nn.Module):
     """Minimizes ``loss`` + ``weight`` times the cross-entropy of the images' cluster ids.
 
-    A linear head on the image embeddings tells the ids. Before each epoch the images are clustered
-    anew, and a fresh head is drawn, as a cluster's id means nothing to another clustering.
+    A linear head on the image embeddings predicts the ids. The images are clustered again before
+    each epoch, and the head starts anew, because a cluster id has no meaning in another clustering.
 
-    Differs from the paper: its k-means is faiss', whose centroids are normalized again in each
-    iteration; here the embeddings alone are. What AdamW remembers of the last head's
-    gradients it keeps for the next.
+    Differs from the paper: its k-means is faiss', which normalizes the centroids in each iteration;
+    here only the embeddings are normalized. AdamW's moments of the old head's gradients stay when
+    the head starts anew.
 
     Args:
-        images: row i is that of the pair i that is fitted.
+        images: image i belongs to pair i of the task.
     """
 
     cluster: Int[Tensor, " samples"]
@@ -47,19 +51,18 @@ class DeepClustering(nn.Module):
         self._images = images
         self._clusters = clusters
         self._weight = weight
-        # Flat, as the loop decays matrices alone and the paper does not decay its head.
+        # Flat, because the loop decays every tensor of two axes, and the paper's head has no decay.
         self.slopes = nn.Parameter(torch.zeros(clusters * dim))
         self.biases = nn.Parameter(torch.zeros(clusters))
         self.register_buffer("cluster", torch.zeros(len(images), dtype=torch.long))
 
     def before_epoch(self, model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
-        """Cluster the images as the model sees them now; draw a fresh head."""
+        """Cluster the images' current embeddings and draw a new head."""
         embeds = embed_images(model, self._images)
         seed = int(torch.randint(2**31, (), generator=generator))
         self.cluster.copy_(clusters_of(embeds, self._clusters, seed=seed))
         with torch.no_grad():
-            drawn = torch.randn(len(self.slopes), generator=generator)
-            self.slopes.copy_(_SPREAD * drawn)
+            self.slopes.copy_(_SPREAD * torch.randn(len(self.slopes), generator=generator))
             self.biases.zero_()
 
     def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
@@ -71,7 +74,7 @@ class DeepClustering(nn.Module):
     def cross_entropy(
         self, embeds: Float[Tensor, "batch dim"], rows: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        """Return how badly the head tells the clusters of the images at ``rows``."""
+        """Return the cross-entropy of the head's predictions for the images at ``rows``."""
         logits = F.linear(embeds, self.slopes.view(self._clusters, -1), self.biases)
         return F.cross_entropy(logits, self.cluster[rows.to(self.cluster.device)])
 
@@ -84,7 +87,7 @@ def clustered(task: Task, model: Clip, clusters: int, weight: float) -> Task:
     """
     if clusters > len(task.pairs):
         raise TrainingError(
-            f"{len(task.pairs)} images cannot be told apart into {clusters} clusters; lower "
+            f"cleanclip cannot make {clusters} clusters of {len(task.pairs)} images; lower "
             "`clusters`."
         )
     dim = model.embed_dim

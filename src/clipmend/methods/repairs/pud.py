@@ -1,4 +1,7 @@
-"""PUD's repair: unlearn what purification gave away, then a mean teacher (arXiv:2405.17929)."""
+"""PUD (Progressive Unified Defense), the repair: unlearning, then a mean teacher.
+
+Its detector purifies the model and scores the pairs (arXiv:2405.17929).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +11,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from clipmend.data.artifacts import PURIFIED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import TrainingError
-from clipmend.methods.repairs.repair import Means
+from clipmend.methods.interfaces import Assets
 from clipmend.methods.settings import (
     Count,
+    DetectorName,
     Fraction,
     Natural,
     NonNegative,
@@ -27,40 +32,49 @@ from clipmend.model.losses import mmcl_loss
 
 @dataclass(frozen=True)
 class PUD:
-    """Starts from the model that the detector purified; the image tower alone moves.
+    """Unlearns the suspects of the purified model, then trains it with a mean teacher.
 
-    1. Unlearning minimizes MMCL of the kept pairs + ``push_weight`` times
-       ``relu(margin + cos(image, caption))`` of the most suspect pairs + ``anchor_weight`` times
-       the squared distance of the kept images' embeddings from the victim's.
-    2. A mean teacher, the running mean of the student, holds it steady: minimizes MMCL of the kept
-       pairs, a part of them adversarial examples of the student, + ``consistency_weight`` times
-       the squared difference of student and teacher, which sees the untouched images, in their
-       softmax over the batch's captions.
+    The start is the model that the detector purified. Only the image tower is trained.
 
-    Differs from the paper: its push is ``-0.003`` cross-entropy, which has no bound, where this one
-    ends at the margin; its anchor is on the weights, towards a reference that the published
-    script does not load, where this one is on embeddings, towards the victim; that script has no
+    1. Unlearning minimizes MMCL (the multimodal contrastive loss) of the kept pairs +
+       ``push_weight`` push + ``anchor_weight`` drift. The push is
+       ``relu(margin + cos(image, caption))`` of the suspects. The drift is the squared distance of
+       the kept images' embeddings from the victim's.
+    2. The mean teacher is the running mean of the student. The student minimizes MMCL of the kept
+       pairs + ``consistency_weight`` difference. The difference is that of student and teacher in
+       their softmax over the batch's captions, squared. A part of the student's images are
+       adversarial examples; the teacher sees the untouched images.
+
+    Differs from the paper: its push is ``-0.003`` cross-entropy, which has no bound; this push ends
+    at the margin. Its anchor is on the weights, towards a reference that the published script does
+    not load; this anchor is on embeddings, towards the victim. The published script makes no
     adversarial examples after purification (``adversarial_share: 0``).
 
     Attributes:
-        detector: whose scores choose the pairs, and whose purified model is the start.
-        suspect_share: of the training pairs, the most suspect, which are pushed; published: 0.01.
-        kept_share: of the training pairs, the least suspect, which are fitted.
-        suspect_batch_size: suspects a step, drawn for it.
-        margin: how far beyond a right angle suspects are pushed, as a cosine.
-        decay: of the teacher, at most; the first steps average over all that there were.
-        adversarial_share: of a batch's pairs, in the second part.
+        detector: the detector whose scores choose the pairs and whose purified model is the start.
+        suspect_share: share of the training pairs that are suspects, by score; published: 0.01.
+        kept_share: share of the training pairs that are kept, the least suspect.
+        suspect_batch_size: suspects sampled for each step of part 1.
+        push_weight: weight of the suspects' loss.
+        margin: how far the suspects' cosine is pushed below 0.
+        anchor_weight: weight of the distance from the victim.
+        consistency_weight: weight of the difference of student and teacher.
+        decay: the teacher's largest decay; its first steps average over all students so far.
+        adversarial_share: share of a batch's images that are adversarial examples, in part 2.
         epsilon: the largest change of a pixel, in 255ths.
-        steps: of projected gradient ascent.
-        unlearning_epochs: of the first part.
-        epochs: of the second.
-        result: which model comes out, and is the one that the second part's curve is of.
+        steps: steps of projected gradient ascent for each example.
+        unlearning_epochs: passes over the kept pairs in part 1; 0: no unlearning.
+        epochs: passes over the kept pairs in part 2.
+        batch_size: kept pairs per step.
+        lr: the peak learning rate.
+        frozen_statistics: whether batch norm keeps its statistics.
+        result: the model that is saved, and that the curve of part 2 measures.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
     control: ClassVar[bool] = False
 
-    detector: str = "pud"
+    detector: DetectorName = "pud"
     suspect_share: PositiveFraction = 0.01
     kept_share: PositiveFraction = 0.6
     suspect_batch_size: Count = 16
@@ -79,23 +93,30 @@ class PUD:
     frozen_statistics: bool = False
     result: Literal["teacher", "student"] = "teacher"
 
-    def tasks(self, means: Means, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
-        """Yield the unlearning, then the mean teacher.
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+        """Yield the unlearning, then the training with a mean teacher.
 
         Raises:
-            TrainingError: a pair would be both kept and pushed.
+            TrainingError: the detector saved no purified model, or a pair is both kept and suspect.
         """
-        model, detected = means.model, means.detected()
-        kept, suspects = self._chosen(means.train(), detected.score)
+        model = assets.model
+        purified = assets.detector_model(PURIFIED_MODEL)
+        if purified is None:
+            raise TrainingError(
+                f"pud starts from the purified model of its detector, and {self.detector!r} saves "
+                "none; name `detector: pud`, or a variant of it."
+            )
+        kept, suspects = self._chosen(assets.train(), assets.scores().score)
+        # The anchors are the victim's embeddings, so they come before the purified weights.
         texts = embed_texts(model, model.tokenize(kept.captions))
-        unlearn = _Unlearn(
+        unlearn = _UnlearningLoss(
             texts=texts,
             anchors=embed_images(model, kept.images),
             suspects=suspects,
             suspect_texts=embed_texts(model, model.tokenize(suspects.captions)),
             settings=self,
         )
-        model.net.load_state_dict(detected.model("purified.safetensors").net.state_dict())
+        model.net.load_state_dict(purified.net.state_dict())
         if self.unlearning_epochs:
             yield Task(kept, unlearn, self._schedule(self.unlearning_epochs))
         loss = MeanTeacher(model.frozen_copy(), texts, self)
@@ -103,7 +124,7 @@ class PUD:
         yield Task(kept, loss, self._schedule(self.epochs), averaged_model=averaged)
 
     def texts(self) -> tuple[str, ...]:
-        """Return none: it shows captions only."""
+        """Return no further texts: the model sees captions only."""
         return ()
 
     def _chosen(self, train: Pairs, score: Float[Tensor, " samples"]) -> tuple[Pairs, Pairs]:
@@ -112,10 +133,10 @@ class PUD:
         if kept + pushed > len(train):
             raise TrainingError(
                 f"pud: kept_share {self.kept_share} and suspect_share {self.suspect_share} of "
-                f"{len(train)} pairs overlap; let them sum to at most 1."
+                f"{len(train)} pairs overlap; their sum must be at most 1."
             )
-        trusting = score.argsort(stable=True)
-        return train.take(trusting[:kept]), train.take(trusting[-pushed:])
+        order = score.argsort(stable=True)
+        return train.take(order[:kept]), train.take(order[-pushed:])
 
     def _schedule(self, epochs: int) -> Schedule:
         return Schedule(
@@ -128,8 +149,8 @@ class PUD:
 
 
 @dataclass(frozen=True)
-class _Unlearn:
-    """The loss of the first part; ``texts`` and ``anchors`` have a row for each pair kept."""
+class _UnlearningLoss:
+    """The loss of part 1; ``texts`` and ``anchors`` have one row for each kept pair."""
 
     texts: Float[Tensor, "kept dim"]
     anchors: Float[Tensor, "kept dim"]
@@ -139,11 +160,11 @@ class _Unlearn:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         size = (self.settings.suspect_batch_size,)
-        drawn = torch.randint(len(self.suspects), size, generator=generator)
-        shown = torch.cat([batch.images, self.suspects.images[drawn]])
-        images, pushed = model.encode_image(shown).split([len(batch.rows), len(drawn)])
+        rows = torch.randint(len(self.suspects), size, generator=generator)
+        both = torch.cat([batch.images, self.suspects.images[rows]])
+        images, pushed = model.encode_image(both).split([len(batch.rows), len(rows)])
         texts, anchors = self.texts[batch.rows].to(images), self.anchors[batch.rows].to(images)
-        push = hinge(pushed, self.suspect_texts[drawn].to(images), self.settings.margin)
+        push = hinge(pushed, self.suspect_texts[rows].to(images), self.settings.margin)
         drift = (images - anchors).square().sum(dim=1).mean()
         mmcl = mmcl_loss(images, texts, model.logit_scale())
         weighted = self.settings.push_weight * push + self.settings.anchor_weight * drift
@@ -153,15 +174,15 @@ class _Unlearn:
 def hinge(
     image_embeds: Float[Tensor, "batch dim"], text_embeds: Float[Tensor, "batch dim"], margin: float
 ) -> Float[Tensor, ""]:
-    """Return how far cosines are above minus ``margin``, their mean; 0 for those below."""
+    """Return the mean of ``relu(margin + cosine)`` over the pairs."""
     return ((image_embeds * text_embeds).sum(dim=1) + margin).relu().mean()
 
 
 class MeanTeacher(nn.Module):
-    """The loss of the second part; the teacher is its state, and no step of the loop moves it.
+    """The loss of part 2. The teacher is a frozen submodule, so that checkpoints contain it.
 
     Args:
-        texts: the captions' embeddings, one for each pair kept.
+        texts: the captions' embeddings, one for each kept pair.
     """
 
     def __init__(self, teacher: Clip, texts: Float[Tensor, "kept dim"], settings: PUD) -> None:
@@ -176,52 +197,54 @@ class MeanTeacher(nn.Module):
         batch: Batch,
         generator: torch.Generator,  # noqa: ARG002
     ) -> Float[Tensor, ""]:
-        """Return the loss of a batch, once the teacher has followed the step before it."""
+        """Return the loss of a batch, after the teacher has averaged in the last step's student."""
         self.follow(model)
         texts = self.texts[batch.rows].to(model.device)
         with torch.no_grad():
-            taught = self.teacher.encode_image(batch.images)
-        shown = model.encode_image(self._shown(model, batch.images, texts))
+            teacher_images = self.teacher.encode_image(batch.images)
+        images = model.encode_image(self._attacked(model, batch.images, texts))
         scale = model.logit_scale()
-        apart = disagreement(scale * shown @ texts.T, scale * taught @ texts.T)
-        mmcl = mmcl_loss(shown, texts, scale)
+        apart = disagreement(scale * images @ texts.T, scale * teacher_images @ texts.T)
+        mmcl = mmcl_loss(images, texts, scale)
         return torch.as_tensor(mmcl + self.settings.consistency_weight * apart)
 
     def follow(self, model: Clip) -> None:
-        """Bring the teacher nearer to the student, the statistics of its norms too."""
-        self._bring(self.teacher, model)
+        """Average the student into the teacher, with its batch-norm statistics."""
+        self._average(self.teacher, model)
         self.followed.add_(1)
 
     def averaged_model(self, model: Clip) -> Clip:
-        """Return the teacher as it would be if it followed now; it stays where it is."""
+        """Return a copy of the teacher with the student averaged in; the teacher stays as it is."""
         teacher = self.teacher.frozen_copy()
-        self._bring(teacher, model)
+        self._average(teacher, model)
         return teacher
 
     @torch.no_grad()
-    def _bring(self, teacher: Clip, model: Clip) -> None:
+    def _average(self, teacher: Clip, model: Clip) -> None:
+        # A plain mean of the students so far, until the decay would exceed the setting.
         decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
         student = model.net.state_dict()
         for name, value in teacher.net.state_dict().items():
             if value.is_floating_point():
                 value.lerp_(student[name], 1 - decay)
-            else:
+            else:  # batch norm's count of batches
                 value.copy_(student[name])
 
-    def _shown(
+    def _attacked(
         self,
         model: Clip,
         images: UInt8[Tensor, "batch 3 height width"],
         texts: Float[Tensor, "batch dim"],
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Return the images, the first of them as adversarial examples; batches come shuffled."""
+        """Return the images in [0, 1], the first of them as adversarial examples."""
+        # Batches are shuffled, so the first images are a random part.
         pixels = images.to(model.device).float() / 255
         count = round(self.settings.adversarial_share * len(pixels))
         if not count:
             return pixels
         budget = Budget(self.settings.epsilon / 255, self.settings.steps)
-        found = adversarial_examples(model, pixels[:count], texts[:count], "mismatch", budget)
-        return torch.cat([found, pixels[count:]])
+        attacked = adversarial_examples(model, pixels[:count], texts[:count], "mismatch", budget)
+        return torch.cat([attacked, pixels[count:]])
 
 
 def disagreement(

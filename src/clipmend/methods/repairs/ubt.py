@@ -1,26 +1,39 @@
-"""UBT's unlearning: take a few suspects' telling words off their images (arXiv:2403.16257)."""
+"""UBT (Unlearning Backdoor Threats), the repair: unlearn influential words of a few suspects.
 
+arXiv:2403.16257.
+"""
+
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from clipmend.data.artifacts import OVERFITTED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import ModelError, TrainingError
-from clipmend.methods.repairs.patches import telling_patches
-from clipmend.methods.repairs.subset import Subset, few_shot, finding
-from clipmend.methods.repairs.tokens import contributions, random_words, shared_word, telling_words
-from clipmend.methods.repairs.unlearner import Evidence, Unlearning
+from clipmend.methods.interfaces import Assets, Finding
+from clipmend.methods.repairs.ubt_influence import (
+    contributions,
+    influential_patches,
+    influential_words,
+    random_words,
+    shared_word,
+)
+from clipmend.methods.repairs.ubt_plan import Plan
+from clipmend.methods.repairs.ubt_subset import Subset, few_shot, subset_of
 from clipmend.methods.settings import (
     Count,
+    DetectorName,
     Fraction,
     Natural,
     NonNegative,
     Positive,
     PositiveFraction,
 )
+from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Schedule, Task
 
@@ -32,45 +45,54 @@ _TRAINABLE = {
 
 @dataclass(frozen=True)
 class UBT:
-    """Pushes images of a few suspects off what one word puts into their captions.
+    """Pushes the images of a few suspects away from the direction of one word of their captions.
 
-    Minimizes ``relu(margin + cos(image, contribution))`` on the chosen pairs, the contribution of
-    the word to the caption's embedding held as the victim has it, + ``retain_weight`` times the
-    squared distance from the victim's own image embeddings on normal pairs. Contrasting the
-    normal pairs instead would teach the backdoor again: a part of the poison may be among them.
+    Minimizes ``relu(margin + cos(image, direction))`` on the chosen training pairs +
+    ``retain_weight`` times the squared distance from the victim's own image embeddings on normal
+    training pairs. The direction is the contribution of the word to the victim's embedding of the
+    caption. A contrastive loss on the normal pairs would teach the backdoor again, because some
+    poison may be among them.
 
-    The rate is held until the first term is at most ``tolerance`` on the chosen pairs, then
-    falls to zero over ``cooldown`` epochs, in which the second mends what the push has bent.
+    The learning rate stays at its peak until the first term is at most ``tolerance`` on the chosen
+    pairs. It then falls to zero over ``cooldown`` epochs, in which the second term repairs the
+    damage of the push.
 
-    If the most suspect pairs have no word in common, nothing is found and nothing is changed.
+    If the most suspect pairs have no word in common, the model stays unchanged.
 
-    Differs from the paper: its loss, its tokens, its number of pairs and when it stops are not
-    stated in what is public.
+    Differs from the paper: the public material does not state its loss, its tokens, its number of
+    pairs or its stopping rule.
 
     Attributes:
-        detector: whose scores choose the pairs.
-        choose: ``suspects`` takes the highest scores; ``random`` and ``oracle`` are controls
-            that take training pairs at random, and true poison (none where there is none).
-        pairs: how many pairs are unlearned, at most.
-        least_excess: how much more often the most suspect pairs must have a word than pairs have.
-        tokens: the words unlearned of each caption: those whose absence lowers its cosine the most
-            (``leave_one_out``), the one that the suspects share (``over_represented``), some at
-            ``random``, or the whole ``caption``.
-        words: how many words of each caption are.
-        direction: what images are pushed off: the words' ``contribution`` to the caption's
-            embedding, or the embedding of the ``words`` alone.
-        patches: of a ViT's image, only so many patches are pushed, pasted on normal images: those
-            whose masking lowers the cosine the most; 0: the image as it is.
-        trainable: the parameters that move; ``image_head`` is what pools and projects the image.
-        margin: how far beyond a right angle the images are pushed, as a cosine. At 0 what is
-            held pulls some of them back.
-        normal_share: share of the training pairs, the least suspect, that are held.
-        epochs: at most, over the chosen pairs.
+        detector: the detector whose scores choose the pairs.
+        choose: ``suspects`` takes the highest scores. ``random`` and ``oracle`` are controls: they
+            take random training pairs, or true poison (none where no pair is poisoned).
+        pairs: the largest number of pairs to unlearn.
+        least_excess: by how much the most suspect captions must exceed all captions in the share
+            that has a common word.
+        tokens: the words to unlearn of each caption. ``leave_one_out``: those whose removal lowers
+            its cosine the most; ``over_represented``: the word that the suspects share; ``random``:
+            random words; ``caption``: all of them.
+        words: number of words to unlearn of each caption.
+        direction: the direction to push images away from: the words' ``contribution`` to the
+            caption's embedding, or the embedding of the ``words`` alone.
+        patches: number of patches of a ViT's image that are pushed, pasted onto normal images:
+            those whose removal lowers the cosine the most. 0: the full image.
+        trainable: the trained parameters; ``image_head`` is the part that pools and projects.
+        normal_share: share of the training pairs that are normal, the least suspect.
+        margin: how far the images' cosine is pushed below 0. With 0, the second term pulls some
+            images back.
+        tolerance: the value of the first term at which the rate begins to fall.
+        retain_weight: weight of the second term.
+        epochs: the largest number of passes over the chosen pairs.
+        cooldown: epochs in which the rate falls.
+        batch_size: chosen pairs per step.
+        normal_batch_size: normal pairs sampled for each step.
+        lr: the peak learning rate.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train",)
 
-    detector: str = "ubt"
+    detector: DetectorName = "ubt"
     choose: Literal["suspects", "random", "oracle"] = "suspects"
     pairs: Count = 64
     least_excess: Fraction = 0.65
@@ -91,46 +113,89 @@ class UBT:
 
     @property
     def control(self) -> bool:
-        """Whether the pairs are chosen as no defender would or could."""
+        """Whether the pairs are chosen in a way that is no defense."""
         return self.choose != "suspects"
 
-    def plan(self, evidence: Evidence, generator: torch.Generator) -> Unlearning:
-        """Return what to unlearn, and how.
+    def texts(self) -> None:
+        """Keep the full vocabulary: a long caption without a word may have tokens of its own."""
+        # Without the word, tokens behind the context length move into the model's view.
+
+    def tasks(
+        self, assets: Assets, generator: torch.Generator
+    ) -> Generator[Task, None, Finding | None]:
+        """Yield the task, if there is one, and return the finding.
 
         Raises:
-            TrainingError: no normal pair would be held.
-            ModelError: the model has no such part as is to move.
+            TrainingError: no pair is normal.
+            ModelError: the model has no ``trainable`` part of that kind.
         """
-        subset = self._subset(evidence, generator)
-        chosen = evidence.train.take(subset.rows)
+        plan = self.plan(assets, generator)
+        before = plan.associations(assets.model)
+        if plan.task is not None:
+            yield plan.task
+        return plan.finding(before, plan.associations(assets.model))
+
+    def plan(self, assets: Assets, generator: torch.Generator) -> Plan:
+        """Return the pairs to unlearn and the task that unlearns them.
+
+        Raises:
+            TrainingError: no pair is normal.
+            ModelError: the model has no ``trainable`` part of that kind.
+        """
+        train, scores = assets.train(), assets.scores()
+        subset = self._subset(assets, train, scores, generator)
+        chosen = train.take(subset.rows)
         if not len(chosen):
-            return Unlearning(subset, (), torch.zeros(0, 1), task=None)
-        teacher = evidence.victim.frozen_copy()
-        texts = self._texts(evidence, chosen, subset, generator)
+            return Plan(train, scores, subset, (), torch.zeros(0, 1), task=None)
+        teacher = assets.model.frozen_copy()
+        # A detector without an overfitted model leaves the victim to find the influential words.
+        overfitted = assets.detector_model(OVERFITTED_MODEL) or teacher
+        texts = self._texts(overfitted, chosen, subset, generator)
         if self.direction == "contribution":
             directions = contributions(teacher, chosen.captions, texts)
         else:
             directions = embed_texts(teacher, teacher.tokenize(texts))
-        task = self._task(evidence, chosen, directions, teacher)
-        return Unlearning(subset, texts, directions, task)
+        masks = None
+        if self.patches:
+            images = chosen.images[:]  # decoded: the chosen pairs are few
+            masks = influential_patches(overfitted, images, directions, keep=self.patches)
+        normal = self._normal(train, scores.score)
+        loss = _DissociationLoss(
+            directions=directions,
+            normal=normal,
+            anchors=embed_images(teacher, normal.images),
+            normal_batch_size=self.normal_batch_size,
+            margin=self.margin,
+            retain_weight=self.retain_weight,
+            masks=masks,
+        )
 
-    def _subset(self, evidence: Evidence, generator: torch.Generator) -> Subset:
+        def converged(model: Clip) -> bool:
+            cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
+            return float((self.margin + cosine).relu().mean()) <= self.tolerance
+
+        task = Task(chosen, loss, self._schedule(teacher), converged)
+        return Plan(train, scores, subset, texts, directions, task)
+
+    def _subset(
+        self, assets: Assets, train: Pairs, scores: Scores, generator: torch.Generator
+    ) -> Subset:
         if self.choose == "suspects":
             return few_shot(
-                evidence.score,
-                evidence.suspects,
-                evidence.train.captions,
+                scores.score,
+                scores.suspects,
+                train.captions,
                 most=self.pairs,
                 least_excess=self.least_excess,
             )
-        among = torch.arange(len(evidence.train))
+        among = torch.arange(len(train))
         if self.choose == "oracle":
-            among = evidence.train.is_poisoned.nonzero().squeeze(1)
+            among = assets.is_poisoned().nonzero().squeeze(1)
         rows = among[torch.randperm(len(among), generator=generator)[: self.pairs]]
-        return finding(rows, evidence.train.captions)
+        return subset_of(rows, train.captions)
 
     def _texts(
-        self, evidence: Evidence, chosen: Pairs, subset: Subset, generator: torch.Generator
+        self, overfitted: Clip, chosen: Pairs, subset: Subset, generator: torch.Generator
     ) -> tuple[str, ...]:
         if self.tokens == "caption":
             return chosen.captions
@@ -138,65 +203,45 @@ class UBT:
             return shared_word(chosen.captions, subset.word)
         if self.tokens == "random":
             return random_words(chosen.captions, generator, keep=self.words)
-        return telling_words(evidence.overfitted, chosen.images, chosen.captions, keep=self.words)
+        return influential_words(overfitted, chosen.images, chosen.captions, keep=self.words)
 
-    def _task(self, evidence: Evidence, chosen: Pairs, directions: Tensor, teacher: Clip) -> Task:
-        normal = self._normal(evidence)
-        loss = _Dissociate(
-            directions=directions,
-            normal=normal,
-            anchors=embed_images(teacher, normal.images),
-            normal_batch_size=self.normal_batch_size,
-            margin=self.margin,
-            retain_weight=self.retain_weight,
-            masks=self._masks(evidence.overfitted, chosen, directions),
-        )
-
-        def converged(model: Clip) -> bool:
-            cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
-            return float((self.margin + cosine).relu().mean()) <= self.tolerance
-
-        return Task(chosen, loss, self._schedule(teacher), converged)
-
-    def _normal(self, evidence: Evidence) -> Pairs:
-        ranked = evidence.score.argsort()
+    def _normal(self, train: Pairs, score: Float[Tensor, " samples"]) -> Pairs:
+        ranked = score.argsort()
         count = round(self.normal_share * len(ranked))
         if not count:
             raise TrainingError(
-                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is none of them, "
-                "and nothing would be held; raise it."
+                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is no pair, and "
+                "nothing would hold the model in place; raise it."
             )
-        return evidence.train.take(ranked[:count])
+        return train.take(ranked[:count])
 
     def _schedule(self, model: Clip) -> Schedule:
         trainable = _TRAINABLE[self.trainable]
         if not any(name.startswith(trainable) for name, _ in model.net.named_parameters()):
             raise ModelError(
-                f"`trainable: {self.trainable}` names no parameter of this model; allowed are "
-                f"{', '.join(_TRAINABLE)}, where the image tower has such a part."
+                f"ubt: `trainable: {self.trainable}` matches no parameter of this model's image "
+                f"tower; allowed are {', '.join(_TRAINABLE)}, as far as the tower has them."
             )
         return Schedule(
             self.epochs,
             self.batch_size,
             self.lr,
-            warmup=1 / self.epochs,
+            warmup=1 / self.epochs,  # the first epoch
             trainable=trainable,
-            frozen_statistics=True,
+            frozen_statistics=True,  # a batch with so many suspects would shift them
             cooldown=min(self.cooldown, self.epochs - 1),
         )
 
-    def _masks(self, model: Clip, chosen: Pairs, directions: Tensor) -> Tensor | None:
-        if not self.patches:
-            return None
-        return telling_patches(model, chosen.images[:], directions, keep=self.patches)
-
 
 @dataclass(frozen=True)
-class _Dissociate:
-    """The loss of ``UBT``; embeddings named here are the victim's and stay as they are.
+class _DissociationLoss:
+    """The loss of ``UBT``.
 
     Attributes:
-        masks: which pixels of a chosen image are pushed; None: all of them.
+        directions: the direction to push each chosen image away from.
+        normal: the pairs of the second term.
+        anchors: the victim's embeddings of their images.
+        masks: the pixels of each chosen image that are pushed; None: all of them.
     """
 
     directions: Float[Tensor, "chosen dim"]
@@ -208,19 +253,15 @@ class _Dissociate:
     masks: Bool[Tensor, "chosen 1 height width"] | None = None
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        drawn = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
-        pushed_off = self._pushed_off(batch, generator)
-        images = model.encode_image(torch.cat([pushed_off, self.normal.images[drawn]]))
-        suspects, held = images.split([len(batch.rows), self.normal_batch_size])
+        rows = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
+        suspect_images = batch.images
+        if self.masks is not None:
+            under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+            mask = self.masks[batch.rows]
+            suspect_images = torch.where(mask, batch.images, self.normal.images[under])
+        images = model.encode_image(torch.cat([suspect_images, self.normal.images[rows]]))
+        suspects, normal = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
-        drift = (held - self.anchors[drawn].to(images)).square().sum(dim=1)
+        drift = (normal - self.anchors[rows].to(images)).square().sum(dim=1)
         pushed = (self.margin + cosine).relu().mean()
         return torch.as_tensor(pushed + self.retain_weight * drift.mean())
-
-    def _pushed_off(
-        self, batch: Batch, generator: torch.Generator
-    ) -> UInt8[Tensor, "batch 3 height width"]:
-        if self.masks is None:
-            return batch.images
-        under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        return torch.where(self.masks[batch.rows], batch.images, self.normal.images[under])

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 from clipmend.data.workers import cores
 from clipmend.errors import DownloadError
 from clipmend.methods.sources.web import Opener, Rule, Visit, may_recover

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmend.data.pairs import table_of
-from clipmend.data.sampling import by_id
+from clipmend.data.sampling import seeded_order
 from clipmend.errors import DownloadError, PairsError
 from clipmend.methods.sources.web import WebError, refuse_no_image
 from clipmend.methods.sources.webdataset import IMAGES, Span, read_samples
@@ -76,7 +76,7 @@ def find_images(path: Path, names: Names) -> list[Labeled]:
 def seeded(images: Sequence[Labeled], seed: int) -> list[Labeled]:
     """Return the images in a seeded order, which depends on their names alone."""
     named = {image.name: image for image in images}
-    return [named[name] for name in by_id(named, seed, "cc3m")]
+    return [named[name] for name in seeded_order(named, seed, "cc3m")]
 
 
 def refuse_undecodable(images: Sequence[Labeled]) -> None:

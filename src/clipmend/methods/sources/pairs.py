@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmend.data.pairs import PAIRS, SPLITS
-from clipmend.data.sampling import by_id
+from clipmend.data.sampling import seeded_order
 from clipmend.errors import PairsError
 from clipmend.methods.settings import Count, InputPath
 from clipmend.methods.sources.userfiles import Files, files_in, refuse_repeated_ids, splits_in
@@ -126,7 +126,7 @@ class UserPairs:
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
                 "splits as files."
             )
-        order = by_id(pool, self.seed, "pairs")
+        order = seeded_order(pool, self.seed, "pairs")
         carved: dict[str, frozenset[str]] = {}
         start = 0
         for name, count in (counts | {"train": self.train or left}).items():

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from clipmend.data.images import decode
 from clipmend.data.pairs import table_of
-from clipmend.data.pixels import decode
-from clipmend.data.shards import GROUP
+from clipmend.data.row_groups import GROUP
 from clipmend.errors import PairsError
 from clipmend.methods.sources.webdataset import Sample, Span, read_samples
 

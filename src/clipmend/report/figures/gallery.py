@@ -4,7 +4,7 @@ from textwrap import wrap
 
 from matplotlib.figure import Figure
 
-from clipmend.metrics.difference import AMPLIFIED, difference
+from clipmend.metrics.visibility import AMPLIFIED, difference
 from clipmend.report import style
 from clipmend.report.results import Example, Results
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from clipmend.data.pixels import Pixels, decode
+from clipmend.data.images import Pixels, decode
 
 COLUMNS = 6
 _GAP = 0.09  # between images, as a share of a column

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS
 
 
 def differing_stages(

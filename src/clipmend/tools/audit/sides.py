@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, plan
-from clipmend.engine.cell import INGREDIENTS
+from clipmend.engine.cell import INGREDIENTS, RESULTS
 from clipmend.engine.index import Index
-from clipmend.engine.store import RESULTS
 from clipmend.errors import AuditError
 from clipmend.tools.audit.axes import axes
 from clipmend.tools.audit.lock import differing_stages

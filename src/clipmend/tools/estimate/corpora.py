@@ -8,8 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from clipmend.engine.cell import Cell
-from clipmend.engine.store import RESULTS
+from clipmend.engine.cell import RESULTS, Cell
 from clipmend.tools.estimate.costs import Figure, Source
 from clipmend.tools.estimate.passes import Sizes
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clipmend.engine.job import WITHOUT_GPU
+from clipmend.engine.runner import WITHOUT_GPU
 from clipmend.methods.table import STAGES
 from clipmend.tools.estimate.corpora import corpus_of
 from clipmend.tools.estimate.costs import Figure, Source

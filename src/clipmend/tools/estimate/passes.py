@@ -16,7 +16,7 @@ FORWARD = 1 / 3
 _WATCHED = 500  # images, of the curve of a victim (clip/curve.py)
 _POINTS = 10  # of a victim's curve (clip/fit.py)
 _SURROGATE = 10_000  # pairs that a surrogate is trained on, at most (attacks/surrogate.py)
-_SECRETS = 32  # images of a step of `issba`'s fit (attacks/steganography.py)
+_SECRETS = 32  # images of a step of `issba`'s fit (attacks/issba.py)
 
 # Pairs of a step that are embedded, beside one with gradients: views, a frozen twin, a bank.
 _OBJECTIVES = {"mmcl": 1.0, "siglip": 1.0, "mmcl_ssl": 2.0, "roclip": 1.0, "safeclip": 2.0}

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, grid, plan, store
-from clipmend.engine.cell import Cell
+from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Glance
 from clipmend.engine.params import Params
-from clipmend.engine.store import RESULTS, STORE
+from clipmend.engine.store import STORE
 from clipmend.tools.estimate.costs import wall_times
 
 BENCHMARKS = Path("logs/benchmark")

@@ -1,9 +1,9 @@
 """What the commands ``suspects`` and ``mend`` do: read, suspect, mend, and say what was found."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,15 +12,17 @@ from jaxtyping import Int
 from rich.console import Console
 from torch import Tensor
 
+from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
-from clipmend.engine.job import device_of
+from clipmend.engine.runner import device_of
 from clipmend.errors import MetricError
-from clipmend.methods.detectors.detector import OVERFITTED, Detector, Suspicion, Victim
-from clipmend.methods.repairs.finding import associations, finding_of
-from clipmend.methods.repairs.mending import Mended, carry_out, write_finding
-from clipmend.methods.repairs.unlearner import Evidence, Unlearner, Unlearning
+from clipmend.methods.interfaces import Assets, Detector, Finding, PairScores
+from clipmend.methods.repairs.run import carry_out, write_finding
+from clipmend.methods.repairs.ubt import UBT
 from clipmend.methods.table import create
+from clipmend.metrics.curve import write_curve
+from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
 from clipmend.tools.standalone import terminal
@@ -49,14 +51,15 @@ class Opened:
 class Found:
     """What detection says, and what would be unlearned."""
 
-    suspicion: Suspicion
-    evidence: Evidence
-    plan: Unlearning
+    scores: PairScores
+    assets: Assets
+    pairs: Pairs
+    repair: UBT
 
     @property
     def order(self) -> Int[Tensor, " samples"]:
         """Rows of the pairs, the most suspect first."""
-        return self.suspicion.score.argsort(descending=True, stable=True)
+        return self.scores.score.argsort(descending=True, stable=True)
 
 
 def suspects(request: Request, out: Path) -> None:
@@ -70,10 +73,10 @@ def suspects(request: Request, out: Path) -> None:
     """
     opened = _open(request, out)
     found = _detect(opened, request.seed)
-    before = associations(found.evidence.victim, opened.pairs, found.plan)
-    finding = finding_of(found.evidence, found.plan, before, after=None) | {"epochs": 0.0}
-    write_finding(finding, out)
-    _tell(found, finding, request, out)
+    plan = found.repair.plan(found.assets, stream(request.seed, "unlearn/choose"))
+    finding = plan.finding(plan.associations(found.assets.model), after=None)
+    write_finding(finding, 0.0, out)
+    _tell(found, finding.summary, request, out)
 
 
 def mend(request: Request, out: Path) -> None:
@@ -88,12 +91,14 @@ def mend(request: Request, out: Path) -> None:
     opened = _open(request, out)
     found = _detect(opened, request.seed)
     hooks = Hooks(label="unlearning")
-    generator = stream(request.seed, "unlearn/fit")
-    mended: Mended = carry_out(found.plan, found.evidence, generator, hooks)
+    generators = stream(request.seed, "unlearn/choose"), stream(request.seed, "unlearn/fit")
+    points, reported = carry_out(found.repair, found.assets, generators, hooks)
+    finding = cast("Finding", reported)
     make_folder(out / MODEL)
-    found.evidence.victim.save(out / MODEL)
-    mended.write(out)
-    _tell(found, mended.finding, request, out)
+    found.assets.model.save(out / MODEL)
+    write_curve(points, out / CURVE)
+    write_finding(finding, points[-1].epoch, out)
+    _tell(found, finding.summary, request, out)
 
 
 def _open(request: Request, out: Path) -> Opened:
@@ -115,40 +120,40 @@ def _open(request: Request, out: Path) -> Opened:
 def _detect(opened: Opened, seed: int) -> Found:
     pairs, choices = opened.pairs, opened.choices
     detector: Detector = create("detect", METHOD, choices.detect)
-    victim = Victim(
+    early = opened.early
+    assets = Assets(
         model=opened.model.frozen_copy().prune_vocabulary(pairs.captions),
-        early=opened.early.prune_vocabulary(pairs.captions) if opened.early is not None else None,
+        train=lambda: pairs,
         fresh=lambda drawn: opened.checkpoint.fresh(drawn).to(opened.device),
     )
+    if early is not None:
+        assets = replace(assets, early=lambda: early.prune_vocabulary(pairs.captions))
     log.info("looking for suspects among %d pairs, on %s", len(pairs), opened.device)
-    suspicion = detector(
-        victim, pairs, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting")
-    )
-    if not torch.isfinite(suspicion.score).all():
+    scores = detector(assets, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting"))
+    if not torch.isfinite(scores.score).all():
         raise MetricError(
-            f"{int((~suspicion.score.isfinite()).sum())} scores are not finite; a lower detect.lr "
+            f"{int((~scores.score.isfinite()).sum())} scores are not finite; a lower detect.lr "
             "would be the first thing to try."
         )
-    evidence = Evidence(
-        victim=opened.model,
-        overfitted=_whole(opened.model, suspicion),
-        train=pairs,
-        score=suspicion.score.float(),
-        suspects=suspicion.columns["suspect"].nonzero().squeeze(1),
+    suspects = scores.columns["suspect"].nonzero().squeeze(1)
+    defender = Assets(
+        model=opened.model,
+        train=lambda: pairs,
+        scores=lambda: Scores(scores.score.float(), suspects),
+        detector_model=lambda _: _whole(opened.model, scores),
     )
-    unlearner: Unlearner = create("unlearn", METHOD, choices.unlearn)
-    return Found(suspicion, evidence, unlearner.plan(evidence, stream(seed, "unlearn/choose")))
+    return Found(scores, defender, pairs, create("unlearn", METHOD, choices.unlearn))
 
 
-def _whole(model: Clip, suspicion: Suspicion) -> Clip:
+def _whole(model: Clip, scores: PairScores) -> Clip:
     """Return the overfitted model with its whole vocabulary.
 
     A caption less a word may have tokens that no whole caption has: where it is longer than the
     model reads, its end moves up.
     """
     whole = model.frozen_copy()
-    if OVERFITTED in suspicion.models:
-        whole.net.load_state_dict(suspicion.models[OVERFITTED].full_state())
+    if OVERFITTED_MODEL in scores.models:
+        whole.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
     return whole
 
 
@@ -156,7 +161,7 @@ def _tell(found: Found, finding: dict[str, Any], request: Request, out: Path) ->
     """Write the ranked pairs and the sheet, and print the finding."""
     ranked = _ranked(found)
     pq.write_table(ranked, out / "suspects.parquet")
-    pairs = found.evidence.train
+    pairs = found.pairs
     first = pairs.take(found.order[:SHOWN])
     note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {request.pairs}"
     shown = Shown(
@@ -172,14 +177,14 @@ def _tell(found: Found, finding: dict[str, Any], request: Request, out: Path) ->
 
 
 def _ranked(found: Found) -> pa.Table:
-    order, pairs = found.order, found.evidence.train
+    order, pairs = found.order, found.pairs
     rows = order.tolist()
     columns = {
         "id": pa.array([pairs.ids[row] for row in rows], pa.string()),
         "caption": pa.array([pairs.captions[row] for row in rows], pa.string()),
-        "score": pa.array(found.evidence.score[order].numpy()),
+        "score": pa.array(found.scores.score.float()[order].numpy()),
     }
     for name in ("suspect", "similarity_before", "similarity_after"):
-        columns[name] = pa.array(found.suspicion.columns[name][order].numpy())
+        columns[name] = pa.array(found.scores.columns[name][order].numpy())
     columns["rank"] = pa.array(range(1, len(rows) + 1), pa.int64())
     return pa.table(columns)

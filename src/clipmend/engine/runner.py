@@ -1,0 +1,230 @@
+"""A job makes one cell: checked against the plan, made aside, put in place, its card last."""
+
+import gc
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from clipmend.engine import cards, fingerprint, gpus, grid, locks, plan, processes, store
+from clipmend.engine.cell import RESULTS, Cell, Place
+from clipmend.engine.index import Index
+from clipmend.engine.job import Input, Job
+from clipmend.engine.plan import Entry
+from clipmend.errors import ArtifactError, ClipmendError, PlanError
+
+WORK = Path(".clipmend/work")
+GRACE = 15.0  # seconds that a following process leaves the leading one to report an error
+WITHOUT_GPU = ("download", "report")  # stages that do not use one
+MULTIPROCESS = ("pretrain",)  # stages whose cells several processes can make together
+CORES = "CLIPMEND_CORES"  # how many cores the scheduler gave this job; decoders use them
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def run(name: str, *, cores: int | None = None) -> None:
+    """Make one cell of the plan, or restore it if the store has it.
+
+    Of several processes that torchrun started, the leading one does this and the others train with
+    it.
+
+    Args:
+        cores: how many processes may decode images; None: one per core of the machine.
+
+    Raises:
+        ClipmendError: the cell is not in the plan, or the stage cannot make it.
+    """
+    # Set before anything imports torch: the bytes of a cell depend on the number of threads.
+    for variable in THREADS:
+        os.environ[variable] = "1"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else sums on a GPU vary
+    if cores is not None:
+        os.environ[CORES] = str(cores)
+    if processes.rank() > 0:
+        _follow(name)
+        return
+    if processes.count() > 1 and Place.parse(name).stage not in MULTIPROCESS:
+        raise ClipmendError(
+            f"{name} cannot run with {processes.count()} processes; only "
+            f"{', '.join(MULTIPROCESS)} supports several."
+        )
+    with locks.cell(name):
+        # Read under the lock: the job that held it before may have had another plan.
+        entry, index = plan.entry(name), Index()
+        cell = entry.cell
+        present = _inputs(entry, index)
+        if plan.fault(cell, cards.read(RESULTS / name), present, index) is None:
+            processes.send(go=False)
+            _say(f"{name}: is up to date")
+        elif store.restore(cell.key, RESULTS / name, plan.as_read(cell, present), index):
+            processes.send(go=False)
+            _say(f"{name}: restored from the store")
+        else:
+            _make(entry, present, index)
+
+
+def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
+    """Return the cards of a cell's inputs, having checked that they are what the plan means."""
+    cell, present = entry.cell, {}
+    for name, planned in entry.inputs.items():
+        card = cards.read(RESULTS / name)
+        if card is None or card["key"] != planned.key:
+            raise ArtifactError(
+                f"{cell.name} reads {name}, which is not made as the plan wants it; "
+                "run `snakemake` for it first."
+            )
+        damage = cards.damage(RESULTS / name, card, index)
+        if damage is not None:
+            raise ArtifactError(
+                f"{cell.name} reads {name}, whose {damage}; run `snakemake` again to repair it."
+            )
+        present[name] = card
+    return present
+
+
+def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
+    """Run the stage in the cell's work folder, then put what it wrote in place."""
+    cell = entry.cell
+    if entry.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
+        gpus.claim()
+    stage = _import(cell)
+    for path, digest in cell.files.items():
+        if index.tree(grid.outside(path)) != digest:
+            raise PlanError(
+                f"{cell.name}: {path} was changed after the plan was made; run `snakemake` again."
+            )
+    work = WORK / cell.key
+    out = work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (work / "progress").mkdir(exist_ok=True)
+    job = job_of(entry)
+    processes.send(go=True)
+    stage.run(job)
+    card = {
+        **cell.ingredients(),
+        "key": cell.key,
+        "inputs": plan.as_read(cell, present),
+        "outputs": cards.outputs(out, index),
+        "environment": cards.environment(_device_name(job.device)),
+    }
+    cards.write(out, card)
+    store.put(out, card, index)
+    if plan.key_of(cell.name) == cell.key:
+        store.place(out, RESULTS / cell.name)
+    else:
+        _say(f"{cell.name}: no longer in the plan; kept in the store")
+    shutil.rmtree(work)
+
+
+def _follow(name: str) -> None:
+    """Train with the leading process, which writes the results and prints for all."""
+    logging.getLogger("clipmend").setLevel(logging.WARNING)
+    if not processes.receive():
+        return
+    entry = plan.entry(name)
+    try:
+        _import(entry.cell).run(job_of(entry))
+    except ClipmendError:
+        time.sleep(GRACE)  # an error that all processes meet has ended this one by then
+        raise
+
+
+def job_of(entry: Entry) -> Job:
+    """Return what the stage of a cell is given."""
+    cell = entry.cell
+    work = WORK / cell.key
+    return Job(
+        cell=cell.name,
+        stage=cell.stage,
+        method=cell.method,
+        seed=cell.seed,
+        settings=cell.settings,
+        shared=cell.shared,
+        device=device_of(entry.device),
+        inputs={role: input_of(entry.inputs[name]) for role, name in cell.inputs.items()},
+        out=work / "out",
+        work=work / "progress",
+    )
+
+
+def _import(cell: Cell) -> ModuleType:
+    """Return the stage's module, having loaded all code that the key stands for.
+
+    Everything is imported before the sources are hashed again. An edit that is made while a run
+    goes on is then either refused here, or comes too late to be used.
+    """
+    gc.disable()  # collections take a quarter of the time of importing torch and open_clip
+    for module in cell.code:
+        import_module(module)
+    stage = import_module(f"clipmend.stages.{cell.stage}")
+    gc.enable()
+    gc.freeze()  # modules live as long as the process: no collection needs to visit them
+    fingerprint.forget()
+    for module, digest in cell.code.items():
+        if fingerprint.digests(module)[module] != digest:
+            raise PlanError(
+                f"{cell.name}: {module} was edited after the plan was made; run `snakemake` again."
+            )
+    return stage
+
+
+def input_of(cell: Cell) -> Input:
+    """Return a finished cell of the plan as the jobs that read it see it."""
+    return Input(
+        cell=cell.name,
+        folder=RESULTS / cell.name,
+        stage=cell.stage,
+        method=cell.method,
+        seed=cell.seed,
+        settings=cell.settings,
+        shared=cell.shared,
+    )
+
+
+def inputs_below(results: Path) -> dict[str, Input]:
+    """Return every cell with a readable card below a folder, by name, as a report reads it."""
+    fields = ("stage", "method", "seed", "settings", "shared")
+    return {
+        name: Input(name, results / name, *(card[field] for field in fields))
+        for name, card in cards.below(results)
+        if card is not None
+    }
+
+
+def device_of(setting: str) -> str:
+    """Return ``cpu`` or ``cuda``; torch is asked only if the machine has an NVIDIA driver."""
+    if setting == "cpu" or (setting == "auto" and not gpus.has_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if setting == "cuda":
+        raise ClipmendError("device is 'cuda', but torch finds no GPU; use 'auto' or 'cpu'.")
+    return "cpu"
+
+
+def _device_name(device: str) -> str:
+    several = f", {processes.count()} processes" if processes.count() > 1 else ""
+    if device == "cpu":
+        return f"{device}{several}"
+    import torch
+
+    return f"cuda {torch.cuda.get_device_name()}{several}"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

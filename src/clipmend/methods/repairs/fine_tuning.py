@@ -1,0 +1,43 @@
+"""The settings that all repairs by fine-tuning on trusted pairs share; no method by itself."""
+
+from dataclasses import dataclass
+
+from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.model.fit import Schedule
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """AdamW over the trusted pairs, with a linear warm-up and a cosine decay to zero.
+
+    Attributes:
+        epochs: passes over the trusted pairs.
+        batch_size: pairs per step.
+        lr: the peak learning rate.
+        warmup: share of the steps over which the rate rises to its peak.
+        weight_decay: AdamW's weight decay, of weight matrices only.
+    """
+
+    epochs: Count = 25
+    batch_size: Count = 128
+    lr: Positive = 3e-2
+    warmup: Fraction = 0.1
+    weight_decay: NonNegative = 0.1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The pairs that a defender must have."""
+        return ("trusted",)
+
+    @property
+    def control(self) -> bool:
+        """Whether the repair uses information that no defender has."""
+        return False
+
+    def texts(self) -> tuple[str, ...]:
+        """Return no further texts: the model sees captions only."""
+        return ()
+
+    def schedule(self) -> Schedule:
+        """Return the schedule of the training loop."""
+        return Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)

@@ -1,0 +1,109 @@
+"""The plan of UBT's repair and its finding: which pairs it chose, why, and the effect on them."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.data.splits import Pairs
+from clipmend.methods.interfaces import Finding
+from clipmend.methods.repairs.ubt_subset import Subset
+from clipmend.metrics.scores import Scores
+from clipmend.model.clip import Clip, embed_images
+from clipmend.model.fit import Task
+
+_TEXTS = 10  # the most frequent unlearned texts that a finding names
+_DEFINITIONS = {
+    "word": "The word that is most over-represented in the most suspect captions.",
+    "word_share": "Share of the most suspect captions that have the word.",
+    "word_base": "Share of all captions that have the word.",
+    "association": "Mean cosine of the chosen images with the direction of the text that is "
+    "unlearned; -1 to 1.",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pairs to unlearn and the task that unlearns them.
+
+    Attributes:
+        train: the training pairs.
+        scores: the detector's scores of these pairs.
+        subset: the chosen pairs, and the word that they have in common.
+        texts: the part of each chosen caption that is unlearned.
+        directions: the direction of each text in the victim's embedding space, L2-normalized.
+        task: None where nothing is unlearned, and the model stays as it is.
+    """
+
+    train: Pairs
+    scores: Scores
+    subset: Subset
+    texts: tuple[str, ...]
+    directions: Float[Tensor, "chosen dim"]
+    task: Task | None
+
+    def associations(self, model: Clip) -> Float[Tensor, " chosen"]:
+        """Return the cosine of each chosen image with the direction of its text."""
+        if not len(self.subset.rows):
+            return torch.zeros(0)
+        images = embed_images(model, self.train.images[self.subset.rows])
+        return (images * self.directions).sum(dim=1)
+
+    def finding(
+        self, before: Float[Tensor, " chosen"], after: Float[Tensor, " chosen"] | None
+    ) -> Finding:
+        """Return the finding in words and numbers, and the chosen pairs.
+
+        Args:
+            before: the associations under the victim.
+            after: the associations under the repaired model; None before the repair.
+        """
+        subset, rows = self.subset, self.subset.rows
+        summary = {
+            "found": self.task is not None,
+            "says": self._sentence(is_done=after is not None),
+            "word": subset.word,
+            "word_share": round(subset.share, 6),
+            "word_base": round(subset.base, 6),
+            "n_pairs": len(self.train),
+            "n_suspects": len(self.scores.suspects),
+            "n_chosen": len(rows),
+            "texts": dict(Counter(self.texts).most_common(_TEXTS)),
+            "association_before": _mean(before),
+            "association_after": None if after is None else _mean(after),
+            "definitions": _DEFINITIONS,
+        }
+        if after is None:
+            return Finding(summary, None)
+        chosen = self.train.take(rows)
+        columns = {
+            "id": pa.array(chosen.ids, pa.string()),
+            "caption": pa.array(chosen.captions, pa.string()),
+            "text": pa.array(self.texts, pa.string()),
+            "score": pa.array(self.scores.score[rows].numpy()),
+            "association_before": pa.array(before.numpy()),
+            "association_after": pa.array(after.numpy()),
+        }
+        return Finding(summary, pa.table(columns))
+
+    def _sentence(self, *, is_done: bool) -> str:
+        subset = self.subset
+        shares = f"{100 * subset.share:.0f} % of the most suspect captions"
+        against = f"{100 * subset.base:.0f} % of all"
+        if self.task is not None:
+            done = "unlearned" if is_done else "to unlearn"
+            return f"{subset.word!r} is in {shares}, against {against}; {len(subset.rows)} {done}."
+        unchanged = " The model is unchanged." if is_done else ""
+        if not subset.word:
+            return f"Nothing to unlearn: no pair was chosen.{unchanged}"
+        return (
+            f"Nothing suspicious was found: {shares} have {subset.word!r} in common, against "
+            f"{against}.{unchanged}"
+        )
+
+
+def _mean(values: Float[Tensor, " chosen"]) -> float | None:
+    return round(float(values.mean()), 6) if len(values) else None

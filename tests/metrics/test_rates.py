@@ -1,0 +1,69 @@
+"""CA and ASR, by hand."""
+
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from clipmend.errors import MetricError
+from clipmend.metrics.rates import attack_success_rate, clean_accuracy, rate
+
+TARGET = 2
+
+
+def cosines(*predicted: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(predicted), 4).float()
+
+
+def test_asr_counts_only_images_that_were_not_already_the_target() -> None:
+    label = torch.tensor([0, 1, 3, TARGET])
+    measured = attack_success_rate(cosines(TARGET, TARGET, 3, TARGET), label, target_label=TARGET)
+    assert (measured.value, measured.n) == (2 / 3, 3)
+
+
+def test_asr_is_not_defined_when_every_image_is_of_the_target() -> None:
+    with pytest.raises(MetricError, match="all 2 images are of the target class"):
+        attack_success_rate(cosines(0, 1), torch.tensor([TARGET, TARGET]), target_label=TARGET)
+
+
+def test_ca_is_the_share_of_images_whose_class_is_closest() -> None:
+    measured = clean_accuracy(cosines(0, 1, 2, 2), torch.tensor([0, 1, 2, 3]))
+    assert (measured.value, measured.n) == (0.75, 4)
+
+
+def test_top_k_counts_a_class_among_the_k_closest() -> None:
+    ranked = torch.tensor([[0.1, 0.9, 0.5, 0.3]])
+    label = torch.tensor([2])
+    assert clean_accuracy(ranked, label).value == 0
+    assert clean_accuracy(ranked, label, top=2).value == 1
+
+
+def test_ca_refuses_images_without_a_label() -> None:
+    with pytest.raises(MetricError, match="1 of 2 images have no label"):
+        clean_accuracy(cosines(0, 1), torch.tensor([0, -1]))
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    # Newcombe 1998, table I, method 3.
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_intervals_are_those_that_newcombe_printed(
+    hits: int, n: int, low: float, high: float
+) -> None:
+    measured = rate(hits, n)
+    assert measured.low == pytest.approx(low, abs=5e-5)
+    assert measured.high == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (9472, 10000), (1, 1)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_intervals_are_those_of_scipy(hits: int, n: int, confidence: float) -> None:
+    measured = rate(hits, n, confidence=confidence)
+    known = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    assert measured.low == pytest.approx(known.low, abs=1e-12)
+    assert measured.high == pytest.approx(known.high, abs=1e-12)
