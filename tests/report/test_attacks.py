@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from clipmend.report.results import ATTACK_COLUMNS, Results
+from clipmend.report.files import ATTACK_COLUMNS
+from clipmend.report.results import Results
 from clipmend.report.tables import attacks
 
 GRID = {

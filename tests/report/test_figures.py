@@ -246,7 +246,7 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> None:
     for title, figure in drawn(tree.grid(**GRIDS[name])).items():
-        assert figure.get_figwidth() in (SINGLE, DOUBLE)
+        assert SINGLE <= figure.get_figwidth() <= DOUBLE
         figure.draw_without_rendering()
         whole = figure.bbox
         boxes = [axes.get_tightbbox() for axes in visible(figure)]

@@ -18,6 +18,11 @@ from clipmend.report.detection import COLUMNS, MODEL_COLUMNS
 CELLS, MEANS, ATTACKS = "cells.csv", "table.csv", "attacks.csv"
 DETECTORS, MODEL_SCORES, CARDS = "detectors.csv", "model_scores.csv", "cards.jsonl"
 
+ATTACK_COLUMNS = (
+    *("corpus", "attack", "trigger", "seed", "target", "text"),
+    *("poisons", "poison_rate", "image_only", "text_only"),
+    *("psnr", "ssim", "changed", "n_measured", "sha256"),
+)
 _UNIQUE = {
     CELLS: KEY,
     ATTACKS: ("corpus", "attack", "trigger", "seed"),
@@ -25,7 +30,12 @@ _UNIQUE = {
     MODEL_SCORES: (*VICTIM, "stage", "method"),
 }
 """The tables that reports are joined by, and the columns in which no two rows are equal."""
-_EMPTY = {DETECTORS: COLUMNS, MODEL_SCORES: MODEL_COLUMNS}
+_COLUMNS = {
+    CELLS: (),
+    ATTACKS: ATTACK_COLUMNS,
+    DETECTORS: COLUMNS,
+    MODEL_SCORES: MODEL_COLUMNS,
+}
 
 
 def read_json(cell: Input, name: str) -> dict[str, Any]:
@@ -71,9 +81,12 @@ def joined_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
 def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
     files = [folder / name for folder in folders if (folder / name).is_file()]
     tables = [table for table in map(pd.read_csv, files) if len(table)]
+    # A report of older code may lack a column; a table without rows has those of today's.
+    columns = dict.fromkeys([*_COLUMNS[name], *(name for table in tables for name in table)])
     if not tables:
-        return pd.DataFrame(columns=list(_EMPTY.get(name, _UNIQUE[name])))
+        return pd.DataFrame(columns=list(columns))
     table = pd.concat(tables, ignore_index=True).drop_duplicates(list(_UNIQUE[name]))
+    table = table.reindex(columns=list(columns))
     if name == CELLS:
         # read_csv makes NaN of "", which stands for a method that needs nothing.
         table = table.assign(needs=table["needs"].fillna(""))

@@ -26,6 +26,7 @@ from clipmend.report.claims.cleanings import Cleaning, cleanings
 from clipmend.report.claims.outcomes import check_claims
 from clipmend.report.detection import ModelScore, ScoredPairs
 from clipmend.report.files import (
+    ATTACK_COLUMNS,
     ATTACKS,
     CELLS,
     DETECTORS,
@@ -41,11 +42,6 @@ from clipmend.report.findings import Curve, Finding, Unlearned
 from clipmend.report.order import UNDEFENDED, attack_order, method_order, victim_order
 from clipmend.report.scale import Scale
 
-ATTACK_COLUMNS = (
-    *("corpus", "attack", "trigger", "seed", "target", "text"),
-    *("poisons", "poison_rate", "image_only", "text_only"),
-    *("psnr", "ssim", "changed", "n_measured", "sha256"),
-)
 _CONFIDENCE, _GALLERY = 0.95, 6
 
 

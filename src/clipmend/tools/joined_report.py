@@ -4,6 +4,7 @@
 ``clipmend report --partial DIR`` reports the cells that are made so far.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,8 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
     missing.to_csv(out / GAPS, index=False, lineterminator="\n")
     lines = "".join(f"{canonical(cards[cell])}\n" for cell in sorted(cards))
     (out / CARDS).write_text(lines, encoding="utf-8")
-    section = gaps_section(places, missing, [_origin(folders), _machines(cards)])
+    origin = f"Joined from {', '.join(folder.name for folder in folders)}."
+    section = gaps_section(places, missing, [origin, _machines(cards)])
     sections = stage.write_tables(results, out, {"gaps": section})
     Page(
         sections=sections,
@@ -108,10 +110,12 @@ def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
             other, known = made.setdefault(key, (folder, card))
             for part in _MADE_OF:
                 if known[part] != card[part]:
+                    names = known[part].keys() | card[part].keys()
+                    differing = sorted(n for n in names if known[part].get(n) != card[part].get(n))
                     raise ArtifactError(
                         f"{folder} cannot be joined with {other}: their cells of "
                         f"{' '.join(key).strip()} differ in {part}: "
-                        f"{', '.join(_differences(known[part], card[part]))}."
+                        f"{', '.join(differing)}."
                     )
         rows = pd.read_csv(folder / CELLS).to_dict("records")
         for name in (_place(row).path for row in rows):
@@ -128,17 +132,16 @@ def gaps(places: Sequence[Place], cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def gaps_section(places: Sequence[Place], missing: pd.DataFrame, notes: Sequence[str]) -> Section:
-    """Return a table of the gaps, a row per victim without its seed, and per method."""
-    by = ("corpus", "objective", "attack", "method")
-    asked: dict[tuple[Any, ...], int] = {}
-    for place in places:
-        key = tuple(getattr(place, name) for name in by)
-        asked[key] = asked.get(key, 0) + 1
-    rows = [
-        (*key, f"{len(part):,} of {asked[key]:,}", ", ".join(map(str, sorted(set(part["seed"])))))
-        for key, part in groups(missing, *by)
-    ]
-    header = (*by, "cells not measured", "seeds")
+    """Return a table of the gaps: a row per corpus, objective and attack that lacks a cell."""
+    by = ("corpus", "objective", "attack")
+    asked = Counter(tuple(getattr(place, name) for name in by) for place in places)
+    rows = []
+    for key, part in groups(missing, *by):
+        is_empty = len(part) == asked[key]
+        methods = "all" if is_empty else ", ".join(dict.fromkeys(part["method"]))
+        seeds = ", ".join(map(str, sorted(set(part["seed"]))))
+        rows.append((*key, f"{len(part):,} of {asked[key]:,}", methods, seeds))
+    header = (*by, "cells not measured", "methods", "seeds")
     tables = [Table.of("Not measured", header, rows)] if rows else []
     count = f"{len(missing):,} of {len(places):,} evaluated cells of the grid are not measured."
     return Section("Gaps", tables, [count, *notes])
@@ -146,14 +149,6 @@ def gaps_section(places: Sequence[Place], missing: pd.DataFrame, notes: Sequence
 
 def _place(row: Mapping[Any, Any]) -> Place:
     return Place("evaluate", **{name: row[name] for name in NAMES})
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-
-
-def _origin(folders: Sequence[Path]) -> str:
-    return f"Joined from {', '.join(folder.name for folder in folders)}."
 
 
 def _machines(cards: Mapping[str, Mapping[str, Any]]) -> str:

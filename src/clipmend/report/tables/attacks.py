@@ -71,7 +71,7 @@ def _poisoning(trigger: str, seeds: pd.DataFrame) -> tuple[str, ...]:
     """Return what an attack poisons, as means over seeds."""
     target, text = seeds["target"].iloc[0], seeds["text"].iloc[0]
     pairs = ("poisons", "image_only", "text_only")
-    poisons, image_only, text_only = (seeds[name].mean() for name in pairs)
+    poisons, image_only, text_only = (seeds[name].fillna(0).mean() for name in pairs)
     single = f" (and {image_only:g} with the image trigger alone, {text_only:g} with the text's)"
     return (
         trigger,
