@@ -12,7 +12,7 @@ from clipmend.engine import grid, params
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.methods.sources.scenes import CAPTIONS
-from clipmend.methods.sources.shapes import COLOURS, NOUNS
+from clipmend.methods.sources.shapes import COLORS, NOUNS
 from clipmend.model.clip import load, model_config
 from clipmend.model.openclip import open_clip
 
@@ -57,7 +57,7 @@ def test_no_caption_is_truncated_by_the_shorter_context() -> None:
         template.format(noun=noun, color=color, size="small", background="checkered")
         for template in CAPTIONS
         for noun in NOUNS
-        for color in COLOURS
+        for color in COLORS
     ]
     tokens: Tensor = open_clip.SimpleTokenizer(context_length=77)(captions)
     assert int((tokens > 0).sum(dim=1).max()) < 16  # EDA may bring in a word more

@@ -14,8 +14,7 @@ import torch
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs
 from clipmend.errors import PairsError
-from clipmend.methods.sources.userfiles import Files, files_in, splits_in
-from clipmend.methods.sources.userrows import Columns
+from clipmend.methods.sources.user_files import Columns, Files, files_in, splits_in
 
 log = logging.getLogger(__name__)
 LEAST = 64  # fewer do not tell an odd pair from the rule
