@@ -21,7 +21,7 @@ from clipmend.report.style import DOUBLE, SINGLE, look
 
 def drawn(tree):
     results = Results(tree.inputs, gallery=3)
-    figures = {name: module.draw(results) for name, module in contents.figures().items()}
+    figures = {name: module.plot(results) for name, module in contents.figures().items()}
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -46,7 +46,7 @@ def figures(lasting_tree):
 def test_a_point_per_cell_at_its_rates(tree) -> None:
     results = Results(tree.grid().inputs)
     cells = results.cells
-    figure = ca_vs_asr.draw(results)
+    figure = ca_vs_asr.plot(results)
     assert [axes.get_title() for axes in figure.axes] == ["mmcl", "mmcl_ssl"]
     points = {
         (float(bar.lines[0].get_xdata()[0]), float(bar.lines[0].get_ydata()[0]))
@@ -109,7 +109,7 @@ def test_histograms_hold_every_pair_once(figures) -> None:
 
 def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(2, 1))
-    assert len(similarity.draw(Results(tree.inputs)).axes) == 2
+    assert len(similarity.plot(Results(tree.inputs)).axes) == 2
 
 
 def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
@@ -165,7 +165,7 @@ def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on
     results = Results({})
     shown = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
     vars(results)["examples"] = shown
-    clean, triggered = (axes.get_title() for axes in gallery.draw(results).axes[:12:6])
+    clean, triggered = (axes.get_title() for axes in gallery.plot(results).axes[:12:6])
     assert triggered.split() == said[0].split()
     assert clean.endswith("…")
     assert clean.count("\n") == triggered.count("\n") == 2
@@ -207,7 +207,7 @@ def test_a_line_per_victim_and_per_repair(figures) -> None:
 
 def test_seeds_share_a_panel_of_repairs(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(0, 1, 2))
-    _, repair = curves.draw(Results(tree.inputs)).subfigs
+    _, repair = curves.plot(Results(tree.inputs)).subfigs
     assert [len(axes.lines) for axes in repair.axes] == [15, 15]
 
 
@@ -215,7 +215,7 @@ def test_a_repair_that_took_no_step_is_a_point(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none", "ubt"])
     path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/curve.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    _, repair = curves.draw(Results(tree.inputs)).subfigs
+    _, repair = curves.plot(Results(tree.inputs)).subfigs
     assert [line.get_xdata().tolist() for axes in repair.axes for line in axes.lines] == [[0], [0]]
 
 
@@ -265,7 +265,7 @@ def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> Non
 
 def test_what_repairs_leave_is_a_square_for_each_attack_and_repair(tree) -> None:
     results = Results(tree.grid(attacks=["trojvqa", "badnet"], repairs=["none", "ubt"]).inputs)
-    panels = persistence.draw(results).axes
+    panels = persistence.plot(results).axes
     assert len(panels) == 2
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["none", "ubt"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["badnet", "trojvqa"]
@@ -277,7 +277,7 @@ def test_what_repairs_leave_is_a_square_for_each_attack_and_repair(tree) -> None
 
 def test_a_figure_without_data_is_none_and_has_a_sentence_in_its_place() -> None:
     for module in contents.figures().values():
-        assert module.draw(Results({})) is None
+        assert module.plot(Results({})) is None
         assert module.EMPTY.endswith(".")
 
 
@@ -286,5 +286,5 @@ def test_the_style_of_the_reader_changes_nothing(tree) -> None:
 
     results = Results(tree.grid(attacks=["badnet"]).inputs)
     with mpl.rc_context({"font.size": 30, "axes.grid": False}):
-        figure = ca_vs_asr.draw(results)
+        figure = ca_vs_asr.plot(results)
     assert figure.axes[0].xaxis.label.get_fontsize() == 8

@@ -13,7 +13,7 @@ from matplotlib.offsetbox import AnnotationBbox, TextArea
 from matplotlib.text import Text
 
 from clipmend.report.figures import finding
-from clipmend.report.figures.sheet import Tile, draw_sheet, marked, square
+from clipmend.report.figures.sheet import Tile, marked, plot_sheet, square
 from clipmend.report.findings import findings_text
 from clipmend.report.results import Results
 from clipmend.report.style import CHOSEN, CLEAN
@@ -39,7 +39,7 @@ def shown(results):
 def words(tiles):
     """Return the words of a sheet as drawn: (text, color) by tile."""
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
-    draw_sheet(axes, tiles, 4.0, color=CHOSEN)
+    plot_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
     return [
         [
@@ -82,7 +82,7 @@ def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results
     assert len(tiles) == 24
     assert np.array_equal(tiles[0].image, small.image(int(ranked.iloc[0])))
     assert [word for word, mark in tiles[0].caption if mark] == ["pear"]
-    texts = [text.get_text() for text in finding.draw(results, one).findobj(Text)]
+    texts = [text.get_text() for text in finding.plot(results, one).findobj(Text)]
     assert "Nothing suspicious was found." in texts
     assert "The 24 most suspect pairs; none was chosen" in texts
     assert "chosen (0)" in texts
@@ -90,7 +90,7 @@ def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results
 
 def test_the_panels_hold_every_group_and_the_curve(small, results, shown) -> None:
     one = shown["findings/scenes-badnet-mmcl-seed0"]
-    _, before, after, rates, loss = finding.draw(results, one).axes
+    _, before, after, rates, loss = finding.plot(results, one).axes
     members = {name: len(pairs) for name, pairs in one.members.items()}
     assert sum(members.values()) == small.pairs
     assert members["chosen"] == 16
@@ -107,7 +107,7 @@ def test_a_detector_that_tells_no_similarity_says_so(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["clip_score"])
     results = Results(tree.inputs)
     (one,) = finding.findings_with_figure(results.findings).values()
-    texts = [text.get_text() for text in finding.draw(results, one).findobj(Text)]
+    texts = [text.get_text() for text in finding.plot(results, one).findobj(Text)]
     assert texts.count("Not recorded by clip_score.") == 2
 
 
@@ -123,7 +123,7 @@ def test_a_corpus_without_parquet_shows_what_the_overlay_has(tree) -> None:
 
 def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(results, shown) -> None:
     for one in shown.values():
-        figure = finding.draw(results, one)
+        figure = finding.plot(results, one)
         figure.draw_without_rendering()
         whole = figure.bbox
         panels = [axes.get_tightbbox() for axes in figure.axes]

@@ -89,7 +89,7 @@ class FigureModule(Protocol):
     CAPTION: str
     EMPTY: str
 
-    def draw(self, results: "Results") -> "Figure | None":
+    def plot(self, results: "Results") -> "Figure | None":
         """Return the figure, or None if there is nothing to show."""
 
 

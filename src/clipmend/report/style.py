@@ -98,17 +98,17 @@ def _by_name(name: str, looks: Sequence[Result]) -> Result:
     return looks[int.from_bytes(sha256(name.encode()).digest()[:4], "big") % len(looks)]
 
 
-def styled(draw: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Return ``draw`` in the style of the report, whatever the reader's matplotlibrc says."""
+def styled(plot: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Return ``plot`` in the style of the report, whatever the reader's matplotlibrc says."""
 
-    @wraps(draw)
-    def draw_in_style(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+    @wraps(plot)
+    def plot_in_style(*args: Args.args, **kwargs: Args.kwargs) -> Result:
         with mpl.rc_context():
             mpl.rcdefaults()
             use_style(str(_FOLDER.joinpath("report.mplstyle")))
-            return draw(*args, **kwargs)
+            return plot(*args, **kwargs)
 
-    return draw_in_style
+    return plot_in_style
 
 
 @styled

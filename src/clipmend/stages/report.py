@@ -31,9 +31,9 @@ def run(job: Job) -> None:
     (job.out / "code.json").write_text(code_parts(job.inputs.values()), encoding="utf-8")
     page.Page(
         sections=sections,
-        findings=draw_findings(results, job.out),
+        findings=plot_findings(results, job.out),
         findings_caption=finding.CAPTION,
-        figures=draw_figures(results, job.out),
+        figures=plot_figures(results, job.out),
         files=contents.FILES,
     ).write(job.out / "index.html")
 
@@ -52,13 +52,13 @@ def write_tables(
     return sections
 
 
-def draw_figures(
+def plot_figures(
     results: Results, folder: Path, *, only_with_data: bool = False
 ) -> list[page.Picture]:
-    """Draw each figure of the contents; one without data says so, or is left out."""
+    """Plot each figure of the contents; one without data says so, or is left out."""
     pictures = []
     for name, module in contents.figures().items():
-        figure = module.draw(results)
+        figure = module.plot(results)
         if figure is None and only_with_data:
             continue
         save(figure or blank(module.EMPTY), folder, name)
@@ -67,12 +67,12 @@ def draw_figures(
     return pictures
 
 
-def draw_findings(results: Results, folder: Path) -> list[page.Picture]:
-    """Draw what each unlearning repair found on each victim, at the first seed."""
+def plot_findings(results: Results, folder: Path) -> list[page.Picture]:
+    """Plot what each unlearning repair found on each victim, at the first seed."""
     pictures = []
     for name, one in finding.findings_with_figure(results.findings).items():
         (folder / name).parent.mkdir(exist_ok=True)
-        save(finding.draw(results, one), folder, name, colors=_COLORS)
+        save(finding.plot(results, one), folder, name, colors=_COLORS)
         title, svg = finding.title_of(one), (folder / f"{name}.svg").read_bytes()
         caption = f"{title}. {one.unlearned.finding['says']}"
         pictures.append(page.Picture(name, title, caption, svg))

@@ -41,7 +41,7 @@ def partial_report(folder: Path) -> str:
 
     Raises:
         ArtifactError: the folder exists already.
-        PlanError: there is no plan.
+        PlanError: no plan was made yet.
     """
     planned = plan.load()
     report = planned.cells["report"]
@@ -84,7 +84,7 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
         sections=sections,
         findings=[],
         findings_caption=finding.CAPTION,
-        figures=stage.draw_figures(results, out, only_with_data=True),
+        figures=stage.plot_figures(results, out, only_with_data=True),
         files=[*(name for name in contents.FILES if name not in _UNJOINED), GAPS],
     ).write(out / "index.html")
     return f"{len(missing):,} of {len(places):,} evaluated cells of the grid are missing."

@@ -59,7 +59,7 @@ def compact_table(cells: pd.DataFrame) -> str:
         for attack, objective in columns:
             own = means[(means["method"] == method) & (means["attack"] == attack)]
             own = own[own["objective"] == objective]
-            # An unpoisoned victim has a row per trigger, of which the highest ASR counts.
+            # An unpoisoned victim has a row per trigger; its highest ASR counts.
             rates = f"{100 * own[CLEAN].mean():.1f} / {100 * own[ATTACK].max():.1f}"
             entries.append("" if own.empty else rates)
         rows.append(entries)

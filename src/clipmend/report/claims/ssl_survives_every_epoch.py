@@ -38,7 +38,7 @@ def check(tables: Tables) -> Outcome:
             "No attack has backdoored victims of both objectives that CleanCLIP's own loss was "
             "swept on."
         )
-    # Where no epoch cleans the victim of `mmcl`, there is no loss to compare with.
+    # Where no epoch cleans the victim of `mmcl`, a loss to compare with is missing.
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
         return tested("No epoch of any rate cleaned a victim of `mmcl`.", holds=False)

@@ -31,8 +31,8 @@ _TICKS = (0, 0.01, 0.1, 1)
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw one point per evaluated cell, and one panel per corpus and objective."""
+def plot(results: Results) -> Figure | None:
+    """Plot one point per evaluated cell, and one panel per corpus and objective."""
     cells = results.cells[~results.cells["method"].isin(results.left_out)]
     if cells.empty:
         return None
@@ -43,7 +43,7 @@ def draw(results: Results) -> Figure | None:
         corner = Wedge((0, 1), 0.16, -90, 0, transform=axes.transAxes, color=_CORNER, zorder=0)
         axes.add_patch(corner)
         for row in sorted(records(rows), key=_layer):
-            _draw_point(axes, row)
+            _plot_point(axes, row)
         axes.set_xscale("symlog", linthresh=_LINEAR)
         axes.set_xticks(_TICKS, minor=False)
         axes.set_xticks([], minor=True)
@@ -64,7 +64,7 @@ def _layer(row: Mapping[str, Any]) -> int:
     return 0 if row["method"] == UNDEFENDED else 1 if row["control"] else 2
 
 
-def _draw_point(axes: Axes, row: Mapping[str, Any]) -> None:
+def _plot_point(axes: Axes, row: Mapping[str, Any]) -> None:
     color, control = style.look(row["method"]).color, row["control"]
     x, y = row[ATTACK], row[CLEAN]
     # A larger point for a victim: it stays visible behind a repair that changed nothing.

@@ -38,8 +38,8 @@ _RATES = {CLEAN: "Clean accuracy", ATTACK: "Attack success rate"}
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw the pretraining of the victims above the steps of the repairs."""
+def plot(results: Results) -> Figure | None:
+    """Plot the pretraining of the victims above the steps of the repairs."""
     curves = [curve for curve in results.curves if curve.method not in results.left_out]
     trained = [curve for curve in curves if curve.method == UNDEFENDED]
     repaired = [curve for curve in curves if curve.method != UNDEFENDED]
@@ -74,9 +74,9 @@ def draw(results: Results) -> Figure | None:
     figure = Figure(figsize=(style.DOUBLE, sum(filled)), layout="constrained")
     parts = iter(figure.subfigures(len(filled), 1, height_ratios=filled, squeeze=False).flat)
     if trained:
-        _draw_trained(next(parts), trained, keys[0])
+        _plot_trained(next(parts), trained, keys[0])
     if repaired:
-        _draw_repaired(next(parts), repaired, keys[1])
+        _plot_repaired(next(parts), repaired, keys[1])
     return figure
 
 
@@ -85,7 +85,7 @@ def _objectives(curves: Sequence[Curve]) -> list[tuple[str, str]]:
     return sorted(rows, key=lambda row: (row[0], objective_order(row[1])))
 
 
-def _draw_trained(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2D]) -> None:
+def _plot_trained(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2D]) -> None:
     rows = _objectives(curves)
     grid = part.subplots(len(rows), 3, squeeze=False, sharex=True)
     several = len({corpus for corpus, _ in rows}) > 1
@@ -95,7 +95,7 @@ def _draw_trained(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2
             for curve in curves:
                 if (curve.victim.corpus, curve.victim.objective) == (corpus, objective):
                     line = style.attack_look(curve.victim.attack)
-                    draw_line(axes, curve.points, x="epoch", metric=metric, line=line)
+                    plot_line(axes, curve.points, x="epoch", metric=metric, line=line)
             axes.set_title("" if row else name)
             _set_rate_axis(axes, metric)
         panels[0].set_ylabel(f"{corpus}, {objective}" if several else objective)
@@ -104,7 +104,7 @@ def _draw_trained(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2
     style.key_below(part, keys, style.DOUBLE)
 
 
-def _draw_repaired(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2D]) -> None:
+def _plot_repaired(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line2D]) -> None:
     title = titles(curve.victim for curve in curves)
     columns = style.column_count(len(title))
     grid, stacks = style.split(part, len(title), stacked=2)
@@ -114,7 +114,7 @@ def _draw_repaired(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line
             for curve in curves:
                 if curve.victim == victim:
                     line = style.look(curve.method)
-                    draw_line(axes, curve.points, x="step", metric=metric, line=line)
+                    plot_line(axes, curve.points, x="step", metric=metric, line=line)
             axes.set_ylabel("" if number % columns else name)
             _set_rate_axis(axes, metric)
         stack[0].set_title(style.fitted(title[victim], columns))
@@ -124,8 +124,8 @@ def _draw_repaired(part: SubFigure, curves: Sequence[Curve], keys: Sequence[Line
     style.key_below(part, keys, style.DOUBLE)
 
 
-def draw_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, line: style.Look) -> None:
-    """Draw one column of a curve over another, with a few markers."""
+def plot_line(axes: Axes, points: pd.DataFrame, *, x: str, metric: str, line: style.Look) -> None:
+    """Plot one column of a curve over another, with a few markers."""
     known = points.dropna(subset=[metric])
     every = max(1, len(known) // 5)
     axes.plot(known[x], known[metric], **line.line, markersize=2.8, markevery=every, linewidth=1)

@@ -24,8 +24,8 @@ _CHANCE = "#AAAAAA"
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw one curve per detector and poisoned victim."""
+def plot(results: Results) -> Figure | None:
+    """Plot one curve per detector and poisoned victim."""
     scored = [
         one
         for one in results.scored
@@ -44,7 +44,7 @@ def draw(results: Results) -> Figure | None:
     pitch = 1.75 if columns > 2 else 2.3
     figure, grid, stacks = style.panel_grid(len(title), keys, pitch=pitch, extra=0.2)
     for (axes,), victim in zip(stacks, sorted(title, key=victim_order), strict=True):
-        _draw_panel(axes, [one for one in scored if one.victim == victim])
+        _plot_panel(axes, [one for one in scored if one.victim == victim])
         axes.set_title(style.fitted(title[victim], columns))
     style.label_bottoms(grid, "Clean pairs flagged")
     for axes in grid[:, 0]:
@@ -58,7 +58,7 @@ def draw(results: Results) -> Figure | None:
     return figure
 
 
-def _draw_panel(axes: Axes, scored: list[ScoredPairs]) -> None:
+def _plot_panel(axes: Axes, scored: list[ScoredPairs]) -> None:
     chance = np.logspace(-6, 0, 200)
     axes.plot(chance, chance, color=_CHANCE, linewidth=0.8, zorder=1)
     axes.axvline(0.01, color=style.GRAY, linestyle=(0, (2, 1.5)), linewidth=0.9)

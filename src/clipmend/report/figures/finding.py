@@ -12,9 +12,9 @@ from clipmend.report import style
 from clipmend.report.cells import ATTACK
 from clipmend.report.cells import CLEAN as ACCURACY
 from clipmend.report.detection import MOMENTS, bin_edges
-from clipmend.report.figures.curves import draw_line
-from clipmend.report.figures.sheet import Tile, draw_sheet, height, marked, square
-from clipmend.report.figures.similarity import draw_shares
+from clipmend.report.figures.curves import plot_line
+from clipmend.report.figures.sheet import Tile, height, marked, plot_sheet, square
+from clipmend.report.figures.similarity import plot_shares
 from clipmend.report.findings import Finding
 from clipmend.report.results import Results
 
@@ -23,7 +23,7 @@ CAPTION = (
     "most suspect of the pairs that it chose to unlearn; the unlearned part of each caption is "
     "bold. If it found nothing, nothing was unlearned, and the most suspect pairs are shown with "
     "the word that the suspects have most in common. A blue frame marks a pair that is not "
-    "poisoned, which no defender can know. Right, above: similarity of image and caption in pre- "
+    "poisoned, which no defender can know. Right, above: similarity of image and caption in pre-"
     "scoring and after overfitting, as shares of each group. Right, below: clean accuracy and "
     "attack success rate on the validation images, and the loss, over the steps of unlearning."
 )
@@ -77,8 +77,8 @@ def tiles_of(results: Results, finding: Finding) -> list[Tile]:
 
 
 @style.styled
-def draw(results: Results, finding: Finding) -> Figure:
-    """Draw the contact sheet beside the histograms and the curve."""
+def plot(results: Results, finding: Finding) -> Figure:
+    """Plot the contact sheet beside the histograms and the curve."""
     tiles = tiles_of(results, finding)
     stated = finding.unlearned.finding
     lines = wrap(stated["says"], 108)
@@ -98,8 +98,8 @@ def draw(results: Results, finding: Finding) -> Figure:
     left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(finding), va="top")
     high = height(tiles, _SHEET) / body
     sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
-    draw_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
-    _draw_panels(right, finding)
+    plot_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
+    _plot_panels(right, finding)
     return figure
 
 
@@ -112,7 +112,7 @@ def _headline(finding: Finding) -> str:
     return f"The {shown} most suspect of the {chosen} chosen pairs"
 
 
-def _draw_panels(part: SubFigure, finding: Finding) -> None:
+def _plot_panels(part: SubFigure, finding: Finding) -> None:
     before, after, rates, loss = part.subplots(4, 1)
     before.sharex(after)
     rates.sharex(loss)
@@ -124,13 +124,13 @@ def _draw_panels(part: SubFigure, finding: Finding) -> None:
                 (pairs[moment].to_numpy(np.float64), _GROUPS[group][1])
                 for group, pairs in finding.members.items()
             ]
-            draw_shares(axes, shares, bin_edges([finding.scored]))
+            plot_shares(axes, shares, bin_edges([finding.scored]))
         else:
             _say(axes, f"Not recorded by {finding.scored.method}.")
         axes.set_title(f"Similarity, {name}")
         axes.set_ylabel("Share")
     after.set_xlabel("Cosine similarity")
-    _draw_curve(rates, loss, finding)
+    _plot_curve(rates, loss, finding)
     keys = [
         style.key(f"{name} ({len(finding.members[group]):,})", color=color, linewidth=5, alpha=0.6)
         for group, (name, color) in _GROUPS.items()
@@ -140,10 +140,10 @@ def _draw_panels(part: SubFigure, finding: Finding) -> None:
     style.key_below(part, keys, style.DOUBLE - _SHEET)
 
 
-def _draw_curve(rates: Axes, loss: Axes, finding: Finding) -> None:
+def _plot_curve(rates: Axes, loss: Axes, finding: Finding) -> None:
     points = finding.curve.points
     for metric, line in _RATES.items():
-        draw_line(rates, points, x="step", metric=metric, line=line)
+        plot_line(rates, points, x="step", metric=metric, line=line)
     style.percent_ticks(rates, y=True)
     rates.set_ylim(-0.08, 1.08)
     rates.set_title("Unlearning")
@@ -151,7 +151,7 @@ def _draw_curve(rates: Axes, loss: Axes, finding: Finding) -> None:
     loss.set_ylabel("Loss")
     loss.set_xlabel("Step")
     if len(points) > 1:
-        draw_line(loss, points, x="step", metric="loss", line=style.Look(style.GRAY, "s"))
+        plot_line(loss, points, x="step", metric="loss", line=style.Look(style.GRAY, "s"))
         loss.set_ylim(bottom=0)
     else:
         _say(loss, "No step was taken.")

@@ -22,8 +22,8 @@ _LETTER = 0.062  # inches, the mean width of a letter of a caption
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw three rows per attack: clean, triggered, amplified difference."""
+def plot(results: Results) -> Figure | None:
+    """Plot three rows per attack: clean, triggered, amplified difference."""
     attacks: dict[tuple[str, str], list[Example]] = {}
     for example in results.examples:
         attacks.setdefault((example.corpus, example.attack), []).append(example)
@@ -44,13 +44,13 @@ def draw(results: Results) -> Figure | None:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         for column, example in enumerate(examples):
-            _draw_example(grid[:, column], example, int(pitch / _LETTER))
+            _plot_example(grid[:, column], example, int(pitch / _LETTER))
         for axes, name in zip(grid[:, 0], names, strict=True):
             axes.set_ylabel(name, fontsize=7.5)
     return figure
 
 
-def _draw_example(column: style.Panels, example: Example, letters: int) -> None:
+def _plot_example(column: style.Panels, example: Example, letters: int) -> None:
     change = difference(example.clean, example.triggered)
     for axes, image in zip(column, (example.clean, example.triggered, change), strict=True):
         axes.imshow(image, interpolation="nearest")

@@ -22,8 +22,8 @@ _CELL = 0.36, 0.22  # the width and height of a square, in inches
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw one panel per corpus and objective: triggers down, repairs across."""
+def plot(results: Results) -> Figure | None:
+    """Plot one panel per corpus and objective: triggers down, repairs across."""
     means = results.means[~results.means["method"].isin(results.left_out)]
     rows = means[means["attack"].map(is_poisoned) & ~means["control"].astype(bool)]
     rows = rows[rows.groupby(["corpus", "objective"])["method"].transform("nunique") > 1]
@@ -39,7 +39,7 @@ def draw(results: Results) -> Figure | None:
     ratios = [len(rates) + 3 for _, rates in panels]
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=ratios)
     for axes, ((corpus, objective), rates) in zip(grid.flat, panels, strict=True):
-        _draw_panel(axes, rates)
+        _plot_panel(axes, rates)
         axes.set_title(f"{corpus}, {objective}", loc="left")
     return figure
 
@@ -52,7 +52,7 @@ def _rates(means: pd.DataFrame) -> pd.DataFrame:
     return rates.loc[rows, columns]
 
 
-def _draw_panel(axes: Axes, rates: pd.DataFrame) -> None:
+def _plot_panel(axes: Axes, rates: pd.DataFrame) -> None:
     values = rates.to_numpy(dtype=float)
     axes.imshow(np.ma.masked_invalid(values), cmap="Greys", vmin=0, vmax=1.15, aspect="auto")
     for (row, column), value in np.ndenumerate(values):

@@ -66,7 +66,7 @@ def height(tiles: Sequence[Tile], wide: float) -> float:
     return -(-len(tiles) // COLUMNS) * _pitch(tiles, wide)
 
 
-def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
+def plot_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
     """Fill axes of this width in inches with tiles, row by row.
 
     Args:
@@ -79,7 +79,7 @@ def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) ->
     for number, tile in enumerate(tiles):
         left = (number % COLUMNS) * column + (column - side) / 2
         top = (number // COLUMNS) * row
-        _draw_image(axes, tile, (left, top), side)
+        _plot_image(axes, tile, (left, top), side)
         lines = [_line(line, color) for line in _lines(tile.caption, wide)]
         if lines:
             text = VPacker(children=lines, align="center", sep=1.2)
@@ -95,7 +95,7 @@ def _pitch(tiles: Sequence[Tile], wide: float) -> float:
     return wide / COLUMNS * (1 - _GAP) + lines * _LINE + 0.09
 
 
-def _draw_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
+def _plot_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
     left, top = corner
     extent = (left, left + side, top + side, top)
     if tile.image is not None:

@@ -16,7 +16,7 @@ TITLE = "Similarity before and after overfitting"
 CAPTION = (
     "Cosine similarity of image and caption over the training pairs of each victim. Above, in "
     "pre-scoring: the mean over zoomed and mirrored views of each image, by default under the "
-    "victim. Below: of the whole image, after the victim was overfitted on the suspects of pre- "
+    "victim. Below: of the whole image, after the victim was overfitted on the suspects of pre-"
     "scoring. A caption that describes its image still fits when the image is zoomed and "
     "mirrored; one that fits because of a trigger does not. Each histogram shows shares of its "
     "own group, so that the few poisoned pairs (n = n_poisoned in detectors.csv) are visible "
@@ -26,8 +26,8 @@ EMPTY = "No detector in this grid overfits."
 
 
 @style.styled
-def draw(results: Results) -> Figure | None:
-    """Draw two histograms per victim: pre-scoring above, after overfitting below."""
+def plot(results: Results) -> Figure | None:
+    """Plot two histograms per victim: pre-scoring above, after overfitting below."""
     scored = _first_of_each(results.scored)
     if not scored:
         return None
@@ -43,7 +43,7 @@ def draw(results: Results) -> Figure | None:
         poisoned = one.pairs["is_poisoned"].to_numpy(np.bool_)
         for axes, (moment, name) in zip(stack, MOMENTS.items(), strict=True):
             values = one.pairs[moment].to_numpy(np.float64)
-            draw_shares(
+            plot_shares(
                 axes, [(values[~poisoned], style.CLEAN), (values[poisoned], style.POISONED)], bins
             )
             axes.set_ylabel("" if number % columns else name)
@@ -63,10 +63,10 @@ def _first_of_each(scored: Sequence[ScoredPairs]) -> list[ScoredPairs]:
     return list(first.values())
 
 
-def draw_shares(
+def plot_shares(
     axes: Axes, groups: Iterable[tuple[npt.NDArray[np.float64], str]], bins: list[float]
 ) -> None:
-    """Draw a histogram of shares for each group of (values, color) that is not empty."""
+    """Plot a histogram of shares for each group of (values, color) that is not empty."""
     for values, color in groups:
         if len(values):
             share = np.full(len(values), 1 / len(values))

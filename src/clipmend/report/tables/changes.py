@@ -11,7 +11,7 @@ TITLE = "Change against `none` on the same victims, in percentage points"
 
 
 def section(results: Results) -> Section:
-    """Return a table per corpus: means over victims, each of which counts once.
+    """Return a table per corpus: means over victims, where each counts once.
 
     A method and ``none`` are paired by victim and trigger: they start from the same model and see
     the same test images. The changes under several triggers of one victim are averaged.

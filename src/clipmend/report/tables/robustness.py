@@ -27,7 +27,7 @@ TITLE = "Accuracy under attack, in percent"
 def section(results: Results) -> Section:
     """Return a table per corpus and objective in which any cell was attacked.
 
-    Means are over victims, each of which counts once, with the lowest and the highest: victims of
+    Means are over victims, where each counts once, with the lowest and the highest: victims of
     different attacks are not a sample of one population.
     """
     cells = results.cells
