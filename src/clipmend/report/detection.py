@@ -111,6 +111,7 @@ def ranking(
         "recall_at_fpr_01": float(true[false <= 0.01].max()),
     }
     if budget is not None:
+        # Stable: equal scores at the edge of the budget are cut the same way on every machine.
         highest = np.argsort(-score, kind="stable")[:budget]
         metrics["precision_at_budget"] = float(poisoned[highest].mean())
     return metrics
@@ -129,6 +130,7 @@ def model_scores_table(scores: Iterable[ModelScore]) -> pd.DataFrame:
         }
         for one in scores
     ]
+    # Each detector of whole models measures numbers of its own, so the columns vary by run.
     further = sorted({name for row in rows for name in row} - set(MODEL_COLUMNS))
     return pd.DataFrame(rows, columns=[*MODEL_COLUMNS[:-2], *further, *MODEL_COLUMNS[-2:]])
 

@@ -46,6 +46,7 @@ def read_json(cell: Input, name: str) -> dict[str, Any]:
 
 def read_frame(path: Path, *columns: str) -> pd.DataFrame:
     """Return a parquet file as a data frame, with all columns if none is named."""
+    # One thread, since a job claims a single core.
     table = pq.read_table(path, columns=list(columns) or None, use_threads=False)
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame

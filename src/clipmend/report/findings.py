@@ -90,6 +90,7 @@ class Finding:
         """The scored pairs of each group: others, suspects that were not chosen, chosen ones."""
         pairs = self.scored.pairs
         chosen = pairs["id"].isin(self.unlearned.chosen["id"])
+        # A detector that marks no suspects leaves open which pairs it suspects: count all.
         suspect = ~chosen & pairs["suspect"] if "suspect" in pairs else ~chosen
         return {
             "others": pairs[~chosen & ~suspect],
@@ -130,7 +131,8 @@ def _facts(finding: Finding) -> dict[str, Any]:
 
 
 def _rounded(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows without missing values, to six digits: float32 has no more."""
+    """Return the rows without missing values, to six digits."""
+    # Scores are float32, which has no more digits than these.
     return [
         {
             name: round(value, 6) if isinstance(value, float) else value

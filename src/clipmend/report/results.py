@@ -85,6 +85,7 @@ class Results:
         """
         names = ("cell", "stage", "method", "seed", "settings", "shared")
         cards = {cell: card for folder in folders for cell, card in read_cards(folder).items()}
+        # The folders do not exist: a report holds the cards of other cells, but not their files.
         inputs = {
             cell: Input(folder=Path("not kept", cell), **{name: card[name] for name in names})
             for cell, card in cards.items()
@@ -109,6 +110,7 @@ class Results:
     @cached_property
     def confidence(self) -> float:
         """The confidence of all intervals, which those over seeds share with those of a cell."""
+        # All cells of a run share one setting, so the first cell has the answer.
         for cell in self.of("evaluate"):
             return float(cell.shared.get("confidence", _CONFIDENCE))
         return _CONFIDENCE
@@ -188,6 +190,7 @@ class Results:
 
     @cached_property
     def _stated_findings(self) -> dict[Place, dict[str, Any]]:
+        # A repair that unlearns without a search, such as ABL, has no finding.
         cells = self._having("unlearn", artifacts.FINDING)
         return {cell.place: read_json(cell, artifacts.FINDING) for cell in cells}
 
@@ -307,11 +310,13 @@ class Results:
         """Return the training pairs of a victim by id: image bytes and caption, as it saw them."""
         train = self.inputs[f"download/{victim.corpus}"].folder / artifacts.TRAIN
         clean = read_pairs_by_id(train, ids) if train.is_file() else {}
+        # The overlay comes second: its rows replace the clean ones, as they do in training.
         return clean | read_pairs_by_id(self._overlay(victim), ids)
 
     @cached_property
     def scales(self) -> dict[str, Scale]:
         """Corpus -> the scale at which it was tested."""
+        # Reversed, so that the first cell of a corpus decides.
         trained = {cell.place.corpus: cell.shared for cell in reversed(self.of("pretrain"))}
         scales = {}
         for cell in self.of("download"):
@@ -342,6 +347,7 @@ class Results:
         counts: dict[str, int] = {}
         rows = [(place.corpus, place.attack, len(ids)) for place, ids in self._poisoned.items()]
         if self.joined:
+            # Joined reports have no overlays, but every detector counted the poisoned pairs.
             known = self.detectors[["corpus", "attack", "n_poisoned"]]
             rows = list(known.itertuples(index=False, name=None))
         for of, attack, count in rows:

@@ -19,6 +19,7 @@ def metrics_text(results: Results) -> str:
         _put(nested["evaluate"], names, {metric: row[metric] for metric in (CLEAN, ATTACK)})
     by = ("corpus", "objective", "attack", "method")
     for names, rows in groups(results.detectors, *by):
+        # An unpoisoned victim has no AUROC, so it has no entry.
         means = rows[list(_DETECTION)].astype(float).mean()
         if means.notna().all():
             _put(nested["detect"], names, {metric: float(means[metric]) for metric in _DETECTION})

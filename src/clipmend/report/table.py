@@ -29,6 +29,7 @@ class Table:
     @classmethod
     def of(cls, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
         """Return a table of these rows, without bold entries."""
+        # By position, not by name: two columns may share a heading.
         return cls(title, pd.DataFrame(list(rows), columns=list(header), dtype=object))
 
     @property

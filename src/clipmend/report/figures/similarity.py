@@ -69,7 +69,9 @@ def plot_shares(
     """Plot a histogram of shares for each group of (values, color) that is not empty."""
     for values, color in groups:
         if len(values):
+            # Shares, since counts would hide the few poisoned pairs behind the many clean ones.
             share = np.full(len(values), 1 / len(values))
             axes.hist(values, bins, weights=share, histtype="stepfilled", color=color, alpha=0.35)
+            # An outline too: where two fills overlap, neither is readable.
             axes.hist(values, bins, weights=share, histtype="step", color=color, linewidth=0.9)
     style.percent_ticks(axes, y=True)

@@ -18,6 +18,7 @@ def section(results: Results) -> Section:
     """
     cells = results.cells
     metrics = present(SHORT, cells)
+    # Paired on the same images, a change has much less noise than a difference of two means.
     start = cells.loc[cells["method"] == UNDEFENDED, [*PAIR, *metrics]]
     others = cells[cells["method"] != UNDEFENDED]
     paired = others.merge(start, on=list(PAIR), suffixes=("", "_start"))

@@ -44,6 +44,7 @@ def _table(title: str, means: pd.DataFrame) -> Table:
     defending = defended_objectives(means)
     defenses = []
     for row in records(means):
+        # A repair of a defended model is a combination of two defenses, and not ranked.
         if row["objective"] not in defending:
             defenses.append(row | {"defense": row["method"], "model": row["objective"]})
         elif row["method"] == UNDEFENDED:
@@ -66,5 +67,6 @@ def _table(title: str, means: pd.DataFrame) -> Table:
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    # By the printed digits: a difference that no reader sees must not decide a rank.
     names = method_order(row["defense"]), objective_order(row["objective"])
     return (tenths(row[ATTACK]), -tenths(row[CLEAN]), *names)

@@ -15,6 +15,7 @@ def section(results: Results) -> Section:
     rows = []
     for one in results.unlearned:
         stated = one.finding
+        # A control, such as `ubt@oracle`, reads the truth: its finding shows nothing.
         if not one.control:
             rows.append(
                 (

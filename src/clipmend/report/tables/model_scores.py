@@ -29,6 +29,7 @@ def section(results: Results) -> Section:
     if not rows:
         return Section(TITLE, [], page_only=True)
     header = (*names, "model score", "statistic", "found", "images", "poisoned pairs (the truth)")
+    # Detectors define numbers of their own; those of joined reports are not known here.
     stated = {k: v for one in results.scored_models for k, v in one.stated["definitions"].items()}
     definitions = DEFINITIONS | dict(sorted(stated.items()))
     tables = [Table.of("Every victim, as a whole", header, rows)]

@@ -31,6 +31,7 @@ def section(results: Results) -> Section:
     different attacks are not a sample of one population.
     """
     cells = results.cells
+    # The epsilons are settings of the run, so the columns are found by their pattern.
     metrics = {
         f"{name} {epsilon}/255": column
         for name, metric in (("robust", ROBUST), ("AutoAttack", ENSEMBLE))
