@@ -14,7 +14,7 @@ REPORT = Path(contents.__file__).parent
 ROOT = REPORT.parents[2]
 PARTS = {
     "tables": (contents.TABLES, set()),
-    "figures": (tuple(contents.FIGURES), {"finding", "sheet"}),  # drawn once per finding
+    "figures": (tuple(contents.FIGURES), {"finding"}),  # one per finding
 }
 every_part = pytest.mark.parametrize("folder", PARTS)
 

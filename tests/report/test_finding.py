@@ -13,9 +13,9 @@ from matplotlib.offsetbox import AnnotationBbox, TextArea
 from matplotlib.text import Text
 
 from clipmend.report.figures import finding
-from clipmend.report.figures.sheet import Tile, marked, plot_sheet, square
 from clipmend.report.findings import findings_text
 from clipmend.report.results import Results
+from clipmend.report.sheet import Tile, draw_sheet, marked, square
 from clipmend.report.style import CHOSEN, CLEAN
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
@@ -39,7 +39,7 @@ def shown(results):
 def words(tiles):
     """Return the words of a sheet as drawn: (text, color) by tile."""
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
-    plot_sheet(axes, tiles, 4.0, color=CHOSEN)
+    draw_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
     return [
         [

@@ -13,10 +13,10 @@ from clipmend.report.cells import ATTACK
 from clipmend.report.cells import CLEAN as ACCURACY
 from clipmend.report.detection import MOMENTS, bin_edges
 from clipmend.report.figures.curves import plot_line
-from clipmend.report.figures.sheet import Tile, height, marked, plot_sheet, square
 from clipmend.report.figures.similarity import plot_shares
 from clipmend.report.findings import Finding
 from clipmend.report.results import Results
+from clipmend.report.sheet import Tile, draw_sheet, height, marked, square
 
 CAPTION = (
     "What UBT (Unlearning Backdoor Threats) found on each victim, at the first seed. Left: the "
@@ -98,7 +98,7 @@ def plot(results: Results, finding: Finding) -> Figure:
     left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(finding), va="top")
     high = height(tiles, _SHEET) / body
     sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
-    plot_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
+    draw_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
     _plot_panels(right, finding)
     return figure
 

@@ -66,7 +66,7 @@ def height(tiles: Sequence[Tile], wide: float) -> float:
     return -(-len(tiles) // COLUMNS) * _pitch(tiles, wide)
 
 
-def plot_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
+def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
     """Fill axes of this width in inches with tiles, row by row.
 
     Args:
