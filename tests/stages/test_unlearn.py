@@ -77,7 +77,7 @@ def test_without_a_finding_the_model_stays_as_it_is(
 
 def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
     settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
-    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is no pair"):
+    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is less than one"):
         world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
 
 

@@ -100,7 +100,7 @@ def _accuracies(subject: _Subject) -> dict[str, Measured]:
     if len(subject.classes) >= _TOP5_FROM:
         top5 = clean_accuracy(cosines, label, top=5, confidence=confidence)
         rates["clean_accuracy_top5"] = top5
-    # An ASR of 0 is no success of a repair after which the model has forgotten the target.
+    # An ASR of 0 is not a success if the repaired model has forgotten the target.
     if (own := label == subject.target_label).any():
         own_accuracy = clean_accuracy(cosines[own], label[own], confidence=confidence)
         rates["target_accuracy"] = own_accuracy

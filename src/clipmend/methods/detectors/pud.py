@@ -35,10 +35,10 @@ class PUD:
     is subtracted where the closest caption differs. The most consistent pairs are kept for the next
     round. The score is minus the last consistency.
 
-    Differs from the paper: captions replace classes in the attack and in the logits, because there
-    are no labels. The anchor is new, and AdamW replaces SGD. There is no penalty by default. The
-    step that filters the target class by robust covariance (SPECTRE) is left out, because it must
-    know the target.
+    Differs from the paper: captions replace classes in the attack and in the logits, because the
+    pairs have no labels. The anchor is new, and AdamW replaces SGD. The penalty is 0 by default.
+    The step that filters the target class by robust covariance (SPECTRE) is left out, because it
+    must know the target.
 
     Attributes:
         shares: share of the training pairs that each round trains on; the first round takes random

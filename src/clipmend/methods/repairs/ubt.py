@@ -113,7 +113,7 @@ class UBT:
 
     @property
     def control(self) -> bool:
-        """Whether the pairs are chosen in a way that is no defense."""
+        """Whether the pairs are chosen in a way that is not a defense."""
         return self.choose != "suspects"
 
     def texts(self) -> None:
@@ -210,8 +210,8 @@ class UBT:
         count = round(self.normal_share * len(ranked))
         if not count:
             raise TrainingError(
-                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is no pair, and "
-                "nothing would hold the model in place; raise it."
+                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is less than one "
+                "pair, and nothing would hold the model in place; raise it."
             )
         return train.take(ranked[:count])
 

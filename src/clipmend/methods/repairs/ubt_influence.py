@@ -99,12 +99,12 @@ def influential_patches(
     A removed patch gets the mean color of its image.
 
     Raises:
-        ModelError: the image tower is no vision transformer.
+        ModelError: the image tower is not a vision transformer.
     """
     vision = model.config["model_cfg"]["vision_cfg"]
     if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
         raise ModelError(
-            "ubt cannot unlearn patches with this image tower, which is no vision transformer; "
+            "ubt cannot unlearn patches with this image tower, which is not a vision transformer; "
             "set `patches: 0`."
         )
     height, width, side = *images.shape[-2:], int(vision["patch_size"])

@@ -18,7 +18,7 @@ class Subset:
     """A few pairs, and the word that is most over-represented in their captions.
 
     Attributes:
-        rows: rows of the pairs, the most suspect first; empty where nothing is to be unlearned.
+        rows: rows of the pairs, the most suspect first; empty if nothing will be unlearned.
         word: the over-represented word.
         share: share of the most suspect captions that have the word.
         base: share of all captions that have the word.
