@@ -8,7 +8,7 @@ SMOKE := .clipmend/smoke
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CORES ?= all
 
-.PHONY: all test setup smoke slurm-smoke format check readme
+.PHONY: all test setup smoke slurm-smoke format check readme settings
 
 ## all: from nothing to the comparison table in results/report
 all: setup
@@ -26,32 +26,38 @@ smoke: setup
 	rm -rf $(SMOKE)
 	mkdir -p $(SMOKE)
 	cp -R Snakefile workflow profiles $(SMOKE)
-	cp params/smoke.yaml $(SMOKE)/params.yaml
+	$(BIN)/clipmend preset smoke --out $(SMOKE)/params.yaml
 	cd $(SMOKE) && $(RUN) snakemake --cores $(CORES) all
 	cat $(SMOKE)/results/report/table.md
 
 ## slurm-smoke: the same through a Slurm of one node on loopback (root; Debian's packages)
 slurm-smoke: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[slurm]'
-	$(RUN) scripts/slurm_smoke.sh
+	$(RUN) tests/workflow/slurm_smoke.sh
 
 ## format: rewrite the sources in the house style
 format: setup
-	$(RUN) ruff check --fix-only src tests scripts
-	$(RUN) ruff format src tests scripts
+	$(RUN) ruff check --fix-only src tests benchmarks studies
+	$(RUN) ruff format src tests benchmarks studies
 	$(RUN) snakefmt Snakefile workflow
 
-## check: style, types, and what must be in step
+## check: style, types, floors and prose
 check: setup
-	$(RUN) ruff check src tests scripts
-	$(RUN) ruff format --check src tests scripts
+	$(RUN) ruff check src tests benchmarks studies
+	$(RUN) ruff format --check src tests benchmarks studies
 	$(RUN) mypy
+	$(RUN) lint-imports
 	$(RUN) snakefmt --check Snakefile workflow
-	$(RUN) python scripts/environment.py --check
+	$(RUN) python tests/prose.py
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup
 	$(RUN) python -m clipmend.tools.readme
+
+## settings: write docs/settings.md, params.schema.json and an unedited params.yaml anew from the code
+settings: setup
+	$(BIN)/clipmend settings --write
+	$(BIN)/clipmend preset default
 
 # What was installed is remembered by content, not by time: a checkout changes times. While pip
 # works there is no such file, so that what a killed installation left behind is thrown away

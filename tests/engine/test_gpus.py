@@ -12,8 +12,8 @@ import pytest
 from clipmend.engine import gpus, locks
 
 HOLD = (
-    "import platform, sys; from clipmend import locks; locks.hold(f'{platform.node()}-gpu0'); "
-    "print('held', flush=True); sys.stdin.read()"
+    "import platform, sys; from clipmend.engine import locks; "
+    "locks.hold(f'{platform.node()}-gpu0'); print('held', flush=True); sys.stdin.read()"
 )
 
 

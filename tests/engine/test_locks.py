@@ -9,7 +9,9 @@ import pytest
 from clipmend.engine import locks
 from clipmend.errors import BusyError
 
-HOLD = "import sys; from clipmend import locks; {}; print('held', flush=True); sys.stdin.read()"
+HOLD = (
+    "import sys; from clipmend.engine import locks; {}; print('held', flush=True); sys.stdin.read()"
+)
 
 
 def holder(folder: Path, statement: str) -> subprocess.Popen[str]:

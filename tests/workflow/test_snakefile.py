@@ -30,10 +30,6 @@ def test_snakemake_finds_the_profiles_at_the_top() -> None:
     assert (ROOT / "profiles").readlink() == Path("workflow/profiles")
 
 
-def test_params_yaml_is_the_default_preset() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "params/default.yaml").read_bytes()
-
-
 def test_dvc_keeps_the_outputs_of_every_stage() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert list(stages) == list(STAGES)
