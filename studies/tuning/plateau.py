@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from clipmend.data.artifacts import CURVE
 from clipmend.engine.cell import RESULTS, Place
-from clipmend.report.canvas import percent_ticks, save, styled
+from clipmend.report.style import percent_ticks, save, styled
 
 STAGES = ("unlearn", "baselines")
 DASHES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": "dashed"}
