@@ -147,13 +147,13 @@ def test_reports_made_in_another_way_are_refused(whole, tmp_path, what) -> None:
     cards = [json.loads(line) for line in path.read_text().splitlines()]
     for one in cards:
         if one["stage"] == "evaluate":
-            one[what] |= {"clipmend.metrics.metrics": "other"}
+            one[what] |= {"clipmend.metrics.rates": "other"}
     # A cell of two reports would differ too, and be reported first.
     cards = [one for one in cards if "/mmcl/" not in one["cell"] or one["stage"] != "evaluate"]
     path.write_text("\n".join(map(json.dumps, cards)))
     rows = pd.read_csv(parts[1] / "cells.csv")
     rows[rows["objective"] != "mmcl"].to_csv(parts[1] / "cells.csv", index=False)
-    with pytest.raises(ArtifactError, match=f"differ in {what}: clipmend.metrics.metrics"):
+    with pytest.raises(ArtifactError, match=f"differ in {what}: clipmend.metrics.rates"):
         join_reports(parts, tmp_path / "out", PRESET)
     assert not (tmp_path / "out").exists()
 
