@@ -1,4 +1,4 @@
-"""A lock is held until its process ends, and names its owner."""
+"""A lock is held until its process ends, and names its process."""
 
 import subprocess
 import sys
@@ -9,7 +9,9 @@ import pytest
 from clipmend.engine import locks
 from clipmend.errors import BusyError
 
-HOLD = "import sys; from clipmend import locks; {}; print('held', flush=True); sys.stdin.read()"
+HOLD = (
+    "import sys; from clipmend.engine import locks; {}; print('held', flush=True); sys.stdin.read()"
+)
 
 
 def holder(folder: Path, statement: str) -> subprocess.Popen[str]:
@@ -26,7 +28,7 @@ def holder(folder: Path, statement: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_main_lock_is_refused_with_the_owners_number(
+def test_a_main_lock_that_is_held_is_refused_with_the_number_of_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,9 +1,7 @@
-"""An audit of real runs: between revisions, against the workspace, in a clone without any model."""
+"""Audits of real runs: between revisions, against the workspace, in a clone without models."""
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,12 @@ pytestmark = pytest.mark.slow
 
 FT = [f"baselines/scenes/{attack}/mmcl/seed0/ft" for attack in ("badnet", "unpoisoned")]
 RANDOM = [f"unlearn/scenes/{attack}/mmcl/seed0/ubt@random" for attack in ("badnet", "unpoisoned")]
-GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
 def commit(project: Any, tag: str) -> None:
     """Commit a finished run, with dvc.lock in step, under a tag."""
     assert project.repro() == []
-    for command in ((*GIT, "add", "-A"), (*GIT, "commit", "-qm", tag), (*GIT, "tag", tag)):
-        done = project.call(*command)
-        assert done.returncode == 0, done.stderr
+    project.commit(tag)
 
 
 def audit(project: Any, *sides: str, code: int = 0) -> dict[str, Any]:
@@ -37,15 +32,15 @@ def causes(found: dict[str, Any]) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def history(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A project with two committed runs: a parameter, a code file and a package apart."""
-    root = tmp_path_factory.mktemp("history") / "project"
-    shutil.copytree(finished.root, root, symlinks=True)
-    project = type(finished)(root)
+    """A project with two committed runs that differ in a parameter, a code file and a package."""
+    project = finished.copy(tmp_path_factory.mktemp("history") / "project")
     commit(project, "one")
     random = {"rate": 0.3}
     project.params(unlearn={"methods": ["ubt", "ubt@random"], "settings": {"ubt@random": random}})
     project.edit("src/clipmend/methods/repairs/ft.py", "rate: Fraction", "strength: Fraction")
-    metadata = root / "src/torch-99.0.dist-info/METADATA"  # found before the installed one
+    metadata = (
+        project.root / "src/torch-99.0.dist-info/METADATA"
+    )  # has precedence over the installed package
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
     project.run()
@@ -54,15 +49,12 @@ def history(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def clone(history: Any, tmp_path: Path) -> Iterator[Any]:
+def clone(history: Any, tmp_path: Path) -> Any:
     """A clone of both runs, without any model."""
-    root = tmp_path / "clone"
-    done = history.call("git", "clone", "-q", str(history.root), str(root))
-    assert done.returncode == 0, done.stderr
-    return type(history)(root)
+    return history.clone(tmp_path / "clone")
 
 
-def test_every_line_between_two_revisions_has_its_cause_without_any_model(clone: Any) -> None:
+def test_every_change_between_two_revisions_has_its_cause_without_any_model(clone: Any) -> None:
     assert [path.name for path in clone.root.joinpath("results").iterdir() if path.is_dir()] == [
         "report"
     ]
@@ -86,7 +78,9 @@ def test_every_line_between_two_revisions_has_its_cause_without_any_model(clone:
     assert found["same"] == 22 - len(changed)
 
 
-def test_numbers_before_and_after_stand_with_the_cells_that_measured_them(clone: Any) -> None:
+def test_the_numbers_before_and_after_are_listed_with_the_cells_that_measured_them(
+    clone: Any,
+) -> None:
     found = audit(clone, "one", "two")
     moved = {change["cell"]: change["numbers"] for change in found["changes"] if change["numbers"]}
     assert set(moved) <= {
@@ -101,39 +95,36 @@ def test_numbers_before_and_after_stand_with_the_cells_that_measured_them(clone:
 def test_a_committed_table_edited_by_hand_is_unexplained(clone: Any) -> None:
     table = clone.root / "results/report/table.md"
     table.write_text(table.read_text() + "| ours | 100.0 |\n")
-    told = causes(audit(clone, "two", code=1))
-    assert list(told) == ["unexplained report: table.md is not what its card says, in workspace:  "]
-    for command in (("add", "-A"), ("commit", "-qm", "ours")):
-        assert clone.call(*GIT, *command).returncode == 0
-    told = causes(audit(clone, "two", "HEAD", code=1))
-    assert list(told) == ["unexplained report: table.md is not what its card says, in HEAD:  "]
+    workspace = causes(audit(clone, "two", code=1))
+    assert list(workspace) == [
+        "unexplained report: table.md is not what its card says, in workspace:  "
+    ]
+    clone.commit("ours")
+    head = causes(audit(clone, "two", "HEAD", code=1))
+    assert list(head) == ["unexplained report: table.md is not what its card says, in HEAD:  "]
 
 
 def test_a_model_edited_by_hand_is_unexplained_in_the_workspace_and_after_dvc_commit(
     history: Any, tmp_path: Path
 ) -> None:
-    shutil.copytree(history.root, tmp_path / "project", symlinks=True)
-    project = type(history)(tmp_path / "project")
+    project = history.copy(tmp_path / "project")
     assert audit(project, "two")["changes"] == []
     model = project.root / "results" / FT[0] / "model.safetensors"
     model.unlink()
     model.write_text("a better model")
-    told = causes(audit(project, "two", code=1))
-    (cause,) = told
+    (cause,) = causes(audit(project, "two", code=1))
     assert cause.startswith(f"unexplained {FT[0]}: model.safetensors is not what its card says")
-    assert project.call("dvc", "commit", "-f", "baselines").returncode == 0
-    for command in (("add", "-A"), ("commit", "-qm", "better")):
-        assert project.call(*GIT, *command).returncode == 0
-    told = causes(audit(project, "two", "HEAD", code=1))
-    (cause,) = told
+    project.succeed("dvc", "commit", "-f", "baselines")
+    project.commit("better")
+    (cause,) = causes(audit(project, "two", "HEAD", code=1))
     assert cause.startswith("unexplained baselines: dvc.lock names other files than the cards do")
 
 
 def test_two_folders_of_results_can_be_compared(history: Any, finished: Any) -> None:
-    one, two = finished.root / "results", history.root / "results"
-    found = audit(history, str(one), str(two))
+    first, second = finished.root / "results", history.root / "results"
+    found = audit(history, str(first), str(second))
     assert {change["cell"] for change in found["changes"]} >= {*FT, *RANDOM}
-    report = audit(history, str(one / "report"), str(two / "report"))
+    report = audit(history, str(first / "report"), str(second / "report"))
     assert causes(report) == causes(found)
 
 
@@ -156,7 +147,7 @@ def test_the_page_stands_alone_and_draws_the_changed_cells(clone: Any) -> None:
         (["two~5"], "'two~5' is neither"),
     ],
 )
-def test_a_side_that_is_not_there_is_one_line_and_exit_2(
+def test_a_missing_side_is_an_error_of_one_line_and_exit_2(
     clone: Any, sides: list[str], message: str
 ) -> None:
     done = clone.call("clipmend", "audit", *sides)
