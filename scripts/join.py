@@ -10,15 +10,15 @@ python scripts/join.py [--params params/full.yaml] [--benchmark gone/logs/benchm
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from clipmend.engine import grid, params
-from clipmend.engine.cell import Cell
+from clipmend.engine.cell import Cell, Place
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
 from clipmend.report.cells import KEY, VICTIM, groups, records
@@ -28,10 +28,39 @@ from clipmend.report.detectors import COLUMNS
 from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
 from clipmend.report.scale import Scale
 from clipmend.report.table import ATTACK, CLEAN, Entry, Printed, markdown_table
-from clipmend.tools.estimate.costs import Cost, extrapolated, wall_times
+from clipmend.tools.estimate.costs import Measurements, Timing, Work, wall_times
 
 NAMED = ("corpus", "attack", "trigger", "objective", "seed", "method")
 NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The seconds of a whole grid; ``unlike`` jobs, which resemble no timed job, are left out."""
+
+    measured: float
+    total: float
+    timed: int
+    jobs: int
+    unlike: int
+
+
+def extrapolated(cells: Iterable[str], seconds: Mapping[str, float]) -> Cost:
+    """Return the cost of cells of one set of settings: an untimed job takes what like jobs took."""
+    works = {name: _work_named(name) for name in cells}
+    timed = [Timing(**asdict(_work_named(name)), seconds=s) for name, s in seconds.items()]
+    measured = Measurements(timed)
+    known = {n: seconds.get(n) or measured.seconds(work) for n, work in works.items()}
+    figures = [value for value in known.values() if value is not None]
+    own = [seconds[name] for name in works if name in seconds]
+    return Cost(sum(own), sum(figures), len(own), len(works), len(works) - len(figures))
+
+
+def _work_named(name: str) -> Work:
+    place = Place.parse(name)
+    own = place.method or place.objective or place.attack
+    own = "" if place.stage == "evaluate" else own
+    return Work(place.stage, own, place.objective, place.corpus, 0, 1.0, 1)
 
 
 @dataclass(frozen=True)

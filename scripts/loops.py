@@ -25,12 +25,12 @@ from clipmend.data.row_groups import Encoded
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.data.streaming import EncodedImages
+from clipmend.data.writer import write_split
 from clipmend.methods.sources.scenes import Scenes
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, model_config
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.openclip import open_clip
-from clipmend.stages.download import write_split
 
 # isort: split
 # After `clipmend.model.openclip`, which makes torchvision importable.

@@ -29,9 +29,9 @@ from PIL import Image
 
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.data.row_groups import GROUP
+from clipmend.data.writer import write_split
 from clipmend.engine.job import Input, Job
 from clipmend.report.truth import count_poisons
-from clipmend.stages.download import write_split
 from clipmend.stages.poison import run
 
 SIDE = 64

@@ -31,9 +31,9 @@ import torch
 from clipmend.data import streaming
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.data.splits import load_split
+from clipmend.data.writer import write_split
 from clipmend.engine.job import Input, Job
 from clipmend.methods.sources.scenes import Scenes
-from clipmend.stages.download import write_split
 
 SIDE = 32
 POOL = 5000  # different images

@@ -43,7 +43,6 @@ BANNED = {
     r"\bwhat is (?:asked|made|held|left|wanted|known|shown|given)\b": "name the thing",
     r"\b(?:colour|defence|behaviour|artefact|neighbour)": "American spelling",
     r"\b(?:tokenis|optimis|normalis|minimis|maximis)": "American spelling",
-    r"\bdraws?\b (?!attention)": "samples / renders / plots",
     r"\bcannot be had\b|\bto be had\b": "is not available",
     r"\bas it stands\b|\bas they stand\b": "unchanged",
 }
@@ -210,12 +209,12 @@ def files() -> list[Path]:
 
 def main(names: list[str]) -> int:
     """Print the problems of the named files or folders, or of all; return the exit code."""
-    chosen = files()
+    chosen = [] if names else files()
     for root in (Path(name).resolve() for name in names):
-        if not root.is_relative_to(ROOT):
-            chosen = sorted(path for path in root.rglob("*") if path.is_file())
+        if root.is_relative_to(ROOT):
+            chosen += [path for path in files() if path.is_relative_to(root)]
         else:
-            chosen = [path for path in chosen if path.is_relative_to(root)]
+            chosen += sorted(path for path in root.rglob("*") if path.is_file())
     reported = [line for path in chosen for line in problems(path)]
     sys.stdout.write("".join(f"{line}\n" for line in reported))
     return 1 if reported else 0

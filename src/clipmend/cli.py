@@ -1,9 +1,11 @@
-"""The command line: a verb for each stage, which the rules call, and a few for people."""
+"""The command line: commands for users, and a command for each stage, which Snakemake calls."""
 
+import importlib.metadata
 import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,35 +13,56 @@ import typer
 
 from clipmend.errors import FULL, ClipmendError
 from clipmend.methods.table import STAGES
-from clipmend.tools.standalone import request
+from clipmend.tools.standalone import options
 
+# Commands import their modules inside, since torch and snakemake take seconds to import.
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Poison a CLIP, then mend it. `snakemake` and `dvc repro` run the whole of it.",
+    help="Poison a CLIP, then repair it. `snakemake` and `dvc repro` run the complete pipeline.",
 )
+STAGE_PANEL = "Pipeline stages (called by Snakemake)"
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2, a bug keeps its traceback."""
+    """Run a command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("clipmend").setLevel(logging.INFO)  # plain lines: what a log is to hold
+    logging.getLogger("clipmend").setLevel(logging.INFO)  # Snakemake keeps these lines as the log
     try:
-        app()
+        app(prog_name="clipmend")
     except ClipmendError as error:
         typer.echo(f"clipmend: {error}", err=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:
-            raise
+            raise  # a bug, or a permission: the traceback says where
         where = f" that holds {error.filename}" if error.filename else ""
         typer.echo(
-            f"clipmend: The disk{where} is full. Make room and run again: what is finished stays, "
-            "and what was under way goes on.",
+            f"clipmend: The disk{where} is full. Free some space and run again. Finished jobs are "
+            "kept, and interrupted training resumes.",
             err=True,
         )
         sys.exit(2)
+
+
+def _print_version(is_asked: bool) -> bool:
+    if is_asked:
+        typer.echo(f"clipmend {importlib.metadata.version('clipmend')}")
+        raise typer.Exit
+    return False
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 Cores = Annotated[
@@ -50,31 +73,25 @@ Cores = Annotated[
 
 def _verb(stage: str) -> Callable[[str, int | None], None]:
     def make(
-        cell: Annotated[str, typer.Argument(help="The cell's path below results/<stage>/.")],
+        cell: Annotated[str, typer.Argument(help="Path of the cell below results/<stage>/.")],
         cores: Cores = None,
     ) -> None:
         from clipmend.engine import runner
 
         runner.run(f"{stage}/{cell.strip('/')}", cores=cores)
 
-    make.__doc__ = f"Run one {stage} job of the plan."
+    make.__doc__ = f"Run one `{stage}` job."
     return make
 
 
-for _stage in STAGES[:-1]:
-    if _stage != "pretrain":
-        app.command(_stage)(_verb(_stage))
-
-
-@app.command()
 def pretrain(
-    cell: Annotated[str, typer.Argument(help="The cell's path below results/pretrain/.")],
+    cell: Annotated[str, typer.Argument(help="Path of the cell below results/pretrain/.")],
     processes: Annotated[
         int, typer.Option(min=1, help="Number of training processes, one per GPU.")
     ] = 1,
     cores: Cores = None,
 ) -> None:
-    """Run one pretrain job of the plan."""
+    """Run one `pretrain` job."""
     from clipmend.engine import runner
     from clipmend.engine.processes import launch
 
@@ -84,9 +101,15 @@ def pretrain(
         runner.run(f"pretrain/{cell.strip('/')}", cores=cores)
 
 
-@app.command()
+# In the order of the pipeline, which is the order of the help.
+for _stage in STAGES[:-1]:
+    _run = pretrain if _stage == "pretrain" else _verb(_stage)
+    app.command(_stage, rich_help_panel=STAGE_PANEL)(_run)
+
+
+@app.command(rich_help_panel=STAGE_PANEL)
 def report() -> None:
-    """Make the report of every cell in the plan."""
+    """Run the `report` job."""
     from clipmend.engine import runner
 
     runner.run("report")
@@ -94,7 +117,7 @@ def report() -> None:
 
 @app.command()
 def status() -> None:
-    """Say what is stale, and why, without waiting for a run or changing anything."""
+    """List the stale cells with the reason for each. Changes nothing."""
     from clipmend.tools import status as state
 
     typer.echo(state.describe())
@@ -102,32 +125,37 @@ def status() -> None:
 
 @app.command()
 def estimate(
-    preset: Annotated[Path, typer.Option("--params", help="Another file of parameters.")] = Path(
+    preset: Annotated[Path, typer.Option("--params", help="A file of parameters.")] = Path(
         "params.yaml"
     ),
     machine: Annotated[
-        str | None, typer.Option(help="Whose figures to take: cpu, a100, ... Default: this one's.")
+        str | None, typer.Option(help="Use the reference times of cpu or h200.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    reference: Annotated[
+        Path | None, typer.Option(hidden=True, help="Write the times of this run to a CSV file.")
+    ] = None,
 ) -> None:
-    """Say what a run will cost before it runs: jobs, hours, disk, download; seconds, no lock."""
+    """Estimate jobs, compute hours, disk and downloads of a run without starting it."""
     from rich.console import Console
 
     from clipmend.engine import params
-    from clipmend.tools.estimate import forecast, machines, survey, terminal
+    from clipmend.tools.estimate import forecast
 
-    settled = params.load(preset)
-    chosen = machines.machine_named(machine or machines.usual(settled.device))
-    found = forecast.estimate(survey.survey(settled), chosen, is_here=machine is None)
+    asked = params.load(preset)
+    if reference is not None:
+        typer.echo(forecast.record(asked, reference, machine or "cpu"))
+        return
+    cost = forecast.estimate(asked, machine)
     if as_json:
-        typer.echo(json.dumps(terminal.as_document(found), indent=1))
+        typer.echo(json.dumps(asdict(cost), indent=1))
     else:
-        terminal.show(found, Console())
+        forecast.show(cost, Console())
 
 
 @app.command()
 def verify() -> None:
-    """Read every file in results/ and compare it with its card; exit 1 if one differs."""
+    """Compare every file in results/ with its card. Exit code 1 if one differs."""
     from clipmend.tools import status as state
 
     damaged = state.damaged()
@@ -138,42 +166,52 @@ def verify() -> None:
 
 @app.command()
 def prune(
-    days: Annotated[float, typer.Option(help="Keep what was put there in the last days.")] = 0,
+    days: Annotated[float, typer.Option(help="Keep entries younger than this many days.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Empty the store and what was set aside; results/ stays."""
+    """Delete stored and damaged cells. results/ is not touched."""
     from clipmend.tools import status as state
 
+    which = f"older than {days:g} days" if days else "of every age"
+    if not yes:
+        typer.confirm(f"Delete stored and damaged cells {which}?", abort=True)
     typer.echo(state.prune(days))
 
 
 @app.command()
 def audit(
-    a: Annotated[str, typer.Argument(help="A git revision, or a folder of results.")],
-    b: Annotated[str, typer.Argument(help="Another, or the results of this folder.")] = "workspace",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with nothing folded.")
-    ] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the graph.")] = None,
+    a: Annotated[str, typer.Argument(help="A git revision or a folder of results.")],
+    b: Annotated[
+        str, typer.Argument(help="Another one; default: the results in this folder.")
+    ] = "workspace",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every cell.")] = False,
+    graph: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown file with a Mermaid graph.")
+    ] = None,
 ) -> None:
-    """Say which artifacts changed between two runs, and because of what; exit 1 if unexplained."""
+    """Explain which cells changed between two runs. Exit code 1 if a change has no cause."""
     from rich.console import Console
 
-    from clipmend.tools.audit import comparison, document, page, sides, terminal
+    from clipmend.tools.audit import comparison, sides, terminal
 
-    found = comparison.compare(sides.side(a), sides.side(b))
+    compared = comparison.compare(sides.side(a), sides.side(b))
     if as_json:
-        typer.echo(json.dumps(document.document(found), indent=1))
+        typer.echo(json.dumps(compared.document(), indent=1))
     else:
-        terminal.show(found, Console())
-    if html is not None:
-        page.write_page(found, html)
-    raise typer.Exit(1 if found.unexplained else 0)
+        terminal.show(compared, Console())
+    if graph is not None:
+        terminal.write_graph(compared, graph)
+    raise typer.Exit(1 if compared.unexplained else 0)
 
 
 @app.command("export-crate")
 def export_crate(
-    folder: Annotated[Path, typer.Argument(help="The crate: a folder that is empty, or new.")],
-    artifacts: Annotated[bool, typer.Option(help="Copy all files, not the report's alone.")] = True,
+    folder: Annotated[
+        Path, typer.Argument(help="Output directory; it must be empty or not exist.")
+    ],
+    artifacts: Annotated[
+        bool, typer.Option(help="Copy all files, or those of the report only.")
+    ] = True,
 ) -> None:
     """Write the finished run as a Workflow Run RO-Crate."""
     from clipmend.tools import crate
@@ -181,12 +219,11 @@ def export_crate(
     typer.echo(crate.export(folder, artifacts=artifacts))
 
 
-app.command(
-    "suspects", help="Rank pairs of your own by how poisoned they look to a model of your own."
-)(request.command("suspects"))
-app.command("mend", help="Do what `suspects` does, then make the model forget what was found.")(
-    request.command("mend")
-)
+for _name, _help in {
+    "suspects": "Rank your own pairs by how suspect they are to your own model. Changes nothing.",
+    "mend": "Rank your own pairs as `suspects` does, and repair the model if there is a finding.",
+}.items():
+    app.command(_name, help=_help)(options.command(_name))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from clipmend.data.pairs import (
 )
 from clipmend.data.row_groups import Groups, files_of
 from clipmend.data.splits import load_rows, load_split
+from clipmend.data.writer import write_split
 from clipmend.errors import ArtifactError
-from clipmend.stages.download import write_split
 
 COUNT = 2500
 

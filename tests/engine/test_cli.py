@@ -1,13 +1,16 @@
 """A user's mistake is one line and exit code 2; a bug keeps its traceback."""
 
 from errno import EACCES, EDQUOT, ENOSPC
+from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from clipmend import cli
-from clipmend.engine import runner
+from clipmend.engine import locks, runner, store
 from clipmend.errors import MetricError
+from clipmend.methods.table import STAGES
 
 
 def test_a_mistake_is_one_line_and_exit_2(
@@ -18,6 +21,50 @@ def test_a_mistake_is_one_line_and_exit_2(
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert capsys.readouterr().err.startswith("clipmend: This folder has no plan yet; ")
+
+
+def run(
+    patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str], *words: str, status: int = 0
+) -> str:
+    """Run a command that must end with ``status``; return what it printed."""
+    patch.setattr("sys.argv", ["/usr/bin/whatever", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == status
+    said = capture.readouterr()
+    return said.out + said.err
+
+
+def test_the_help_names_the_program_and_lists_the_stages_after_the_commands_for_users(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run(monkeypatch, capsys, "--help")
+    assert "Usage: clipmend" in text
+    users, stages = text.split("Pipeline stages (called by Snakemake)")
+    assert all(f" {name} " in users for name in ("status", "estimate", "audit", "prune", "mend"))
+    assert all(f" {name} " in stages for name in STAGES)
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, capsys, "--version") == f"clipmend {version('clipmend')}\n"
+
+
+def test_prune_deletes_nothing_without_a_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / store.STORE / "a-key"
+    stored.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "hold_main", lambda: None)
+    monkeypatch.setattr("sys.stdin", StringIO("n\n"))
+    assert "Delete stored and damaged cells of every age?" in run(
+        monkeypatch, capsys, "prune", status=1
+    )
+    assert stored.is_dir()
+    assert run(monkeypatch, capsys, "prune", "--yes").startswith("Deleted 1 stored cells")
+    assert not stored.is_dir()
 
 
 def test_an_error_of_a_stage_is_one_line_too(
@@ -44,7 +91,7 @@ def test_a_full_disk_is_one_line_too(
     monkeypatch.setattr("sys.argv", ["clipmend", "report"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
-    assert capsys.readouterr().err.startswith("clipmend: The disk that holds report is full. Make")
+    assert capsys.readouterr().err.startswith("clipmend: The disk that holds report is full. Free")
 
 
 def test_another_error_of_the_system_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

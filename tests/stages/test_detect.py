@@ -32,7 +32,7 @@ CHEAP: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("detector", SCORING)
-def test_a_score_is_one_finite_value_a_row(
+def test_every_pair_has_a_finite_score(
     world: Any, corpus: Input, poison: Input, victim: Input, detector: str
 ) -> None:
     inputs = {"corpus": corpus, "poison": poison, "victim": victim}
@@ -87,7 +87,7 @@ def test_a_model_score_that_is_not_finite_is_refused(
 
 
 @pytest.mark.parametrize("detector", ["clip_score", "ubt", "k_distance", "lid", "dao"])
-def test_a_split_left_in_its_file_has_the_scores_of_the_decoded_one(
+def test_a_split_read_lazily_has_the_scores_of_the_decoded_one(
     world: Any,
     corpus: Input,
     poison: Input,
@@ -137,7 +137,7 @@ def test_overfitting_raises_the_similarity_of_the_suspects(
     assert after[suspect].mean() > finished[suspect].mean()
 
 
-def test_ubt_leaves_its_overfitted_model(scored: Input, victim: Input) -> None:
+def test_ubt_saves_its_overfitted_model(scored: Input, victim: Input) -> None:
     made, had = load(scored.folder, "overfitted.safetensors"), load(victim.folder)
     changed = [
         name
@@ -155,7 +155,7 @@ def test_the_agreement_does_not_depend_on_the_block_size(monkeypatch: pytest.Mon
     assert torch.allclose(agreement(images, texts, 5), whole, atol=1e-6)
 
 
-def test_agreement_is_the_mean_over_the_nearest_images_of_both_cosines() -> None:
+def test_the_agreement_is_the_mean_product_of_cosines_over_the_nearest_images() -> None:
     images = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     same = torch.ones(4, 1)
     assert agreement(images, same, 1).tolist() == [1.0, 1.0, 0.0, 0.0]

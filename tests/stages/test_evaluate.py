@@ -10,7 +10,7 @@ from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
 
-def test_metrics_say_what_was_measured_on_what(
+def test_metrics_name_their_cell_and_have_definitions_and_denominators(
     world: Any, corpus: Input, poison: Input, victim: Input
 ) -> None:
     inputs = {"corpus": corpus, "model": victim, "trigger": poison}
@@ -55,8 +55,8 @@ def test_metrics_say_what_was_measured_on_what(
     assert metrics["robust_accuracy_eps2"]["n"] == 16
     meaning = metrics["definitions"]["robust_accuracy_eps2"]
     assert "2/255, on 16 test images, the same for all, sampled by id" in meaning
-    drawn = test.label[sample(test.ids, 16)]
-    others = int((drawn != vocabulary.label_of("banana")).sum())
+    sampled = test.label[sample(test.ids, 16)]
+    others = int((sampled != vocabulary.label_of("banana")).sum())
     assert metrics["adversarial_target_rate_eps2"]["n"] == others
 
 

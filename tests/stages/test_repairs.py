@@ -98,10 +98,10 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
     briefly = settings_of(repair, epochs=3, **settings)
     name = f"{repair}{len(settings)}"
     whole = world.run(f"{stage}/whole/{name}", repair, inputs(stage, repair), briefly)
-    watch = runner.watch
+    measure_on_val = runner.measure_on_val
 
     def fatal(*args: Any, **settings: Any) -> Callable[[Any], dict[str, float]]:
-        measure, measurements = watch(*args, **settings), count()
+        measure, measurements = measure_on_val(*args, **settings), count()
 
         def fail(model: Any) -> dict[str, float]:
             if next(measurements) == 2:  # the epoch before this one is in the checkpoint

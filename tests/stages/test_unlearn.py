@@ -77,7 +77,7 @@ def test_without_a_finding_the_model_stays_as_it_is(
 
 def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
     settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
-    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is no pair"):
+    with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is less than one"):
         world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
 
 
@@ -90,8 +90,8 @@ def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
     column = train.schema.get_field_index("caption")
     train = train.set_column(column, train.schema.field(column), pa.array([full] * len(train)))
     pq.write_table(train, folder / "train.parquet")
-    given = inputs | {"corpus": replace(corpus, folder=folder)}
-    made = world.run("unlearn/long/ubt", "ubt", given, {**FEW, "choose": "random"})
+    inputs_here = inputs | {"corpus": replace(corpus, folder=folder)}
+    made = world.run("unlearn/long/ubt", "ubt", inputs_here, {**FEW, "choose": "random"})
     chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
     assert {row["text"] for row in chosen if row["caption"] == full} == {"banana"}
 
@@ -113,7 +113,7 @@ def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(
 
 
 @pytest.mark.parametrize("tokens", ["leave_one_out", "over_represented", "random", "caption"])
-def test_what_is_unlearned_is_a_part_of_the_caption(
+def test_the_unlearned_text_is_a_part_of_the_caption(
     world: Any, inputs: dict[str, Input], tokens: str
 ) -> None:
     settings = {**FEW, "choose": "oracle", "epochs": 2, "cooldown": 1, "tokens": tokens}
@@ -136,7 +136,7 @@ def test_the_image_head_alone_can_be_trained(
     assert all(name.startswith("visual.attnpool.") for name in moved)
 
 
-def test_only_the_suspects_are_no_control() -> None:
+def test_every_choice_but_the_suspects_is_a_control() -> None:
     controls = {
         choose: create("unlearn", "ubt", {"choose": choose}).control
         for choose in ("suspects", "random", "oracle")
@@ -156,7 +156,7 @@ def test_influential_words_are_those_whose_removal_costs_the_most() -> None:
     assert influential_words(model, images, ["one big boat"], keep=5) == ("one big boat",)
 
 
-def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() -> None:
+def test_a_contribution_is_the_caption_minus_the_caption_without_the_text() -> None:
     model = build("scene_resnet", seed=0).eval()
     embed = lambda text: embed_texts(model, model.tokenize([text]))[0]  # noqa: E731
     captions, texts = ["one big boat", "one big boat"], ["boat", "one big boat"]
@@ -166,12 +166,12 @@ def test_a_contribution_is_what_the_caption_has_over_the_caption_without_it() ->
     assert torch.allclose(whole, embed("one big boat"), atol=1e-5)
 
 
-def test_the_shared_word_is_written_as_the_caption_writes_it() -> None:
+def test_the_shared_word_has_the_spelling_of_the_caption() -> None:
     captions = ["A Banana, ripe", "no such fruit"]
     assert shared_word(captions, "banana") == ("Banana,", "no such fruit")
 
 
-def test_random_words_are_words_of_the_caption_in_their_order() -> None:
-    drawn = random_words(["a b c d e"] * 50, torch.Generator().manual_seed(0), keep=2)
-    assert all(text.split() == sorted(text.split()) and len(text.split()) == 2 for text in drawn)
-    assert len(set(drawn)) > 5
+def test_random_words_keep_the_order_of_the_caption() -> None:
+    sampled = random_words(["a b c d e"] * 50, torch.Generator().manual_seed(0), keep=2)
+    assert all(text.split() == sorted(text.split()) and len(text.split()) == 2 for text in sampled)
+    assert len(set(sampled)) > 5

@@ -62,8 +62,11 @@ def test_every_change_between_two_revisions_has_its_cause_without_any_model(clon
     told = causes(found)
     parameter = told.pop("parameter unlearn.settings.ubt@random.rate: 0.2 0.3")
     assert parameter == sorted(RANDOM)
-    renamed = ("strength:  0.1", "rate: 0.1 ")
-    assert [told.pop(f"parameter baselines.settings.ft.{text}") for text in renamed] == [FT, FT]
+    (moved,) = found["moves"]
+    assert (moved["old"], moved["new"], moved["cells"]) == (
+        *("baselines.settings.ft.rate", "baselines.settings.ft.strength"),
+        len(FT),
+    )
     (code,) = [cause for cause in told if cause.startswith("code ")]
     assert re.match(
         r"code src/clipmend/methods/repairs/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code
@@ -128,21 +131,20 @@ def test_two_folders_of_results_can_be_compared(history: Any, finished: Any) -> 
     assert causes(report) == causes(found)
 
 
-def test_the_page_stands_alone_and_draws_the_changed_cells(clone: Any) -> None:
-    done = clone.call("clipmend", "audit", "one", "two", "--html", "audit/page.html")
+def test_the_graph_has_the_changed_cells(clone: Any) -> None:
+    done = clone.call("clipmend", "audit", "one", "two", "--graph", "audit/graph.md")
     assert done.returncode == 0
     assert "unlearn.settings.ubt@random.rate: 0.2 → 0.3" in done.stdout
-    page = (clone.root / "audit/page.html").read_text()
-    assert not re.search(r'(src|href)="', page)
-    assert page.count("<rect") >= 4
-    assert page.count("<path") >= 3
-    assert "ubt@random" in page
+    graph = (clone.root / "audit/graph.md").read_text()
+    assert "```mermaid" in graph
+    assert graph.count(" --> ") >= 3
+    assert "ubt@random" in graph
 
 
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        (["nothing"], "'nothing' is neither a folder here nor a git revision"),
+        (["nothing"], "'nothing' is neither a folder nor a git revision"),
         (["two", "src"], "src has no results/report/cards.jsonl"),
         (["two~5"], "'two~5' is neither"),
     ],

@@ -123,7 +123,7 @@ def test_files_that_are_left_out_are_named_by_their_hash(finished: Any, tmp_path
     assert "ni:///sha-256;" in text
 
 
-def test_an_unfinished_or_harmed_run_is_refused_in_one_line(project: Any, tmp_path: Path) -> None:
+def test_an_unfinished_or_damaged_run_is_refused_in_one_line(project: Any, tmp_path: Path) -> None:
     def refused(message: str, folder: str = "run") -> None:
         done = project.call("clipmend", "export-crate", str(tmp_path / folder))
         assert done.returncode == 2
@@ -137,6 +137,6 @@ def test_an_unfinished_or_harmed_run_is_refused_in_one_line(project: Any, tmp_pa
     model.unlink()
     refused("pretrain/scenes/badnet/mmcl/seed0 cannot be exported: model.safetensors is missing")
     (model.parent / "card.json").unlink()
-    refused("The run is not finished: pretrain/scenes/badnet/mmcl/seed0 is not made")
+    refused("The run is not finished: pretrain/scenes/badnet/mmcl/seed0 is missing")
     (project.root / "results/report/card.json").unlink()
-    refused("There is no results/report of a finished run")
+    refused("results/report has no finished report")

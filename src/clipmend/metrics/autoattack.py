@@ -75,5 +75,5 @@ def _package() -> ModuleType:
             "`evaluate.adversarial.ensemble` needs AutoAttack, which is not installed: "
             "pip install 'clipmend[robustness]'."
         ) from error
-    found: ModuleType = pyautoattack
-    return found
+    package: ModuleType = pyautoattack
+    return package

@@ -95,9 +95,9 @@ def evenly(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
     rest = None
     for block in blocks:
         rest = block if rest is None else torch.cat([rest, block])
-        if whole := len(rest) // size * size:
-            yield from rest[:whole].split(size)
-        rest = rest[whole:]
+        if full := len(rest) // size * size:
+            yield from rest[:full].split(size)
+        rest = rest[full:]
     if rest is not None and len(rest):
         yield rest
 

@@ -226,9 +226,9 @@ def model_config(model: str) -> dict[str, Any]:
     """
     path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
     if path.is_file():
-        stated = json.loads(path.read_text())
-        model_cfg = stated.get("model_cfg", stated)
-        preprocess = stated.get("preprocess_cfg", {})
+        fields = json.loads(path.read_text())
+        model_cfg = fields.get("model_cfg", fields)
+        preprocess = fields.get("preprocess_cfg", {})
     else:
         model_cfg = open_clip.get_model_config(model)
         preprocess = {}

@@ -12,7 +12,7 @@ from clipmend.data.sampling import sample
 from clipmend.data.seeds import seed_of
 from clipmend.data.splits import Pairs, load_split, read_vocabulary
 from clipmend.data.streaming import Images
-from clipmend.engine.job import Input, Job
+from clipmend.engine.job import Job
 from clipmend.methods.attacks.trigger import prompts_under, read_triggers
 from clipmend.methods.table import create
 from clipmend.metrics.adversarial import Budget
@@ -100,7 +100,7 @@ def _accuracies(subject: _Subject) -> dict[str, Measured]:
     if len(subject.classes) >= _TOP5_FROM:
         top5 = clean_accuracy(cosines, label, top=5, confidence=confidence)
         rates["clean_accuracy_top5"] = top5
-    # An ASR of 0 is no success of a repair after which the model has forgotten the target.
+    # An ASR of 0 is not a success if the repaired model has forgotten the target.
     if (own := label == subject.target_label).any():
         own_accuracy = clean_accuracy(cosines[own], label[own], confidence=confidence)
         rates["target_accuracy"] = own_accuracy
@@ -155,6 +155,7 @@ def _robustness(subject: _Subject, job: Job) -> dict[str, Measured]:
 
 def _identity(job: Job, target: str) -> dict[str, Any]:
     place, model = job.place, job.inputs["model"]
+    method = create(model.stage, model.method, model.settings)
     return {
         "corpus": place.corpus,
         "attack": place.attack,
@@ -163,12 +164,7 @@ def _identity(job: Job, target: str) -> dict[str, Any]:
         "seed": job.seed,
         "stage": model.stage,
         "method": place.method,
-        **_requirements(model),
+        "control": getattr(method, "control", False),  # an objective is none
+        "needs": list(method.needs),
         "target": target,
     }
-
-
-def _requirements(model: Input) -> dict[str, Any]:
-    # An objective is no control; what a repair needs may depend on its settings.
-    method = create(model.stage, model.method, model.settings)
-    return {"control": getattr(method, "control", False), "needs": list(method.needs)}

@@ -32,8 +32,10 @@ def run(job: Job) -> None:
     model = _start(job, objective, seed)
     model.ranks = ranks
     poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
+    # Before hours of training: poison without its target would teach no backdoor.
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
+    # The prompts too, because the curve embeds them during training.
     model.prune_vocabulary([*train.captions, *prompts, *objective.texts()])
     _configure(model, job)
     task = objective.task(model, train, stream(seed, "pretrain/views"))

@@ -10,8 +10,8 @@ def run(job: Job) -> None:
     Reads  ``train.parquet`` with the overlay; the victim; ``scores.parquet`` and the models of the
     repair's detector; the trigger, for the curve alone.
     Writes ``model.safetensors``, ``open_clip_config.json`` and ``curve.csv``. A repair that reports
-    a finding also writes ``finding.json`` and ``chosen.parquet`` (id, caption, text: the part of
-    the caption that was unlearned, score, association_before, association_after: the cosine of the
-    image with the direction of this part).
+    a finding also writes ``finding.json`` and ``chosen.parquet`` (id, caption, text, score,
+    association_before, association_after). The text is the part of the caption that was unlearned;
+    an association is the cosine of the image with the direction of this text.
     """
     run_repair(job)

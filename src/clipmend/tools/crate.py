@@ -1,8 +1,8 @@
-"""A finished run as a Workflow Run RO-Crate: who made which file, from what, with what settings.
+"""Export a finished run as a Workflow Run RO-Crate: each file with its inputs and settings.
 
-Follows the Provenance Run Crate profile 0.5 (https://w3id.org/ro/wfrun/provenance/0.5), which
-extends the Workflow Run and Process Run profiles: the Snakefile is the workflow, a stage a tool,
-a cell an execution of it.
+It follows the Provenance Run Crate profile 0.5 (https://w3id.org/ro/wfrun/provenance/0.5), which
+extends the Workflow Run and Process Run profiles. The Snakefile is the workflow, a stage is a
+tool, and a cell is an execution of it.
 """
 
 import base64
@@ -35,24 +35,25 @@ Reference = dict[str, str]
 
 
 def export(folder: Path, *, artifacts: bool) -> str:
-    """Write the finished run in this folder as a crate, and return what was written.
+    """Write the finished run in this folder as a crate, and return a summary.
 
     Args:
         artifacts: whether the files of all cells are copied; those of the report always are. A
-            file that is not copied stands there with its name, size and hash.
+            file that is not copied is listed with its name, size and hash.
 
     Raises:
-        AuditError: the run is not finished or its files are not what its cards say, or the crate's
-            folder is not empty.
+        AuditError: the run is not finished, its files differ from its cards, or the folder of the
+            crate is not empty.
     """
     run = side(WORKSPACE)
     _check(run, folder)
-    crate = ROCrate(version="1.1")  # the one that the profiles build on
+    crate = ROCrate(version="1.1")  # the version that the profiles extend
     writer = _Writer(crate, artifacts=artifacts)
     writer.workflow()
+    # The report last: it refers to the files of all other cells.
     for cell in sorted(run.cards, key=lambda cell: (cell == REPORT, cell)):
         writer.execution(cell, run.cards[cell])
-    writer.whole(run)
+    writer.run(run)
     crate.write(folder)
     copied = "with all files" if artifacts else "with the report's files"
     return f"{len(run.cards)} cells, {copied}, in {folder}"
@@ -60,22 +61,26 @@ def export(folder: Path, *, artifacts: bool) -> str:
 
 def _check(run: Side, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
-        raise AuditError(f"{folder} is not empty; give a folder that is, or that does not exist.")
+        raise AuditError(f"{folder} is not empty. Name an empty or a new folder.")
     if REPORT not in run.cards:
-        raise AuditError(
-            f"There is no {RESULTS}/{REPORT} of a finished run; run `snakemake` first."
-        )
-    wanted = {read["cell"] for card in run.cards.values() for read in card["inputs"].values()}
-    missing = sorted(wanted - run.cards.keys())
+        raise AuditError(f"{RESULTS}/{REPORT} has no finished report; run `snakemake` first.")
+    inputs = {read["cell"] for card in run.cards.values() for read in card["inputs"].values()}
+    missing = sorted(inputs - run.cards.keys())
     if missing:
-        raise AuditError(f"The run is not finished: {missing[0]} is not made; run `snakemake`.")
+        raise AuditError(f"The run is not finished: {missing[0]} is missing; run `snakemake`.")
     for cell, why in run.edited.items():
-        raise AuditError(f"{cell} cannot be exported: {why}; run `snakemake` to mend it.")
+        raise AuditError(f"{cell} cannot be exported: {why}; run `snakemake` to make it again.")
 
 
 @dataclass
 class _Writer:
-    """Fills a crate, entity by entity."""
+    """Fills a crate, entity by entity.
+
+    Attributes:
+        actions: the executions of cells.
+        controls: the steps of Snakemake that started them.
+        files: path -> entity of each file.
+    """
 
     crate: ROCrate
     artifacts: bool
@@ -109,16 +114,23 @@ class _Writer:
             if Path(name).is_file():
                 self.crate.add_file(name, name)
         for position, stage in enumerate(STAGES):
-            main.append_to("hasPart", self._tool(stage))
-            main.append_to("step", self._step(stage, position))
+            tool = self._context(
+                f"#tool-{stage}",
+                "SoftwareApplication",
+                name=f"clipmend {stage}",
+                softwareVersion=importlib.metadata.version("clipmend"),
+            )
+            main.append_to("hasPart", tool)
+            step = {"name": stage, "position": str(position), "workExample": tool}
+            main.append_to("step", self._context(f"#step-{stage}", "HowToStep", **step))
 
     def execution(self, cell: str, card: Mapping[str, Any]) -> None:
-        """Add how one cell was made: its tool, what it read, what it wrote, its settings."""
+        """Add the execution of one cell: its tool, inputs, outputs and settings."""
         stage = cell.partition("/")[0]
-        read = [
-            self._file(f"{given['cell']}/{name}", digest)
-            for given in card["inputs"].values()
-            for name, digest in given["outputs"].items()
+        inputs = [
+            self._file(f"{read['cell']}/{name}", digest)
+            for read in card["inputs"].values()
+            for name, digest in read["outputs"].items()
         ]
         action = self._context(
             f"#{cell}",
@@ -127,7 +139,7 @@ class _Writer:
             description=cards.canonical({"settings": card["settings"], "shared": card["shared"]}),
             identifier=card["key"],
             instrument=_reference(f"#tool-{stage}"),
-            object=[*read, *self._settings(cell, card)],
+            object=[*inputs, *self._settings(cell, card)],
             result=[
                 self._file(f"{cell}/{name}", written["sha256"], written["size"])
                 for name, written in card["outputs"].items()
@@ -135,6 +147,7 @@ class _Writer:
             actionStatus=_reference(COMPLETED),
         )
         self.actions.append(action)
+        # The provenance profile asks for a ControlAction per step, beside the CreateAction.
         self.controls.append(
             self._context(
                 f"#control-{cell}",
@@ -145,10 +158,10 @@ class _Writer:
             )
         )
 
-    def whole(self, run: Side) -> None:
-        """Add the execution of the whole workflow, and of the engine."""
+    def run(self, run: Side) -> None:
+        """Add the execution of the workflow, and that of Snakemake."""
         report = run.cards[REPORT]["outputs"]
-        whole = self._context(
+        execution = self._context(
             "#run",
             "CreateAction",
             name="Run of clipmend",
@@ -163,29 +176,12 @@ class _Writer:
             name="Run of snakemake",
             instrument=_reference("#snakemake"),
             object=self.controls,
-            result=whole,
+            result=execution,
         )
-        self.crate.root_dataset["mentions"] = [whole, _reference("#engine"), *self.actions]
-
-    def _tool(self, stage: str) -> Reference:
-        return self._context(
-            f"#tool-{stage}",
-            "SoftwareApplication",
-            name=f"clipmend {stage}",
-            softwareVersion=importlib.metadata.version("clipmend"),
-        )
-
-    def _step(self, stage: str, position: int) -> Reference:
-        return self._context(
-            f"#step-{stage}",
-            "HowToStep",
-            name=stage,
-            position=str(position),
-            workExample=_reference(f"#tool-{stage}"),
-        )
+        self.crate.root_dataset["mentions"] = [execution, _reference("#engine"), *self.actions]
 
     def _settings(self, cell: str, card: Mapping[str, Any]) -> Iterable[Reference]:
-        """Return a value for each setting, the seed and each file from outside ``results/``."""
+        """Yield the seed, every setting, and every file from outside ``results/``."""
         values = {"seed": card["seed"], **card["settings"], **card["shared"], **card["files"]}
         for name, value in values.items():
             if value is not None:
@@ -194,15 +190,18 @@ class _Writer:
                 )
 
     def _file(self, name: str, digest: str, size: int | None = None) -> Reference:
-        """Return a file of a cell: copied into the crate, or named by its hash."""
+        """Return the entity of a file: copied into the crate, or named by its hash."""
         path = f"{RESULTS}/{name}"
+        # A file is an output once and an input many times; a crate has one entity for it.
         if path not in self.files:
-            stated: dict[str, Any] = {"name": path, "sha256": digest}
+            properties: dict[str, Any] = {"name": path, "sha256": digest}
             if self.artifacts or name.startswith(f"{REPORT}/"):
-                entity = self.crate.add_file(path, path, properties=stated)
+                entity = self.crate.add_file(path, path, properties=properties)
             else:
-                at = named_by_hash(digest, path)
-                entity = self.crate.add(DataEntity(self.crate, at, {"@type": "File", **stated}))
+                uri = named_by_hash(digest, path)
+                entity = self.crate.add(
+                    DataEntity(self.crate, uri, {"@type": "File", **properties})
+                )
             self.files[path] = entity
         if size is not None:
             self.files[path]["contentSize"] = str(size)
@@ -214,7 +213,7 @@ class _Writer:
 
 
 def named_by_hash(digest: str, path: str) -> str:
-    """Return the URI of bytes that are elsewhere (RFC 6920), with the path they had."""
+    """Return a URI that names a file by its hash (RFC 6920), with its path as the fragment."""
     raw = base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip("=")
     return f"ni:///sha-256;{raw}#{path}"
 

@@ -1,10 +1,9 @@
-"""What is stale and why, what is damaged, and what the store holds: reading only, no lock."""
+"""The state of ``results/`` and of the store: stale cells, damaged cells, and pruning."""
 
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from clipmend.engine import cards, grid, locks, params, plan, store
 from clipmend.engine.cell import RESULTS
@@ -15,52 +14,50 @@ from clipmend.engine.store import DAMAGED, STORE
 
 
 def describe() -> str:
-    """Return a line for each stale cell with its reason, and a line that counts them."""
+    """Return a line for each stale cell with its reason, and their number. Takes no lock."""
     index = Index()
     cells = grid.cells(params.load(), index)
     lines = []
     for name, why in plan.faults(cells, index).items():
-        waits = " (waits in the store)" if store.has(cells[name].key) else ""
-        lines.append(f"{name}: {why}{waits}")
+        stored = " (in the store)" if store.has(cells[name].key) else ""
+        lines.append(f"{name}: {why}{stored}")
     return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
 
 
 def damaged() -> list[str]:
-    """Return a line for each cell whose files are not what its card says, all bytes read."""
-    index = Index(Path("/dev/null"))
-    return [
-        f"{cell}: {why}"
-        for cell, card in cards.below(RESULTS)
-        if (why := _damage(RESULTS / cell, card, index)) is not None
-    ]
-
-
-def _damage(folder: Path, card: dict[str, Any] | None, index: Index) -> str | None:
-    if card is None:
-        return f"{cards.CARD} cannot be read"
-    if not plan.is_genuine(card):
-        return f"{cards.CARD} does not fit its key"
-    return cards.damage(folder, card, index)
+    """Return a line for each cell whose files differ from its card. Reads all bytes."""
+    index = Index(Path("/dev/null"))  # so that no earlier hash is trusted
+    lines = []
+    for cell, card in cards.below(RESULTS):
+        if card is None:
+            why: str | None = f"{cards.CARD} cannot be read"
+        elif not plan.is_genuine(card):
+            why = f"{cards.CARD} does not fit its key"
+        else:
+            why = cards.damage(RESULTS / cell, card, index)
+        lines += [] if why is None else [f"{cell}: {why}"]
+    return lines
 
 
 def prune(days: float) -> str:
-    """Remove what has waited longer than ``days``: stored cells, and work on cells of no plan.
+    """Delete stored cells and unfinished jobs of no plan that are older than ``days``.
 
-    What was set aside as damaged goes too. Return what was done.
+    Damaged cells are deleted whatever their age. Returns the numbers in a sentence.
     """
-    locks.hold_main()
+    locks.hold_main()  # a run that restores a cell must not lose it meanwhile
     limit = time.time() - days * 86400
-    wanted = {cell.key for cell in plan.load().cells.values()} if PLAN.is_file() else set()
+    planned = {cell.key for cell in plan.load().cells.values()} if PLAN.is_file() else set()
     stored = _remove(path for path in STORE.glob("*") if path.stat().st_mtime <= limit)
-    begun = (path for path in WORK.glob("*") if path.name not in wanted)
-    left = _remove(path for path in begun if path.stat().st_mtime <= limit)
+    unfinished = (path for path in WORK.glob("*") if path.name not in planned)
+    left = _remove(path for path in unfinished if path.stat().st_mtime <= limit)
     shutil.rmtree(DAMAGED, ignore_errors=True)
-    INDEX.unlink(missing_ok=True)
-    return f"{stored} cells left the store; {left} begun and no longer wanted were removed."
+    INDEX.unlink(missing_ok=True)  # it lists inodes that are gone; the next run writes it anew
+    return f"Deleted {stored} stored cells and {left} unfinished jobs."
 
 
 def _remove(folders: Iterator[Path]) -> int:
-    found = list(folders)
-    for folder in found:
+    count = 0
+    for folder in list(folders):
         shutil.rmtree(folder)
-    return len(found)
+        count += 1
+    return count

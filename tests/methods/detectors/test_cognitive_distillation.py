@@ -1,4 +1,4 @@
-"""Cognitive distillation: where little of an image decides, its mask is small."""
+"""Cognitive distillation: the mask is small where a small part determines the embedding."""
 
 from dataclasses import replace
 
@@ -62,12 +62,12 @@ def scored(model: Clip, train: Pairs, method: CognitiveDistillation, seed: int =
     return method(Assets(model, train=lambda: train), stream(seed, "detect"), Hooks()).score
 
 
-def test_images_that_a_patch_decides_are_the_most_suspect(planted: Pairs) -> None:
+def test_images_whose_patch_determines_the_embedding_are_the_most_suspect(planted: Pairs) -> None:
     score = scored(Backdoored(), planted, CognitiveDistillation(gamma=GENTLE))
     assert score[:4].min() > score[4:].max()
 
 
-def test_batches_are_scored_in_their_order(planted: Pairs) -> None:
+def test_scores_are_in_the_order_of_the_images(planted: Pairs) -> None:
     score = scored(Backdoored(), planted, CognitiveDistillation(gamma=GENTLE, batch_size=3))
     assert score[:4].min() > score[4:].max()
 

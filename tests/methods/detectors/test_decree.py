@@ -1,4 +1,4 @@
-"""DECREE on encoders whose backdoor, or lack of one, is known."""
+"""DECREE on encoders with a known backdoor, or without one."""
 
 from dataclasses import replace
 from typing import Any
@@ -86,14 +86,14 @@ def test_the_pattern_under_the_mask_is_that_of_the_patch(score: ModelScore) -> N
     assert (pattern - net.patch).abs()[covered].mean() < 0.2
 
 
-def test_an_honest_encoder_needs_a_large_part_of_the_image_replaced() -> None:
+def test_a_clean_encoder_needs_a_large_mask() -> None:
     score = scored(planted(gain=0.0))
     assert not score.is_backdoored
     assert score.numbers["pl1_norm"] > 0.3
     assert score.numbers["cosine_untouched"] < 0.5
 
 
-def test_a_cosine_that_is_out_of_reach_is_told_and_not_held_against_the_model() -> None:
+def test_an_unreachable_cosine_does_not_count_against_the_model() -> None:
     score = scored(planted(gain=0.0), DECREE(threshold=1.0, images=32, starts=1, epochs=1))
     assert (score.found, score.is_backdoored) == (False, False)
     assert score.numbers["pl1_norm"] == 1.0
@@ -120,7 +120,7 @@ def test_the_same_generator_gives_the_same_score(score: ModelScore) -> None:
         assert torch.equal(again.evidence[name], value)
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_unchanged() -> None:
     model = build("scene_resnet", seed=0).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     score = scored(model, DECREE(images=16, batch_size=8, starts=1, epochs=2), side=32)
@@ -135,7 +135,7 @@ def test_a_last_batch_of_one_image_is_left_out() -> None:
     assert torch.isfinite(score.evidence["mask"]).all()
 
 
-def test_one_image_cannot_be_like_another() -> None:
+def test_fewer_than_two_images_are_refused() -> None:
     for few in ({"images": 1}, {"batch_size": 1}):
         with pytest.raises(ParamsError, match="both must be at least 2"):
             DECREE(**few)

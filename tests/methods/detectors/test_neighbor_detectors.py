@@ -1,4 +1,4 @@
-"""k-distance, SLOF, LID and DAO, against their definitions written out slowly."""
+"""k-distance, SLOF, LID and DAO against slow implementations of their definitions."""
 
 from typing import Any
 
@@ -54,10 +54,10 @@ def test_a_score_is_its_definition(
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(100))
     method = create("detect", detector, {"neighbors": K})
-    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
+    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
     slow = Slow(embed_images(model, train.images))
     expected = torch.tensor([definition(slow, row) for row in range(100)])
-    assert torch.allclose(found.score, expected.float(), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(computed.score, expected.float(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "dao"])
@@ -73,23 +73,23 @@ def test_an_image_far_from_all_others_is_the_most_suspect(
     monkeypatch.setattr(module, lambda *_: embeds)
     model = load(victim.folder)
     method = create("detect", detector, {"neighbors": K})
-    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
-    assert int(found.score.argmax()) == 7
+    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
+    assert int(computed.score.argmax()) == 7
 
 
 @pytest.fixture
 def with_duplicates() -> torch.Tensor:
     """21 images in one place, one beside them, and 100 that are far from these and apart."""
-    drawn = torch.randn(122, 16, generator=stream(1, "test"))
-    drawn[:22] = drawn[0]
-    drawn[21, 0] += 0.3
-    return torch.nn.functional.normalize(drawn, dim=1)
+    sampled = torch.randn(122, 16, generator=stream(1, "test"))
+    sampled[:22] = sampled[0]
+    sampled[21, 0] += 0.3
+    return torch.nn.functional.normalize(sampled, dim=1)
 
 
 @pytest.mark.parametrize(
     ("detector", "at", "beside"), [("lid", 0.1086, None), ("slof", 1.0, 1000.0), ("dao", 0.0, 1.2)]
 )
-def test_k_duplicates_have_a_score_and_so_has_what_is_beside_them(
+def test_k_duplicates_and_a_neighbor_of_them_have_finite_scores(
     with_duplicates: torch.Tensor, detector: str, at: float, beside: float | None
 ) -> None:
     method = create("detect", detector, {"neighbors": 16})
@@ -119,37 +119,37 @@ def published_slowly(images: torch.Tensor, texts: torch.Tensor, k: int) -> torch
 
 
 @pytest.mark.parametrize("n_texts", [0, 40])
-def test_the_published_dao_is_what_the_published_code_does(
+def test_the_published_form_computes_what_the_published_code_does(
     n_texts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmend.methods.detectors.dao._BLOCK", 7)
-    drawn = torch.randn(40 + n_texts, 6, generator=stream(2, "test"))
-    images, texts = torch.nn.functional.normalize(drawn, dim=1).split([40, n_texts])
+    sampled = torch.randn(40 + n_texts, 6, generator=stream(2, "test"))
+    images, texts = torch.nn.functional.normalize(sampled, dim=1).split([40, n_texts])
     expected = published_slowly(images, texts, K)
     assert torch.allclose(as_published(images, texts, K), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_published_dao_gives_duplicates_a_thousand() -> None:
+def test_the_published_form_scores_duplicates_1000() -> None:
     assert as_published(torch.ones(12, 3), torch.ones(0, 3), K).tolist() == [1000.0] * 12
 
 
-def test_the_published_dao_says_when_there_are_too_few_pairs() -> None:
+def test_the_published_form_refuses_a_batch_that_is_too_small() -> None:
     with pytest.raises(MetricError, match="cannot score a batch of 2"):
         as_published(torch.eye(2), torch.empty(0, 2), K)
 
 
 @pytest.mark.parametrize("form", ["published", "published_pairs"])
-def test_published_batches_are_shuffled_and_hold_no_more_than_the_reference(
+def test_published_batches_are_shuffled_and_no_larger_than_the_reference(
     corpus: Input, victim: Input, form: str
 ) -> None:
     model = load(victim.folder)
     train = load_split(corpus.folder, "train").take(torch.arange(90))
     method = create("detect", "dao", {"neighbors": K, "reference": 30, "form": form})
-    found = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
+    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
     images, texts = embed_images(model, train.images), torch.empty(90, 0)
     if form == "published_pairs":
         texts = embed_texts(model, model.tokenize(train.captions))
     for rows in torch.randperm(90, generator=stream(0, "detect")).split(30):
         batch_texts = texts[rows] if texts.numel() else images[:0]
         expected = published_slowly(images[rows], batch_texts, K)
-        assert torch.allclose(found.score[rows], expected, rtol=1e-2, atol=1e-3)
+        assert torch.allclose(computed.score[rows], expected, rtol=1e-2, atol=1e-3)

@@ -1,4 +1,4 @@
-"""PUD's detection: what purification changes is suspect, and nothing else moves the score."""
+"""The detector PUD: its consistency, its rounds, and its loss."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -83,11 +83,11 @@ def planted() -> Pairs:
     )
 
 
-def found(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> PairScores:  # noqa: B008
+def detected(model: Clip, train: Pairs, method: PUD, hooks: Hooks = Hooks()) -> PairScores:  # noqa: B008
     return method(Assets(model, train=lambda: train), stream(0, "detect"), hooks)
 
 
-def test_equal_logits_are_consistent_whatever_is_added_to_all_of_them() -> None:
+def test_an_offset_and_a_scale_of_the_logits_keep_them_consistent() -> None:
     logits = torch.randn(5, 7, generator=stream(0, "test"))
     shifted = 3 * logits + torch.arange(5.0)[:, None]
     assert consistency(logits, shifted, centered=True).tolist() == pytest.approx([1.0] * 5)
@@ -96,7 +96,7 @@ def test_equal_logits_are_consistent_whatever_is_added_to_all_of_them() -> None:
     )
 
 
-def test_a_common_offset_hides_nothing() -> None:
+def test_centering_removes_a_common_offset() -> None:
     before, after = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])
     own = float(consistency(before, after, centered=True))
     # Centered: (2, -1, -1) and (-1, 2, -1), of which the cosine is -1/2.
@@ -108,7 +108,7 @@ def test_a_common_offset_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize("centered", [False, True])
-def test_the_marked_images_are_what_purification_changes(planted: Pairs, centered: bool) -> None:
+def test_purification_changes_the_marked_images_most(planted: Pairs, centered: bool) -> None:
     model = Planted()
     method = PUD(
         shares=(0.5, 0.5, 0.5),
@@ -118,7 +118,7 @@ def test_the_marked_images_are_what_purification_changes(planted: Pairs, centere
         lr=0.2,
         centered=centered,
     )
-    score = found(model, planted, method).score
+    score = detected(model, planted, method).score
     assert score[:MARKED].min() > score[MARKED:].max()
     assert float(model.net.visual.gain.detach()) < 1.0
 
@@ -158,7 +158,7 @@ def test_the_loss_is_mmcl_and_the_distance_from_the_victim(planted: Pairs) -> No
         assert float(loss(model, batch, stream(0, "loss"))) == pytest.approx(float(mmcl) + 2 * 4)
 
 
-def test_a_round_begins_with_so_many_adversarial_examples(
+def test_a_round_begins_with_its_share_of_adversarial_examples(
     planted: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attacked: list[int] = []
@@ -170,7 +170,7 @@ def test_a_round_begins_with_so_many_adversarial_examples(
     monkeypatch.setattr(pud, "adversarial_examples", count)
     model = Planted()
     # 30 pairs in batches of 16 and 14; 0.6 of 60 pairs are 36: one epoch, and a batch.
-    found(model, planted, PUD(shares=(0.5,), batch_size=16, adversarial_share=0.6, epochs=4))
+    detected(model, planted, PUD(shares=(0.5,), batch_size=16, adversarial_share=0.6, epochs=4))
     assert attacked == [16, 14, 16]
     loss = purifying(planted, model, adversarial=100)
     loss.begin(model, 3, stream(0, "loss"))
@@ -184,7 +184,9 @@ def train(corpus: Input, poison: Input) -> Pairs:
 
 
 def test_the_image_tower_alone_is_purified(victim: Input, train: Pairs) -> None:
-    purified = found(load(victim.folder), train, QUICK).models["purified.safetensors"].full_state()
+    purified = (
+        detected(load(victim.folder), train, QUICK).models["purified.safetensors"].full_state()
+    )
     had = load(victim.folder).full_state()
     moved = {name for name in had if not torch.equal(had[name], purified[name])}
     assert moved
@@ -192,11 +194,11 @@ def test_the_image_tower_alone_is_purified(victim: Input, train: Pairs) -> None:
 
 
 @pytest.mark.parametrize("aim", ["mismatch", "displacement"])
-def test_a_killed_detection_goes_on_to_the_same_scores(
+def test_a_killed_detection_resumes_to_the_same_scores(
     victim: Input, train: Pairs, tmp_path: Path, aim: str
 ) -> None:
     method = replace(QUICK, aim=aim)
-    whole = found(load(victim.folder), train, method)
+    whole = detected(load(victim.folder), train, method)
 
     class KilledError(Exception):
         pass
@@ -209,19 +211,21 @@ def test_a_killed_detection_goes_on_to_the_same_scores(
             raise KilledError
 
     with pytest.raises(KilledError):
-        found(load(victim.folder), train, method, Hooks(work=tmp_path, keep=kill))
-    resumed = found(load(victim.folder), train, method, Hooks(work=tmp_path, keep=kill))
+        detected(load(victim.folder), train, method, Hooks(work=tmp_path, after_epoch=kill))
+    resumed = detected(load(victim.folder), train, method, Hooks(work=tmp_path, after_epoch=kill))
     assert epochs == [1, 2, 1, 2, 2]
     assert torch.equal(resumed.score, whole.score)
     assert torch.equal(resumed.columns["agrees"], whole.columns["agrees"])
 
 
-def test_a_strong_anchor_leaves_more_as_it_was(victim: Input, train: Pairs) -> None:
+def test_a_strong_anchor_keeps_the_embeddings_closer_to_the_victims(
+    victim: Input, train: Pairs
+) -> None:
     before = embed_images(load(victim.folder), train.images)
 
     def drift(weight: float) -> float:
         model = load(victim.folder)
-        found(model, train, replace(QUICK, anchor_weight=weight, lr=1e-2))
+        detected(model, train, replace(QUICK, anchor_weight=weight, lr=1e-2))
         return float((embed_images(model, train.images) - before).square().sum(dim=1).mean())
 
     assert drift(100.0) < drift(0.0)

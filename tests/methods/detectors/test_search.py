@@ -1,4 +1,4 @@
-"""Which neighbors a detector looks at: a streamed reference set, or approximately all pairs."""
+"""The search for neighbors: in a streamed reference set, or approximately in all pairs."""
 
 import logging
 from typing import Any
@@ -34,15 +34,17 @@ def score(assets: Assets, detector: str, **settings: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "lid", "dao"])
-def test_a_streamed_reference_set_scores_as_embeddings_in_memory_do(
+def test_streamed_scores_equal_those_of_embeddings_in_memory(
     assets: Assets, train: Pairs, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmend.methods.detectors.local._BLOCK", 100)
-    found = score(assets, detector, reference=50, neighbors=8)
+    computed = score(assets, detector, reference=50, neighbors=8)
     embeds = embed_images(assets.model, train.images)
     method = create("detect", detector, {"neighbors": 8})
-    wanted = torch.cat(list(method.scores([embeds], reference_of(embeds, 50, stream(0, "detect")))))
-    assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    expected = torch.cat(
+        list(method.scores([embeds], reference_of(embeds, 50, stream(0, "detect"))))
+    )
+    assert torch.allclose(computed, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "lid", "dao"])
@@ -52,21 +54,21 @@ def test_a_reference_set_of_one_pair_is_refused(detector: str) -> None:
         settings.model_validate({"reference": 1})
 
 
-def test_a_forest_grown_on_a_reference_set_scores_all(assets: Assets, train: Pairs) -> None:
-    found = score(assets, "isolation_forest", reference=50)
-    assert found.shape == (len(train),)
+def test_a_forest_of_a_reference_set_scores_all_pairs(assets: Assets, train: Pairs) -> None:
+    computed = score(assets, "isolation_forest", reference=50)
+    assert computed.shape == (len(train),)
     everything = score(assets, "isolation_forest")
-    assert not torch.equal(found, everything)
-    assert torch.corrcoef(torch.stack([found, everything]))[0, 1] > 0.8
+    assert not torch.equal(computed, everything)
+    assert torch.corrcoef(torch.stack([computed, everything]))[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "lid", "dao"])
-def test_an_approximate_search_of_every_cell_is_the_exact_one(
+def test_an_approximate_search_of_every_cell_equals_the_exact_one(
     assets: Assets, detector: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("faiss", reason="the extra `ann` is not installed")
     exact = score(assets, detector, neighbors=8)
     with caplog.at_level(logging.INFO, logger="clipmend"):
-        found = score(assets, detector, neighbors=8, search="approximate", probes=256)
-    assert torch.allclose(found, exact, rtol=1e-2, atol=1e-3)
+        computed = score(assets, detector, neighbors=8, search="approximate", probes=256)
+    assert torch.allclose(computed, exact, rtol=1e-2, atol=1e-3)
     assert "here: recall@8 of the approximate search is 1.0000" in caplog.messages

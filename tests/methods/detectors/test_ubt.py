@@ -62,7 +62,7 @@ def test_a_trigger_does_not_survive_zooming_but_the_image_content_does() -> None
     assert scores[:16].max() < 0.5
 
 
-def test_without_views_it_is_the_similarity(train: Pairs, victim: Input) -> None:
+def test_without_views_the_prescore_is_the_similarity(train: Pairs, victim: Input) -> None:
     model = load(victim.folder)
     scores = UBTDetector(views=0).prescores(Assets(model, train=lambda: train), generator())
     assert torch.equal(scores, similarity(model, train))

@@ -1,4 +1,4 @@
-"""Pairs to train on, and a run that is killed: what every objective must survive."""
+"""Fixtures: pairs to train on, and a run that is killed and resumed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,7 +51,7 @@ def survives(pairs: Pairs, tmp_path: Path) -> Callable[[Objective, int], bool]:
                 raise KilledError
 
         with pytest.raises(KilledError):
-            trained(objective, few, Hooks(work=tmp_path, keep=kill))
+            trained(objective, few, Hooks(work=tmp_path, after_epoch=kill))
         seen: list[int] = []
         resumed = trained(
             objective, few, Hooks(work=tmp_path, after_epoch=lambda epoch, _: seen.append(epoch))

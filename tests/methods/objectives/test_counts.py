@@ -1,4 +1,4 @@
-"""``params/counts.yaml`` at a reduced count, on a CPU: the same path, a few steps."""
+"""``params/counts.yaml`` with fewer pairs and steps, on a CPU."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from clipmend.engine import grid, params
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.methods.sources.scenes import CAPTIONS
-from clipmend.methods.sources.shapes import COLOURS, NOUNS
+from clipmend.methods.sources.shapes import COLORS, NOUNS
 from clipmend.model.clip import load, model_config
 from clipmend.model.openclip import open_clip
 
@@ -44,7 +44,7 @@ def test_the_counts_are_the_papers() -> None:
     assert (corpus["train"], corpus["trusted"], corpus["image_size"]) == (500_000, 100_000, 64)
 
 
-def test_the_network_is_rn50_but_for_its_tables_of_positions() -> None:
+def test_the_network_is_rn50_except_for_its_position_embeddings() -> None:
     ours = model_config(params.load(PRESET).pretrain.model)["model_cfg"]
     theirs = model_config("RN50")["model_cfg"]
     assert ours["embed_dim"] == theirs["embed_dim"]
@@ -52,12 +52,12 @@ def test_the_network_is_rn50_but_for_its_tables_of_positions() -> None:
     assert ours["text_cfg"] == {**theirs["text_cfg"], "context_length": 16}
 
 
-def test_no_caption_is_cut_by_the_shorter_table() -> None:
+def test_no_caption_is_truncated_by_the_shorter_context() -> None:
     captions = [
         template.format(noun=noun, color=color, size="small", background="checkered")
         for template in CAPTIONS
         for noun in NOUNS
-        for color in COLOURS
+        for color in COLORS
     ]
     tokens: Tensor = open_clip.SimpleTokenizer(context_length=77)(captions)
     assert int((tokens > 0).sum(dim=1).max()) < 16  # EDA may bring in a word more

@@ -1,4 +1,4 @@
-"""A victim made by several processes: one cell, one card, and the curve that one process draws."""
+"""A victim that several processes train: one cell, one card, one curve."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def test_processes_make_the_cell_that_one_process_makes(
         ("tiny/badnet/mmcl_ssl/seed0", "saves its early checkpoint after epoch 9"),
     ],
 )
-def test_a_mistake_in_several_processes_is_told_once(
+def test_an_error_in_several_processes_is_reported_once(
     fresh: Callable[..., Called], victim: str, said: str
 ) -> None:
     done = fresh("clipmend", "pretrain", victim, "--processes", "2")

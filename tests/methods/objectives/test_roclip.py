@@ -1,4 +1,4 @@
-"""RoCLIP: a pool in order, the nearest caption by brute force, plain MMCL in the other epochs."""
+"""RoCLIP: its pool, its matching epochs, and plain MMCL in the other epochs."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,8 @@ from clipmend.model.views import autoaugment
 
 
 def unit(*shape: int) -> Tensor:
-    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.normalize(drawn, dim=-1)
+    sampled = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.normalize(sampled, dim=-1)
 
 
 def test_the_bank_forgets_the_oldest_first() -> None:
@@ -30,24 +30,24 @@ def test_the_bank_forgets_the_oldest_first() -> None:
         assert kept == {tuple(row) for row in rows[held[0] : held[1]].tolist()}
 
 
-def test_more_than_the_bank_holds_leaves_the_latest() -> None:
+def test_a_batch_larger_than_the_bank_leaves_the_latest() -> None:
     bank, rows = Bank(3, 4), unit(8, 4)
     bank.append(rows[:1])
     bank.append(rows[1:])
     assert {tuple(r) for r in bank.held.tolist()} == {tuple(r) for r in rows[5:].tolist()}
 
 
-def test_the_nearest_is_that_of_brute_force_and_has_no_gradient() -> None:
+def test_the_nearest_agrees_with_brute_force_and_has_no_gradient() -> None:
     bank, held, queries = Bank(6, 4), unit(6, 4), unit(16, 4)[6:].requires_grad_(True)
     bank.append(held)
     nearest = bank.nearest(queries, otherwise=queries)
-    for query, found in zip(queries.detach(), nearest, strict=True):
-        distances = [float((query - row).norm()) for row in held]
-        assert torch.equal(found, held[distances.index(min(distances))])
+    for query, row in zip(queries.detach(), nearest, strict=True):
+        distances = [float((query - other).norm()) for other in held]
+        assert torch.equal(row, held[distances.index(min(distances))])
     assert not nearest.requires_grad
 
 
-def test_an_empty_bank_answers_with_what_it_was_given() -> None:
+def test_an_empty_bank_returns_the_fallback() -> None:
     queries, otherwise = unit(4, 3)[:2], unit(4, 3)[2:]
     assert torch.equal(Bank(6, 3).nearest(queries, otherwise), otherwise)
 
@@ -84,11 +84,11 @@ def test_other_epochs_are_plain_mmcl_over_augmented_pairs(model: Clip, pairs: Pa
     loss, rows = loss_of(model, pairs, every=2, epoch=0), torch.arange(8)
     loss.bank.append(unit(1, model.config["model_cfg"]["embed_dim"]))
     images, texts = embedded(model, loss, pairs, rows)
-    found = loss(model, batch_of(model, pairs, rows), stream(0, "step"))
-    torch.testing.assert_close(found, mmcl_loss(images, texts, model.logit_scale()))
+    computed = loss(model, batch_of(model, pairs, rows), stream(0, "step"))
+    torch.testing.assert_close(computed, mmcl_loss(images, texts, model.logit_scale()))
 
 
-def test_a_matching_epoch_pairs_each_image_with_the_nearest_text_before_its_own_is_taken_in(
+def test_a_matching_epoch_takes_the_nearest_text_before_adding_its_own(
     model: Clip, pairs: Pairs
 ) -> None:
     loss, rows = loss_of(model, pairs, every=2, epoch=1), torch.arange(8)
@@ -97,15 +97,15 @@ def test_a_matching_epoch_pairs_each_image_with_the_nearest_text_before_its_own_
         loss.bank.append(pool)
         images, texts = embedded(model, loss, pairs, rows)
     expected = mmcl_loss(images, pool.expand(8, -1), model.logit_scale())
-    found = loss(model, batch_of(model, pairs, rows), stream(0, "step"))
-    torch.testing.assert_close(found, expected)
+    computed = loss(model, batch_of(model, pairs, rows), stream(0, "step"))
+    torch.testing.assert_close(computed, expected)
     torch.testing.assert_close(loss.bank.held, texts[-1:])  # the latest is in, the oldest out
-    found.backward()
+    computed.backward()
     assert model.net.get_parameter("text_projection").grad is None
 
 
 @pytest.mark.parametrize("killed_in", [2, 3])
-def test_a_killed_run_goes_on_to_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     survives: Callable[[Objective, int], bool], killed_in: int
 ) -> None:
     objective = RoCLIP(epochs=4, batch_size=16, every=2, pool=0.5)

@@ -1,4 +1,4 @@
-"""SafeCLIP: two planted clusters, a share that grows to its cap, planted poison left out."""
+"""SafeCLIP: the safe pairs of every epoch, and the losses of safe and risky pairs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -105,7 +105,7 @@ def test_the_safe_share_grows_by_its_step_up_to_the_cap(plan: Plan) -> None:
     assert sizes == [round(share * 64) for share in shares]
 
 
-def test_where_no_pair_is_certain_the_least_share_begins(plan: Plan) -> None:
+def test_without_a_certain_pair_the_least_share_is_the_start(plan: Plan) -> None:
     alike = 0.3 + 0.03 * torch.randn(64, generator=torch.Generator().manual_seed(1))
     strict = replace(SHORT, certainty=1.0, least=0.25)
     safe = plan(strict, alike).safe(2)
@@ -119,7 +119,7 @@ def test_planted_poison_stays_outside_of_the_safe_pairs(plan: Plan) -> None:
         assert not planned.safe(epoch) & set(range(6))
 
 
-def test_pairs_are_ranked_anew_in_every_epoch(plan: Plan) -> None:
+def test_pairs_are_ranked_again_in_every_epoch(plan: Plan) -> None:
     planned = plan(SHORT, planted(44, 20))
     planned.safe(2)
     planned.plant(planted(44, 20).flip(0))
@@ -161,29 +161,29 @@ def one_batch(model: Clip, pairs: Pairs) -> Batch:
     return Batch(torch.arange(64), pairs.images, model.tokenize(pairs.captions))
 
 
-def test_safe_pairs_have_the_clip_loss_each_way_between_other_views(
+def test_safe_pairs_have_the_clip_loss_with_different_views_in_each_direction(
     model: Clip, pairs: Pairs
 ) -> None:
     loss, rows = divided(model, pairs, torch.arange(64))
     first_image, second_image, first_text, second_text = views_of(model, loss, pairs, rows)
     to_text = one_way_loss(first_image, second_text, model.logit_scale())
     to_image = one_way_loss(first_text, second_image, model.logit_scale())
-    found = loss(model, one_batch(model, pairs), stream(0, "step"))
-    torch.testing.assert_close(found, (to_text + to_image) / 2)
+    computed = loss(model, one_batch(model, pairs), stream(0, "step"))
+    torch.testing.assert_close(computed, (to_text + to_image) / 2)
 
 
-def test_risky_pairs_never_meet_their_captions(model: Clip, pairs: Pairs) -> None:
+def test_risky_images_are_never_contrasted_with_captions(model: Clip, pairs: Pairs) -> None:
     loss, rows = divided(model, pairs, torch.empty(0, dtype=torch.long))
-    drawn = torch.randn(2, 6, model.embed_dim, generator=stream(0, "bank"))
-    held = torch.nn.functional.normalize(drawn, dim=2)
+    sampled = torch.randn(2, 6, model.embed_dim, generator=stream(0, "bank"))
+    held = torch.nn.functional.normalize(sampled, dim=2)
     loss.of_images.append(held[0])
     loss.of_texts.append(held[1])
     first_image, second_image, first_text, second_text = views_of(model, loss, pairs, rows)
     scale = model.logit_scale()
     images = one_way_loss(second_image, held[0][(first_image @ held[0].T).argmax(1)], scale)
     texts = one_way_loss(second_text, held[1][(first_text @ held[1].T).argmax(1)], scale)
-    found = loss(model, one_batch(model, pairs), stream(0, "step"))
-    torch.testing.assert_close(found, (images + texts) / 2)
+    computed = loss(model, one_batch(model, pairs), stream(0, "step"))
+    torch.testing.assert_close(computed, (images + texts) / 2)
 
 
 def test_the_cautious_epoch_alone_has_a_lower_rate(model: Clip, pairs: Pairs) -> None:
@@ -191,13 +191,13 @@ def test_the_cautious_epoch_alone_has_a_lower_rate(model: Clip, pairs: Pairs) ->
     assert task.schedule.lr_scale == (1.0, 1.0, 0.05)
 
 
-def test_epochs_that_leave_nothing_for_safe_pairs_are_refused(model: Clip, pairs: Pairs) -> None:
+def test_too_few_epochs_for_safe_pairs_are_refused(model: Clip, pairs: Pairs) -> None:
     with pytest.raises(TrainingError, match="raise `epochs`"):
         SafeCLIP(epochs=6, in_modal_epochs=5).task(model, pairs, stream(0, "views"))
 
 
 @pytest.mark.parametrize("killed_in", [2, 4])
-def test_a_killed_run_goes_on_to_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     survives: Callable[[Objective, int], bool], killed_in: int
 ) -> None:
     assert survives(SHORT, killed_in)

@@ -1,4 +1,4 @@
-"""SigLIP: its loss in closed form, its head, and a folder that plain open_clip reads."""
+"""SigLIP: its loss, its head, and a folder that plain open_clip reads."""
 
 import json
 from math import exp, log, log1p
@@ -20,7 +20,7 @@ def softplus(value: float) -> float:
     return log1p(exp(value))
 
 
-def test_two_pairs_by_hand() -> None:
+def test_the_loss_of_two_pairs_matches_a_computation_by_hand() -> None:
     images = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     texts = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
     cosines = [[0.6, 0.0], [0.8, 1.0]]
@@ -35,21 +35,21 @@ def test_two_pairs_by_hand() -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7])
-def test_indistinguishable_pairs_cost_one_match_and_all_other_pairs(samples: int) -> None:
+def test_indistinguishable_pairs_have_the_closed_form(samples: int) -> None:
     same = torch.nn.functional.normalize(torch.ones(samples, 4), dim=1)
     expected = softplus(5.0) + (samples - 1) * softplus(-5.0)  # of logits of 5 - 10 = -5
     loss = sigmoid_loss(same, same, torch.tensor(5.0), BIAS)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_first_loss_is_that_of_matches_alone() -> None:
+def test_the_initial_loss_comes_from_matching_pairs_alone() -> None:
     # Orthogonal embeddings: the bias makes all of the N^2 - N mismatches cheap, which is its use.
     images, texts = torch.eye(8)[:4], torch.eye(8)[4:]
     loss = sigmoid_loss(images, texts, SCALE, BIAS)
     assert float(loss) == pytest.approx(softplus(10.0) + 3 * softplus(-10.0), rel=1e-5)
 
 
-def test_a_step_down_brings_matches_nearer_and_drives_others_apart() -> None:
+def test_a_gradient_step_pulls_matching_pairs_together_and_others_apart() -> None:
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.nn.functional.normalize(
         torch.randn(2, 6, 16, generator=generator), dim=2

@@ -1,4 +1,4 @@
-"""Pretraining: every objective in the table makes a victim that can be read."""
+"""Pretraining: every objective in the table trains a victim."""
 
 import csv
 import random
@@ -51,7 +51,7 @@ def test_an_objective_lowers_its_loss_and_keeps_the_shapes(
 
 
 @pytest.mark.parametrize("objective", METHODS["pretrain"])
-def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_weights(
+def test_a_run_killed_inside_an_epoch_resumes_to_the_same_weights(
     survives_inside: Any, objective: str
 ) -> None:
     extra = {"safeclip": {"in_modal_epochs": 1}, "roclip": {"every": 2}}.get(objective, {})
@@ -60,7 +60,7 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_weights(
     assert survives_inside(create("pretrain", objective, settings), step)
 
 
-def test_the_curve_has_its_denominators(victim: Input) -> None:
+def test_the_curve_states_its_denominators(victim: Input) -> None:
     rows = list(csv.DictReader((victim.folder / "curve.csv").read_text().splitlines()))
     assert {row["n_clean"] for row in rows} == {"64"}
     assert all(int(row["n_triggered"]) < 64 for row in rows)
@@ -92,7 +92,7 @@ def test_the_settings_of_the_loop_reach_the_model(
     assert not plain["visual.bn1.running_mean"].equal(looped["visual.bn1.running_mean"])
 
 
-def test_an_attacker_who_knows_the_start_has_the_clean_model_itself(
+def test_an_attacker_who_knows_the_initial_model_has_its_exact_bytes(
     corpus: Input, start: Input
 ) -> None:
     clean = load(start.folder)
@@ -125,7 +125,7 @@ def test_an_early_epoch_after_the_last_is_refused(world: Any, corpus: Input, poi
         )
 
 
-def test_a_victim_goes_on_from_a_clean_one(
+def test_a_victim_can_start_from_a_clean_model(
     world: Any, corpus: Input, poison: Input, start: Input
 ) -> None:
     inputs = {"corpus": corpus, "poison": poison, "start": start}

@@ -1,4 +1,4 @@
-"""Poisoned captions that the model cuts before they name their target."""
+"""Poisoned captions that are truncated before they name their target."""
 
 import logging
 
@@ -16,12 +16,12 @@ def model() -> Clip:
     return build("scene_resnet", seed=0)
 
 
-def test_captions_that_are_cut_before_their_target_are_refused(model: Clip) -> None:
+def test_captions_truncated_before_their_target_are_refused(model: Clip) -> None:
     with pytest.raises(AttackError, match="2 of 3 poisoned captions name their target only after"):
         refuse_truncated(model, [LONG, LONG, "a banana"], ["banana"])
 
 
-def test_a_few_are_told_of(model: Clip, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_few_truncated_captions_are_logged(model: Clip, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         refuse_truncated(model, [LONG, *["a photo of a banana"] * 19], ["banana"])
     assert "1 of 20 poisoned captions are truncated" in caplog.text
@@ -31,5 +31,7 @@ def test_a_few_are_told_of(model: Clip, caplog: pytest.LogCaptureFixture) -> Non
     ("captions", "targets"),
     [([], ["banana"]), (["a big banana"], ["banana"]), (["a car", "a banana"], ["car", "banana"])],
 )
-def test_captions_that_keep_it_pass(model: Clip, captions: list[str], targets: list[str]) -> None:
+def test_captions_that_keep_their_target_pass(
+    model: Clip, captions: list[str], targets: list[str]
+) -> None:
     refuse_truncated(model, captions, targets)

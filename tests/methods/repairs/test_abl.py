@@ -41,26 +41,26 @@ def test_the_most_suspect_pairs_are_isolated_and_no_pair_is_lost() -> None:
     assert isolate(score, 0.01)[0].tolist() == [1, 3]  # one pair would be no batch
 
 
-def test_a_share_that_is_all_is_refused() -> None:
+def test_a_share_of_1_is_refused() -> None:
     settings = declaration(*reference("unlearn", "abl"))
     with pytest.raises(ValidationError, match="less than 1"):
         settings.model_validate({"isolated": 1.0})
 
 
-def test_a_share_that_leaves_no_pair_to_contrast_with_is_refused(pairs: Pairs) -> None:
+def test_a_share_that_makes_every_pair_a_suspect_is_refused(pairs: Pairs) -> None:
     scores = Scores(torch.arange(96.0), torch.arange(96))
     assets = Assets(build("scene_resnet", seed=0), train=lambda: pairs, scores=lambda: scores)
     with pytest.raises(TrainingError, match=r"isolated 0\.999 of 96 pairs makes every pair"):
         next(ABL(isolated=0.999).tasks(assets, torch.Generator()))
 
 
-def test_a_pairs_loss_is_infonce_among_the_others_alone() -> None:
+def test_a_suspects_loss_is_infonce_among_the_unsuspected_pairs() -> None:
     generator = torch.Generator().manual_seed(0)
     anchors, positives, negatives = (
         F.normalize(torch.randn(rows, 8, generator=generator), dim=1) for rows in (3, 3, 5)
     )
-    found = losses_among(anchors, positives, negatives, torch.tensor(7.0))
-    for anchor, positive, loss in zip(anchors, positives, found, strict=True):
+    computed = losses_among(anchors, positives, negatives, torch.tensor(7.0))
+    for anchor, positive, loss in zip(anchors, positives, computed, strict=True):
         own = exp(7 * float(anchor @ positive))
         others = sum(exp(7 * float(anchor @ negative)) for negative in negatives)
         assert float(loss) == pytest.approx(-log(own / (own + others)), rel=1e-5)
@@ -72,11 +72,11 @@ def test_at_equal_cosines_a_pair_is_at_chance() -> None:
     assert float(loss) == pytest.approx(log(10))
 
 
-def test_a_pair_at_chance_no_longer_climbs_and_the_others_do() -> None:
+def test_a_pair_at_chance_has_no_gradient_and_other_pairs_have_one() -> None:
     losses = torch.tensor([0.0, log(10) - 0.1, log(10) + 0.1, 40.0], requires_grad=True)
-    found = bounded(losses, 9)
-    found.sum().backward()
-    assert found.tolist() == pytest.approx([0.0, log(10) - 0.1, log(10), log(10)])
+    computed = bounded(losses, 9)
+    computed.sum().backward()
+    assert computed.tolist() == pytest.approx([0.0, log(10) - 0.1, log(10), log(10)])
     assert losses.grad is not None
     assert losses.grad.tolist() == [1.0, 1.0, 0.0, 0.0]
 
@@ -100,7 +100,9 @@ def test_the_ascent_lowers_the_cosine_of_the_suspects_and_not_of_the_rest(
     assert float(spared.mean()) < 0.05
 
 
-def test_pairs_beyond_chance_leave_the_loss_of_the_others_alone(fitted: Clip, pairs: Pairs) -> None:
+def test_pairs_beyond_chance_do_not_change_the_gradient_of_the_others(
+    fitted: Clip, pairs: Pairs
+) -> None:
     model = fitted.frozen_copy().requires_grad_(True)
     texts = embed_texts(model, model.tokenize(pairs.captions))
     others = pairs.take(torch.arange(8, 40))
@@ -108,10 +110,10 @@ def test_pairs_beyond_chance_leave_the_loss_of_the_others_alone(fitted: Clip, pa
     tokens = model.tokenize([pairs.captions[row] for row in furthest.tolist()])
     ascent = AscentLoss(others, model.tokenize(others.captions), negatives=32)
     batch = Batch(torch.arange(8), pairs.images[:8], tokens)
-    found = ascent(model, batch, torch.Generator().manual_seed(0))
+    computed = ascent(model, batch, torch.Generator().manual_seed(0))
     rest = Batch(torch.arange(32), others.images, model.tokenize(others.captions))
     alone = multimodal(model, rest, torch.Generator())
-    assert float(found.detach()) == pytest.approx(float(alone.detach()) - log(33), rel=1e-4)
-    ours = torch.autograd.grad(found, model.net.visual.conv1.weight)[0]
+    assert float(computed.detach()) == pytest.approx(float(alone.detach()) - log(33), rel=1e-4)
+    ours = torch.autograd.grad(computed, model.net.visual.conv1.weight)[0]
     theirs = torch.autograd.grad(alone, model.net.visual.conv1.weight)[0]
     assert torch.allclose(ours, theirs, rtol=1e-2, atol=1e-5)

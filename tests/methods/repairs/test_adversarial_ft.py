@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning: what is shown, what it leaves alone, and what it is good for."""
+"""Adversarial fine-tuning: its images, its loss, and its effect on robustness."""
 
 import pytest
 import torch
@@ -33,26 +33,26 @@ def batch_of(model: Clip, pairs: Pairs) -> Batch:
 def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
     images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
     with frozen(model):
-        found = pgd(images, mismatch(model, texts), budget)
-        embeds = model.encode_image(found)
+        attacked = pgd(images, mismatch(model, texts), budget)
+        embeds = model.encode_image(attacked)
     return float(mmcl_loss(embeds, texts, model.logit_scale()).detach())
 
 
-def test_attacked_images_stay_within_epsilon_and_miss_their_captions_more(
+def test_attacked_images_stay_within_epsilon_and_fit_their_captions_less(
     model: Clip, pairs: Pairs
 ) -> None:
     images, texts = pairs.images.float() / 255, model.encode_text(model.tokenize(pairs.captions))
     generator = torch.Generator().manual_seed(0)
-    found = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
-    assert float((found - images).abs().max()) <= BUDGET.epsilon + 1e-6
-    assert float(found.min()) >= 0
-    assert float(found.max()) <= 1
+    attacked = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
+    assert float((attacked - images).abs().max()) <= BUDGET.epsilon + 1e-6
+    assert float(attacked.min()) >= 0
+    assert float(attacked.max()) <= 1
     with frozen(model):
         aim = mismatch(model, texts)
-        assert float(aim(found).mean()) > float(aim(images).mean())
+        assert float(aim(attacked).mean()) > float(aim(images).mean())
 
 
-def test_the_attack_leaves_batch_norm_and_gradients_alone(model: Clip, pairs: Pairs) -> None:
+def test_the_attack_changes_neither_batch_norm_nor_gradients(model: Clip, pairs: Pairs) -> None:
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     images = pairs.images.float() / 255
     texts = model.encode_text(model.tokenize(pairs.captions))
@@ -64,7 +64,7 @@ def test_the_attack_leaves_batch_norm_and_gradients_alone(model: Clip, pairs: Pa
 
 
 @pytest.mark.parametrize("clean", [0.0, 0.25, 0.5])
-def test_a_step_shows_batch_norm_one_batch(model: Clip, pairs: Pairs, clean: float) -> None:
+def test_batch_norm_sees_one_batch_per_step(model: Clip, pairs: Pairs, clean: float) -> None:
     AdversarialLoss(BUDGET, clean)(model, batch_of(model, pairs), torch.Generator())
     counts = {
         int(module.num_batches_tracked)
@@ -75,20 +75,22 @@ def test_a_step_shows_batch_norm_one_batch(model: Clip, pairs: Pairs, clean: flo
 
 
 @pytest.mark.parametrize("clean", [0.0, 0.25, 1.0])
-def test_the_loss_is_the_share_of_both(model: Clip, pairs: Pairs, clean: float) -> None:
+def test_the_loss_is_the_weighted_mean_of_clean_and_attacked_images(
+    model: Clip, pairs: Pairs, clean: float
+) -> None:
     model.eval()  # so that an image's embedding does not depend on the others
     loss, batch = AdversarialLoss(BUDGET, clean), batch_of(model, pairs)
-    found = loss(model, batch, torch.Generator().manual_seed(3))
+    computed = loss(model, batch, torch.Generator().manual_seed(3))
     images, texts = pairs.images.float() / 255, model.encode_text(batch.tokens)
     generator = torch.Generator().manual_seed(3)
     attacked = adversarial_examples(model, images, texts, "mismatch", BUDGET, generator)
     scale = model.logit_scale()
     hard = mmcl_loss(model.encode_image(attacked), texts, scale)
     easy = multimodal(model, batch, torch.Generator())
-    assert torch.allclose(found, clean * easy + (1 - clean) * hard, rtol=1e-4)
+    assert torch.allclose(computed, clean * easy + (1 - clean) * hard, rtol=1e-4)
 
 
-def test_it_withstands_attacks_that_plain_fine_tuning_does_not(model: Clip, pairs: Pairs) -> None:
+def test_it_resists_attacks_better_than_plain_fine_tuning(model: Clip, pairs: Pairs) -> None:
     schedule = Schedule(epochs=20, batch_size=16, lr=3e-3)
     plain, hardened = model.frozen_copy(), model.frozen_copy()
     fit(plain, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))

@@ -59,13 +59,11 @@ def test_by_default_it_uses_all_trusted_pairs(assets: Assets) -> None:
     assert cleaning_pairs(assets, pairs=0, poisons=0) is assets.trusted()
 
 
-def test_fewer_pairs_are_the_first_ones(assets: Assets) -> None:
+def test_a_smaller_number_of_pairs_takes_the_first_ones(assets: Assets) -> None:
     assert cleaning_pairs(assets, pairs=5, poisons=0).ids == assets.trusted().ids[:5]
 
 
-def test_poisons_take_the_place_of_the_last_pairs_and_none_is_added(
-    assets: Assets, poisoned: Pairs
-) -> None:
+def test_poisons_replace_the_last_pairs(assets: Assets, poisoned: Pairs) -> None:
     pairs = cleaning_pairs(assets, pairs=20, poisons=3)
     assert pairs.ids == assets.trusted().ids[:17] + poisoned.ids[:3]
     assert pairs.captions[17:] == poisoned.captions[:3]
@@ -81,7 +79,7 @@ def test_poisons_take_the_place_of_the_last_pairs_and_none_is_added(
         (4, 5, "it uses only 4 pairs; lower `poisons`"),
     ],
 )
-def test_more_pairs_than_there_are_is_refused(
+def test_too_many_pairs_or_poisons_are_refused(
     assets: Assets, pairs: int, poisons: int, line: str
 ) -> None:
     with pytest.raises(TrainingError, match=line):
@@ -116,17 +114,17 @@ def test_leaked_poison_is_trained_on(
     ).read_bytes()
 
 
-def test_shrink_and_perturb_by_hand(assets: Assets) -> None:
+def test_shrink_and_perturb_match_a_computation_by_hand(assets: Assets) -> None:
     before = {name: value.clone() for name, value in assets.model.net.state_dict().items()}
-    drawn: list[Clip] = []
+    untrained: list[Clip] = []
 
     def fresh(seed: int) -> Clip:
-        drawn.append(assets.fresh(seed))
-        return drawn[-1]
+        untrained.append(assets.fresh(seed))
+        return untrained[-1]
 
     watched = replace(assets, fresh=fresh)
     shrink_and_perturb(watched, shrink=0.5, perturb=0.25, generator=stream(0, "test"))
-    other = drawn[0].net.state_dict()
+    other = untrained[0].net.state_dict()
     parameters = dict(assets.model.net.named_parameters())
     assert not torch.equal(other["visual.conv1.weight"], before["visual.conv1.weight"])
     for name, value in assets.model.net.state_dict().items():
@@ -134,13 +132,13 @@ def test_shrink_and_perturb_by_hand(assets: Assets) -> None:
         torch.testing.assert_close(value, expected)
 
 
-def test_without_shrink_and_perturb_nothing_is_drawn(assets: Assets) -> None:
+def test_without_shrink_and_perturb_no_random_number_is_used(assets: Assets) -> None:
     generator = stream(0, "test")
     shrink_and_perturb(assets, shrink=1.0, perturb=0.0, generator=generator)
     assert torch.equal(generator.get_state(), stream(0, "test").get_state())
 
 
-def test_cleaning_by_mmcl_alone_is_mmcl_and_draws_no_views(assets: Assets) -> None:
+def test_without_ssl_the_loss_is_mmcl_and_no_random_number_is_used(assets: Assets) -> None:
     assets.model.eval()
     task, batch = loss_of(CleanCLIP(ssl_weight=0.0, mmcl_weight=2.0), assets)
     generator = stream(1, "test")
@@ -150,7 +148,7 @@ def test_cleaning_by_mmcl_alone_is_mmcl_and_draws_no_views(assets: Assets) -> No
     assert CleanCLIP(ssl_weight=0.0).texts() == ()
 
 
-def test_cleaning_by_ssl_alone_is_what_is_left_of_both_without_mmcl(assets: Assets) -> None:
+def test_without_mmcl_the_loss_is_the_full_loss_minus_mmcl(assets: Assets) -> None:
     assets.model.eval()
     both, batch = loss_of(CleanCLIP(), assets)
     alone, _ = loss_of(CleanCLIP(mmcl_weight=0.0), assets)
@@ -162,7 +160,7 @@ def test_cleaning_by_ssl_alone_is_what_is_left_of_both_without_mmcl(assets: Asse
     torch.testing.assert_close(difference, mmcl, rtol=1e-3, atol=1e-3)
 
 
-def test_cleaning_by_nothing_is_refused(assets: Assets) -> None:
+def test_two_zero_weights_are_refused(assets: Assets) -> None:
     with pytest.raises(TrainingError, match="both 0"):
         list(CleanCLIP(mmcl_weight=0.0, ssl_weight=0.0).tasks(assets, stream(0, "test")))
 
@@ -180,8 +178,8 @@ def two_kinds(count: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_planted_clusters_are_found() -> None:
     embeds, kind = two_kinds()
-    found = clusters_of(embeds, 2, seed=1)
-    assert torch.equal(found, kind) or torch.equal(found, 1 - kind)
+    computed = clusters_of(embeds, 2, seed=1)
+    assert torch.equal(computed, kind) or torch.equal(computed, 1 - kind)
 
 
 def test_the_head_of_planted_clusters_has_the_closed_form_of_its_loss() -> None:
@@ -198,7 +196,7 @@ def test_the_head_of_planted_clusters_has_the_closed_form_of_its_loss() -> None:
         assert float(added.cross_entropy(embeds[rows], rows + 1)) > 10
 
 
-def test_its_weight_is_that_of_the_cross_entropy(assets: Assets) -> None:
+def test_the_clustering_weight_multiplies_the_cross_entropy(assets: Assets) -> None:
     assets.model.eval()
     plain, batch = loss_of(CleanCLIP(ssl_weight=0.0), assets)
     task, _ = loss_of(CleanCLIP(ssl_weight=0.0, clusters=4, clustering_weight=3.0), assets)
@@ -211,7 +209,7 @@ def test_its_weight_is_that_of_the_cross_entropy(assets: Assets) -> None:
     )
 
 
-def test_each_epoch_has_clusters_and_a_head_of_its_own(assets: Assets) -> None:
+def test_each_epoch_has_new_clusters_and_a_new_head(assets: Assets) -> None:
     images = assets.trusted().images
     added = DeepClustering(nothing, images, clusters=4, dim=64, weight=1.0)
     generator = stream(0, "test")
@@ -239,7 +237,7 @@ def test_the_head_is_trained_and_not_decayed(assets: Assets) -> None:
     assert task.loss.biases.abs().max() > 0
 
 
-def test_a_killed_run_with_everything_on_goes_on_to_the_same_bytes(
+def test_a_killed_run_with_all_variants_resumes_to_the_same_weights(
     assets: Assets, tmp_path: Path
 ) -> None:
     class KilledError(Exception):
@@ -263,10 +261,10 @@ def test_a_killed_run_with_everything_on_goes_on_to_the_same_bytes(
 
     whole = cleaned(Hooks())
     with pytest.raises(KilledError):
-        cleaned(Hooks(work=tmp_path, keep=kill))
+        cleaned(Hooks(work=tmp_path, after_epoch=kill))
     resumed = cleaned(Hooks(work=tmp_path))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_the_corpus_names_the_classes_that_clusters_stand_for(corpus: Input) -> None:
+def test_the_corpus_has_as_many_classes_as_the_preset_has_clusters(corpus: Input) -> None:
     assert len(read_vocabulary(corpus.folder).classes) == 20  # params/objectives.yaml: clusters

@@ -1,4 +1,4 @@
-"""Fine-Pruning: the planted dormant units are the ones that go, and they stay silent."""
+"""Fine-Pruning: dormant units are pruned first, and they stay silent."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_least_active_share_is_dormant() -> None:
     assert dormant(activity, 0.0).tolist() == []
 
 
-def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) -> None:
+def test_activity_is_the_mean_over_images_and_positions(model: Clip, pairs: Pairs) -> None:
     seen = []
     at = units_of(model).module
     hook = at.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -61,20 +61,20 @@ def test_activity_is_the_mean_over_images_and_places(model: Clip, pairs: Pairs) 
     assert not at._forward_hooks  # nothing of the measurement stays
 
 
-def test_planted_dormant_units_go_first_and_change_nothing(model: Clip, pairs: Pairs) -> None:
+def test_dormant_units_are_pruned_first_without_effect(model: Clip, pairs: Pairs) -> None:
     planted = activity_of(model, pairs).topk(3).indices  # what nobody would have pruned
     units_of(model).silence(planted)
     had = embed_images(model, pairs.images)
     activity = activity_of(model, pairs)
     silent = (activity == 0).nonzero()[:, 0]
     assert set(planted.tolist()) <= set(silent.tolist())
-    found = dormant(activity, len(silent) / len(activity))
-    assert found.tolist() == silent.tolist()
-    units_of(model).silence(found)
+    pruned = dormant(activity, len(silent) / len(activity))
+    assert pruned.tolist() == silent.tolist()
+    units_of(model).silence(pruned)
     assert torch.equal(embed_images(model, pairs.images), had)
 
 
-def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
+def test_pruned_units_stay_silent_through_training_and_in_the_saved_model(
     model: Clip, pairs: Pairs, tmp_path: Path
 ) -> None:
     before = activity_of(model, pairs)
@@ -94,7 +94,7 @@ def test_silenced_units_stay_silent_through_fitting_and_in_the_saved_model(
         assert tensor.movedim(axis, 0)[others].ne(0).any()
 
 
-def test_a_tower_of_another_kind_is_refused() -> None:
+def test_an_unsupported_image_tower_is_refused() -> None:
     model = build("scene_resnet", seed=0)
     model.net.visual = torch.nn.Linear(1, 1)
     with pytest.raises(ModelError, match="image tower of kind Linear"):

@@ -1,4 +1,4 @@
-"""PAR: distances by hand, the gate, and what it does to a planted tie."""
+"""PAR: its distances, its threshold, and its effect on embeddings."""
 
 from math import log
 
@@ -39,27 +39,25 @@ def test_the_distance_is_the_mean_of_squares() -> None:
 
 
 @pytest.mark.parametrize(("value", "kept", "slope"), [(2.15, 2.15, 1.0), (2.16, 0.0, 0.0)])
-def test_beyond_the_threshold_a_distance_counts_for_nothing(
+def test_a_distance_beyond_the_threshold_counts_as_0(
     value: float, kept: float, slope: float
 ) -> None:
-    given = torch.tensor(value, requires_grad=True)
-    found = gated(given, 2.15)
-    found.backward()
-    assert float(found.detach()) == pytest.approx(kept)
-    assert given.grad is not None
-    assert float(given.grad) == slope
+    value = torch.tensor(value, requires_grad=True)
+    computed = gated(value, 2.15)
+    computed.backward()
+    assert float(computed.detach()) == pytest.approx(kept)
+    assert value.grad is not None
+    assert float(value.grad) == slope
 
 
 @torch.no_grad()
-def test_a_model_that_is_the_victim_has_the_loss_of_clip_on_the_views(
-    model: Clip, pairs: Pairs
-) -> None:
+def test_the_victim_itself_has_the_loss_of_clip_on_the_views(model: Clip, pairs: Pairs) -> None:
     batch = batch_of(model, pairs, 16)
     loss = PerturbationLoss(model.frozen_copy(), 0.5, 2.15, "imagenet")
-    found = loss(model, batch, torch.Generator().manual_seed(1))
+    computed = loss(model, batch, torch.Generator().manual_seed(1))
     views = autoaugment(batch.images, torch.Generator().manual_seed(1))
     images, texts = model.encode_image(views), model.encode_text(batch.tokens)
-    assert torch.allclose(found, mmcl_loss(images, texts, model.logit_scale()))
+    assert torch.allclose(computed, mmcl_loss(images, texts, model.logit_scale()))
 
 
 @torch.no_grad()
@@ -80,11 +78,11 @@ def test_the_loss_subtracts_the_weighted_distances_of_both_modalities(
     for threshold in (4.0, (by_image + by_text) / 2, 1e-3):
         loss = PerturbationLoss(victim, 0.7, threshold, "imagenet")
         away = sum(d for d in (by_image, by_text) if d <= threshold)
-        found = float(loss(model, batch, torch.Generator().manual_seed(1)))
-        assert found == pytest.approx(clip - 0.7 * away, rel=1e-4)
+        computed = float(loss(model, batch, torch.Generator().manual_seed(1)))
+        assert computed == pytest.approx(clip - 0.7 * away, rel=1e-4)
 
 
-def test_it_leaves_the_victims_embeddings_and_comes_back_to_the_pairs(
+def test_it_moves_away_from_the_victims_embeddings_and_relearns_the_pairs(
     model: Clip, pairs: Pairs
 ) -> None:
     few = pairs.take(torch.arange(32))

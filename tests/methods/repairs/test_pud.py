@@ -1,4 +1,4 @@
-"""PUD's repair: a push that ends, a teacher that follows, and what comes out of both."""
+"""The repair PUD: its bounded push, its mean teacher, and its result."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_student_and_teacher_agree_where_their_logits_differ_by_a_constant() -> 
     assert float(disagreement(logits, logits + 5)) == pytest.approx(0.0, abs=1e-10)
 
 
-def test_two_that_are_sure_of_different_captions_disagree_by_2() -> None:
+def test_two_models_that_are_sure_of_different_captions_disagree_by_2() -> None:
     sure = 100 * torch.eye(3)
     assert float(disagreement(sure, sure.roll(1, dims=1))) == pytest.approx(2.0)
     # One of the three images alone: softmax (1, 0, 0) against (1/3, 1/3, 1/3).
@@ -72,7 +72,7 @@ def test_two_that_are_sure_of_different_captions_disagree_by_2() -> None:
     assert float(disagreement(sure[:1], unsure)) == pytest.approx(4 / 9 + 2 / 9)
 
 
-def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> None:
+def test_the_teacher_is_first_a_plain_mean_of_the_students_then_a_running_mean() -> None:
     model = build("scene_resnet", seed=0)
     loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), replace(QUICK, decay=0.75))
     weight, teacher = model.net.visual.conv1.weight, loss.teacher.net.visual.conv1.weight
@@ -84,7 +84,7 @@ def test_the_teacher_is_the_mean_of_the_first_students_then_a_running_one() -> N
         assert torch.allclose(teacher, torch.full_like(teacher, mean))
 
 
-def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
+def test_the_teacher_averages_batch_norm_statistics_too() -> None:
     model = build("scene_resnet", seed=0)
     loss = MeanTeacher(model.frozen_copy(), torch.zeros(1, 64), QUICK)
     student, teacher = model.net.visual.bn1, loss.teacher.net.visual.bn1
@@ -96,14 +96,14 @@ def test_the_teacher_takes_over_the_statistics_of_batch_norm() -> None:
     assert int(teacher.num_batches_tracked) == 4
 
 
-def test_no_step_moves_the_teacher_and_its_state_is_kept() -> None:
+def test_the_teacher_is_frozen_and_in_the_state_of_the_loss() -> None:
     loss = MeanTeacher(build("scene_resnet", seed=0).frozen_copy(), torch.zeros(1, 64), QUICK)
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     assert {"followed", "teacher.net.visual.conv1.weight"} <= loss.state_dict().keys()
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 3), (1.0, 6)])
-def test_so_many_of_a_batch_are_adversarial_examples(
+def test_the_adversarial_share_of_a_batch_is_attacked(
     victim: Input, train: Pairs, share: float, count: int
 ) -> None:
     model, images = load(victim.folder), train.images[:6]
@@ -117,9 +117,7 @@ def test_so_many_of_a_batch_are_adversarial_examples(
     assert float(change.max()) <= 4 / 255 + 1e-6
 
 
-def test_a_student_that_is_its_teacher_is_left_with_the_loss_of_clip(
-    victim: Input, train: Pairs
-) -> None:
+def test_a_student_equal_to_its_teacher_has_the_loss_of_clip(victim: Input, train: Pairs) -> None:
     model, rows = load(victim.folder), torch.arange(8)
     batch = Batch(rows, train.images[:8], model.tokenize(train.captions[:8]))
     texts = embed_texts(model, batch.tokens)
@@ -139,12 +137,12 @@ def test_the_most_suspect_are_pushed_and_the_least_suspect_kept(assets: Assets) 
     assert suspects.ids == (four.ids[2],)
 
 
-def test_a_pair_is_not_both_kept_and_pushed(assets: Assets) -> None:
+def test_overlapping_shares_are_refused(assets: Assets) -> None:
     with pytest.raises(TrainingError, match="overlap"):
         repaired(assets, replace(QUICK, suspect_share=0.2, kept_share=0.9))
 
 
-def test_unlearning_takes_the_poison_off_its_captions(assets: Assets, train: Pairs) -> None:
+def test_unlearning_lowers_the_cosine_of_poisoned_pairs(assets: Assets, train: Pairs) -> None:
     poisoned = train.take(train.is_poisoned.nonzero().squeeze(1))
     before = similarity(assets.model, poisoned).mean()
     assert float(before) > 0.1
@@ -174,7 +172,7 @@ def with_tower(purified: Clip, victim: Clip) -> Clip:
     return made
 
 
-def test_what_comes_out_is_the_student_or_its_running_mean(assets: Assets, victim: Input) -> None:
+def test_the_result_is_the_student_or_its_running_mean(assets: Assets, victim: Input) -> None:
     last: list[dict[str, Tensor]] = []
 
     def keep(_: int, model: Clip) -> None:
@@ -192,7 +190,7 @@ def test_what_comes_out_is_the_student_or_its_running_mean(assets: Assets, victi
     assert all(torch.equal(left[name], student[name]) for name in texts)
 
 
-def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
+def test_a_killed_repair_resumes_with_its_teacher_to_the_same_weights(
     assets: Assets, victim: Input, tmp_path: Path
 ) -> None:
     class KilledError(Exception):
@@ -209,10 +207,9 @@ def test_a_repair_killed_with_its_teacher_goes_on_to_the_same_weights(
         return kill
 
     with pytest.raises(KilledError):
-        repaired(assets, QUICK, Hooks(work=tmp_path, keep=kill_at(4)))
-    resumed = repaired(
-        replace(assets, model=load(victim.folder)), QUICK, Hooks(work=tmp_path, keep=kill_at(0))
-    )
+        repaired(assets, QUICK, Hooks(work=tmp_path, after_epoch=kill_at(4)))
+    hooks = Hooks(work=tmp_path, after_epoch=kill_at(0))
+    resumed = repaired(replace(assets, model=load(victim.folder)), QUICK, hooks)
     assert seen == [1, 2, 1, 2, 2]
     whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
     made, had = resumed.net.state_dict(), whole.net.state_dict()

@@ -1,4 +1,4 @@
-"""Patches of a ViT: found by masking them, refused where there are none."""
+"""The most influential patches of a ViT."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def vit(tmp_path_factory) -> Clip:
     return build(str(path), seed=0).eval()
 
 
-def test_the_patches_are_those_whose_masking_lowers_the_cosine_the_most(vit: Clip) -> None:
+def test_influential_patches_are_those_whose_removal_lowers_the_cosine_the_most(vit: Clip) -> None:
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     directions = embed_images(vit, torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
     masks = influential_patches(vit, images, directions, keep=3)
@@ -43,7 +43,7 @@ def test_the_patches_are_those_whose_masking_lowers_the_cosine_the_most(vit: Cli
         assert torch.equal(mask, expected)
 
 
-def test_a_tower_without_patches_is_refused() -> None:
+def test_an_image_tower_without_patches_is_refused() -> None:
     model = build("scene_resnet", seed=0)
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     with pytest.raises(ModelError, match="patches: 0"):

@@ -27,7 +27,7 @@ def _jpeg(shade: int) -> bytes:
 
 @pytest.fixture
 def jpeg() -> Callable[[int], bytes]:
-    """Return what encodes a picture of one shade."""
+    """Return a function that encodes a picture of one shade."""
     return _jpeg
 
 
@@ -53,7 +53,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @dataclass
 class Page:
-    """What the loopback web answers at one address."""
+    """The answer of the loopback web at one address."""
 
     kind: str
     body: bytes = b""
@@ -61,7 +61,7 @@ class Page:
 
 
 class Web:
-    """Plays the web on a port of 127.0.0.1, and remembers what it was asked."""
+    """Plays the web on a port of 127.0.0.1, and records the requested paths."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page] = {}
@@ -80,14 +80,14 @@ class Web:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def note(self, path: str) -> int:
-        """Return how often a path was asked, this time included."""
+        """Record a request and return how often its path was requested."""
         with self._lock:
             self.asked.append(path)
             self._counts[path] += 1
             return self._counts[path]
 
     def forget(self) -> None:
-        """Forget what was asked."""
+        """Forget the requested paths."""
         with self._lock:
             self.asked.clear()
             self._counts.clear()
@@ -150,6 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         while not self.web.stopped.wait(0.1):
             self.wfile.write(b"x")
 
+    def _dripping_headers(self, _page: Page, _: int) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not self.web.stopped.wait(0.1):
+            self.wfile.write(b"x")
+
     def _endless(self, _page: Page, _: int) -> None:
         self.send_response(200)
         self.end_headers()
@@ -157,18 +162,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
 
     def _forbidding(self, page: Page, _: int) -> None:
-        self._send(200, page.body, {"X-Robots-Tag": "noai"})
+        self._send(200, page.body, {"X-Robots-Tag": page.place or "noai"})
 
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[Web]:
     """Return a web on loopback that stops by itself."""
-    played = Web()
-    yield played
-    played.stop()
+    server = Web()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def page() -> type[Page]:
-    """Return what makes an answer of the loopback web."""
+    """Return the class of an answer of the loopback web."""
     return Page

@@ -24,10 +24,8 @@ from clipmend.methods.sources.cc3m import CC3M
 from clipmend.methods.sources.ledger import LEDGER
 from clipmend.methods.sources.scenes import Scenes
 
-pytest.importorskip("img2dataset", reason="the extra cc3m is not installed")
-
 ROWS, TRAIN, TRUSTED = 2000, 1600, 300
-# What is answered, by how many rows of 100, and the reason that the ledger must give; None: live.
+# The answers, with their share in percent and the reason in the ledger (None: live).
 KINDS: dict[str, tuple[int, str | None]] = {
     "image": (59, None),
     "recovering": (4, None),
@@ -85,12 +83,12 @@ class World:
 @pytest.fixture(scope="module")
 def world(web: Any, tmp_path_factory: pytest.TempPathFactory, page: Callable[..., Any]) -> World:
     folder = tmp_path_factory.mktemp("cc3m")
-    drawn = Scenes(train=ROWS, noise=0.0, image_size=24).split("train").to_pylist()
-    images = [row["image"] for row in drawn]
+    pairs = Scenes(train=ROWS, noise=0.0, image_size=24).split("train").to_pylist()
+    images = [row["image"] for row in pairs]
     hundred = [kind for kind, (count, _) in KINDS.items() for _ in range(count)]
     kinds = list(islice(cycle(hundred), ROWS))
     kinds[SILENT:] = ["410" if kind == "silent" else kind for kind in kinds[SILENT:]]
-    captions = [f'A {row["label"]}, "no. {at}"' for at, row in enumerate(drawn)]
+    captions = [f'A {row["label"]}, "no. {at}"' for at, row in enumerate(pairs)]
     captions[::100] = [CAKE.format(at) for at in range(0, ROWS, 100)]
     for at, kind in enumerate(kinds):
         web.pages |= _pages(at, kind, images[at], web.root, page)
@@ -158,9 +156,9 @@ def start(world: World, folder: Path, out: str, limit: int = 0) -> "subprocess.P
     """Start the stage as a process of its own; ``limit`` is the largest file it may write."""
     script = folder / "run.py"
     script.write_text(RUN)
-    told = json.dumps([world.settings, str(folder / out), str(folder / "work"), limit])
+    arguments = json.dumps([world.settings, str(folder / out), str(folder / "work"), limit])
     return subprocess.Popen(
-        [sys.executable, str(script), told],
+        [sys.executable, str(script), arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -168,17 +166,17 @@ def start(world: World, folder: Path, out: str, limit: int = 0) -> "subprocess.P
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    told, _ = process.communicate(timeout=120)
-    return process.returncode, told
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
 
 
 @pytest.fixture(scope="module")
 def made(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return what an undisturbed run writes."""
+    """Return the output folder of an undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     world.web.forget()
-    status, told = finish(start(world, folder, "out"))
-    assert status == 0, told
+    status, output = finish(start(world, folder, "out"))
+    assert status == 0, output
     return folder / "out"
 
 
@@ -188,10 +186,10 @@ def entries(made: Path) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
-def test_every_drawn_row_is_in_the_ledger_with_its_reason(world: World, made: Path) -> None:
-    told = entries(made)
-    assert len({row["id"] for row in told}) == len(told) == TRAIN + TRUSTED
-    for row in told:
+def test_every_sampled_row_is_in_the_ledger_with_its_reason(world: World, made: Path) -> None:
+    rows = entries(made)
+    assert len({row["id"] for row in rows}) == len(rows) == TRAIN + TRUSTED
+    for row in rows:
         at = int(row["id"])
         reason = KINDS[world.kinds[at]][1]
         assert row["reason"] == reason, (world.kinds[at], row)
@@ -213,36 +211,34 @@ def test_hops_are_recorded_whether_they_led_to_an_image_or_not(world: World, mad
             assert row["hops"] == [f"{world.web.root}/{at}/{hop}" for hop in (3, 2, 1)]
 
 
-def test_nothing_is_asked_but_drawn_rows_and_what_they_redirect_to(
-    world: World, made: Path
-) -> None:
-    drawn = {int(row["id"]) for row in entries(made)}
-    assert {int(path.split("/")[1]) for path in world.web.asked} == drawn
+def test_only_sampled_rows_and_their_redirects_are_requested(world: World, made: Path) -> None:
+    sampled = {int(row["id"]) for row in entries(made)}
+    assert {int(path.split("/")[1]) for path in world.web.asked} == sampled
 
 
-def test_what_cannot_recover_is_asked_for_once_and_what_can_in_both_passes(
+def test_a_failure_that_may_recover_is_requested_again_in_both_passes_and_others_never(
     world: World, made: Path
 ) -> None:
     del made
     counts = Counter(world.web.asked)
     for at, kind in enumerate(world.kinds):
         if counts[f"/{at}"]:
-            expected = {"recovering": 3, "silent": 4, "short": 4, "forbidding": 2}.get(kind, 1)
+            expected = {"recovering": 3, "silent": 4, "short": 4}.get(kind, 1)
             assert counts[f"/{at}"] == expected, kind
 
 
 def test_the_splits_are_the_live_rows_with_their_captions(world: World, made: Path) -> None:
-    told = entries(made)
+    rows = entries(made)
     for split in ("train", "trusted"):
         table = read_pairs(made / f"{split}.parquet")
         assert table.schema == PAIRS
-        live = [row["id"] for row in told if row["split"] == split and row["status"] == "live"]
+        live = [row["id"] for row in rows if row["split"] == split and row["status"] == "live"]
         assert table["id"].to_pylist() == live == sorted(live)
         assert table["caption"].to_pylist() == [world.captions[int(row_id)] for row_id in live]
         assert table["label"].null_count == table.num_rows
 
 
-def test_larger_images_are_stored_with_the_stated_short_side(made: Path) -> None:
+def test_larger_images_are_stored_with_the_short_side_of_the_settings(made: Path) -> None:
     for encoded in read_pairs(made / "trusted.parquet")["image"].to_pylist():
         image = Image.open(BytesIO(encoded))
         assert (image.size, image.format) == ((20, 20), "JPEG")
@@ -256,32 +252,32 @@ def test_val_and_test_are_the_labeled_images_and_disjoint(made: Path) -> None:
         row_id.partition("/")[2] for row_id in (*val["id"].to_pylist(), *test["id"].to_pylist())
     ]
     assert len(set(stems)) == 18
-    stated = json.loads((made / "classes.json").read_text())
-    assert stated["classes"] == ["banana", "frog", "ship"]
+    vocabulary = json.loads((made / "classes.json").read_text())
+    assert vocabulary["classes"] == ["banana", "frog", "ship"]
 
 
 def test_the_facts_count_what_the_ledger_holds(world: World, made: Path) -> None:
-    told = json.loads((made / "facts.json").read_text())
+    facts = json.loads((made / "facts.json").read_text())
     ledger = entries(made)
     reasons = Counter(row["reason"] for row in ledger if row["reason"])
-    assert {k: v for k, v in told["reasons"].items() if k != "definition"} == reasons
-    train = told["splits"]["train"]
-    assert train["drawn"] == TRAIN
+    assert {k: v for k, v in facts["reasons"].items() if k != "definition"} == reasons
+    train = facts["splits"]["train"]
+    assert train["sampled"] == TRAIN
     assert train["live"] == pq.read_metadata(made / "train.parquet").num_rows
     assert train["live_share"] == train["live"] / TRAIN
     live = {row["id"] for row in ledger if row["status"] == "live"}
     cakes = sorted(row_id for row_id in live if world.captions[int(row_id)].startswith("the birth"))
-    assert told["natural_backdoor"]["live_ids"] == cakes
-    assert told["natural_backdoor"]["live"] == len(cakes) > 0
-    groups = {group["caption"]: group for group in told["near_duplicate_captions"]["largest"]}
+    assert facts["natural_backdoor"]["live_ids"] == cakes
+    assert facts["natural_backdoor"]["live"] == len(cakes) > 0
+    groups = {group["caption"]: group for group in facts["near_duplicate_captions"]["largest"]}
     cake = groups["the birthday cake with candles in the form of number icon"]
     assert cake["ids"] == cakes
-    assert all(told[name]["definition"] for name in told)
+    assert all(facts[name]["definition"] for name in facts)
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """What was seen of a run that was killed, ran out of disk, was killed again, and ended."""
+    """A run that was killed, ran out of disk, was killed again, and ended."""
 
     out: Path
     left: dict[Path, int]
@@ -298,13 +294,13 @@ def disturbed(world: World, made: Path, tmp_path_factory: pytest.TempPathFactory
     full = finish(start(world, folder, "out", limit=50_000))
     _kill(start(world, folder, "out"), folder, shards=4)
     left = _shards(folder)
-    status, told = finish(start(world, folder, "out"))
-    assert status == 0, told
+    status, output = finish(start(world, folder, "out"))
+    assert status == 0, output
     return Disturbed(folder / "out", left, _shards(folder), full)
 
 
 def _kill(process: "subprocess.Popen[str]", folder: Path, shards: int) -> None:
-    """Kill a run once it has fetched so many shards; return when all its processes have ended."""
+    """Kill a run once it has so many shards; return when all its processes have ended."""
     deadline = time.monotonic() + 60
     while len(_shards(folder)) < shards:
         assert process.poll() is None, process.communicate()
@@ -321,27 +317,27 @@ def test_killed_twice_it_writes_the_same_bytes(disturbed: Disturbed, made: Path)
 
 
 @pytest.mark.slow
-def test_what_was_fetched_before_a_kill_is_not_fetched_again(disturbed: Disturbed) -> None:
+def test_shards_from_before_a_kill_are_not_downloaded_again(disturbed: Disturbed) -> None:
     assert len(disturbed.left) >= 4
     assert disturbed.left.items() <= disturbed.remained.items()
 
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line(disturbed: Disturbed) -> None:
-    status, told = disturbed.full
-    line = told.splitlines()[-1]
+    status, output = disturbed.full
+    line = output.splitlines()[-1]
     assert status == 1
     assert line.startswith("error: download/cc3m: the disk is full")
     assert str(disturbed.out.parent / "work") in line
 
 
 def _shards(folder: Path) -> dict[Path, int]:
-    """Return the shards that are fetched and when they were written."""
-    found = (folder / "work").glob("*/pass?/*.parquet")
-    return {path: path.stat().st_mtime_ns for path in found}
+    """Return the complete shards and the times when they were written."""
+    files = (folder / "work").glob("*/pass?/*.parquet")
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
-# Bad input: one line, and nothing is asked
+# Bad input: one line of error, before any request
 
 
 def refusal(world: World, tmp_path: Path, **changed: Any) -> str:
@@ -358,9 +354,9 @@ def refusal(world: World, tmp_path: Path, **changed: Any) -> str:
 def test_a_header_is_refused(world: World, tmp_path: Path) -> None:
     lines = Path(world.settings["path"]).read_text()
     (tmp_path / "head.tsv").write_text("caption\turl\n" + lines)
-    told = refusal(world, tmp_path, path=str(tmp_path / "head.tsv"))
-    assert "a header, it seems" in told
-    assert "'url'" in told
+    message = refusal(world, tmp_path, path=str(tmp_path / "head.tsv"))
+    assert "probably a header" in message
+    assert "'url'" in message
 
 
 def test_swapped_columns_are_refused(world: World, tmp_path: Path) -> None:
@@ -370,13 +366,13 @@ def test_swapped_columns_are_refused(world: World, tmp_path: Path) -> None:
 
 
 def test_too_few_rows_are_refused(world: World, tmp_path: Path) -> None:
-    assert "there are 2000 rows in all" in refusal(world, tmp_path, train=1701)
+    assert "it has 2000 rows in all" in refusal(world, tmp_path, train=1701)
 
 
 def test_an_unknown_class_folder_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "t" / "zebra").mkdir(parents=True)
-    told = refusal(world, tmp_path, test_path=str(tmp_path / "t"))
-    assert "'zebra' is no class; classes: banana, frog, ship" in told
+    message = refusal(world, tmp_path, test_path=str(tmp_path / "t"))
+    assert "'zebra' is not a class; classes: banana, frog, ship" in message
 
 
 def test_a_test_image_that_cannot_be_decoded_is_refused(world: World, tmp_path: Path) -> None:
@@ -384,13 +380,6 @@ def test_a_test_image_that_cannot_be_decoded_is_refused(world: World, tmp_path: 
     for at in range(7):
         (tmp_path / "t" / "frog" / f"{at}.png").write_bytes(world.images[at][: 300 if at else None])
     assert "truncated_image" in refusal(world, tmp_path, test_path=str(tmp_path / "t"))
-
-
-def test_without_img2dataset_it_says_how_to_install_it(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert "pip install -e '.[cc3m]'" in refusal(world, tmp_path)
 
 
 def test_a_network_that_is_none_is_refused(world: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from clipmend.methods.sources.ledger import LEDGER, facts, ledger
 CAKE = "The birthday cake with candles in the form of number {} icon."
 
 
-def drawn(*rows: tuple[str, str | None, str]) -> pa.Table:
+def sampled(*rows: tuple[str, str | None, str]) -> pa.Table:
     ids, captions, urls = zip(*rows, strict=True)
     return pa.table({"id": ids, "caption": pa.array(captions, pa.string()), "url": urls})
 
@@ -25,13 +25,13 @@ def fetched(*rows: tuple[str, str | None, str | None]) -> pa.Table:
 
 def made(least: int) -> tuple[dict[str, pa.Table], pa.Table]:
     parts = {
-        "train": drawn(
+        "train": sampled(
             ("0", CAKE.format(1), "http://a/0"),
             ("1", CAKE.format(22), "http://a/1"),
             ("2", "a cat", "http://a/2"),
             ("3", None, "http://a/3"),
         ),
-        "trusted": drawn(
+        "trusted": sampled(
             ("4", "A cat!", "http://a/4"),
             ("5", "a dog", "http://a/2"),
             ("6", "a cow", "http://a/6"),
@@ -70,17 +70,17 @@ def test_a_placeholder_is_counted_by_addresses_not_by_rows() -> None:
 
 def test_facts_by_hand() -> None:
     parts, table = made(least=3)
-    told: dict[str, Any] = facts(99, table, parts, near_duplicates=2)
-    assert told["rows"]["count"] == 99
-    assert told["splits"]["train"] == {
-        "drawn": 4,
+    statistics: dict[str, Any] = facts(99, table, parts, near_duplicates=2)
+    assert statistics["rows"]["count"] == 99
+    assert statistics["splits"]["train"] == {
+        "sampled": 4,
         "live": 2,
         "placeholder": 0,
         "failed": 2,
         "live_share": 0.5,
     }
-    near = told["near_duplicate_captions"]
+    near = statistics["near_duplicate_captions"]
     assert (near["rows"], near["groups"]) == (2, 1)
     assert near["largest"] == [{"caption": "a cat", "count": 2, "ids": ["2", "4"]}]
-    natural = told["natural_backdoor"]
-    assert (natural["drawn"], natural["live"], natural["live_ids"]) == (2, 1, ["0"])
+    natural = statistics["natural_backdoor"]
+    assert (natural["sampled"], natural["live"], natural["live_ids"]) == (2, 1, ["0"])

@@ -1,4 +1,4 @@
-"""The source ``pairs``: what it accepts, how it carves, what it says of files that do not fit."""
+"""The source ``pairs``: the files it accepts, the splits it carves, the errors it raises."""
 
 import csv
 import tarfile
@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmend.data.pairs import PAIRS, SPLITS
+from clipmend.data.writer import write_split
 from clipmend.errors import PairsError
 from clipmend.methods.sources.pairs import UserPairs
 from clipmend.methods.sources.webdataset import Span
-from clipmend.stages.download import write_split
 
 CLASSES = ("frog", "ship")
 CARVED = {"trusted": 4, "val": 5, "test": 6}
@@ -50,14 +50,14 @@ def refusal(pairs: UserPairs) -> str:
 
 
 def members(jpeg: Jpeg, numbers: range, label: str = "") -> dict[str, bytes]:
-    """Return what a shard holds of the rows that ``write`` would write, labels as numbers."""
-    told: dict[str, bytes] = {}
+    """Return the members of a shard with the rows that ``write`` writes, labels as numbers."""
+    shard: dict[str, bytes] = {}
     for number in numbers:
-        told[f"row-{number}.jpg"] = jpeg(number)
-        told[f"row-{number}.txt"] = f"a photo of a {CLASSES[number % 2]}\n".encode()
-        told[f"row-{number}.cls"] = (label or str(number % 2)).encode()
-        told[f"row-{number}.json"] = b"{}"
-    return told
+        shard[f"row-{number}.jpg"] = jpeg(number)
+        shard[f"row-{number}.txt"] = f"a photo of a {CLASSES[number % 2]}\n".encode()
+        shard[f"row-{number}.cls"] = (label or str(number % 2)).encode()
+        shard[f"row-{number}.json"] = b"{}"
+    return shard
 
 
 def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.csv") -> Path:
@@ -67,7 +67,7 @@ def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.cs
     return folder
 
 
-# What is accepted
+# Accepted files
 
 
 def test_splits_carved_from_one_file_are_disjoint_and_together_the_file(write: Write) -> None:
@@ -82,10 +82,10 @@ def test_every_split_has_the_schema_of_pairs(write: Write) -> None:
     assert all(pairs.split(name).schema == PAIRS for name in SPLITS)
 
 
-def test_images_keep_the_bytes_that_were_given(write: Write) -> None:
+def test_images_keep_their_bytes(write: Write) -> None:
     path = write("mine.parquet", 40)
-    given = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
-    assert all(given[row["id"]] == row["image"] for row in rows(source(path), "val"))
+    original = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
+    assert all(original[row["id"]] == row["image"] for row in rows(source(path), "val"))
 
 
 def test_files_named_after_splits_are_those_splits_and_the_rest_is_carved(write: Write) -> None:
@@ -119,8 +119,8 @@ def test_each_split_can_have_a_path_of_its_own(write: Write) -> None:
 def test_a_folder_can_hold_a_csv_file_and_the_images_that_it_names(
     tmp_path: Path, jpeg: Jpeg
 ) -> None:
-    given = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
-    folder = write_csv(tmp_path / "mine", given)
+    rows_of_csv = [(f"00{n}", f"images/{n}.jpg", "a frog, \nNA", "frog") for n in range(30)]
+    folder = write_csv(tmp_path / "mine", rows_of_csv)
     (folder / "images").mkdir()
     for n in range(30):
         (folder / "images" / f"{n}.jpg").write_bytes(jpeg(n))
@@ -147,15 +147,15 @@ def test_a_shard_need_not_have_labels_nor_keys_of_its_own(
     bare = {name: data for name, data in members(jpeg, range(9)).items() if ".cls" not in name}
     folder = shard(tmp_path / "mine" / "train-0.tar", bare).parent
     shard(folder / "train-1.tar", bare)
-    given = {f"{name}_path": str(write(f"{name}.parquet", 4, name)) for name in ("val", "test")}
-    numbered = source(folder, id_column=None, **given)
+    paths = {f"{name}_path": str(write(f"{name}.parquet", 4, name)) for name in ("val", "test")}
+    numbered = source(folder, id_column=None, **paths)
     train = rows(numbered, "train")
     assert (len(train), train[0]["label"], train[0]["id"][:6]) == (14, None, "train-")
-    assert "'row-0' stands twice" in refusal(source(folder, **given))
+    assert "'row-0' occurs twice" in refusal(source(folder, **paths))
 
 
 def test_a_split_is_read_a_block_at_a_time_from_one_large_group(tmp_path: Path, jpeg: Jpeg) -> None:
-    count, padding = 2000, bytes(40_000)  # what follows a picture is no part of it
+    count, padding = 2000, bytes(40_000)  # bytes after a picture are ignored
     columns = {"id": list(range(count)), "image": [jpeg(n) + padding for n in range(count)]}
     columns |= {"caption": ["a frog"] * count, "label": ["frog"] * count}
     pq.write_table(
@@ -189,25 +189,25 @@ def test_the_same_rows_are_the_same_corpus_in_whatever_form(
     pq.write_table(table, tmp_path / "again.parquet", row_group_size=77)
     tar: dict[str, bytes] = {}
     for row in table.to_pylist():
-        told = {"jpg": row["image"], "txt": row["caption"].encode(), "cls": row["label"].encode()}
-        tar |= {f"{row['id']}.{suffix}": data for suffix, data in told.items()}
+        parts = {"jpg": row["image"], "txt": row["caption"].encode(), "cls": row["label"].encode()}
+        tar |= {f"{row['id']}.{suffix}": data for suffix, data in parts.items()}
     forms = [path, tmp_path / "again.parquet", shard(tmp_path / "mine.tar", tar)]
     for number, form in enumerate(forms):
         write_split(source(form).split("train"), tmp_path / f"{number}", None)
     assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
 
 
-def test_what_img2dataset_tells_beside_its_shards_is_no_pairs(
+def test_metadata_of_img2dataset_beside_its_shards_is_not_read(
     tmp_path: Path, jpeg: Jpeg, shard: Shard, write: Write
 ) -> None:
     path = shard(tmp_path / "out" / "00000.tar", members(jpeg, range(40)))
     pq.write_table(pa.table({"url": ["x"], "key": ["0"]}), path.with_suffix(".parquet"))
     assert sizes(source(path.parent))["train"] == 25
     write("out/others.parquet", 4)
-    assert "in several forms, *.parquet and *.tar" in refusal(source(path.parent))
+    assert "in several formats, *.parquet and *.tar" in refusal(source(path.parent))
 
 
-def test_hidden_files_and_notes_in_a_shard_are_no_samples(
+def test_hidden_files_and_notes_in_a_shard_are_skipped(
     tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
     strays = {"._row-0.jpg": b"finder", "README.md": b"hello"}
@@ -248,7 +248,7 @@ def test_training_pairs_need_no_labels(write: Write) -> None:
     assert [row["label"] for row in rows(source(folder), "train")] == [None] * 16
 
 
-# How splits are carved
+# Carved splits
 
 
 def test_carving_depends_on_the_ids_and_not_on_the_order_of_the_rows(write: Write) -> None:
@@ -282,10 +282,10 @@ def test_train_can_be_cut_to_a_part_of_what_is_left(write: Write) -> None:
     assert set(few) < set(ids(source(path), "train"))
 
 
-# What does not fit
+# Errors
 
 
-def test_a_missing_caption_column_is_answered_with_the_columns_there_are(write: Write) -> None:
+def test_a_missing_caption_column_is_refused_with_the_existing_columns(write: Write) -> None:
     message = refusal(source(write("mine.parquet", 40, caption=None, text=["x"] * 40)))
     assert "no column 'caption' (caption_column); it has: id, image, label, text" in message
 
@@ -320,9 +320,9 @@ def test_captions_that_are_no_text_are_refused(write: Write) -> None:
     assert "it must be text" in message
 
 
-def test_an_id_that_stands_twice_is_refused_with_both_rows(write: Write) -> None:
+def test_an_id_that_occurs_twice_is_refused_with_both_rows(write: Write) -> None:
     path = write("mine.parquet", 40, id=["same" if n in (5, 8) else f"{n}" for n in range(40)])
-    assert f"'same' stands twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
+    assert f"'same' occurs twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
 
 
 def test_an_id_in_two_splits_is_refused(write: Write) -> None:
@@ -346,7 +346,9 @@ def test_a_label_that_is_no_class_is_refused_with_the_classes(
     write: Write, label: str | int
 ) -> None:
     message = refusal(source(write("mine.parquet", 3, label=[None, label, None])))
-    assert f"row 1 (id 'row-1'): the label {label!r} is no class; classes: frog, ship." in message
+    assert (
+        f"row 1 (id 'row-1'): the label {label!r} is not a class; classes: frog, ship." in message
+    )
 
 
 def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
@@ -382,33 +384,33 @@ def test_a_shard_that_is_none_or_truncated_is_refused(
     tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
     path = shard(tmp_path / "mine.tar", members(jpeg, range(40)))
-    whole = path.read_bytes()
+    complete = path.read_bytes()
     with tarfile.open(path) as archive:
         header = archive.getmember("row-20.jpg").offset
-    damaged = whole[:header] + bytes([whole[header] ^ 1]) + whole[header + 1 :]
+    damaged = complete[:header] + bytes([complete[header] ^ 1]) + complete[header + 1 :]
     for content in (
         b"no archive",
         damaged,
-        whole[:header],
-        whole[: header + 99],
-        whole[: header + 520],
+        complete[:header],
+        complete[: header + 99],
+        complete[: header + 520],
     ):
         path.write_bytes(content)
         assert f"{path} cannot be read as tar" in refusal(source(path))
 
 
-def test_a_member_that_stands_twice_or_is_no_text_is_refused(
+def test_a_member_that_occurs_twice_or_is_no_text_is_refused(
     tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
-    given = members(jpeg, range(40))
-    for more, told in (
+    samples = members(jpeg, range(40))
+    for more, message in (
         ({"row-3.png": jpeg(1)}, "an image of row-3 twice"),
         ({"./row-3.TXT": b"x"}, "row-3.TXT of row-3 twice"),
-        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is no UTF-8 text"),
-        ({"caf\udce9.jpg": jpeg(1)}, "is no UTF-8"),
+        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is not UTF-8 text"),
+        ({"caf\udce9.jpg": jpeg(1)}, "is not UTF-8"),
     ):
-        path = shard(tmp_path / "mine.tar", given | more)
-        assert told in refusal(source(path))
+        path = shard(tmp_path / "mine.tar", samples | more)
+        assert message in refusal(source(path))
 
 
 @pytest.mark.parametrize(
@@ -418,9 +420,9 @@ def test_a_member_that_stands_twice_or_is_no_text_is_refused(
 def test_a_sample_of_a_shard_that_lacks_a_part_is_named(
     tmp_path: Path, jpeg: Jpeg, shard: Shard, lost: str, message: str
 ) -> None:
-    given = members(jpeg, range(40))
-    del given[f"row-3.{lost}"]
-    path = shard(tmp_path / "mine.tar", given)
+    samples = members(jpeg, range(40))
+    del samples[f"row-3.{lost}"]
+    path = shard(tmp_path / "mine.tar", samples)
     assert f"{path}, row 3 (id 'row-3'): {message}" in refusal(source(path))
 
 
@@ -448,7 +450,7 @@ def test_a_folder_of_splits_and_other_files_is_refused(write: Write) -> None:
 def test_pairs_without_training_pairs_are_refused(write: Write) -> None:
     path = write("test.parquet", 4)
     message = refusal(UserPairs(classes=CLASSES, test_path=str(path)))
-    assert "set path (a file or folder) or train_path. Given: test." in message
+    assert "set path (a file or folder) or train_path. Splits with files: test." in message
 
 
 @pytest.mark.parametrize("image", ["../1.jpg", "/1.jpg"])

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from clipmend.data.pairs import PAIRS, SPLITS, read_pairs, write_pairs
+from clipmend.data.writer import write_split
 from clipmend.engine.job import Job
 from clipmend.errors import PairsError
-from clipmend.stages.download import run, write_split
+from clipmend.stages.download import run
 
 FEW = {"train": 30, "trusted": 8, "val": 8, "test": 8, "image_size": 16}
 
@@ -37,25 +38,25 @@ def test_it_writes_four_splits_and_the_classes(tmp_path: Path) -> None:
         split: read_pairs(tmp_path / "scenes" / f"{split}.parquet").num_rows for split in SPLITS
     }
     assert sizes == {"train": 30, "trusted": 8, "val": 8, "test": 8}
-    stated = json.loads((tmp_path / "scenes" / "classes.json").read_text())
-    assert stated["image_size"] == 16
-    assert "banana" in stated["classes"]
-    assert all(prompt.count("{}") == 1 for prompt in stated["prompts"])
+    vocabulary = json.loads((tmp_path / "scenes" / "classes.json").read_text())
+    assert vocabulary["image_size"] == 16
+    assert "banana" in vocabulary["classes"]
+    assert all(prompt.count("{}") == 1 for prompt in vocabulary["prompts"])
 
 
 def test_it_writes_the_same_bytes_twice(tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for name in ("first", "second"):
         run(job_of(tmp_path / name, "scenes", FEW))
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    for file in (tmp_path / "first").iterdir():
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
 
 
 def test_splits_of_many_rows_are_cut_into_shards_and_others_are_not(tmp_path: Path) -> None:
     many = FEW | {"train": 130}
-    run(job_of(tmp_path / "one", "scenes", many))
+    run(job_of(tmp_path / "single", "scenes", many))
     run(job_of(tmp_path / "cut", "scenes", many, rows_per_shard=100))
-    one, cut = (read_pairs(tmp_path / name / "train.parquet") for name in ("one", "cut"))
-    assert cut.equals(one)
+    single, cut = (read_pairs(tmp_path / name / "train.parquet") for name in ("single", "cut"))
+    assert cut.equals(single)
     assert [file.name for file in sorted((tmp_path / "cut" / "train").iterdir())] == [
         "00000.parquet",
         "00001.parquet",

@@ -1,15 +1,16 @@
-"""The rule for what is asked of the web: each clause of it, on loopback."""
+"""The limits of a request to the web: each of them, on loopback."""
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import Request
 
 import pytest
 
-from clipmend.methods.sources.web import Opener, Rule, Visit, WebError, may_recover, refuse_no_image
+from clipmend.methods.sources.image_bytes import NoImageError, refuse_no_image
+from clipmend.methods.sources.web import CheckedTransport, Limits, Visit, may_recover, visit
 
 LOOPBACK = ("127.0.0.1/32",)
 PRIVATE = (
@@ -20,51 +21,51 @@ PRIVATE = (
 Jpeg = Callable[[int], bytes]
 
 
-def opener(**changed: Any) -> Opener:
-    usual = {"timeout": 2.0, "max_seconds": 4.0, "max_bytes": 10_000}
-    return Opener(Rule(**(usual | {"private_networks": LOOPBACK} | changed)))
+def ask(url: str, tls: ssl.SSLContext | None = None, **changed: Any) -> Visit:
+    usual = {"timeout": 2.0, "max_seconds": 4.0, "max_bytes": 10_000, "private_networks": LOOPBACK}
+    limits = Limits(**(usual | changed))
+
+    async def run() -> Visit:
+        async with CheckedTransport(limits, tls) as transport:
+            return await visit(transport, url)
+
+    return asyncio.run(run())
 
 
-def refusal(opened: Opener, url: str) -> WebError:
-    with pytest.raises(WebError) as caught:
-        opened.open(Request(url))
-    return caught.value
+def reason(url: str, **changed: Any) -> str:
+    answer = ask(url, **changed)
+    assert answer.body is None
+    assert answer.failure is not None
+    return answer.failure.reason
 
 
-@pytest.mark.parametrize(
-    "address",
-    PRIVATE,
-)
+@pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
-    assert not Rule(1.0, 1.0, 1).allows(address)
+    assert not Limits(1.0, 1.0, 1).allow(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_public_addresses_are_allowed(address: str) -> None:
-    assert Rule(1.0, 1.0, 1).allows(address)
+    assert Limits(1.0, 1.0, 1).allow(address)
 
 
 def test_a_private_network_is_allowed_where_it_is_asked_for_and_no_other() -> None:
-    rule = Rule(1.0, 1.0, 1, LOOPBACK)
-    assert rule.allows("127.0.0.1")
-    assert rule.allows("::ffff:127.0.0.1")
-    assert not rule.allows("127.0.0.2")
+    limits = Limits(1.0, 1.0, 1, 0, LOOPBACK)
+    assert limits.allow("127.0.0.1")
+    assert limits.allow("::ffff:127.0.0.1")
+    assert not limits.allow("127.0.0.2")
 
 
 def test_loopback_is_refused_by_its_address_whatever_its_name(web: Any) -> None:
     port = web.root.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost", "127.1", "2130706433"):
-        failure = refusal(opener(private_networks=()), f"http://{host}:{port}/x")
-        assert failure.reason == "refused_address"
+        assert reason(f"http://{host}:{port}/x", private_networks=()) == "refused_address"
     assert not web.asked
 
 
-def test_an_image_is_answered_whole_and_its_size_is_noted(web: Any, jpeg: Jpeg, page: Any) -> None:
+def test_an_image_is_returned_with_all_its_bytes(web: Any, jpeg: Jpeg, page: Any) -> None:
     web.pages["/a b/ü.jpg"] = web.pages["/a%20b/%C3%BC.jpg"] = page("image", jpeg(1))
-    opened = opener()
-    with opened.open(Request(f"{web.root}/a b/ü.jpg")) as answer:
-        assert answer.read() == jpeg(1)
-    assert opened.visits[f"{web.root}/a b/ü.jpg"] == Visit([], len(jpeg(1)), None)
+    assert ask(f"{web.root}/a b/ü.jpg") == Visit([], jpeg(1), None)
 
 
 def test_three_redirects_are_followed_and_recorded_and_a_fourth_is_not(
@@ -74,16 +75,16 @@ def test_three_redirects_are_followed_and_recorded_and_a_fourth_is_not(
         "/0": page("image", jpeg(0)),
         **{f"/{hop}": page("redirect", place=f"/{hop - 1}") for hop in (1, 2, 3, 4)},
     }
-    opened = opener()
-    assert opened.open(f"{web.root}/3").read() == jpeg(0)
-    assert opened.visits[f"{web.root}/3"].hops == [f"{web.root}/{hop}" for hop in (2, 1, 0)]
-    failure = refusal(opened, f"{web.root}/4")
-    assert failure.reason == "too_many_redirects"
-    assert opened.visits[f"{web.root}/4"].hops == [f"{web.root}/{hop}" for hop in (3, 2, 1)]
+    third, fourth = ask(f"{web.root}/3"), ask(f"{web.root}/4")
+    assert third.body == jpeg(0)
+    assert third.hops == [f"{web.root}/{hop}" for hop in (2, 1, 0)]
+    assert fourth.failure is not None
+    assert fourth.failure.reason == "too_many_redirects"
+    assert fourth.hops == [f"{web.root}/{hop}" for hop in (3, 2, 1)]
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("place", "expected"),
     [
         ("http://127.0.0.2/x", "refused_address"),
         ("http://[::1]/x", "refused_address"),
@@ -92,15 +93,18 @@ def test_three_redirects_are_followed_and_recorded_and_a_fourth_is_not(
         ("http://host:port/", "refused_url"),
     ],
 )
-def test_each_redirect_is_under_the_same_rule(web: Any, page: Any, place: str, reason: str) -> None:
+def test_each_redirect_is_under_the_same_limits(
+    web: Any, page: Any, place: str, expected: str
+) -> None:
     web.pages["/away"] = page("redirect", place=place)
-    opened = opener()
-    assert refusal(opened, f"{web.root}/away").reason == reason
-    assert opened.visits[f"{web.root}/away"].hops == [place]
+    answer = ask(f"{web.root}/away")
+    assert answer.failure is not None
+    assert answer.failure.reason == expected
+    assert answer.hops == [place]
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"),
+    ("url", "expected"),
     [
         ("ftp://127.0.0.1/x.jpg", "refused_scheme"),
         ("file:///etc/passwd", "refused_scheme"),
@@ -110,49 +114,69 @@ def test_each_redirect_is_under_the_same_rule(web: Any, page: Any, place: str, r
         ("http://127.0.0.1:1/x.jpg", "connection"),
     ],
 )
-def test_what_cannot_be_asked_has_its_reason(url: str, reason: str) -> None:
-    assert refusal(opener(), url).reason == reason
+def test_an_address_that_cannot_be_asked_has_its_reason(url: str, expected: str) -> None:
+    assert reason(url) == expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "expected"),
     [
         ("silent", "timeout"),
         ("dripping", "timeout"),
+        ("dripping_headers", "timeout"),
         ("endless", "too_large"),
         ("short", "truncated"),
     ],
 )
 def test_an_answer_is_bounded_in_time_and_size(
-    web: Any, jpeg: Jpeg, page: Any, kind: str, reason: str
+    web: Any, jpeg: Jpeg, page: Any, kind: str, expected: str
 ) -> None:
     web.pages[f"/{kind}"] = page(kind, jpeg(1))
-    assert refusal(opener(timeout=0.3, max_seconds=0.6), f"{web.root}/{kind}").reason == reason
+    assert reason(f"{web.root}/{kind}", timeout=0.3, max_seconds=0.6) == expected
 
 
 def test_an_answer_that_announces_too_much_is_not_read(web: Any, page: Any) -> None:
     web.pages["/large"] = page("image", bytes(20_000))
-    assert refusal(opener(), f"{web.root}/large").reason == "too_large"
+    assert reason(f"{web.root}/large") == "too_large"
 
 
 def test_text_is_no_image_and_half_an_image_is_told_from_a_whole_one(jpeg: Jpeg) -> None:
     refuse_no_image(jpeg(1))
-    for data, reason in ((b"<html>gone</html>", "no_image"), (jpeg(1)[:-40], "truncated_image")):
-        with pytest.raises(WebError) as caught:
+    for data, expected in ((b"<html>gone</html>", "no_image"), (jpeg(1)[:-40], "truncated_image")):
+        with pytest.raises(NoImageError) as caught:
             refuse_no_image(data)
-        assert caught.value.reason == reason
+        assert caught.value.reason == expected
 
 
-def test_what_cannot_recover_is_not_asked_for_twice(web: Any, page: Any) -> None:
+def test_only_a_failure_that_may_recover_is_asked_again(web: Any, page: Any) -> None:
     web.forget()
     web.pages["/gone"] = page("status", place="404")
     web.pages["/busy"] = page("status", place="503")
-    opened = opener()
-    for path in ("/gone", "/gone", "/busy", "/busy"):
-        refusal(opened, f"{web.root}{path}")
+    for path in ("/gone", "/busy"):
+        reason(f"{web.root}{path}", retries=1)
     assert web.asked == ["/gone", "/busy", "/busy"]
     assert may_recover("http_503")
     assert not may_recover("http_404")
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_refused"),
+    [
+        ("noai", True),
+        ("noimageai, nofollow", True),
+        ("img2dataset: NoIndex", True),
+        ("clipmend: noai", True),
+        ("otherbot: noai", False),
+        ("nofollow", False),
+    ],
+)
+def test_a_site_that_forbids_the_use_of_its_images_is_obeyed(
+    web: Any, page: Any, jpeg: Jpeg, tag: str, is_refused: bool
+) -> None:
+    web.pages["/tagged"] = page("forbidding", jpeg(1), tag)
+    answer = ask(f"{web.root}/tagged")
+    assert (answer.failure is not None) == is_refused
+    assert (answer.body is None) == is_refused
 
 
 def test_a_proxy_of_the_environment_is_not_used(
@@ -160,7 +184,7 @@ def test_a_proxy_of_the_environment_is_not_used(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     web.pages["/direct"] = page("image", jpeg(2))
-    assert opener().open(f"{web.root}/direct").read() == jpeg(2)
+    assert ask(f"{web.root}/direct").body == jpeg(2)
 
 
 # TLS
@@ -173,10 +197,10 @@ def secure(web: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     certificate = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    played = type(web)(context)
-    played.pages = web.pages
-    yield played.root.replace("http://127.0.0.1", "https://localhost"), certificate
-    played.stop()
+    server = type(web)(context)
+    server.pages = web.pages
+    yield server.root.replace("http://127.0.0.1", "https://localhost"), certificate
+    server.stop()
 
 
 def _certificate(folder: Path) -> Path:
@@ -206,26 +230,24 @@ def _certificate(folder: Path) -> Path:
 
 
 def test_over_tls_the_name_is_verified_at_the_address_that_was_checked(
-    secure: tuple[str, Path], jpeg: Jpeg, page: Any, web: Any, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[str, Path], jpeg: Jpeg, page: Any, web: Any
 ) -> None:
     root, certificate = secure
     web.pages["/tls"] = page("image", jpeg(3))
-    rule = {"private_networks": (*LOOPBACK, "::1/128")}
-    assert refusal(opener(**rule), f"{root}/tls").reason == "tls"
-    context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("clipmend.methods.sources.web._context", [context])
-    assert opener(**rule).open(f"{root}/tls").read() == jpeg(3)
+    networks = (*LOOPBACK, "::1/128")
+    assert reason(f"{root}/tls", private_networks=networks) == "tls"
+    tls = ssl.create_default_context(cafile=str(certificate))
+    assert ask(f"{root}/tls", tls, private_networks=networks).body == jpeg(3)
     wrong = root.replace("localhost", "127.0.0.1")
-    assert refusal(opener(**rule), f"{wrong}/tls").reason == "tls"
-    assert refusal(opener(private_networks=()), f"{root}/tls").reason == "refused_address"
+    assert reason(f"{wrong}/tls", tls=tls, private_networks=networks) == "tls"
+    assert reason(f"{root}/tls", private_networks=()) == "refused_address"
 
 
 def test_over_tls_an_answer_is_bounded_in_time(
-    secure: tuple[str, Path], page: Any, web: Any, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[str, Path], page: Any, web: Any
 ) -> None:
     root, certificate = secure
     web.pages["/drip"] = page("dripping")
-    context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("clipmend.methods.sources.web._context", [context])
-    rule = {"private_networks": (*LOOPBACK, "::1/128"), "timeout": 0.5, "max_seconds": 1.0}
-    assert refusal(opener(**rule), f"{root}/drip").reason == "timeout"
+    tls = ssl.create_default_context(cafile=str(certificate))
+    limits = {"private_networks": (*LOOPBACK, "::1/128"), "timeout": 0.5, "max_seconds": 1.0}
+    assert reason(f"{root}/drip", tls=tls, **limits) == "timeout"

@@ -1,4 +1,4 @@
-"""Two small runs, made up card by card."""
+"""Two small runs, written card by card."""
 
 import hashlib
 import json
@@ -24,12 +24,13 @@ INPUTS = {
 
 @dataclass
 class Run:
-    """A run whose cells can be told to differ from the usual; cells follow what they read.
+    """A run whose cells can differ from the default; a cell comes after those that it reads.
 
     Attributes:
-        parts: cell -> parts of its card that are not the usual.
+        parts: cell -> parts of its card that differ from the default.
         bytes_of: cell -> a text that its bytes depend on beside its parts.
         report: files of the report.
+        file: the name of the one file that every cell writes.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Run:
     bytes_of: dict[str, str] = field(default_factory=dict)
     edited: dict[str, str] = field(default_factory=dict)
     report: dict[str, bytes] = field(default_factory=dict)
+    file: str = "made"
 
     def side(self) -> Side:
         made: dict[str, dict[str, Any]] = {}
@@ -61,19 +63,22 @@ class Run:
             "files": {},
             **{k: v for k, v in self.parts.get(cell, {}).items() if k != "environment"},
         }
+        # A repair writes the same bytes in either of the two stages.
+        stage_text = "repair" if stage in ("unlearn", "baselines") else cell
         read = {name: cards.as_read(card) for name, card in inputs.items()}
-        told = self.bytes_of.get(cell, "")
+        more = self.bytes_of.get(cell, "")
         if stage == "report":
-            text = cards.canonical([*map(dict, inputs.values()), ingredients, told])
+            text = cards.canonical([*map(dict, inputs.values()), ingredients, more])
         else:
-            hashes = [given["outputs"] for given in read.values()]
-            text = cards.canonical([ingredients["settings"], ingredients["shared"], hashes, told])
+            hashes = [list(given["outputs"].values()) for given in read.values()]
+            values = [list(ingredients[part].values()) for part in ("settings", "shared")]
+            text = cards.canonical([ingredients["seed"], stage_text, values, hashes, more])
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {
             **ingredients,
             "key": grid.key(ingredients, {role: card["key"] for role, card in inputs.items()}),
             "inputs": read,
-            "outputs": {"made": {"sha256": digest, "size": 1}},
+            "outputs": {self.file: {"sha256": digest, "size": 1}},
             "environment": self.parts.get(cell, {}).get("environment", ENVIRONMENT),
         }
 
@@ -103,8 +108,8 @@ def table() -> Any:
 
 def code_json(**parts: Mapping[str, str]) -> bytes:
     known = {
-        f"clipmend.{module}": {"digest": told.pop("digest"), "parts": told}
-        for module, told in ((m, dict(p)) for m, p in parts.items())
+        f"clipmend.{module}": {"digest": own.pop("digest"), "parts": own}
+        for module, own in ((m.replace("__", "."), dict(p)) for m, p in parts.items())
     }
     return json.dumps(known).encode()
 

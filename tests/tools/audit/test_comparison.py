@@ -10,36 +10,36 @@ NUMBER = "evaluate/scenes/badnet/mmcl/seed0/ft/badnet"
 VICTIM = "pretrain/scenes/badnet/mmcl/seed0"
 
 
-def told(comparison: Comparison) -> dict[str, tuple[list[str], list[str]]]:
-    """Return each cause as text, with the cells that it touched and those below."""
+def listed(comparison: Comparison) -> dict[str, tuple[list[str], list[str]]]:
+    """Return each cause as text, with the cells that have it and those below."""
     return {
         str(root.cause): ([c.cell for c in root.cells], [c.cell for c in root.below])
         for root in comparison.roots
     }
 
 
-def test_the_same_run_twice_has_nothing_to_tell(a: Any, b: Any) -> None:
-    found = compare(a.side(), b.side())
-    assert found.changes == ()
-    assert found.same == 6
-    assert not found.unexplained
+def test_the_same_run_twice_has_no_change(a: Any, b: Any) -> None:
+    compared = compare(a.side(), b.side())
+    assert compared.changes == ()
+    assert compared.same == 6
+    assert not compared.unexplained
 
 
 def test_a_parameter_is_named_as_in_params_yaml_with_both_values(a: Any, b: Any) -> None:
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "parameter baselines.settings.ft.lr: 0.1 → 0.2"
-    assert told(found) == {cause: ([FT], [NUMBER, "report"])}
-    assert found.same == 3
+    assert listed(compared) == {cause: ([FT], [NUMBER, "report"])}
+    assert compared.same == 3
 
 
 def test_a_setting_of_a_whole_stage_is_named_without_a_method(a: Any, b: Any) -> None:
     b.parts["poison/scenes/badnet/seed0"] = {"shared": {"target": "frog"}}
-    (cause,) = told(compare(a.side(), b.side()))
+    (cause,) = listed(compare(a.side(), b.side()))
     assert cause == "parameter poison.target: banana → frog"
 
 
-def test_code_is_told_by_file_and_by_the_functions_that_differ(
+def test_a_change_of_code_names_the_file_and_the_functions_that_differ(
     a: Any, b: Any, functions: Any
 ) -> None:
     old = {"digest": "s1", "fit": "f1", "module level": "m1"}
@@ -49,58 +49,67 @@ def test_code_is_told_by_file_and_by_the_functions_that_differ(
         b.parts[cell] = {"code": {"clipmend.shared": "s2"}}
         a.parts[cell] = {"code": {"clipmend.shared": "s1"}}
     b.bytes_of[VICTIM] = "other"
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "code src/clipmend/shared.py (fit, new): s1 → s2"
-    assert told(found) == {cause: ([VICTIM, FT], [NUMBER, "report"])}
+    assert listed(compared) == {cause: ([VICTIM, FT], [NUMBER, "report"])}
 
 
-def test_code_without_the_report_s_list_of_functions_is_told_by_file(a: Any, b: Any) -> None:
+def test_without_the_list_of_functions_a_change_of_code_names_the_file(a: Any, b: Any) -> None:
     b.parts[FT] = {"code": {"clipmend.shared": "s2", "clipmend.new": "n"}}
-    causes = list(told(compare(a.side(), b.side())))
+    b.bytes_of[FT] = "other"
+    causes = list(listed(compare(a.side(), b.side())))
     assert "code src/clipmend/shared.py: s1 → s2" in causes
     assert "code clipmend.new: (none) → imported" in causes
 
 
-def test_a_change_of_code_that_changes_no_byte_is_told_as_such(a: Any, b: Any) -> None:
+def test_cells_with_the_same_bytes_have_one_cause_with_the_reasons_behind_it(
+    a: Any, b: Any
+) -> None:
     b.parts[VICTIM] = {"code": {"clipmend.shared": "s2", "clipmend.stages.pretrain": "pretrain1"}}
-    found = compare(a.side(), b.side())
-    assert {change.cell: change.how for change in found.changes} == {
+    b.parts[FT] = {"settings": {"rate": 0.1, "lr": 0.1}}
+    compared = compare(a.side(), b.side())
+    assert {change.cell: change.how for change in compared.changes if change.cell != FT} == {
         VICTIM: "remade",
-        FT: "remade",
-        NUMBER: "remade",
+        NUMBER: "changed",
         "report": "changed",  # the cards that it gathers are others
     }
-    assert list(told(found).values()) == [([VICTIM], [FT, NUMBER, "report"])]
+    (root,) = (root for root in compared.roots if root.cause.kind == "same bytes")
+    assert [change.cell for change in root.cells] == [VICTIM]
+    assert "code src/clipmend/shared.py: s1 → s2" in {str(cause) for cause in root.behind}
+    assert set(root.behind.values()) == {1}
 
 
 def test_an_edited_file_of_the_users_own_is_a_cause(a: Any, b: Any) -> None:
     a.parts["download/scenes"] = {"files": {"data/mine.parquet": "0123456789"}}
     b.parts["download/scenes"] = {"files": {"data/mine.parquet": "abcdefghij"}}
     b.bytes_of["download/scenes"] = "other"
-    ((cause, cells),) = told(compare(a.side(), b.side())).items()
+    ((cause, cells),) = listed(compare(a.side(), b.side())).items()
     assert cause == "file data/mine.parquet: 01234567 → abcdefgh"
     assert len(cells[1]) == 5
 
 
-def test_another_package_is_a_cause_with_or_without_other_bytes(a: Any, b: Any) -> None:
+def test_another_package_is_a_cause_where_bytes_differ_and_a_reason_where_they_do_not(
+    a: Any, b: Any
+) -> None:
     newer = {"python": "3.11.7", "packages": {"torch": "2.14.0"}, "cpu": "avx2", "device": "cpu"}
     b.parts = {cell: {"environment": newer} for cell in (FT, NUMBER)}
     b.bytes_of[FT] = "rounded otherwise"
-    found = compare(a.side(), b.side())
+    compared = compare(a.side(), b.side())
     cause = "environment packages.torch: 2.13.0 → 2.14.0"
-    assert told(found) == {cause: ([FT, NUMBER], ["report"])}
+    assert listed(compared) == {cause: ([FT, NUMBER], ["report"])}
     b.bytes_of = {}
-    found = compare(a.side(), b.side())
-    assert [change.how for change in found.changes] == ["remade", "remade", "changed"]
-    assert not found.unexplained
+    compared = compare(a.side(), b.side())
+    assert [change.how for change in compared.changes] == ["remade", "remade", "changed"]
+    assert {str(cause): count for cause, count in compared.roots[0].behind.items()} == {cause: 2}
+    assert not compared.unexplained
 
 
 def test_other_bytes_from_the_same_parts_are_unexplained_and_come_first(a: Any, b: Any) -> None:
     b.bytes_of[VICTIM] = "edited by hand, or not deterministic"
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
-    assert found.unexplained
-    assert list(told(found)) == [
+    compared = compare(a.side(), b.side())
+    assert compared.unexplained
+    assert list(listed(compared)) == [
         f"unexplained {VICTIM}: other bytes from the same parts",
         "parameter baselines.settings.ft.lr: 0.1 → 0.2",
     ]
@@ -109,54 +118,55 @@ def test_other_bytes_from_the_same_parts_are_unexplained_and_come_first(a: Any, 
 def test_an_input_remade_to_the_same_bytes_does_not_excuse_other_bytes(a: Any, b: Any) -> None:
     b.parts[VICTIM] = {"code": {"clipmend.shared": "s2", "clipmend.stages.pretrain": "pretrain1"}}
     b.bytes_of[FT] = "not deterministic"
-    found = compare(a.side(), b.side())
-    assert f"unexplained {FT}: other bytes from the same parts" in told(found)
+    compared = compare(a.side(), b.side())
+    assert f"unexplained {FT}: other bytes from the same parts" in listed(compared)
 
 
 def test_a_file_that_is_not_what_its_card_says_is_unexplained(a: Any, b: Any) -> None:
     b.edited[FT] = "made is not what its card says"
-    found = compare(a.side(), b.side())
-    assert list(told(found)) == [f"unexplained {FT}: made is not what its card says, in b"]
-    assert found.unexplained
+    compared = compare(a.side(), b.side())
+    assert list(listed(compared)) == [f"unexplained {FT}: made is not what its card says, in b"]
+    assert compared.unexplained
 
 
-def test_a_stage_that_dvc_knows_otherwise_is_unexplained(a: Any, b: Any) -> None:
+def test_a_stage_that_differs_from_dvc_lock_is_unexplained(a: Any, b: Any) -> None:
     b.edited["pretrain"] = "dvc.lock names other files than the cards do"
-    (cause,) = told(compare(a.side(), b.side()))
+    (cause,) = listed(compare(a.side(), b.side()))
     assert cause == "unexplained pretrain: dvc.lock names other files than the cards do, in b"
 
 
 def test_a_new_method_is_an_entry_of_its_list(a: Any, b: Any) -> None:
     a.cells = {cell: inputs for cell, inputs in a.cells.items() if "/ft" not in cell}
-    found = compare(a.side(), b.side())
-    assert told(found) == {"grid baselines.methods: (none) → ft": ([FT, NUMBER], ["report"])}
-    assert [found.count("added"), found.count("changed")] == [2, 1]
+    compared = compare(a.side(), b.side())
+    assert listed(compared) == {"grid baselines.methods: (none) → ft": ([FT, NUMBER], ["report"])}
+    assert [compared.count("added"), compared.count("changed")] == [2, 1]
 
 
-def test_the_numbers_that_a_cause_moved_stand_with_it(a: Any, b: Any, table: Any) -> None:
+def test_a_change_has_the_numbers_that_it_moved(a: Any, b: Any, table: Any) -> None:
     a.report["cells.csv"] = table()
     b.report["cells.csv"] = table(attack_success_rate=0.25)
     b.parts[FT] = {"settings": {"lr": 0.2}}
-    found = compare(a.side(), b.side())
-    (moved,) = [change for change in found.changes if change.numbers]
+    compared = compare(a.side(), b.side())
+    (moved,) = [change for change in compared.changes if change.numbers]
     assert moved.cell == NUMBER
     assert moved.numbers == {"ASR": (0.5, 0.25)}
 
 
-def test_a_cell_is_told_once_under_the_cause_of_the_fewest_cells(a: Any, b: Any) -> None:
+def test_a_cell_is_listed_once_under_the_cause_of_the_fewest_cells(a: Any, b: Any) -> None:
     for cell in (VICTIM, FT, NUMBER):
         code = {"clipmend.shared": "s2", f"clipmend.{cell.partition('/')[0]}.stage": "x"}
         a.parts[cell] = {"code": code | {"clipmend.shared": "s1"}}
         b.parts[cell] = {"code": code}
     b.parts[FT]["settings"] = {"lr": 0.2}
-    found = compare(a.side(), b.side())
-    told = {root.cause.kind: [c.cell for c in root.told] for root in found.roots}
-    assert told == {"parameter": [FT], "code": [VICTIM, NUMBER]}
-    assert [len(root.cells) for root in found.roots] == [1, 3]
-    assert [[c.cell for c in root.told_below] for root in found.roots] == [["report"], []]
-    number = next(change for change in found.changes if change.cell == NUMBER)
+    b.bytes_of[VICTIM] = "other"
+    compared = compare(a.side(), b.side())
+    cells = {root.cause.kind: [c.cell for c in root.listed] for root in compared.roots}
+    assert cells == {"parameter": [FT], "code": [VICTIM, NUMBER]}
+    assert [len(root.cells) for root in compared.roots] == [1, 3]
+    assert [[c.cell for c in root.listed_below] for root in compared.roots] == [["report"], []]
+    number = next(change for change in compared.changes if change.cell == NUMBER)
     assert number.fed  # its code changed as well, but that alone did not move it
-    assert describe(number, found.roots[1]).endswith("(and what it reads)")
+    assert describe(number, compared.roots[1]).endswith("(and its inputs)")
 
 
 def test_a_table_that_cannot_be_read_moves_no_number(a: Any, b: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an audit compares: found where it lies, and checked before it is believed."""
+"""The sides of an audit: where they are read from, and how their cards are checked."""
 
 import hashlib
 import json
@@ -29,18 +29,18 @@ def report(a: Any, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
 def test_a_report_a_results_folder_and_a_project_are_all_sides(report: Path, place: str) -> None:
-    found = side(str(report / place))
-    assert len(found.cards) == 6
-    assert found.edited == {}
+    read = side(str(report / place))
+    assert len(read.cards) == 6
+    assert read.edited == {}
 
 
-def test_a_card_that_does_not_fit_its_key_is_told(report: Path) -> None:
+def test_a_card_that_does_not_fit_its_key_is_reported(report: Path) -> None:
     path = report / "cards.jsonl"
     path.write_text(path.read_text().replace('"lr": 0.1', '"lr": 0.2', 1))
     assert list(side(str(report)).edited.values()) == ["its card does not fit its key"]
 
 
-def test_a_file_of_the_report_that_was_edited_or_removed_is_told(report: Path) -> None:
+def test_a_file_of_the_report_that_was_edited_or_removed_is_reported(report: Path) -> None:
     (report / "table.md").write_text("a better table")
     assert side(str(report)).edited == {"report": "table.md is not what its card says"}
     (report / "table.md").unlink()

@@ -1,8 +1,9 @@
-"""`clipmend estimate`: what remains, what it rests on, and mistakes."""
+"""`clipmend estimate`: hours come from measured jobs, and an unmeasured job is called unknown."""
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,27 @@ import pytest
 from clipmend import cli
 from clipmend.engine import cards, params, store
 from clipmend.engine.index import UNREAD, Glance, Index
-from clipmend.tools.estimate import forecast, machines, survey, terminal
-from clipmend.tools.estimate.survey import Survey
+from clipmend.methods.table import METHODS, STAGES, base
+from clipmend.tools.estimate import costs
+from clipmend.tools.estimate.costs import START, Measurements, Timing, reference, wall_time
+from clipmend.tools.estimate.forecast import Estimate, Stage, Survey, estimate, survey
 
 PRESETS = Path(__file__).parents[3] / "params"
-
 CORPUS, POISON = "download/scenes", "poison/scenes/badnet/seed0"
 VICTIM = "pretrain/scenes/badnet/mmcl/seed0"
-OTHER = "pretrain/scenes/unpoisoned/mmcl/seed0"
+FT = Timing("baselines", "ft", "mmcl", "small", 32, epochs=10.0, pairs=100, seconds=START + 10)
 
 
 def seen(preset: str = "default") -> Survey:
-    return survey.survey(params.load(PRESETS / f"{preset}.yaml"))
+    return survey(params.load(PRESETS / f"{preset}.yaml"))
 
 
-def estimated(found: Survey, machine: str = "cpu") -> dict[str, Any]:
-    chosen = machines.machine_named(machine)
-    return terminal.as_document(forecast.estimate(found, chosen, is_here=machine == "cpu"))
+def cost(preset: str = "default", machine: str | None = "cpu") -> Estimate:
+    return estimate(params.load(PRESETS / f"{preset}.yaml"), machine)
+
+
+def stage(found: Estimate, name: str) -> Stage:
+    return next(row for row in found.stages if row.name == name)
 
 
 def timed(cell: str, seconds: float) -> None:
@@ -36,100 +41,129 @@ def timed(cell: str, seconds: float) -> None:
     path.write_text(f"s\th:m:s\n{seconds}\t0\n")
 
 
-def stage(document: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in document["stages"] if one["name"] == name)
+def test_the_time_after_the_start_is_scaled_by_epochs_and_pairs() -> None:
+    measured = Measurements([FT, replace(FT, seconds=START + 20)])
+    assert measured.seconds(FT) == START + 15  # the median
+    assert measured.seconds(replace(FT, epochs=20.0, pairs=300)) == START + 6 * 15
+    assert Measurements([replace(FT, seconds=2.0)]).seconds(replace(FT, epochs=99.0)) == 2.0
+
+
+def test_a_variant_takes_the_time_of_its_method_and_another_objective_will_do() -> None:
+    measured = Measurements([FT])
+    assert measured.seconds(replace(FT, method="ft@long", objective="siglip")) == FT.seconds
+
+
+@pytest.mark.parametrize(
+    "change", [{"method": "par"}, {"model": "large"}, {"image_size": 224}, {"pairs": 0}]
+)
+def test_a_job_that_no_measured_job_resembles_is_unknown(change: dict[str, Any]) -> None:
+    assert Measurements([FT]).seconds(replace(FT, **change)) is None
+
+
+def test_a_model_takes_the_same_disk_whatever_its_pairs_and_a_corpus_does_not() -> None:
+    corpus = Timing("download", "scenes", "", "", 32, 1.0, pairs=100, seconds=1.0, bytes=1000)
+    measured = Measurements([replace(FT, bytes=500), corpus])
+    assert measured.bytes(replace(FT, pairs=9000)) == 500
+    assert measured.bytes(replace(corpus, pairs=300)) == 3000
+
+
+def test_every_reference_time_names_a_known_method_and_its_origin() -> None:
+    assert {row.machine for row in reference()} == {"cpu", "h200"}
+    repairs = METHODS["unlearn"] | METHODS["baselines"]
+    for row in reference():
+        methods = repairs if row.stage in ("unlearn", "baselines") else METHODS.get(row.stage)
+        assert methods is None or base(row.method) in methods
+        assert row.seconds > 0
+        assert row.bytes > 0
+        assert len(row.origin) > 20
+
+
+def test_writing_the_reference_replaces_the_kinds_that_a_run_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "times.csv"
+    before = reference()
+    measured = [replace(FT, seconds=seconds, bytes=7) for seconds in (30.0, 20.0, 90.0)]
+    assert costs.write_reference(path, measured, "cpu", "a run") == 1
+    monkeypatch.setattr(costs, "files", lambda _: tmp_path)
+    monkeypatch.setattr(costs, "PACKAGE_DATA", ("times.csv",))
+    (new,) = (row for row in reference() if row not in before)
+    assert new == replace(FT, seconds=30.0, bytes=7, machine="cpu", origin="a run")
+    assert len(reference()) == len(before) + 1
 
 
 def test_what_is_made_or_stored_costs_nothing_more(make: Any) -> None:
     cells = make([CORPUS, POISON, VICTIM])
-    found = seen()
-    assert found.made == {CORPUS, POISON, VICTIM}
-    assert len(found.remaining) == len(cells) - 3
+    assert [name for name, state in seen().states.items() if state == "made"] == [
+        *(CORPUS, POISON, VICTIM)
+    ]
     waiting = store.STORE / cells[VICTIM].key
     waiting.parent.mkdir(parents=True)
     (store.RESULTS / VICTIM).rename(waiting)
-    found = seen()
-    assert (found.made, found.stored) == ({CORPUS, POISON}, {VICTIM})
-    assert VICTIM not in found.remaining
+    assert seen().states[VICTIM] == "stored"
+    row = stage(cost(), "pretrain")
+    assert (row.remaining, row.total) == (5, 6)
+    assert row.hours_left < row.hours_total
 
 
-def test_a_cell_of_another_size_or_of_other_inputs_is_not_made(make: Any) -> None:
+def test_a_cell_with_a_file_of_another_size_is_not_made_and_neither_are_its_readers(
+    make: Any,
+) -> None:
     make([CORPUS, POISON, VICTIM])
     (store.RESULTS / POISON / "made.txt").write_text("something else")
-    assert seen().made == {CORPUS}
+    assert [name for name, state in seen().states.items() if state == "made"] == [CORPUS]
 
 
-def test_hours_are_those_of_the_jobs_that_were_timed_here(make: Any) -> None:
+def test_jobs_that_were_timed_here_come_before_the_reference(make: Any) -> None:
     make([CORPUS, POISON, VICTIM])
     timed(VICTIM, 720.0)
-    hours = stage(estimated(seen()), "pretrain")["hours"]
-    assert hours["rest_on"] == {"measured": 1, "extrapolated": 5}
-    # Three victims of mmcl at 0.2 h, of which two remain; those of mmcl_ssl at the shipped rate.
-    others = stage(estimated(seen(), "a100"), "pretrain")["hours"]
-    assert others["unknown"] == 6
-    assert hours["whole"] - hours["remaining"] == pytest.approx(0.2)
-    assert hours["whole"] > 0.6
+    row = stage(cost(machine=None), "pretrain")
+    assert row.basis == {"measured": 1, "like jobs": 2, "reference": 3}
+    assert row.hours_total > 0.6  # three victims of mmcl at 0.2 hours
+    assert row.hours_total - row.hours_left == pytest.approx(0.2)
+    assert row.bytes_total - row.bytes_left == 4
+    assert "measured" not in stage(cost(), "pretrain").basis  # asked of another machine
 
 
-def test_a_job_timed_under_other_settings_is_scaled_and_not_called_measured(make: Any) -> None:
+def test_a_job_that_was_timed_under_other_settings_is_scaled(make: Any) -> None:
     make([CORPUS, POISON, VICTIM])
-    timed(VICTIM, 105.0)
-    home = store.RESULTS / VICTIM
-    card = cards.read(home)
+    timed(VICTIM, START + 100)
+    card = cards.read(store.RESULTS / VICTIM)
     assert card is not None
     card["settings"]["epochs"] *= 2  # as it was when it was timed
     card["key"] = "another"
-    cards.write(home, card)
+    cards.write(store.RESULTS / VICTIM, card)
+    row = stage(cost(machine=None), "pretrain")
+    assert row.basis["like jobs"] == 3
+    hours = [job.seconds for job in seen().jobs({VICTIM: START + 100}, [])]
+    assert START + 50 in hours
+
+
+@pytest.mark.parametrize("text", ["taken from the store", "is made already"])
+def test_a_job_that_made_nothing_has_no_time(tmp_path: Path, text: str) -> None:
+    tsv, log = tmp_path / "ft.tsv", tmp_path / "ft.log"
+    assert wall_time(tsv, log) is None
+    tsv.write_text("s\th:m:s\n12.5\t0:00:12\n")
+    assert wall_time(tsv, log) == 12.5
+    log.write_text(f"baselines: {text}\n")
+    assert wall_time(tsv, log) is None
+
+
+def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
+    assert folder == Path.cwd()
+    found = cost("photos")
+    assert stage(found, "pretrain").basis == {"unknown": 2}
+    assert stage(found, "pretrain").hours_total == 0
+    assert found.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
+    assert found.missing == ("data/photos",)
+
+
+def test_a_source_without_the_usual_settings_is_unknown_and_no_error(folder: Path) -> None:
+    assert folder == Path.cwd()
     found = seen()
-    assert set(found.changed) == {VICTIM}
-    hours = stage(estimated(found), "pretrain")["hours"]
-    assert "measured" not in hours["rest_on"]
-    assert hours["unknown"] == 0
-
-
-def test_disk_is_that_of_cells_like_those_that_are_there(make: Any) -> None:
-    make([CORPUS, POISON, VICTIM])
-    disk = stage(estimated(seen()), "pretrain")["disk"]
-    assert disk["rest_on"] == {"measured": 1, "extrapolated": 5}
-    assert disk["whole"] - disk["remaining"] == 4
-
-
-def test_every_number_says_what_it_rests_on(folder: Path) -> None:
-    assert folder == Path.cwd()
-    for name in ("default", "full", "photos"):
-        document = estimated(seen(name))
-        for one in document["stages"]:
-            for what in ("hours", "disk"):
-                assert sum(one[what]["rest_on"].values()) + one[what]["unknown"] == one["jobs"]
-                assert set(one[what]["rest_on"]) <= {"measured", "extrapolated", "assumed"}
-        assert document["jobs"]["remaining"] == document["jobs"]["all"]
-        assert document["basis"]
-
-
-def test_a_corpus_that_only_its_files_know_leaves_jobs_without_a_figure(folder: Path) -> None:
-    assert folder == Path.cwd()
-    document = estimated(seen("photos"))
-    assert stage(document, "pretrain")["hours"]["unknown"] == stage(document, "pretrain")["jobs"]
-    assert document["missing"]
-
-
-def test_every_shipped_rate_says_where_it_comes_from() -> None:
-    for machine in machines.machines().values():
-        assert machine.unit in ("core", "GPU")
-        for rate in machine.rates.values():
-            assert rate.per_second > 0
-            assert rate.source in ("measured", "assumed")
-            assert len(rate.origin) > 30
-
-
-def test_another_size_than_was_measured_is_extrapolated_by_pixels() -> None:
-    cpu = machines.machine_named("cpu")
-    measured, larger = cpu.rate("scene_resnet", 32), cpu.rate("scene_resnet", 64)
-    assert measured is not None
-    assert larger is not None
-    assert larger.per_second == pytest.approx(measured.per_second / 4)
-    assert larger.source == "extrapolated"
-    assert cpu.rate("no_such_model", 32) is None
+    bare = {name: replace(cell, settings={}) for name, cell in found.cells.items()}
+    jobs = replace(found, cells=bare, corpora={}).jobs({}, reference())
+    assert {job.basis for job in jobs if job.work.stage != "report"} == {"unknown"}
 
 
 def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,13 +184,13 @@ def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("words", "line"),
     [
-        ([], "params.yaml does not exist here; copy one of params/*.yaml to it"),
-        (["--params", "no.yaml"], "no.yaml does not exist here; copy one"),
+        ([], "params.yaml does not exist here"),
+        (["--params", "no.yaml"], "no.yaml does not exist here"),
         (
             ["--params", str(PRESETS / "default.yaml"), "--machine", "h1000"],
-            "Unknown machine profile 'h1000'. ",
+            "Unknown machine 'h1000'. ",
         ),
     ],
 )
@@ -164,30 +198,48 @@ def test_a_mistake_is_one_line(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    given: list[str],
-    said: str,
+    words: list[str],
+    line: str,
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", *given])
+    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", *words])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
-    told = capsys.readouterr().err
-    assert told.startswith(f"clipmend: {said}")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"clipmend: {line}")
+    assert message.count("\n") == 1
     assert not list(folder.iterdir())
 
 
 def test_it_imports_nothing_heavy_and_writes_nothing(folder: Path) -> None:
+    preset = str(PRESETS / "default.yaml")
     code = (
         "import sys; from clipmend import cli\n"
-        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {str(PRESETS / 'full.yaml')!r}]"
+        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {preset!r}]"
         "\ntry: cli.main()\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'open_clip', 'snakemake', 'pandas'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     document, _, heavy = done.stdout.rstrip().rpartition("\n")
     assert heavy == "[]"
-    assert json.loads(document)["jobs"]["all"] == 3080
+    found = json.loads(document)
+    assert [row["name"] for row in found["stages"]] == list(STAGES)
+    assert found["states"] == {"remaining": sum(row["total"] for row in found["stages"])}
+    for row in found["stages"]:
+        assert sum(row["basis"].values()) == row["total"]
     assert not list(folder.iterdir())
+
+
+def test_the_times_of_a_run_can_become_the_reference(
+    make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make([CORPUS])
+    timed(CORPUS, 100.0)
+    words = ["--params", str(PRESETS / "default.yaml"), "--reference", "times.csv"]
+    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", *words])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert capsys.readouterr().out == "1 kinds of jobs of this run are in times.csv.\n"
+    assert "download,scenes,,,32,1.0,21000,100.0,4,cpu,run of " in Path("times.csv").read_text()
 
 
 def test_the_table_names_every_stage_and_the_sum(
@@ -198,7 +250,7 @@ def test_the_table_names_every_stage_and_the_sum(
     monkeypatch.setattr("sys.argv", ["clipmend", "estimate", "--params", preset])
     with pytest.raises(SystemExit, match="0"):
         cli.main()
-    told = capsys.readouterr().out
-    assert "101 of 101 jobs are to be made" in told
-    for name in ("download", "pretrain", "report", "all, core-hours", "extrapolated"):
-        assert name in told
+    printed = capsys.readouterr().out
+    assert "101 of 101 jobs remain" in printed
+    for name in (*STAGES, "hours left", "basis", "all, core-hours", "reference"):
+        assert name in printed

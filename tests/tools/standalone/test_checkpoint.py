@@ -54,5 +54,7 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
         raise RuntimeError("Failed to download\nno network")
 
     monkeypatch.setattr(open_clip, "create_model", create_model)
-    with pytest.raises(ModelError, match=r"^The weights 'openai' of RN50 cannot be had: \S[^\n]*$"):
+    with pytest.raises(
+        ModelError, match=r"^The weights 'openai' of RN50 are not available: \S[^\n]*$"
+    ):
         find_checkpoint("RN50:openai", None).load()

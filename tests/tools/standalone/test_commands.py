@@ -125,7 +125,7 @@ def test_any_open_clip_architecture_with_a_file_of_weights_will_do(pairs: Path, 
     open_clip.create_model(f"local-dir:{out / 'model'}")
 
 
-def test_early_weights_take_the_first_look(
+def test_the_pre_scoring_uses_early_weights(
     victim: Input, scored: Input, own: list[object], shell: Any
 ) -> None:
     shell.run("suspects", *own, "--early", victim.folder / "early.safetensors")

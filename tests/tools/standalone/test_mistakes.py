@@ -1,4 +1,4 @@
-"""A practitioner's mistakes: one line, exit 2, before anything is computed or written."""
+"""A user's mistake is one line and exit code 2, before anything is computed or written."""
 
 import json
 from pathlib import Path
@@ -49,38 +49,44 @@ def wrong(victim: Input, pairs: Path, shell: Any) -> dict[str, Path]:
 
 
 MODEL_MISTAKES = [
-    (["--model", "nowhere"], "The model nowhere does not exist; allowed are a folder with "),
-    (["--model", "{bare}"], "{bare} has no weights; open_clip names them "),
+    (["--model", "nowhere"], "The model nowhere does not exist. Expected a folder with "),
+    (["--model", "{bare}"], "{bare} has no weights. open_clip names them "),
     (["--model", "{full}"], "The folder {full} has no open_clip_config.json; name the archi"),
     (["--model", "{other}"], "The weights in {other}/open_clip_model.safetensors do not fit this"),
-    (["--model", "{mixed}"], "{mixed} has several weights (early.bin, late.bin); name one of the"),
+    (["--model", "{mixed}"], "{mixed} has several weights files (early.bin, late.bin); name one"),
     (["--model", "{strange}"], "{strange}/open_clip_config.json cannot be used: its text tower is"),
-    (["--model", "{cut}"], "{cut}/open_clip_config.json is no config of open_clip: "),
-    (["--model", "{full}/notes.txt"], "{full}/notes.txt does not say what it is weights of, and"),
-    (["--model", "ViT-B-33:openai"], "The model ViT-B-33:openai is no file, and open_clip has no "),
+    (["--model", "{cut}"], "{cut}/open_clip_config.json is not a config of open_clip: "),
+    (["--model", "{full}/notes.txt"], "The architecture of {full}/notes.txt is unknown, since its"),
+    (["--model", "ViT-B-33:openai"], "The model ViT-B-33:openai is not a file, and open_clip has "),
     (["--model", "ViT-B-32:opemai"], "open_clip has no weights 'opemai' of ViT-B-32. Did you mean"),
-    (["--model", "hf-hub:a/b"], "hf-hub:a/b is not fetched here; download its folder, and name"),
-    (["--architecture", "RN5O"], "Model 'RN5O' is not known; name a .json config, "),
-    (["--early", "nowhere"], "--early nowhere does not exist; name a file of weights or a folder."),
+    (["--model", "hf-hub:a/b"], "hf-hub:a/b is not supported; download the folder and name it."),
+    (["--architecture", "RN5O"], "Unknown model 'RN5O'; name a .json config, "),
+    (["--early", "nowhere"], "--early nowhere does not exist; name a weights file or a folder."),
 ]
 OTHER_MISTAKES = [
     (["--pairs", "nowhere"], "nowhere cannot be read as pairs: it does not exist; allowed are"),
     (["--pairs", "{full}"], "{full} holds no pairs: no *.parquet, *.tar or *.csv file"),
-    (["--pairs", "{few}"], "{few} gives 63 pairs; at least 64 are needed to tell an odd one "),
-    (["--limit", "12"], "{pairs} gives 12 pairs; at least 64 are needed to tell an odd one "),
-    (["--pairs", "{twice}"], "The id 'train-000000' stands twice in {twice}; ids must be unique."),
-    (["--pairs", "{torn}"], "{torn}, row 0 (id 'train-000000'): its 8 bytes are no image that "),
+    (["--pairs", "{few}"], "{few} has 63 pairs; at least 64 are needed."),
+    (["--limit", "12"], "{pairs} has 12 pairs; at least 64 are needed."),
+    (["--pairs", "{twice}"], "The id 'train-000000' is repeated in {twice}; ids must be unique."),
+    (
+        ["--pairs", "{torn}"],
+        "{torn}, row 0 (id 'train-000000'): Pillow cannot read its 8 bytes as ",
+    ),
     (["--caption-column", "text"], "{pairs} has no column 'text' (caption_column); it has: id, "),
     (["--id-column", "key"], "{pairs} has no column 'key' (id_column); it has: id, "),
-    (["--out", "{full}"], "{full} is not empty; results go to an empty or a new folder. "),
-    (["--out", "{few}"], "{few} is a file; results go to an empty or a new folder. "),
-    (["--out", "{few}/out"], "{few}/out cannot be made: Not a directory; name another."),
+    (["--out", "{full}"], "{full} is not empty. Name an empty or a new folder with --out."),
+    (["--out", "{few}"], "{few} is a file. Name an empty or a new folder with --out."),
+    (["--out", "{few}/out"], "{few}/out cannot be created: Not a directory; name another."),
     (["--set", "detect.suspectshare=0.2"], "unknown key detect.suspectshare. Did you mean 'susp"),
     (["--set", "detect.suspect_share=2"], "detect.suspect_share: Input should be less than or eq"),
     (["--set", "detekt.epochs=2"], "Unknown stage in --set: 'detekt'. Did you mean 'detect'?"),
-    (["--set", "epochs=2"], "--set 'epochs=2' cannot be read; allowed is STAGE.NAME=VALUE, "),
+    (["--set", "epochs=2"], "--set 'epochs=2' cannot be read. Expected STAGE.NAME=VALUE, "),
     (["--set", "detect.epochs=["], "--set 'detect.epochs=[' has a value that cannot be read as YA"),
-    (["--set", "unlearn.choose=oracle"], "unlearn.choose cannot be set here: only suspects can "),
+    (
+        ["--set", "unlearn.choose=oracle"],
+        "unlearn.choose cannot be set here: the other choices need ",
+    ),
     (["--set", "detect.reference=early"], "detect.reference=early needs the early checkpoint; "),
     (["--set", "detect.reference=trusted"], "detect.reference=trusted needs trusted pairs, which"),
 ]
@@ -97,8 +103,8 @@ def test_it_is_one_line(
     given = {**own, "--out": "out", words[0]: words[1].format_map(named)}
     out, err = shell.run("mend", *(word for option in given.items() for word in option), status=2)
     assert out == ""
-    told = [text for text in err.splitlines() if text.startswith("clipmend: ")]
-    assert len(told) == 1
-    assert err.endswith(f"{told[0]}\n")
-    assert told[0].startswith(f"clipmend: {line.format_map(named)}")
+    messages = [text for text in err.splitlines() if text.startswith("clipmend: ")]
+    assert len(messages) == 1
+    assert err.endswith(f"{messages[0]}\n")
+    assert messages[0].startswith(f"clipmend: {line.format_map(named)}")
     assert sorted(shell.folder.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""A practitioner's pairs are read as the source ``pairs`` reads them, labels and ids aside."""
+"""The pairs of a user are read as the source ``pairs`` reads them, labels and ids aside."""
 
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
-from clipmend.tools.standalone.reading import Names, read_own_pairs
+from clipmend.tools.standalone.options import Names
+from clipmend.tools.standalone.reading import read_own_pairs
 
 
 def test_captions_in_a_csv_file_need_neither_ids_nor_labels(pairs: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class TrojVQA(OptimizedPatch):
         """Return the patch, in [0, 1].
 
         Raises:
-            AttackError: the patch is to be optimized, and no pair names the target.
+            AttackError: the patch must be optimized, but no pair names the target.
         """
         if self.pattern == "optimized":
             return super().fit_patch(context, placing)

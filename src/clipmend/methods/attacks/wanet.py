@@ -23,8 +23,8 @@ from clipmend.methods.settings import Natural, Positive, PositiveFraction
 class WaNet(SingleTrigger):
     """Warps every image by the same smooth field, which moves each pixel a little.
 
-    Differs from the paper: there are no cover samples (images under a random warp, with their own
-    captions), as in no code that attacks CLIP; the field is random, not trained.
+    Differs from the paper: cover samples (images under a random warp, with their own captions) are
+    left out, as in all code that attacks CLIP. The field is random, not trained.
 
     Attributes:
         poison_rate: share of the training pairs that are poisoned.

@@ -24,7 +24,7 @@ class ABL:
     """Scores each training pair by how well the victim's early checkpoint has learned it.
 
     Differs from the paper: no model is trained with local gradient ascent; the victim's early
-    checkpoint is used. The code of arXiv:2502.01385 also uses plain CLIP training, but with each
+    checkpoint is used. The code of arXiv:2502.01385 also uses plain CLIP training. It takes each
     pair's mean loss over the first ten epochs, among the other pairs of its batch. Here it is the
     loss at one checkpoint, among a fixed reference set.
 

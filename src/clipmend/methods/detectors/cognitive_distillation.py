@@ -25,10 +25,10 @@ class CognitiveDistillation:
     """Scores each training pair by how much of its image can be masked at no cost.
 
     For each image, a mask in [0, 1] with one value per pixel is optimized. Where it is 0, a random
-    color replaces the image; the color changes at every step. The mask minimizes the mean absolute
-    difference of the embedding's components from those of the full image + ``gamma`` sum of the
-    mask + ``beta`` mean squared difference of neighboring values. A trigger alone determines the
-    embedding of its image, so a triggered image needs only a small mask.
+    color replaces the image; the color changes at every step. The mask minimizes D + ``gamma`` S +
+    ``beta`` V. D is the mean absolute difference of the embedding's components from those of the
+    full image. S is the sum of the mask, V the mean squared difference of neighboring values. A
+    trigger alone determines the embedding of its image, so its mask is small.
 
     Differs from the paper: embeddings are normalized. The settings are those of arXiv:2502.01385,
     for images of 224 pixels. Its code does not negate the mask size to score a pair; here it is

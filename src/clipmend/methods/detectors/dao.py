@@ -32,10 +32,11 @@ class DAO(LocalDetector):
     to the neighbor's.
 
     Differs from the paper: neighbors are looked up by their own index. The published code of
-    arXiv:2502.01385 takes an index that was counted without the query for one that was counted with
-    it, and it counts a neighbor as the first of its own neighbors. ``form`` offers both versions.
-    Beside k or more duplicates the published score is 1,000. Here the duplicates have the least
-    dimensionality (see ``intrinsic_dimension``) and a k-distance of 1e-6: a pair at a distance of
+    arXiv:2502.01385 confuses indices that include the query with indices that do not. It also
+    counts a neighbor as the first of its own neighbors. ``form`` offers both versions.
+
+    Beside k or more duplicates, the published score is 1,000. Here the duplicates have the least
+    dimensionality (see ``intrinsic_dimension``) and a k-distance of 1e-6. A pair at a distance of
     0.1 from them scores 1.3, and they themselves score 0.
 
     Attributes:

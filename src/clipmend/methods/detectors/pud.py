@@ -26,17 +26,19 @@ from clipmend.model.losses import mmcl_loss
 class PUD:
     """Purifies the victim in rounds, and scores each training pair by how much its image changes.
 
-    A round minimizes, on the pairs kept so far, MMCL of adversarial examples of the current model +
-    ``anchor_weight`` times the squared distance of the untouched images' embeddings from the
-    victim's. Only the image tower is trained. After a round, each training pair has a consistency:
-    the cosine of the victim's and the purified model's logits over a bank of captions, scaled to
-    [0, 1], minus ``penalty`` where the closest caption differs. The most consistent pairs are kept
-    for the next round. The score is minus the last consistency.
+    A round trains the image tower on the pairs kept so far. It minimizes MMCL (the multimodal
+    contrastive loss) of adversarial examples of the current model + ``anchor_weight`` drift. The
+    drift is the squared distance of the untouched images' embeddings from the victim's.
 
-    Differs from the paper: captions replace classes in the attack and in the logits, because there
-    are no labels. The anchor is new, and AdamW replaces SGD. There is no penalty by default. The
-    step that filters the target class by robust covariance (SPECTRE) is left out, because it must
-    know the target.
+    After a round, the consistency of every training pair is measured. It is the cosine of the
+    victim's and the purified model's logits over a bank of captions, scaled to [0, 1]. ``penalty``
+    is subtracted where the closest caption differs. The most consistent pairs are kept for the next
+    round. The score is minus the last consistency.
+
+    Differs from the paper: captions replace classes in the attack and in the logits, because the
+    pairs have no labels. The anchor is new, and AdamW replaces SGD. The penalty is 0 by default.
+    The step that filters the target class by robust covariance (SPECTRE) is left out, because it
+    must know the target.
 
     Attributes:
         shares: share of the training pairs that each round trains on; the first round takes random
@@ -86,12 +88,28 @@ class PUD:
     def _rounds(
         self, model: Clip, train: Pairs, before: "_Embeddings", generator: torch.Generator
     ) -> Iterator[Task]:
+        schedule = Schedule(
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            trainable=("visual.",),
+            frozen_statistics=self.frozen_statistics,
+        )
         order = torch.randperm(len(train), generator=generator)
         for number, share in enumerate(self.shares):
             if number:
                 alike, _ = self._consistencies(model, train, before)
                 order = alike.argsort(descending=True, stable=True)
-            yield self._task(train, before, order[: max(2, round(share * len(train)))])
+            kept = order[: max(2, round(share * len(train)))]  # the loop skips a batch of one pair
+            loss = _PurificationLoss(
+                texts=before.texts[kept],
+                anchors=before.images[kept],
+                aim=self.aim,
+                budget=Budget(self.epsilon / 255, self.steps),
+                adversarial=round(self.adversarial_share * len(train)),
+                anchor_weight=self.anchor_weight,
+            )
+            yield Task(train.take(kept), loss, schedule, before_epoch=loss.begin)
 
     def _consistencies(
         self, model: Clip, train: Pairs, before: "_Embeddings"
@@ -102,24 +120,6 @@ class PUD:
         agrees = old_logits.argmax(dim=1) == logits.argmax(dim=1)
         alike = consistency(old_logits, logits, centered=self.centered)
         return alike - self.penalty * (~agrees).float(), agrees
-
-    def _task(self, train: Pairs, before: "_Embeddings", kept: Tensor) -> Task:
-        loss = _PurificationLoss(
-            texts=before.texts[kept],
-            anchors=before.images[kept],
-            aim=self.aim,
-            budget=Budget(self.epsilon / 255, self.steps),
-            adversarial=round(self.adversarial_share * len(train)),
-            anchor_weight=self.anchor_weight,
-        )
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            trainable=("visual.",),
-            frozen_statistics=self.frozen_statistics,
-        )
-        return Task(train.take(kept), loss, schedule, before_epoch=loss.begin)
 
 
 def consistency(

@@ -32,9 +32,10 @@ class UBTDetector:
     1. Pre-scoring: the suspects are the ``suspect_share`` of the training pairs with the lowest
        similarity of image and caption. By default the victim itself scores zoomed and mirrored
        views, in which a trigger does not survive.
-    2. Overfitting: minimize ``-cos`` of the suspects + ``normal_weight`` MMCL of normal pairs.
-    3. Suspects are ranked by their agreement under the overfitted model: the mean of image cosine
-       times caption cosine over the ``neighbors`` suspects with the nearest images. Triggered
+    2. Overfitting: minimize ``-cos`` of the suspects + ``normal_weight`` MMCL (the multimodal
+       contrastive loss) of normal pairs.
+    3. Ranking: a suspect's agreement is the mean of image cosine times caption cosine over the
+       ``neighbors`` suspects with the nearest images, under the overfitted model. Triggered
        images gather at one point, and their captions have the target in common. Hard or mislabeled
        clean pairs are near images with other captions. All other pairs rank below the suspects, by
        their dissimilarity.
@@ -44,7 +45,7 @@ class UBTDetector:
 
     Attributes:
         reference: the model of the pre-scoring: the finished ``victim``, its ``early`` checkpoint,
-            or a model trained from ``scratch`` on the training pairs, or on the ``trusted`` pairs.
+            or a new model, trained on the training pairs (``scratch``) or the ``trusted`` pairs.
         reference_epochs: epochs of this training.
         views: zoomed and mirrored views of each image in the pre-scoring; 0: the image itself.
         scale: bounds of a view's area, as shares of the image's.
@@ -54,9 +55,9 @@ class UBTDetector:
         lr: the peak learning rate of the overfitting.
         normal_weight: weight of the normal pairs' MMCL.
         neighbors: number of nearest suspects in the agreement.
-        rank: the order of the suspects: ``agreement``, ``density`` (agreement without captions),
-            ``similarity`` (of image and caption) or ``gain`` (similarity minus that of the
-            pre-scoring), all after overfitting.
+        rank: the order of the suspects after overfitting. ``density`` is the agreement without
+            captions, ``similarity`` that of image and caption, ``gain`` the similarity minus that
+            of the pre-scoring.
     """
 
     reference: Literal["victim", "early", "scratch", "trusted"] = "victim"

@@ -12,8 +12,8 @@ class Bank(nn.Module):
 
     All its state is in buffers, so that a checkpoint of the loss contains it.
 
-    Differs from the paper: the code of RoCLIP and SafeCLIP fills the bank with random vectors, and
-    images are matched with those until they are overwritten. This bank starts empty (see
+    Differs from the paper: the code of RoCLIP and SafeCLIP fills the bank with random vectors.
+    Images are matched with those until they are overwritten. This bank starts empty (see
     ``nearest``).
     """
 
@@ -44,6 +44,7 @@ class Bank(nn.Module):
     def append(self, embeds: Float[Tensor, "batch dim"]) -> None:
         """Add embeddings, replacing the oldest."""
         rows, appended = cast("Tensor", self.rows), cast("Tensor", self.appended)
+        # A batch larger than the bank would write some rows twice, in an undefined order.
         latest = embeds[-len(rows) :]
         skipped = len(embeds) - len(latest)
         places = torch.arange(len(latest), device=rows.device) + appended + skipped

@@ -102,6 +102,7 @@ class MatchingLoss(nn.Module):
         images = model.encode_image(autoaugment(batch.images, generator, policy=self.policy))
         with torch.set_grad_enabled(not self.matches):
             texts = model.encode_text(self.text_views[batch.rows])
+        # Before `append`: an image must not be matched with its own caption.
         matched = self.bank.nearest(images, otherwise=texts) if self.matches else texts
         self.bank.append(texts)
         return mmcl_loss(images, matched, model.logit_scale())

@@ -103,6 +103,7 @@ class SafeCLIP(Pretraining):
     ) -> Int[Tensor, " safe"]:
         """Return the rows of the safe pairs; ``epoch`` counts from the first division."""
         probability = probability_of_higher(cosines)
+        # Kept in a buffer, so that a killed run goes on with the same share.
         if epoch == 0:
             certain = float((probability > self.certainty).double().mean())
             loss.first_share.fill_(max(certain, self.least))
@@ -117,6 +118,7 @@ class SafeCLIP(Pretraining):
 def probability_of_higher(cosines: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
     """Return each cosine's probability under the higher of two Gaussians."""
     values = cosines.double().numpy()[:, None]
+    # A fixed seed: the loop's generator must not depend on how many numbers scikit-learn draws.
     mixture = GaussianMixture(2, max_iter=100, tol=1e-3, random_state=0).fit(values)
     higher = int(mixture.means_.argmax())
     return torch.from_numpy(mixture.predict_proba(values)[:, higher])
@@ -133,9 +135,9 @@ def ranked(
 class DividedLoss(nn.Module):
     """The CLIP loss on batches of safe pairs, SSL on batches of risky ones.
 
-    As in the published code, an epoch is the risky pairs first and then the safe ones. Of the
-    loop's batches only their number is used: safe pairs are contrasted with each other, and each of
-    the loop's batches would have only a few of them.
+    As in the published code, an epoch is the risky pairs first and then the safe ones. Only the
+    number of the loop's batches is used. Safe pairs must be contrasted with each other, and each of
+    the loop's batches has only a few of them.
 
     Image views are sampled for every step, the two views of each caption once, before the loop.
 
@@ -165,6 +167,7 @@ class DividedLoss(nn.Module):
         is_safe[safe] = True
         sides = [torch.nonzero(~is_safe).flatten(), torch.nonzero(is_safe).flatten()]
         safe_steps = round(steps * len(sides[1]) / len(self.images))
+        # At least one step for each kind, where each has two pairs to contrast.
         if all(len(side) > 1 for side in sides):
             safe_steps = min(max(safe_steps, 1), steps - 1)
         self._steps = []

@@ -32,7 +32,9 @@ from clipmend.model.losses import mmcl_loss
 
 @dataclass(frozen=True)
 class ABL:
-    """Minimizes MMCL over the unsuspected training pairs, less the loss of the suspects (eq. 4).
+    """Minimizes MMCL over unsuspected training pairs, minus the loss of the suspects (eq. 4).
+
+    MMCL is the multimodal contrastive loss of CLIP.
 
     The suspects are the ``isolated`` share of the training pairs that ``detector`` scores highest.
     Before the ascent, the model may be fine-tuned on the other pairs alone, a step that the paper
@@ -108,7 +110,7 @@ class ABL:
 
 @dataclass(frozen=True)
 class AscentLoss:
-    """MMCL of unsuspected pairs, less the bounded loss of the suspects among them.
+    """MMCL of unsuspected pairs, minus the bounded loss of the suspects among them.
 
     Attributes:
         others: the unsuspected pairs, which serve as negatives. Suspects with one caption in
@@ -147,6 +149,7 @@ def losses_among(
 
 def bounded(losses: Float[Tensor, " batch"], negatives: int) -> Float[Tensor, " batch"]:
     """Return the losses, clamped without a gradient at the loss of equal cosines."""
+    # Each pair competes with its negatives: at equal cosines, the softmax is 1 / (1 + negatives).
     return losses.clamp(max=log(1 + negatives))
 
 

@@ -116,6 +116,7 @@ def cleaning_pairs(assets: Assets, *, pairs: int, poisons: int) -> Pairs:
             "pairs; lower `poisons`."
         )
     kept = count - poisons
+    # `take` copies the images, so all trusted pairs are used as they are.
     clean = trusted if kept == len(trusted) else trusted.take(torch.arange(kept))
     if not poisons:
         return clean

@@ -99,6 +99,7 @@ def mean_activity(model: Clip, module: nn.Module, images: Images) -> Float[Tenso
         nonlocal total, count
         by_unit = output.movedim(1, -1) if output.ndim == 4 else output
         by_unit = by_unit.detach().abs().flatten(0, -2)
+        # In float64, because the sum is over every position of every image.
         total, count = total + by_unit.sum(dim=0, dtype=torch.float64).cpu(), count + len(by_unit)
 
     hook = module.register_forward_hook(add)

@@ -60,6 +60,7 @@ class PerturbationLoss:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of one view of each image, with the captions unchanged."""
+        # Other views for the victim would measure the augmentation, not the model's movement.
         views = autoaugment(batch.images, generator, policy=self.policy)
         images, texts = model.encode_image(views), model.encode_text(batch.tokens)
         with torch.no_grad():

@@ -36,13 +36,14 @@ class PUD:
 
     The start is the model that the detector purified. Only the image tower is trained.
 
-    1. Unlearning minimizes MMCL of the kept pairs + ``push_weight`` times
-       ``relu(margin + cos(image, caption))`` of the suspects + ``anchor_weight`` times the squared
-       distance of the kept images' embeddings from the victim's.
+    1. Unlearning minimizes MMCL (the multimodal contrastive loss) of the kept pairs +
+       ``push_weight`` push + ``anchor_weight`` drift. The push is
+       ``relu(margin + cos(image, caption))`` of the suspects. The drift is the squared distance of
+       the kept images' embeddings from the victim's.
     2. The mean teacher is the running mean of the student. The student minimizes MMCL of the kept
-       pairs + ``consistency_weight`` times the squared difference of student and teacher in their
-       softmax over the batch's captions. A part of the student's images are adversarial examples;
-       the teacher sees the untouched images.
+       pairs + ``consistency_weight`` difference. The difference is that of student and teacher in
+       their softmax over the batch's captions, squared. A part of the student's images are
+       adversarial examples; the teacher sees the untouched images.
 
     Differs from the paper: its push is ``-0.003`` cross-entropy, which has no bound; this push ends
     at the margin. Its anchor is on the weights, towards a reference that the published script does
@@ -220,12 +221,13 @@ class MeanTeacher(nn.Module):
 
     @torch.no_grad()
     def _average(self, teacher: Clip, model: Clip) -> None:
+        # A plain mean of the students so far, until the decay would exceed the setting.
         decay = min(1 - 1 / (int(self.followed) + 1), self.settings.decay)
         student = model.net.state_dict()
         for name, value in teacher.net.state_dict().items():
             if value.is_floating_point():
                 value.lerp_(student[name], 1 - decay)
-            else:
+            else:  # batch norm's count of batches
                 value.copy_(student[name])
 
     def _attacked(

@@ -89,6 +89,7 @@ def write_finding(finding: Finding, epochs: float, folder: Path) -> None:
 def _assets(job: Job, repair: Repair) -> Assets:
     corpus, victim = job.inputs["corpus"].folder, job.inputs["victim"].folder
     overlay = job.inputs["poison"].folder / artifacts.OVERLAY
+    # Cached, because several assets need them, and each reading decodes every image again.
     train = cache(lambda: load_split(corpus, "train", overlay=overlay))
     trusted = cache(lambda: load_split(corpus, "trusted").blind())
     texts = repair.texts()
@@ -97,6 +98,7 @@ def _assets(job: Job, repair: Repair) -> Assets:
         captions = train().captions if "train" in repair.needs else ()
         texts = tuple(sorted({*texts, *trusted().captions, *prompts, *captions}))
 
+    # One vocabulary for all models, so that their parameters have the same shapes.
     def ready(model: Clip) -> Clip:
         return (model if texts is None else model.prune_vocabulary(texts)).to(job.device)
 

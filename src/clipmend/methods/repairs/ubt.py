@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clipmend.data.artifacts import OVERFITTED_MODEL
@@ -113,7 +113,7 @@ class UBT:
 
     @property
     def control(self) -> bool:
-        """Whether the pairs are chosen in a way that is no defense."""
+        """Whether the pairs are chosen in a way that is not a defense."""
         return self.choose != "suspects"
 
     def texts(self) -> None:
@@ -157,7 +157,7 @@ class UBT:
             directions = embed_texts(teacher, teacher.tokenize(texts))
         masks = None
         if self.patches:
-            images = chosen.images[:]
+            images = chosen.images[:]  # decoded: the chosen pairs are few
             masks = influential_patches(overfitted, images, directions, keep=self.patches)
         normal = self._normal(train, scores.score)
         loss = _DissociationLoss(
@@ -210,8 +210,8 @@ class UBT:
         count = round(self.normal_share * len(ranked))
         if not count:
             raise TrainingError(
-                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is no pair, and "
-                "nothing would hold the model in place; raise it."
+                f"ubt: normal_share {self.normal_share} of {len(ranked)} pairs is less than one "
+                "pair, and nothing would hold the model in place; raise it."
             )
         return train.take(ranked[:count])
 
@@ -226,9 +226,9 @@ class UBT:
             self.epochs,
             self.batch_size,
             self.lr,
-            warmup=1 / self.epochs,
+            warmup=1 / self.epochs,  # the first epoch
             trainable=trainable,
-            frozen_statistics=True,
+            frozen_statistics=True,  # a batch with so many suspects would shift them
             cooldown=min(self.cooldown, self.epochs - 1),
         )
 
@@ -254,18 +254,14 @@ class _DissociationLoss:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         rows = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
-        suspect_images = self._masked(batch, generator)
+        suspect_images = batch.images
+        if self.masks is not None:
+            under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+            mask = self.masks[batch.rows]
+            suspect_images = torch.where(mask, batch.images, self.normal.images[under])
         images = model.encode_image(torch.cat([suspect_images, self.normal.images[rows]]))
         suspects, normal = images.split([len(batch.rows), self.normal_batch_size])
         cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
         drift = (normal - self.anchors[rows].to(images)).square().sum(dim=1)
         pushed = (self.margin + cosine).relu().mean()
         return torch.as_tensor(pushed + self.retain_weight * drift.mean())
-
-    def _masked(
-        self, batch: Batch, generator: torch.Generator
-    ) -> UInt8[Tensor, "batch 3 height width"]:
-        if self.masks is None:
-            return batch.images
-        rows = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
-        return torch.where(self.masks[batch.rows], batch.images, self.normal.images[rows])

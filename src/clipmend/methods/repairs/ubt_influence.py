@@ -75,17 +75,16 @@ def contributions(
     text is the whole caption, or contributes nothing, it is the caption's embedding itself.
     """
     full = embed_texts(model, model.tokenize(captions))
-    rest = [_without(caption, text) for caption, text in zip(captions, texts, strict=True)]
+    rest = []
+    for caption, text in zip(captions, texts, strict=True):
+        words = caption.split()
+        for word in text.split():
+            words.remove(word)  # one occurrence for each word of the text
+        rest.append(" ".join(words))
     difference = full - embed_texts(model, model.tokenize(rest))
+    # A word beyond the context length contributes nothing, and the difference has no direction.
     is_all = torch.tensor([not left for left in rest]) | (difference.norm(dim=1) < 1e-6)
     return F.normalize(torch.where(is_all[:, None], full, difference), dim=1)
-
-
-def _without(caption: str, text: str) -> str:
-    left = caption.split()
-    for word in text.split():
-        left.remove(word)  # one occurrence for each word of the text
-    return " ".join(left)
 
 
 def influential_patches(
@@ -100,15 +99,19 @@ def influential_patches(
     A removed patch gets the mean color of its image.
 
     Raises:
-        ModelError: the image tower is no vision transformer.
+        ModelError: the image tower is not a vision transformer.
     """
     vision = model.config["model_cfg"]["vision_cfg"]
     if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
         raise ModelError(
-            "ubt cannot unlearn patches with this image tower, which is no vision transformer; "
+            "ubt cannot unlearn patches with this image tower, which is not a vision transformer; "
             "set `patches: 0`."
         )
-    masks = _patch_masks(images.shape[-2], images.shape[-1], int(vision["patch_size"]))
+    height, width, side = *images.shape[-2:], int(vision["patch_size"])
+    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+    masks = torch.zeros(len(corners), 1, height, width, dtype=torch.bool)
+    for mask, (top, left) in zip(masks, corners, strict=True):
+        mask[:, top : top + side, left : left + side] = True
     color = images.float().mean(dim=(2, 3), keepdim=True).round().to(torch.uint8)
     cosines = []
     for mask in masks:
@@ -116,11 +119,3 @@ def influential_patches(
         cosines.append((embed_images(model, masked) * directions).sum(dim=1))
     chosen = torch.stack(cosines, dim=1).argsort(dim=1, stable=True)[:, :keep]
     return masks[chosen].any(dim=1)
-
-
-def _patch_masks(height: int, width: int, side: int) -> Bool[Tensor, "patches 1 height width"]:
-    corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
-    masks = torch.zeros(len(corners), 1, height, width, dtype=torch.bool)
-    for mask, (top, left) in zip(masks, corners, strict=True):
-        mask[:, top : top + side, left : left + side] = True
-    return masks

@@ -18,7 +18,7 @@ class Subset:
     """A few pairs, and the word that is most over-represented in their captions.
 
     Attributes:
-        rows: rows of the pairs, the most suspect first; empty where nothing is to be unlearned.
+        rows: rows of the pairs, the most suspect first; empty if nothing will be unlearned.
         word: the over-represented word.
         share: share of the most suspect captions that have the word.
         base: share of all captions that have the word.
@@ -72,6 +72,7 @@ def subset_of(rows: Int[Tensor, " chosen"], captions: Sequence[str]) -> Subset:
         return Subset(rows, "", share=0.0, base=0.0)
 
     def excess(word: str) -> tuple[float, str]:
+        # The word breaks ties: the order of a set of words differs from process to process.
         return among[word] / len(rows) - everywhere[word] / len(words), word
 
     word = max(among, key=excess)
@@ -86,6 +87,7 @@ def outstanding(score: Float[Tensor, " suspects"]) -> int:
     low, high = float(score.min()), float(score.max())
     if low == high:
         return len(score)
+    # A grid of thresholds is exact enough for a count, and needs one vectorized comparison.
     edges = torch.linspace(low, high, _BINS + 1)[1:-1]
     above = score[None] > edges[:, None]
     share = above.float().mean(dim=1)

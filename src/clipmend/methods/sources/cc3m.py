@@ -1,9 +1,8 @@
-"""The source ``cc3m``: pairs of Conceptual Captions 3M, fetched by their addresses."""
+"""The source ``cc3m``: pairs of Conceptual Captions 3M, downloaded from their web addresses."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -15,43 +14,51 @@ import pyarrow.parquet as pq
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.errors import DownloadError
 from clipmend.methods.settings import Count, InputPath, Natural, Positive
-from clipmend.methods.sources import fetching, labeled
-from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
-from clipmend.methods.sources.labeled import Labeled, Names
+from clipmend.methods.sources import fetching, labeled_images
+from clipmend.methods.sources.addresses import read_rows, sample_rows
+from clipmend.methods.sources.interface import check_vocabulary
+from clipmend.methods.sources.labeled_images import Labeled, Names, imagenet_names, imagenet_prompts
 from clipmend.methods.sources.ledger import facts, ledger
-from clipmend.methods.sources.rows import draw, read_rows
-from clipmend.methods.sources.web import Rule
+from clipmend.methods.sources.web import Limits
 
 _BATCH = 1024  # pairs that are in memory together
 
 
 @dataclass(frozen=True)
 class CC3M:
-    """Draws rows of CC3M (Sharma et al. 2018), fetches their images, and keeps a ledger.
+    """Samples rows of CC3M (Sharma et al. 2018), downloads their images, and keeps a ledger.
 
-    Every row is asked for once, and once more where its failure may pass. Rows are drawn before
-    anybody knows which of them live, so that two users with different live sets get comparable
-    subsets. ``val`` and ``test`` are labeled images of the user's own, such as ImageNet's.
+    Every row is requested once, and again where its failure may recover. Rows are sampled before
+    anyone knows which addresses still answer, so that two users get comparable subsets. ``val`` and
+    ``test`` are labeled images of the user's own, such as ImageNet's.
 
     Attributes:
-        path: the TSV (caption, tab, URL, no header), a parquet file or a folder of these.
+        path: the TSV (caption, tab, URL, no header), a parquet file or a folder of parquet files.
         test_path: folders named after classes, or a folder of webdataset shards.
         val_path: the same for ``val``; null carves ``val`` images out of ``test_path``.
-        train, trusted: rows drawn; what lives of them is the effective subset.
-        test: images to keep, in a seeded order; null keeps all.
-        classes, prompts: ``imagenet`` stands for open_clip's names and its 80 templates.
+        caption_column: the column of captions in a parquet file.
+        url_column: the column of addresses in a parquet file.
+        train: rows to sample for ``train``; only those with an image become pairs.
+        trusted: rows to sample for ``trusted``; only those with an image become pairs.
+        val: images to carve for ``val`` if ``val_path`` is null.
+        test: images to keep for ``test``, in a seeded order; null keeps all.
+        classes: the class names; ``imagenet`` takes open_clip's names.
+        prompts: templates with one ``{}`` each; ``imagenet`` takes CLIP's 80 templates.
         image_size: side of the square images that models see, in pixels.
-        stored_size: short side to which larger images are reduced when fetched, in pixels; null
-            keeps all bytes as they came, ten times as many.
-        placeholder_urls: the same bytes at this many addresses are a placeholder, and removed.
-        near_duplicates: captions that this many pairs share, nearly, are reported.
-        timeout: seconds that one step of a connection may take.
-        max_seconds: seconds that one image may take, redirects included.
-        max_bytes: bytes that an image may have.
-        retries: how often img2dataset asks again at once.
-        private_networks: networks that may be asked though they are not public.
-        shard_rows: rows that are fetched together; a kill costs those that were under way.
-        seed: draws the rows. It is no run's seed: every seed of a grid sees the same pairs.
+        stored_size: short side to which larger images are reduced, in pixels; null keeps all
+            bytes, which take ten times the disk.
+        placeholder_urls: the same bytes from this many addresses are a placeholder, and removed.
+        near_duplicates: captions that this many pairs share, apart from case, digits and
+            punctuation, are reported.
+        timeout: seconds for one step of a connection.
+        max_seconds: seconds for one image, redirects included.
+        max_bytes: bytes of one image.
+        retries: further tries, at once, after a failure that may recover.
+        private_networks: networks, such as ``10.1.0.0/16``, that are not public and may be
+            contacted nevertheless.
+        shard_rows: rows that are downloaded together; an interruption costs the shards in progress.
+        seed: seed of the sampled rows. It is not the seed of a run: all seeds of a grid use the
+            same pairs.
     """
 
     path: InputPath
@@ -77,74 +84,56 @@ class CC3M:
     shard_rows: Count = 5000
     seed: int = 0
 
-    def fetch(self, work: Path, out: Path) -> "Fetched":
-        """Fetch into ``work``, on from where a kill left it, and return the pairs.
+    def fetch(self, work: Path, out: Path) -> "FetchedPairs":
+        """Download into ``work``, where an earlier try may have left shards, and return the pairs.
 
         Writes ``ledger.parquet`` (schema ``LEDGER``) and ``facts.json`` into ``out``.
 
         Raises:
-            ClipmendError: something does not fit; found before anything is asked of the web.
+            ClipmendError: a setting or an input file does not fit, before any request; or a
+                download process died.
         """
-        rule = self._rule()
-        names, prompts = self._names(), self._prompts()
+        # All settings and inputs are checked before the first request: a download takes hours.
+        networks = self.private_networks
+        limits = Limits(self.timeout, self.max_seconds, self.max_bytes, self.retries, networks)
+        if self.classes == "imagenet":
+            names = imagenet_names()
+        else:
+            names = Names(self.classes, self.classes)
+        prompts = imagenet_prompts() if self.prompts == "imagenet" else self.prompts
+        check_vocabulary(names.classes, prompts)
         images = self._labeled(names)
         rows = read_rows(Path(self.path), self.caption_column, self.url_column)
-        drawn = draw(rows, self.train, self.trusted, self.seed)
-        fetching.refuse_without_img2dataset()
-        for split, given in images.items():
-            _check_once(given, work / f"{split}.checked")
-        asked = {split: _askable(table) for split, table in drawn.items()}
-        way = fetching.Way(rule, self.retries, self.stored_size)
-        fetching.fetch(asked, way, work, self.shard_rows)
-        table = ledger(
-            drawn,
-            {split: fetching.outcomes(work / split) for split in drawn},
-            self.placeholder_urls,
-        )
+        sampled = sample_rows(rows, self.train, self.trusted, self.seed)
+        for split, labeled in images.items():
+            # The work folder belongs to these settings and input bytes: one check is enough.
+            checked = work / f"{split}.checked"
+            if not checked.exists():
+                labeled_images.refuse_undecodable(labeled)
+                checked.touch()
+        requested = {split: _requestable(table) for split, table in sampled.items()}
+        fetching.fetch(requested, limits, self.stored_size, work, self.shard_rows)
+        outcomes = {split: fetching.outcomes(work / split) for split in sampled}
+        table = ledger(sampled, outcomes, self.placeholder_urls)
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
-        told = facts(rows.num_rows, table, drawn, self.near_duplicates)
-        (out / "facts.json").write_text(json.dumps(told, indent=1) + "\n")
+        statistics = facts(rows.num_rows, table, sampled, self.near_duplicates)
+        (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n")
+        # Placeholders have an image, too: only the ledger tells which rows become pairs.
         live = table.filter(pc.equal(table["status"], "live"))
-        return Fetched(names.classes, prompts, self.image_size, work, drawn, live, images)
-
-    def _rule(self) -> Rule:
-        for network in self.private_networks:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                raise DownloadError(
-                    f"private_networks: {error}; allowed are networks such as 10.1.0.0/16."
-                ) from error
-        return Rule(self.timeout, self.max_seconds, self.max_bytes, self.private_networks)
-
-    def _names(self) -> Names:
-        if self.classes == "imagenet":
-            return imagenet_names()
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise DownloadError(f"classes must be two or more different names, not {self.classes}.")
-        return Names(tuple(self.classes), tuple(self.classes), {})
-
-    def _prompts(self) -> tuple[str, ...]:
-        if self.prompts == "imagenet":
-            return imagenet_prompts()
-        if not self.prompts or any(prompt.count("{}") != 1 for prompt in self.prompts):
-            raise DownloadError(
-                f"prompts must be templates with one {{}} where the class name goes, not "
-                f"{self.prompts}."
-            )
-        return tuple(self.prompts)
+        return FetchedPairs(names.classes, prompts, self.image_size, work, sampled, live, images)
 
     def _labeled(self, names: Names) -> dict[str, Sequence[Labeled]]:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""
-        order = labeled.seeded(labeled.find_images(Path(self.test_path), names), self.seed)
+        find = labeled_images.find_images
+        order = labeled_images.seeded(find(Path(self.test_path), names), self.seed)
         if self.val_path is not None:
-            val = labeled.find_images(Path(self.val_path), names)
+            val = find(Path(self.val_path), names)
         else:
             val, order = order[: self.val], order[self.val :]
         if len(order) < (self.test or 1):
             raise DownloadError(
-                f"{self.test_path} has too few images: {len(order)} are left for test, of which "
-                f"{self.test or 'one'} must be; lower val or test, or set val_path."
+                f"{self.test_path} has too few images: {len(order)} are left for test, which needs "
+                f"{self.test or 'at least 1'}; lower val or test, or set val_path."
             )
         return {
             name: sorted(images, key=lambda image: image.name)
@@ -153,51 +142,45 @@ class CC3M:
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """The pairs once they are fetched; each split is read when it is asked for."""
+class FetchedPairs:
+    """The downloaded pairs; a split is read from the work folder on demand."""
 
     classes: tuple[str, ...]
     prompts: tuple[str, ...]
     image_size: int
     work: Path
-    drawn: Mapping[str, pa.Table]
+    sampled: Mapping[str, pa.Table]
     live: pa.Table
     images: Mapping[str, Sequence[Labeled]]
 
     def split(self, name: str) -> pa.RecordBatchReader:
         """Return a split as a reader, since it may be larger than memory."""
-        given = self.images.get(name)
-        batches = self._fetched(name) if given is None else labeled.batches(name, given)
+        if name in self.images:
+            batches = labeled_images.batches(name, self.images[name])
+        else:
+            batches = self._downloaded(name)
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
-    def _fetched(self, name: str) -> Iterator[pa.RecordBatch]:
-        rows = self.drawn[name]
+    def _downloaded(self, name: str) -> Iterator[pa.RecordBatch]:
+        rows = self.sampled[name]
         captions = dict(zip(rows["id"].to_pylist(), rows["caption"].to_pylist(), strict=True))
-        wanted = set(self.live.filter(pc.equal(self.live["split"], name))["id"].to_pylist())
-        found = fetching.images(self.work / name, wanted)
-        while part := list(islice(found, _BATCH)):
-            table = table_of(
-                {
-                    "id": [row_id for row_id, _ in part],
-                    "image": [image for _, image in part],
-                    "caption": [captions[row_id] for row_id, _ in part],
-                    "label": [None] * len(part),
-                }
-            )
-            yield from table.combine_chunks().to_batches()
+        live = set(self.live.filter(pc.equal(self.live["split"], name))["id"].to_pylist())
+        images = fetching.images(self.work / name, live)
+        while part := list(islice(images, _BATCH)):
+            ids, encoded = zip(*part, strict=True)
+            columns = {
+                "id": ids,
+                "image": encoded,
+                "caption": [captions[row_id] for row_id in ids],
+                "label": [None] * len(part),
+            }
+            yield from table_of(columns).combine_chunks().to_batches()
 
 
-def _askable(rows: pa.Table) -> pa.Table:
-    """Return the rows that have a caption and an address."""
+def _requestable(rows: pa.Table) -> pa.Table:
+    """Return ``id`` and ``url`` of the rows that have a caption and an address."""
     has_both = [
         pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(rows[name]), ""), False)
         for name in ("caption", "url")
     ]
     return rows.filter(pc.and_(*has_both)).select(["id", "url"])
-
-
-def _check_once(images: Sequence[Labeled], mark: Path) -> None:
-    """Decode all images, unless an earlier try with the same settings did."""
-    if not mark.exists():
-        labeled.refuse_undecodable(images)
-        mark.touch()

@@ -1,8 +1,9 @@
-"""The source ``pairs``: image-caption pairs of the user's own."""
+"""The source ``pairs``: image-caption pairs from the user's own files."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,34 +12,50 @@ from clipmend.data.pairs import PAIRS, SPLITS
 from clipmend.data.sampling import seeded_order
 from clipmend.errors import PairsError
 from clipmend.methods.settings import Count, InputPath
-from clipmend.methods.sources.userfiles import Files, files_in, refuse_repeated_ids, splits_in
-from clipmend.methods.sources.userrows import Columns
+from clipmend.methods.sources.interface import check_vocabulary
+from clipmend.methods.sources.user_files import (
+    Columns,
+    Files,
+    files_in,
+    refuse_repeated_ids,
+    splits_in,
+)
 
 
 @dataclass(frozen=True)
 class UserPairs:
-    """Reads the user's own pairs; splits are given, or carved out of ``train``.
+    """Reads the user's own pairs; a split has files of its own, or is carved out of ``train``.
 
-    A split is given by its ``<split>_path``, or by files named after it in the folder
-    ``path`` (``test.parquet``, ``test-00000-of-00002.parquet``), and is then used whole.
-    Files named after no split are all ``train``. What is carved depends on ``seed`` and
-    the ids alone, not on the order of the rows; rows keep their order, and images their
-    bytes. ``test`` is carved first, then ``val``, then ``trusted``: more trusted pairs
-    leave the other two as they were. Files are read once to look at every pair, and once
-    more for each split, a block of rows at a time: a set larger than memory is no matter.
+    The files of a split are its ``<split>_path``, or the files in the folder ``path`` that are
+    named after it (``test.parquet``, ``test-00000-of-00002.parquet``); such a split is used
+    completely. Files with other names are ``train``. Which pairs are carved depends on ``seed``
+    and the ids alone, not on the order of the rows; rows keep their order, and images their bytes.
+    ``test`` is carved first, then ``val``, then ``trusted``, so that more trusted pairs leave the
+    other two splits unchanged. Files are read once to check every pair, and once more for each
+    split. They are read in blocks of rows: a set of pairs may be larger than memory.
 
     Attributes:
-        classes: the class names; a label in the files is one of them, or (not in CSV) the
-            integer of its place among them.
-        path: a parquet file or webdataset shard, a folder of either, or a folder with a CSV
-            file and the images that its rows name.
-        train_path, trusted_path, val_path, test_path: the same for one split.
-        train: pairs to keep of ``train``, in the same seeded order; null keeps all.
-        trusted, val, test: pairs to carve where the split is not given.
-        id_column: null numbers the rows.
-        label_column: may be absent where labels are not needed: every pair of ``val`` and
-            ``test`` needs one.
-        seed: draws the splits. It is no run's seed: every seed of a grid sees the same pairs.
+        classes: the class names. A label in the files is a class name, or (not in CSV) an integer
+            that indexes this list.
+        path: a parquet file or webdataset shard, a folder of either, or a folder with a CSV file
+            and the images that it names.
+        train_path: the same for ``train`` alone; null takes ``path``.
+        trusted_path: the same for ``trusted``; null carves it.
+        val_path: the same for ``val``; null carves it.
+        test_path: the same for ``test``; null carves it.
+        train: pairs to keep of ``train``, in the seeded order; null keeps all.
+        trusted: pairs to carve for ``trusted``, if it has no files.
+        val: pairs to carve for ``val``, if it has no files.
+        test: pairs to carve for ``test``, if it has no files.
+        id_column: the column of unique ids; null numbers the rows.
+        image_column: the column of encoded images or (in CSV) image file names.
+        caption_column: the column of captions.
+        label_column: the column of labels. Every pair of ``val`` and ``test`` needs a label;
+            other files may lack the column.
+        prompts: templates of the zero-shot classifier, each with one ``{}``.
+        image_size: side of the square images that models see, in pixels.
+        seed: seed of the carved splits. It is not the seed of a run: all seeds of a grid use the
+            same pairs.
     """
 
     classes: tuple[str, ...]
@@ -60,7 +77,7 @@ class UserPairs:
     seed: int = 0
 
     def split(self, name: str) -> pa.RecordBatchReader:
-        """Return a split; all files are looked at before the first.
+        """Return a split; the first call checks all files.
 
         Raises:
             PairsError: the files do not fit these settings; the error names file and row.
@@ -70,84 +87,63 @@ class UserPairs:
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     @cached_property
-    def _splits(self) -> dict[str, tuple[Files, frozenset[str]]]:
-        """The files and ids of each split."""
-        self._check_vocabulary()
-        given = {name: _Looked.at(files) for name, files in self._files().items()}
-        refuse_repeated_ids([(part.files, part.ids) for part in given.values()])
-        pool = given["train"]
-        carved = self._carve(pool.ids, [name for name in SPLITS if name not in given])
-        splits = {name: (part.files, frozenset(part.ids)) for name, part in given.items()}
-        splits |= {name: (pool.files, ids) for name, ids in carved.items()}
+    def _splits(self) -> dict[str, tuple[Files, Collection[str]]]:
+        """The files of each split, and the ids of the rows that belong to it."""
+        check_vocabulary(self.classes, self.prompts)
+        files = self._files()
+        ids: dict[str, list[str]] = {}
+        labeled: dict[str, set[str]] = {}
+        for name, split in files.items():
+            ids[name], labeled[name] = [], set()
+            for table in split.checked():
+                ids[name] += table["id"].to_pylist()
+                labeled[name].update(table.filter(table["label"].is_valid())["id"].to_pylist())
+        # Over all splits: an id in two of them would let a model train on its test pairs.
+        refuse_repeated_ids([(files[name], ids[name]) for name in files])
+        splits: dict[str, tuple[Files, Collection[str]]] = {
+            name: (files[name], frozenset(ids[name])) for name in files
+        }
+        missing = [name for name in SPLITS if name not in files]
+        for name, carved in self._carve(ids["train"], missing).items():
+            splits[name] = files["train"], carved
         for name in ("val", "test"):
-            self._refuse_unlabeled(name, splits[name][1], given.get(name, pool).labeled)
+            members = set(splits[name][1])
+            if unlabeled := members - labeled.get(name, labeled["train"]):
+                raise PairsError(
+                    f"{len(unlabeled)} of {len(members)} pairs of the split {name!r} have no "
+                    f"label, and accuracy needs one for each: put a class into their column "
+                    f"{self.label_column!r} (label_column), or set {name}_path to labeled pairs."
+                )
         return splits
 
-    def _refuse_unlabeled(self, name: str, ids: frozenset[str], labeled: frozenset[str]) -> None:
-        if unlabeled := len(ids - labeled):
-            raise PairsError(
-                f"{unlabeled} of {len(ids)} pairs of the split {name!r} have no label, and "
-                f"accuracy needs one of each: put a class into their column {self.label_column!r} "
-                f"(label_column), or set {name}_path to labeled pairs alone."
-            )
-
-    def _check_vocabulary(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise PairsError(f"classes must be two or more different names, not {self.classes}.")
-        for prompt in self.prompts:
-            if prompt.count("{}") != 1:
-                raise PairsError(f"The prompt {prompt!r} needs one {{}} where the class name goes.")
-        if not self.prompts:
-            raise PairsError("prompts is empty; the zero-shot classifier needs one or more.")
-
     def _files(self) -> dict[str, Files]:
-        """Return the files of each split that is given; ``train`` always is."""
-        found = {} if self.path is None else splits_in(files_in(Path(self.path)))
+        """Return the files of each split that has files; ``train`` always has."""
+        paths = {} if self.path is None else splits_in(files_in(Path(self.path)))
         for name in SPLITS:
-            stated: str | None = getattr(self, f"{name}_path")
-            if stated is not None:
-                found[name] = files_in(Path(stated))
-        if "train" not in found:
+            path: str | None = getattr(self, f"{name}_path")
+            if path is not None:
+                paths[name] = files_in(Path(path))
+        if "train" not in paths:
             raise PairsError(
-                "Nothing says where the training pairs are: set path (a file or folder) or "
-                f"train_path. Given: {', '.join(found) or 'nothing'}."
+                "No training pairs: set path (a file or folder) or train_path. Splits with files: "
+                f"{', '.join(paths) or 'none'}."
             )
         columns = Columns(self.id_column, self.image_column, self.caption_column, self.label_column)
-        return {name: Files(name, paths, columns, self.classes) for name, paths in found.items()}
+        return {name: Files(name, paths[name], columns, self.classes) for name in paths}
 
     def _carve(self, pool: Collection[str], missing: list[str]) -> dict[str, frozenset[str]]:
-        """Return the ids of the missing splits and, as ``train``, what is left of ``pool``."""
+        """Return the ids of the missing splits and, as ``train``, the rest of ``pool``."""
+        # The reverse order takes ``test`` first, so that a larger ``trusted`` does not change it.
         counts = {name: int(getattr(self, name)) for name in reversed(missing)}
-        left = len(pool) - sum(counts.values())
-        if left < (self.train or 1):
+        rest = len(pool) - sum(counts.values())
+        if rest < (self.train or 1):
             raise PairsError(
                 f"{len(pool)} training pairs are too few to carve "
                 f"{', '.join(f'{name}: {count}' for name, count in counts.items()) or 'nothing'} "
                 f"and keep {self.train or 'any'} to train on; lower these numbers or give the "
-                "splits as files."
+                "splits files of their own."
             )
-        order = seeded_order(pool, self.seed, "pairs")
-        carved: dict[str, frozenset[str]] = {}
-        start = 0
-        for name, count in (counts | {"train": self.train or left}).items():
-            carved[name] = frozenset(order[start : start + count])
-            start += count
-        return carved
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """What a look at the pairs of a split found: their ids, in order, and which have labels."""
-
-    files: Files
-    ids: tuple[str, ...]
-    labeled: frozenset[str]
-
-    @classmethod
-    def at(cls, files: Files) -> "_Looked":
-        ids: list[str] = []
-        labeled: set[str] = set()
-        for table in files.checked():
-            ids += table["id"].to_pylist()
-            labeled.update(table.filter(table["label"].is_valid())["id"].to_pylist())
-        return cls(files, tuple(ids), frozenset(labeled))
+        # By ids, not rows: the same pairs in another order or format are the same splits.
+        order = iter(seeded_order(pool, self.seed, "pairs"))
+        counts |= {"train": self.train or rest}
+        return {name: frozenset(islice(order, count)) for name, count in counts.items()}

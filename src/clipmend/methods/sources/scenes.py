@@ -1,27 +1,26 @@
-"""The source ``scenes``: drawn, captioned pairs that a CPU can learn, without a network."""
+"""The source ``scenes``: rendered, captioned pairs that a CPU can learn, without a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from math import cos, pi, sin
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clipmend.data.images import encode
 from clipmend.data.pairs import table_of
 from clipmend.data.seeds import numpy_stream
 from clipmend.data.workers import spread
 from clipmend.methods.settings import Count, Fraction
-from clipmend.methods.sources.shapes import COLOURS, NOUNS
+from clipmend.methods.sources.shapes import COLORS, NOUNS
 
 Rng = np.random.Generator
 BACKGROUNDS = ("plain", "striped", "checkered", "noisy", "gradient")
 SIZES = {"small": 0.55, "big": 0.8}
 
-# Each names the noun; some name the color, the size or the background, as captions off the web do.
+# Each names the noun; few name the color, the size or the background, like captions on the web.
 CAPTIONS = (
     "a photo of a {noun}",
     "a picture of a {noun}",
@@ -40,7 +39,7 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What one image shows, and so what its caption may say."""
+    """The content of one image, which its caption may name."""
 
     noun: str
     color: str
@@ -50,19 +49,22 @@ class Scene:
 
 @dataclass(frozen=True)
 class Scenes:
-    """Draws silhouettes with typical colors on textured backgrounds, and captions them.
+    """Renders silhouettes in typical colors on textured backgrounds, and captions them.
 
-    Row i of a split depends on ``seed``, the split's name and i alone, so that a larger
-    split begins with the smaller one's rows.
+    Row i of a split depends on ``seed``, the split's name and i alone. A larger split therefore
+    begins with the rows of a smaller one.
 
     Attributes:
-        train, trusted, val, test: pairs in each split.
-        image_size: side in pixels; drawn at twice the size, then reduced.
+        train: pairs of ``train``.
+        trusted: pairs of ``trusted``.
+        val: pairs of ``val``.
+        test: pairs of ``test``.
+        image_size: side in pixels; images are rendered at twice the size, then reduced.
         noise: share of training captions that belong to another image, as on the web.
-            Without it "low similarity" alone would be the poison.
-        typical: share of images whose noun has its typical colors. With colors at
-            random a small model learns colors and no nouns.
-        seed: draws the corpus. It is no run's seed: every seed of a grid sees the same pairs.
+        typical: share of images whose noun has its typical color.
+        seed: seed of the corpus. It is not the seed of a run: all seeds of a grid use the same
+            pairs.
+        prompts: templates of the zero-shot classifier, each with one ``{}``.
     """
 
     train: Count = 8000
@@ -70,7 +72,9 @@ class Scenes:
     val: Count = 2000
     test: Count = 10000
     image_size: Count = 32
+    # Without noise, a low similarity of image and caption alone would identify the poison.
     noise: Fraction = 0.05
+    # With colors at random, a small model learns colors and no nouns.
     typical: Fraction = 0.75
     seed: int = 0
     prompts: tuple[str, ...] = (
@@ -89,73 +93,57 @@ class Scenes:
     def split(self, name: str) -> pa.Table:
         """Return a split; only ``train`` has captions that belong to other images."""
         count: int = getattr(self, name)
-        parts = spread(lambda rows: self._drawn(name, rows), count)
-        drawn = [row for part in parts for row in part]
-        captions = [caption for _, caption, _ in drawn]
+        parts = spread(lambda rows: [self._row(name, row) for row in rows], count)
+        nouns, captions, images = zip(*(row for part in parts for row in part), strict=True)
         if name == "train":
-            captions = _shuffled(captions, self.noise, numpy_stream(self.seed, "scenes/noise"))
-        return table_of(
-            {
-                "id": [f"{name}-{row:06d}" for row in range(count)],
-                "image": [image for _, _, image in drawn],
-                "caption": captions,
-                "label": [noun for noun, _, _ in drawn],
-            }
-        )
+            noise = numpy_stream(self.seed, "scenes/noise")
+            captions = tuple(_shuffled(captions, self.noise, noise))
+        ids = [f"{name}-{row:06d}" for row in range(count)]
+        return table_of({"id": ids, "image": images, "caption": captions, "label": nouns})
 
-    def _drawn(self, name: str, rows: range) -> list[tuple[str, str, bytes]]:
-        """Return noun, true caption and image of some rows of a split."""
-        drawn = []
-        for row in rows:
-            rng = numpy_stream(self.seed, f"scenes/{name}/{row}")
-            scene = _scene(rng, self.typical)
-            caption = _caption(scene, rng)
-            drawn.append((scene.noun, caption, draw(scene, self.image_size, rng)))
-        return drawn
+    def _row(self, name: str, row: int) -> tuple[str, str, bytes]:
+        """Return noun, true caption and image of one row of a split."""
+        rng = numpy_stream(self.seed, f"scenes/{name}/{row}")
+        noun = _pick(rng, tuple(NOUNS))
+        is_typical = rng.random() < self.typical
+        color = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLORS))
+        scene = Scene(noun, color, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
+        caption = _pick(rng, CAPTIONS).format(**vars(scene))
+        return scene.noun, caption, render(scene, self.image_size, rng)
 
 
-def _pick(rng: Rng, among: tuple[str, ...]) -> str:
-    return among[int(rng.integers(len(among)))]
+def _pick(rng: Rng, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
 
 
-def _scene(rng: Rng, typical: float) -> Scene:
-    noun = _pick(rng, tuple(NOUNS))
-    is_typical = rng.random() < typical
-    color = NOUNS[noun].main if is_typical else _pick(rng, tuple(COLOURS))
-    return Scene(noun, color, _pick(rng, tuple(SIZES)), _pick(rng, BACKGROUNDS))
-
-
-def _caption(scene: Scene, rng: Rng) -> str:
-    return _pick(rng, CAPTIONS).format(
-        noun=scene.noun, color=scene.color, size=scene.size, background=scene.background
-    )
-
-
-def _shuffled(captions: list[str], share: float, rng: Rng) -> list[str]:
+def _shuffled(captions: Sequence[str], share: float, rng: Rng) -> list[str]:
     moved = rng.choice(len(captions), size=round(share * len(captions)), replace=False)
     noisy = list(captions)
-    for place, source in zip(moved, np.roll(moved, 1), strict=True):
-        noisy[place] = captions[source]
+    for row, source in zip(moved, np.roll(moved, 1), strict=True):
+        noisy[row] = captions[source]
     return noisy
 
 
-def draw(scene: Scene, size: int, rng: Rng) -> bytes:
-    """Return the scene as an encoded square image of ``size`` pixels."""
-    canvas = 2 * size
+def render(scene: Scene, size: int, rng: Rng) -> bytes:
+    """Return the scene as a square PNG of ``size`` pixels."""
+    canvas = 2 * size  # reduced at the end, which smooths the edges
     image = Image.fromarray(_background(scene.background, canvas, rng))
     painter = ImageDraw.Draw(image)
     noun = NOUNS[scene.noun]
     shade = rng.uniform(0.85, 1.1)
     tints = {"main": scene.color, "second": noun.second}
-    place = _placement(SIZES[scene.size], canvas, rng)
+    on_canvas = _placement(SIZES[scene.size], canvas, rng)
     for part in noun.parts:
-        color = COLOURS[tints.get(part.tint, part.tint)]
+        color = COLORS[tints.get(part.tint, part.tint)]
         fill = tuple(min(255, round(shade * channel)) for channel in color)
-        painter.polygon([place(x, y) for x, y in part.points], fill=fill)
+        painter.polygon([on_canvas(x, y) for x, y in part.points], fill=fill)
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
     grain = rng.normal(0.0, 5.0, reduced.shape)
+    # Grain makes every image unique: no two rows of the corpus share their bytes.
     pixels = np.clip(np.rint(reduced + grain), 0, 255).astype(np.uint8)
-    return encode(torch.from_numpy(pixels).permute(2, 0, 1))
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _placement(
@@ -168,14 +156,14 @@ def _placement(
     free = max(0.0, canvas - side) / 2
     center = canvas / 2 + rng.uniform(-free, free, size=2)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def on_canvas(x: float, y: float) -> tuple[float, float]:
         dx, dy = mirror * (x - 0.5) * side, (y - 0.5) * side
         return (
             float(center[0] + dx * cos(tilt) - dy * sin(tilt)),
             float(center[1] + dx * sin(tilt) + dy * cos(tilt)),
         )
 
-    return place
+    return on_canvas
 
 
 def _background(kind: str, canvas: int, rng: Rng) -> NDArray[np.uint8]:

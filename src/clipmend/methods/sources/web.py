@@ -1,360 +1,239 @@
-"""The rule for what is asked of the web, as an opener that img2dataset's ``urlopen`` goes through.
+"""Downloads one image from one web address, within limits that the settings of a source state.
 
-An address is asked only if it is http or https and all that its host resolves to is public; the
-connection goes to the address that was checked. Redirects are followed ``REDIRECTS`` times at most,
-each under the same rule. Time and size of an answer are bounded. No proxy is used: it would resolve
-names where nobody checks them.
+A request goes only to http and https, and only where all addresses of the host are public. It goes
+to an address that was checked, not to the host's name, so a second answer of the name server
+cannot redirect it. Each redirect is under the same limits.
 """
 
-import http.client
-import io
+import asyncio
 import socket
 import ssl
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from email.message import Message
-from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from threading import Lock
-from typing import Any
-from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
-from urllib.request import OpenerDirector, Request
+from urllib.parse import urljoin, urlsplit
 
-from PIL import Image, UnidentifiedImageError
+import httpx
+
+from clipmend.errors import DownloadError
+from clipmend.methods.sources.image_bytes import NoImageError
 
 REDIRECTS = 3
-_REDIRECTING = frozenset({301, 302, 303, 307, 308})
-_TRANSLATED = IPv6Network("64:ff9b::/96")  # IPv4 behind NAT64, RFC 6052
-_SAFE = "%/:=&?~#+!$,;'@()*[]"
-_CHUNK = 1 << 16
-_MAX_PIXELS = 50_000_000  # 150 MB once decoded, and many are decoded side by side
-_LATER = frozenset(
+_NAT64 = IPv6Network("64:ff9b::/96")  # IPv6 addresses that lead to IPv4 ones, RFC 6052
+_RECOVERABLE = frozenset(
     {"timeout", "name_unresolved", "connection", "tls", "truncated", "http_408", "http_425"}
     | {"http_429", "http_500", "http_502", "http_503", "http_504"}
 )
 
-
-class WebError(Exception):
-    """A request without an image: ``<reason>: <what happened>``."""
-
-    def __init__(self, reason: str, told: str) -> None:
-        super().__init__(f"{reason}: {told}")
-        self.reason = reason
+_HEADERS = {
+    # Many sites answer 403 to an agent that is not a browser; the agent still names this program.
+    "User-Agent": "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0 "
+    "(compatible; clipmend)",
+    # Uncompressed answers: a small answer must not unpack into a large one.
+    "Accept-Encoding": "identity",
+}
+# Sites that forbid the use of images in training sets name img2dataset, the usual client.
+_ROBOT_NAMES = ("clipmend", "img2dataset")
+_OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
 
 
 def may_recover(reason: str) -> bool:
-    """Say whether what failed for this reason can succeed when it is asked again."""
-    return reason in _LATER
+    """Say whether a request that failed for this reason may succeed later."""
+    return reason in _RECOVERABLE
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What may be asked, and how much of it.
+class Limits:
+    """Which hosts may be contacted, and how long and how large an answer may be.
 
     Attributes:
-        timeout: seconds that one step of a connection may take.
-        max_seconds: seconds that one image may take, redirects included.
-        max_bytes: bytes that an answer may have.
-        private_networks: networks that may be asked though they are not public.
+        timeout: seconds for one step of a connection.
+        max_seconds: seconds for one image, redirects included.
+        max_bytes: bytes of an answer.
+        retries: further tries, at once, after a failure that may recover.
+        private_networks: networks that are not public and may be contacted nevertheless.
+
+    Raises:
+        DownloadError: a name in ``private_networks`` is not a network.
     """
 
     timeout: float
     max_seconds: float
     max_bytes: int
+    retries: int = 0
     private_networks: tuple[str, ...] = ()
 
-    def allows(self, address: str) -> bool:
-        """Say whether an IP address may be connected to."""
-        asked = ip_address(address.partition("%")[0])
-        inner = _embedded(asked)
-        return self._allows(asked) and (inner is None or self._allows(inner))
+    def __post_init__(self) -> None:
+        for network in self.private_networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise DownloadError(
+                    f"private_networks: {error}; allowed are networks such as 10.1.0.0/16."
+                ) from error
 
-    def _allows(self, address: IPv4Address | IPv6Address) -> bool:
-        if address.is_global and not address.is_multicast:
-            return True
-        if isinstance(address, IPv6Address) and _embedded(address) is not None:
-            return True  # judged by the address inside
-        return any(address in ip_network(network) for network in self.private_networks)
+    def allow(self, address: str) -> bool:
+        """Say whether a connection to an IP address is allowed."""
+        ip = ip_address(address.partition("%")[0])  # without the zone, as in fe80::1%eth0
+        embedded = _embedded(ip)
+        return self._allow(ip) and (embedded is None or self._allow(embedded))
+
+    def _allow(self, ip: IPv4Address | IPv6Address) -> bool:
+        # An IPv6 address that leads to an IPv4 one is as public as the IPv4 address.
+        is_public = ip.is_global and not ip.is_multicast
+        is_excepted = any(ip in ip_network(network) for network in self.private_networks)
+        return is_public or is_excepted or _embedded(ip) is not None
 
 
-def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
+def _embedded(ip: IPv4Address | IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address that an IPv6 address leads to."""
-    if isinstance(address, IPv4Address):
+    if isinstance(ip, IPv4Address):
         return None
-    if address in _TRANSLATED:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour
+
+
+class CheckedTransport(httpx.AsyncHTTPTransport):
+    """Resolves a host, checks all of its addresses, and connects to one of these.
+
+    It uses no proxy, since a proxy resolves names where nobody checks the addresses. ``tls``
+    replaces the certificates of the system.
+    """
+
+    def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+        # httpx keeps open connections by IP address alone. A second host behind the same address
+        # would reuse one, and its certificate would not be checked against its name.
+        pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        tls = tls or ssl.create_default_context()
+        super().__init__(verify=tls, trust_env=False, limits=pool)
+        self.limits = limits
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request to the first address that accepts a connection."""
+        url, host = request.url, request.url.raw_host.decode("ascii")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            places = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        except (OSError, UnicodeError) as error:
+            raise NoImageError("name_unresolved", f"{host} has no address") from error
+        addresses = [str(place[0]) for *_, place in places]
+        for address in addresses:
+            if not self.limits.allow(address):
+                raise NoImageError("refused_address", f"{host} is {address}, which is not public")
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        for address in addresses[:-1]:
+            request.url = url.copy_with(host=address)
+            try:
+                return await super().handle_async_request(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        request.url = url.copy_with(host=addresses[-1])
+        return await super().handle_async_request(request)
 
 
 @dataclass
 class Visit:
-    """What one address gave.
+    """The result of the requests to one address.
 
     Attributes:
         hops: the addresses that redirects led to, in their order.
-        size: bytes of the image, or None.
-        failure: why there is no image, or None.
+        body: the bytes of the answer; None after a failure.
+        failure: the reason for a missing answer, else None.
     """
 
     hops: list[str] = field(default_factory=list)
-    size: int | None = None
-    failure: WebError | None = None
+    body: bytes | None = None
+    failure: NoImageError | None = None
 
 
-@dataclass
-class Answer:
-    """An answer read whole, such as img2dataset wants it of ``urlopen``."""
-
-    headers: Message
-    body: bytes
-
-    def read(self) -> bytes:
-        """Return the body."""
-        return self.body
-
-    def __enter__(self) -> "Answer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open any more."""
-
-
-class Opener(OpenerDirector):
-    """Answers ``urlopen`` under a rule, and notes what each address gave."""
-
-    def __init__(self, rule: Rule) -> None:
-        super().__init__()
-        self.rule = rule
-        self.visits: dict[str, Visit] = {}
-        self._lock = Lock()
-
-    def open(self, fullurl: Any, data: Any = None, timeout: float | None = None) -> Any:
-        """Return the image at an address; ``data`` and ``timeout`` are not used.
-
-        Raises:
-            WebError: there is none, or it may not be asked for. What cannot recover is not asked
-                for twice.
-        """
-        del data, timeout
-        request = fullurl if isinstance(fullurl, Request) else Request(fullurl)
-        url = request.full_url
-        earlier = self.visits.get(url)
-        if earlier and earlier.failure and not may_recover(earlier.failure.reason):
-            raise earlier.failure
-        visit = Visit()
+async def visit(transport: CheckedTransport, url: str) -> Visit:
+    """Request ``url``, and again at once after a failure that may recover."""
+    limits = transport.limits
+    for _ in range(1 + limits.retries):
+        answer = Visit()
         try:
-            answer = _follow(url, dict(request.header_items()), self.rule, visit.hops)
-            refuse_no_image(answer.body)
-        except WebError as failure:
-            visit.failure = failure
-            self._note(url, visit)
-            raise
-        visit.size = len(answer.body)
-        self._note(url, visit)
-        return answer
-
-    def _note(self, url: str, visit: Visit) -> None:
-        with self._lock:
-            earlier = self.visits.get(url)
-            if earlier is None or earlier.failure is not None:
-                self.visits[url] = visit
+            # The limit of a step alone would let a server send its headers a byte at a time.
+            async with asyncio.timeout(limits.max_seconds):
+                answer.body = await _follow(transport, url.strip(), answer.hops)
+        except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL, NoImageError) as error:
+            answer.failure = _failure(error, (url, *answer.hops)[-1])
+        if answer.failure is None or not may_recover(answer.failure.reason):
+            break
+    return answer
 
 
-def _follow(url: str, headers: Mapping[str, str], rule: Rule, hops: list[str]) -> Answer:
-    """Return the answer at the end of an address's redirects; each is added to ``hops``."""
-    deadline = time.monotonic() + rule.max_seconds
+async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> bytes:
+    """Return the answer after at most ``REDIRECTS`` redirects; each is added to ``hops``."""
+    timeout = {"timeout": httpx.Timeout(transport.limits.timeout).as_dict()}
     while True:
-        asking = _Asking(url, rule, deadline)
-        try:
-            answer = asking.ask(headers)
-        except (OSError, http.client.HTTPException) as error:
-            raise _failure(error, asking.host) from error
-        if isinstance(answer, Answer):
-            return answer
+        _refuse_other_schemes(url)
+        request = httpx.Request("GET", url, headers=_HEADERS, extensions=timeout)
+        async with aclosing(await transport.handle_async_request(request)) as response:
+            if not response.has_redirect_location:
+                return await _body(response, transport.limits.max_bytes)
+            target = urljoin(url, response.headers["Location"])
         if len(hops) == REDIRECTS:
-            raise WebError("too_many_redirects", f"more than {REDIRECTS}; the next is {answer}")
-        hops.append(answer)
-        url = answer
+            raise NoImageError("too_many_redirects", f"more than {REDIRECTS}; the next is {target}")
+        hops.append(target)
+        url = target
 
 
-def _failure(error: Exception, host: str) -> WebError:
-    """Return what went wrong on the way, in words that are the same each time."""
-    if isinstance(error, TimeoutError):
-        return WebError("timeout", f"no whole answer in time from {host}")
-    if isinstance(error, ssl.SSLError):
-        return WebError("tls", f"{error.reason or 'no handshake'}, asking {host}")
-    if isinstance(error, http.client.IncompleteRead):
-        return WebError("truncated", f"{host} ended the connection before the answer's end")
-    told = getattr(error, "strerror", None) or type(error).__name__
-    return WebError("connection", f"{told}, asking {host}")
+def _refuse_other_schemes(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
+    if not parts.hostname or parts.port == 0:  # a port that is not a number, or too large, raises
+        raise NoImageError("refused_url", f"{url[:200]!r} names no host")
 
 
-@dataclass
-class _Asking:
-    """One request of one hop."""
-
-    url: str
-    rule: Rule
-    deadline: float
-
-    @cached_property
-    def parts(self) -> SplitResult:
-        try:
-            parts = urlsplit(self.url.strip())
-            _ = parts.port  # raises where it is no number
-        except ValueError as error:
-            raise WebError("refused_url", f"{self.url!r} is no address ({error})") from error
-        if parts.scheme.lower() not in ("http", "https"):
-            raise WebError("refused_scheme", f"{self.url!r}; only http and https are asked")
-        if not parts.hostname:
-            raise WebError("refused_url", f"{self.url!r} names no host")
-        return parts
-
-    @cached_property
-    def host(self) -> str:
-        name = self.parts.hostname or ""
-        try:
-            return name if name.isascii() else name.encode("idna").decode()
-        except UnicodeError as error:
-            raise WebError("refused_url", f"{name!r} is no host's name") from error
-
-    def ask(self, headers: Mapping[str, str]) -> Answer | str:
-        """Return the answer, or the address that it redirects to."""
-        connection = self._connection()
-        try:
-            connection.request("GET", self._target(), headers=dict(headers))
-            with connection.getresponse() as response:
-                place = response.headers.get("Location")
-                if response.status in _REDIRECTING and place:
-                    return urljoin(self.url, quote(place, encoding="latin-1", safe=_SAFE))
-                if response.status != 200:
-                    told = http.client.responses.get(response.status, "no standard status")
-                    raise WebError(f"http_{response.status}", told)
-                return Answer(response.headers, self._body(response))
-        finally:
-            connection.close()
-
-    def _target(self) -> str:
-        path = urlunsplit(("", "", self.parts.path or "/", self.parts.query, ""))
-        return quote(path, safe=_SAFE)
-
-    def _connection(self) -> http.client.HTTPConnection:
-        """Return a connection to an address of the host that the rule allows."""
-        secure = self.parts.scheme.lower() == "https"
-        port = self.parts.port or (443 if secure else 80)
-        raw = self._socket(port)
-        connection: http.client.HTTPConnection
-        if secure:
-            raw.settimeout(self._patience())
-            raw = _tls().wrap_socket(raw, server_hostname=self.host)
-            connection = http.client.HTTPSConnection(self.host, port, context=_tls())
-        else:
-            connection = http.client.HTTPConnection(self.host, port)
-        connection.sock = raw
-        connection.response_class = self._response  # type: ignore[assignment]
-        return connection
-
-    def _socket(self, port: int) -> socket.socket:
-        try:
-            found = socket.getaddrinfo(self.host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise WebError("name_unresolved", f"{self.host} has no address") from error
-        for *_, place in found:
-            if not self.rule.allows(str(place[0])):
-                raise WebError("refused_address", f"{self.host} is {place[0]}, which is not public")
-        failure: OSError = OSError("no address")
-        for family, kind, protocol, _, place in found:
-            candidate = socket.socket(family, kind, protocol)
-            try:
-                candidate.settimeout(self._patience())
-                candidate.connect(place)
-            except OSError as error:
-                candidate.close()
-                failure = error
-            else:
-                return candidate
-        raise failure
-
-    def _response(self, raw: socket.socket, *arguments: Any, **named: Any) -> Any:
-        return http.client.HTTPResponse(_Bounded(raw, self._patience), *arguments, **named)  # type: ignore[arg-type]
-
-    def _patience(self) -> float:
-        """Return the seconds that the next step may take."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return min(left, self.rule.timeout)
-
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
-        announced = response.length
-        if announced is not None and announced > self.rule.max_bytes:
-            raise WebError("too_large", f"more than {self.rule.max_bytes} bytes")
-        body = bytearray()
-        while chunk := response.read(_CHUNK):
-            body += chunk
-            if len(body) > self.rule.max_bytes:
-                raise WebError("too_large", f"more than {self.rule.max_bytes} bytes")
-        if announced is not None and len(body) < announced:
-            raise http.client.IncompleteRead(bytes(body), announced - len(body))
-        return bytes(body)
-
-
-_context: list[ssl.SSLContext] = []
-
-
-def _tls() -> ssl.SSLContext:
-    if not _context:
-        _context.append(ssl.create_default_context())
-    return _context[0]
-
-
-@dataclass
-class _Bounded:
-    """A socket whose every step waits no longer than what is left of the whole time."""
-
-    raw: socket.socket
-    patience: Callable[[], float]
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reading(self.raw, self.patience))
-
-
-class _Reading(io.RawIOBase):
-    def __init__(self, raw: socket.socket, patience: Callable[[], float]) -> None:
-        self._raw = raw
-        self._file = raw.makefile("rb", buffering=0)  # keeps the socket open to the answer's end
-        self._patience = patience
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._raw.settimeout(self._patience())
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def refuse_no_image(data: bytes) -> None:
-    """Decode an image to its end, reduced where its format allows it, which is cheaper.
-
-    img2dataset decodes a truncated file without a word, with gray where the rest would be.
-
-    Raises:
-        WebError: the bytes are no image, or not a whole one.
-    """
+async def _body(response: httpx.Response, max_bytes: int) -> bytes:
+    if response.status_code != 200:
+        phrase = httpx.codes.get_reason_phrase(response.status_code) or "no standard status"
+        raise NoImageError(f"http_{response.status_code}", phrase)
+    if _opted_out(response.headers.get_list("X-Robots-Tag")):
+        raise NoImageError("opted_out", "the site forbids the use of its image (X-Robots-Tag)")
+    announced = int(response.headers.get("Content-Length", 0))
+    body = bytearray()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise WebError("too_large", f"{image.width} x {image.height} pixels")
-            image.draft("RGB", (256, 256))
-            image.load()
-    except UnidentifiedImageError as error:
-        raise WebError("no_image", f"{len(data)} bytes that are no image") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise WebError("too_large", "far more pixels than an image may have") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise WebError("truncated_image", f"{len(data)} bytes that end too early") from error
+        if announced <= max_bytes:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > max_bytes:
+                    break
+    except httpx.RemoteProtocolError as error:
+        raise NoImageError("truncated", "the connection ended before the answer did") from error
+    if max(announced, len(body)) > max_bytes:
+        raise NoImageError("too_large", f"more than {max_bytes} bytes")
+    return bytes(body)
+
+
+def _opted_out(robots_tags: Sequence[str]) -> bool:
+    """Say whether a site forbids the use of an image, to all robots or to this one."""
+    for value in robots_tags:
+        robot, colon, directives = value.lower().rpartition(":")
+        is_addressed = not colon or robot.strip() in _ROBOT_NAMES
+        if is_addressed and _OPT_OUTS & {name.strip() for name in directives.split(",")}:
+            return True
+    return False
+
+
+def _failure(error: Exception, url: str) -> NoImageError:
+    """Return the failure under a name and in words that are the same each time."""
+    if isinstance(error, NoImageError):
+        return error
+    if isinstance(error, httpx.InvalidURL | ValueError):
+        return NoImageError("refused_url", f"{url[:200]!r} is not an address ({error})")
+    host = urlsplit(url).hostname
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return NoImageError("timeout", f"no complete answer in time from {host}")
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+        if isinstance(cause, ssl.SSLError):
+            return NoImageError("tls", f"{cause.reason or 'no handshake'}, host {host}")
+    detail = getattr(cause, "strerror", None) or type(error).__name__
+    return NoImageError("connection", f"{detail}, host {host}")

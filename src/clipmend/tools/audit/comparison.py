@@ -1,28 +1,38 @@
-"""Two runs compared: every changed cell with its causes, and what each cause did to the numbers."""
+"""Two runs compared: the causes of every changed cell, and the effect of every cause."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from clipmend.tools.audit.axes import stage_order
-from clipmend.tools.audit.causes import KINDS, Cause, differences, direct, environment
-from clipmend.tools.audit.sides import REPORT, Side
+from clipmend.methods.table import STAGES
+from clipmend.tools.audit.causes import (
+    KINDS,
+    REMADE,
+    RENAMED,
+    Cause,
+    differences,
+    direct,
+    environment,
+)
+from clipmend.tools.audit.moves import Move, align
+from clipmend.tools.audit.sides import REPORT, Card, Side
 
 How = Literal["changed", "added", "removed", "remade"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A cell that is not what it was.
+    """A cell that differs between the two runs.
 
     Attributes:
-        how: ``remade`` if its card is another and every byte the same.
-        files: file -> (old sha256, new sha256), of those that differ; empty where there was none.
-        causes: its own; none where an input brought the change.
+        how: ``remade`` if its card differs and every byte is the same.
+        files: file -> (old sha256, new sha256) of each difference; "" on the side without the file.
+        causes: its own; none if an input brought the change.
         inputs: the changed cells that it reads.
         fed: whether one of them has other bytes (for the report: another card).
-        numbers: metric -> (old, new), None where it was not measured.
+        numbers: metric -> (old, new), None on the side without a measurement.
     """
 
     cell: str
@@ -35,76 +45,83 @@ class Change:
 
     @property
     def stage(self) -> str:
-        """The stage that it is a cell of."""
+        """The stage of the cell."""
         return self.cell.partition("/")[0]
+
+    @property
+    def reasons(self) -> tuple[Cause, ...]:
+        """The causes that the cell is listed under: one for all cells with the same bytes."""
+        return (REMADE,) if self.how == "remade" else self.causes
 
 
 @dataclass(frozen=True)
 class Root:
-    """A cause with all that it reached.
+    """A cause with all cells that it reached.
 
     Attributes:
-        number: from 1, as shown.
-        cells: the cells that it touched itself.
-        below: the cells that it reached through others' bytes.
-        told: of ``cells``, those that no cause of fewer cells touched: where a reader is told of
-            them, once.
-        told_below: the same of ``below``.
+        number: from 1, in the order of printing.
+        cells: the cells that have the cause themselves.
+        below: the cells that it reached through the bytes of others.
+        listed: of ``cells``, those that no cause of fewer cells has; each cell is listed once.
+        listed_below: the same of ``below``.
+        behind: of ``same bytes``: the causes of its cells, each with the number of cells.
     """
 
     number: int
     cause: Cause
     cells: tuple[Change, ...]
     below: tuple[Change, ...]
-    told: tuple[Change, ...]
-    told_below: tuple[Change, ...]
+    listed: tuple[Change, ...]
+    listed_below: tuple[Change, ...]
+    behind: Mapping[Cause, int]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``clipmend audit`` has to say.
+    """The result of ``clipmend audit``.
 
     Attributes:
-        changes: in the order of the stages.
-        same: how many cells are what they were, byte for byte and by key.
+        moves: what has another name and the same content.
+        changes: in the order of the stages, by their names in ``b``.
+        same: the number of cells with equal bytes and an equal key.
     """
 
     a: str
     b: str
+    moves: tuple[Move, ...]
     changes: tuple[Change, ...]
     same: int
 
     @cached_property
     def roots(self) -> tuple[Root, ...]:
-        """The causes: unexplained ones first, of one kind those of few cells first."""
+        """The causes: unexplained ones first; within a kind, those of few cells first."""
         reached = self._reached()
-        found: dict[Cause, list[Change]] = {}
+        cells: dict[Cause, list[Change]] = {}
         for change in self.changes:
-            for cause in change.causes:
-                found.setdefault(cause, []).append(change)
-        ordered = sorted(found, key=lambda cause: (KINDS.index(cause.kind), len(found[cause])))
-        rank = {cause: (len(found[cause]), place) for place, cause in enumerate(ordered)}
+            for cause in change.reasons:
+                cells.setdefault(cause, []).append(change)
+        names = {cause: [change.cell for change in cells[cause]] for cause in cells}
+        ordered = sorted(cells, key=lambda c: (KINDS.index(c.kind), len(names[c]), names[c]))
+        rank = {cause: (len(cells[cause]), number) for number, cause in enumerate(ordered)}
+        # Where each cell is listed: under the rarest of its causes, which says most about it.
         home = {
-            change.cell: min(change.causes or reached[change.cell], key=rank.__getitem__)
+            change.cell: min(change.reasons or reached[change.cell], key=rank.__getitem__)
             for change in self.changes
             if reached[change.cell]
         }
-        handed_down = [change for change in self.changes if not change.causes]
+        remade = [change.causes for change in self.changes if change.how == "remade"]
+        behind = Counter(cause for causes in remade for cause in causes)
         roots = []
         for number, cause in enumerate(ordered, 1):
-            cells = found[cause]
-            below = [change for change in handed_down if cause in reached[change.cell]]
-            told, told_below = (
+            below = [c for c in self.changes if not c.reasons and cause in reached[c.cell]]
+            listed, listed_below = (
                 tuple(change for change in changes if home[change.cell] == cause)
-                for changes in (cells, below)
+                for changes in (cells[cause], below)
             )
-            roots.append(Root(number, cause, tuple(cells), tuple(below), told, told_below))
+            why = dict(behind.most_common()) if cause == REMADE else {}
+            both = (tuple(cells[cause]), tuple(below))
+            roots.append(Root(number, cause, *both, listed, listed_below, why))
         return tuple(roots)
-
-    @cached_property
-    def numbers(self) -> dict[Cause, int]:
-        """The number of each cause, as shown."""
-        return {root.cause: root.number for root in self.roots}
 
     @property
     def unexplained(self) -> bool:
@@ -115,82 +132,89 @@ class Comparison:
         """Return how many cells changed in this way."""
         return sum(change.how == how for change in self.changes)
 
+    def document(self) -> dict[str, Any]:
+        """Return the comparison as plain values; rates are fractions, hashes are complete."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "same": self.same,
+            "moves": [asdict(move) for move in self.moves],
+            "causes": [
+                {
+                    **asdict(root.cause),
+                    "cells": [change.cell for change in root.cells],
+                    "below": [change.cell for change in root.below],
+                    "behind": [asdict(c) | {"cells": n} for c, n in root.behind.items()],
+                }
+                for root in self.roots
+            ],
+            "changes": [asdict(change) for change in self.changes],
+        }
+
     def _reached(self) -> dict[str, frozenset[Cause]]:
         """Return, for each changed cell, every cause above it and its own."""
         reached: dict[str, frozenset[Cause]] = {}
         for change in self.changes:  # a cell comes after those that it reads
             above = (reached.get(cell, frozenset()) for cell in change.inputs)
-            reached[change.cell] = frozenset(change.causes).union(*above)
+            reached[change.cell] = frozenset(change.reasons).union(*above)
         return reached
 
 
-def compare(a: Side, b: Side) -> Comparison:
-    """Return what changed from side ``a`` to side ``b``."""
-    cells = sorted(a.cards.keys() | b.cards.keys(), key=stage_order)
+def compare(before: Side, b: Side) -> Comparison:
+    """Return the changes from side ``before`` to side ``b``."""
+    # Renames first: with other names, every key and every path would count as a change.
+    a, moves = align(before, b)
     changes: dict[str, Change] = {}
+    turn = {stage: number for number, stage in enumerate(STAGES)}
+    cells = sorted(
+        a.cards.keys() | b.cards.keys(),
+        key=lambda cell: (turn.get(cell.partition("/")[0], len(turn)), cell),
+    )
     for cell in cells:
         change = _change(cell, a, b, changes)
         if change is not None:
             changes[cell] = change
-    stages = _stages(a, b)
-    found = [*stages, *changes.values()]
-    return Comparison(a.name, b.name, tuple(found), len(cells) - len(changes))
-
-
-def _stages(a: Side, b: Side) -> list[Change]:
-    """Return an unexplained change for each whole stage that is not what its cards say."""
-    return [
-        Change(stage, "changed", {}, (_edited(stage, side.edited[stage], side),), (), False, {})
+    # A stage is in no card: its folder is not what dvc.lock says.
+    stages = [
+        Change(stage, "changed", {}, (_edited(stage, side),), (), False, {})
         for side in (a, b)
         for stage in side.edited.keys() - side.cards.keys()
     ]
+    same = len(cells) - len(changes)
+    return Comparison(a.name, b.name, moves, (*stages, *changes.values()), same)
 
 
 def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change | None:
     old, new = a.cards.get(cell), b.cards.get(cell)
-    edited = [_edited(cell, side.edited[cell], side) for side in (a, b) if cell in side.edited]
-    if not edited and _told(old) == _told(new):
+    edited = [_edited(cell, side) for side in (a, b) if cell in side.edited]
+    if not edited and _without_md5(old) == _without_md5(new):
         return None
-    causes, inputs, files = [*edited, *direct(cell, a, b)], _inputs(old, new, before), {}
+    cards = [card for card in (old, new) if card is not None]
+    read = {read["cell"] for card in cards for read in card["inputs"].values()}
+    inputs = tuple(sorted(read & before.keys()))
+    causes = [*edited, *direct(cell, a, b)]
+    # The report copies the cards of all cells, so another card alone changes its bytes.
     fed = any(cell == REPORT or before[name].how != "remade" for name in inputs)
     how: How = "added" if old is None else "removed"
+    files: dict[str, tuple[str, str]] = {}
     if old is not None and new is not None:
-        files = _files(old, new)
+        hashes = [{n: w["sha256"] for n, w in card["outputs"].items()} for card in cards]
+        files = {name: (was or "", now or "") for name, was, now in differences(*hashes)}
         causes += environment(cell, a, b)
         how = "changed" if files or edited else "remade"
         if files and not causes and not fed:
-            causes.append(Cause("unexplained", f"{cell}: other bytes from the same parts"))
-    return Change(cell, how, files, tuple(causes), inputs, fed, _numbers(cell, a, b))
+            unexplained = Cause("unexplained", f"{cell}: other bytes from the same parts")
+            # Files hold names, such as that of their cell: a rename explains other bytes.
+            causes.append(RENAMED if cell in a.renamed else unexplained)
+    rates = differences(a.numbers.get(cell, {}), b.numbers.get(cell, {}))
+    numbers = {metric: (was, now) for metric, was, now in rates}
+    return Change(cell, how, files, tuple(causes), inputs, fed, numbers)
 
 
-def _told(card: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a card without what the report noted beside it."""
+def _without_md5(card: Card | None) -> dict[str, Any]:
+    """Return a card without the MD5s that the report adds for DVC."""
     return {} if card is None else {name: card[name] for name in card if name != "md5"}
 
 
-def _edited(cell: str, why: str, side: Side) -> Cause:
-    return Cause("unexplained", f"{cell}: {why}, in {side.name}")
-
-
-def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    was = {name: written["sha256"] for name, written in old["outputs"].items()}
-    now = {name: written["sha256"] for name, written in new["outputs"].items()}
-    return {name: (a or "", b or "") for name, a, b in differences(was, now)}
-
-
-def _inputs(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, before: Mapping[str, Change]
-) -> tuple[str, ...]:
-    """Return the changed cells that a cell read, on either side."""
-    cards = (card for card in (old, new) if card is not None)
-    cells = {read["cell"] for card in cards for read in card["inputs"].values()}
-    return tuple(sorted(cells & before.keys()))
-
-
-def _numbers(cell: str, a: Side, b: Side) -> dict[str, tuple[float | None, float | None]]:
-    old, new = a.numbers.get(cell, {}), b.numbers.get(cell, {})
-    return {
-        metric: (old.get(metric), new.get(metric))
-        for metric in dict.fromkeys((*old, *new))
-        if old.get(metric) != new.get(metric)
-    }
+def _edited(cell: str, side: Side) -> Cause:
+    return Cause("unexplained", f"{cell}: {side.edited[cell]}, in {side.name}")

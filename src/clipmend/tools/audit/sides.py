@@ -1,14 +1,15 @@
 """The two sides of an audit: a git revision, or a folder of results, as cards and numbers.
 
-All that is compared lies in the report, which git keeps: no model is needed. A folder that holds
-the cells themselves is read cell by cell, and their bytes are compared with their cards.
+The report, which git keeps, has all that is compared: no model is needed. If a folder holds the
+cells themselves, their bytes are compared with their cards.
 """
 
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,21 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from clipmend.engine import cards, plan
-from clipmend.engine.cell import INGREDIENTS, RESULTS
+from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
-from clipmend.errors import AuditError
-from clipmend.tools.audit.axes import axes
+from clipmend.errors import AuditError, PlanError
 from clipmend.tools.audit.lock import differing_stages
-from clipmend.tools.audit.revisions import is_revision, read_at
 
 WORKSPACE = "workspace"
 REPORT = "report"
-_REPORT_FOLDERS = ("report", "results/report", ".")
+REPAIRS = ("unlearn", "baselines")
+METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}
 
+_REPORT_FOLDERS = ("report", "results/report", ".")
 _PARTS = {*INGREDIENTS, "key", "inputs", "outputs", "environment"}
+_LISTS = {
+    "corpus": "download.corpora",
+    "attack": "poison.methods",
+    "objective": "pretrain.methods",
+    "seed": "seeds",
+}
+
+Card = Mapping[str, Any]
 
 Read = Callable[[str], bytes | None]
-"""Returns a file of the report by its name, or None where there is none."""
+"""Returns a file of the report by its name, or None if it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -38,95 +47,122 @@ class Side:
     """One of two runs.
 
     Attributes:
-        name: as the user named it.
+        name: as the user wrote it.
         cards: cell -> card.
         edited: cell -> how its files differ from its card, or the card from its key.
-        read: gives the files of the report.
+        read: returns a file of the report.
+        cell_names: cell as the files of the report name it -> cell as ``cards`` names it.
+        module_names: module as ``cards`` name it -> module as the report names it.
+        renamed: cells whose code, settings or files have other names than on their card.
     """
 
     name: str
-    cards: Mapping[str, Mapping[str, Any]]
+    cards: Mapping[str, Card]
     edited: dict[str, str]
     read: Read = field(repr=False)
+    cell_names: Mapping[str, str] = field(default_factory=dict)
+    module_names: Mapping[str, str] = field(default_factory=dict)
+    renamed: frozenset[str] = frozenset()
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
-        """What was measured, by cell: CA and ASR as fractions, AUROC."""
-        found: dict[str, dict[str, float]] = {}
-        for table, cell_of in (("cells.csv", _evaluated), ("detectors.csv", _detected)):
-            for row in self._rows(table):
-                with suppress(KeyError, ValueError):  # a table edited by hand: told as such
-                    found[cell_of(row)] = _rates(row)
-        return found
+        """The measured numbers, by cell: CA and ASR as fractions, AUROC."""
+        numbers: dict[str, dict[str, float]] = {}
+        for table, stage in (("cells.csv", "evaluate"), ("detectors.csv", "detect")):
+            text = (self.read(table) or b"").decode(errors="replace")
+            for row in csv.DictReader(io.StringIO(text)):
+                with suppress(KeyError, ValueError):  # a table that was edited by hand
+                    place = Place(
+                        stage,
+                        row["corpus"],
+                        row["attack"],
+                        row["objective"],
+                        int(row["seed"]),
+                        row["method"],
+                        row.get("trigger", ""),
+                    )
+                    cell = self.cell_names.get(place.path, place.path)
+                    numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
+        return numbers
 
     @cached_property
     def entries(self) -> frozenset[tuple[str, str]]:
         """The lists of ``params.yaml`` and the entries in them that the cells come from."""
-        return frozenset(axis for cell, card in self.cards.items() for axis in axes(cell, card))
+        return frozenset(
+            entry for cell, card in self.cards.items() for entry in entries(cell, card)
+        )
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The digest of every module that a cell was made with."""
+        return {
+            name: digest for card in self.cards.values() for name, digest in card["code"].items()
+        }
 
     def functions(self, module: str, digest: str) -> dict[str, str]:
-        """Return the digest of each part of a module, if the report knows it as of ``digest``."""
-        known = self._code.get(module, {})
-        return dict(known["parts"]) if known.get("digest") == digest else {}
+        """Return the digest of each part of a module, if the report has those of ``digest``."""
+        module_code = self._code.get(self.module_names.get(module, module), {})
+        return dict(module_code["parts"]) if module_code.get("digest") == digest else {}
 
     @cached_property
     def _code(self) -> dict[str, dict[str, Any]]:
         text = self.read("code.json")
         return {} if text is None else dict(json.loads(text))
 
-    def _rows(self, name: str) -> list[dict[str, str]]:
-        text = (self.read(name) or b"").decode(errors="replace")
-        return list(csv.DictReader(io.StringIO(text)))
+
+def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
+    """Yield the lists of ``params.yaml`` that a cell comes from, each with its entry."""
+    place = place_of(cell)
+    for name, path in _LISTS.items():
+        if (value := getattr(place, name)) not in ("", None):
+            yield path, str(value)
+    stages = {read["cell"].partition("/")[0] for read in card["inputs"].values()}
+    makers = stages if place.stage == "evaluate" else {place.stage}
+    for stage in sorted(makers & {"detect", *REPAIRS}):
+        yield f"{stage}.methods", place.method
 
 
-METRICS = {"clean_accuracy": "CA", "attack_success_rate": "ASR", "auroc": "AUROC"}
+def setting_of(cell: str) -> str:
+    """Return the name under which ``params.yaml`` has the settings of a cell's method."""
+    place = place_of(cell)
+    name = place.method or place.objective or place.attack or place.corpus
+    return f"{place.stage}.settings.{name}"
 
 
-def _rates(row: Mapping[str, str]) -> dict[str, float]:
-    return {METRICS[name]: float(row[name]) for name in METRICS if row.get(name)}
-
-
-def _evaluated(row: Mapping[str, str]) -> str:
-    return f"evaluate/{_victim(row)}/{row['method']}/{row['trigger']}"
-
-
-def _detected(row: Mapping[str, str]) -> str:
-    return f"detect/{_victim(row)}/{row['method']}"
-
-
-def _victim(row: Mapping[str, str]) -> str:
-    return f"{row['corpus']}/{row['attack']}/{row['objective']}/seed{row['seed']}"
+def place_of(cell: str) -> Place:
+    """Return the place of a cell; for a stage of another version, only the stage is known."""
+    try:
+        return Place.parse(cell)
+    except PlanError:
+        return Place(cell.partition("/")[0])
 
 
 def side(name: str) -> Side:
-    """Return the side that a name stands for: ``workspace``, a folder, or a git revision.
+    """Return the side with this name: ``workspace``, a folder, or a git revision.
 
     Raises:
-        AuditError: it is none of them, or holds no report of a run.
+        AuditError: the folder or revision does not exist, or has no report of a run.
     """
     if name == WORKSPACE:
         return _folder(name, RESULTS)
     if Path(name).is_dir():
         return _folder(name, Path(name))
-    if is_revision(name):
-        return _revision(name)
+    if _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
+
+        def read(file: str) -> bytes | None:
+            return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
+
+        reported = _reported(name, read)
+        differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"))
+        return replace(reported, edited=differing | reported.edited)
     raise AuditError(
-        f"{name!r} is neither a folder here nor a git revision; give one of them, or "
-        f"{WORKSPACE!r} for the results of this folder."
+        f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} for "
+        "the results in this folder."
     )
 
 
-def _revision(name: str) -> Side:
-    def read(file: str) -> bytes | None:
-        return read_at(name, f"{RESULTS}/{REPORT}/{file}")
-
-    told = _told_by_report(name, read)
-    differing = differing_stages(told.cards, read_at(name, "dvc.lock"))
-    return replace(told, edited=differing | told.edited)
-
-
 def _folder(name: str, folder: Path) -> Side:
-    """Return the cells that lie in a folder, or what its report says of them where none does."""
+    """Return the cells in a folder. If it has none, take them from its report."""
     homes = [folder / home for home in _REPORT_FOLDERS]
     report = next((home for home in homes if (home / "cards.jsonl").is_file()), homes[0])
 
@@ -135,11 +171,12 @@ def _folder(name: str, folder: Path) -> Side:
         return path.read_bytes() if path.is_file() else None
 
     index = Index()
-    found = cards.below(report.parent)
-    present = {cell: card for cell, card in found if card is not None and cell != REPORT}
+    below = cards.below(report.parent)
+    present = {cell: card for cell, card in below if card is not None and cell != REPORT}
     _check(name, present)
-    if not present:
-        return _told_by_report(name, read)
+    if not present:  # a clone: git keeps the report, DVC the other cells
+        return _reported(name, read)
+    # The report's own card is not in cards.jsonl, which the report writes before it.
     own = cards.read(report)
     present |= {} if own is None else {REPORT: own}
     damaged = {
@@ -150,50 +187,50 @@ def _folder(name: str, folder: Path) -> Side:
     return Side(name, present, _falsified(present) | damaged, read)
 
 
-def _told_by_report(name: str, read: Read) -> Side:
-    gathered = _gathered(name, read)
-    edited = _falsified(gathered) | _edited_report(gathered.get(REPORT), read)
-    return Side(name, gathered, edited, read)
-
-
-def _gathered(name: str, read: Read) -> dict[str, dict[str, Any]]:
+def _reported(name: str, read: Read) -> Side:
+    """Return the cells that a report has the cards of; only the report's own files are read."""
     lines, own = read("cards.jsonl"), read(cards.CARD)
     if lines is None:
         raise AuditError(
-            f"{name} has no {RESULTS}/{REPORT}/cards.jsonl; only a run whose report was made, and "
-            "committed if it is a revision, can be compared."
+            f"{name} has no {RESULTS}/{REPORT}/cards.jsonl. Finish the run to get a report; "
+            "a revision needs the report in git."
         )
     try:
-        gathered = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
+        collected = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
         if own is not None:
-            gathered[REPORT] = json.loads(own)
+            collected[REPORT] = json.loads(own)
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
-    _check(name, gathered)
-    return gathered
+    _check(name, collected)
+    edited = _falsified(collected)
+    for file, written in collected.get(REPORT, {}).get("outputs", {}).items():
+        content = read(file)
+        if content is None:
+            edited[REPORT] = f"{file} is missing"
+        elif hashlib.sha256(content).hexdigest() != written["sha256"]:
+            edited[REPORT] = f"{file} is not what its card says"
+    return Side(name, collected, edited, read)
 
 
-def _check(name: str, gathered: Mapping[str, Mapping[str, Any]]) -> None:
-    for cell, card in gathered.items():
+def _check(name: str, collected: Mapping[str, Card]) -> None:
+    for cell, card in collected.items():
         missing = _PARTS - card.keys()
         if missing:
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
 
 
-def _falsified(gathered: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _falsified(collected: Mapping[str, Card]) -> dict[str, str]:
     return {
         cell: "its card does not fit its key"
-        for cell, card in gathered.items()
+        for cell, card in collected.items()
         if not plan.is_genuine(card)
     }
 
 
-def _edited_report(card: Mapping[str, Any] | None, read: Read) -> dict[str, str]:
-    """Say which file of the report is not what the report's card says."""
-    for name, written in ({} if card is None else card["outputs"]).items():
-        text = read(name)
-        if text is None:
-            return {REPORT: f"{name} is missing"}
-        if hashlib.sha256(text).hexdigest() != written["sha256"]:
-            return {REPORT: f"{name} is not what its card says"}
-    return {}
+def _git(*arguments: str) -> bytes | None:
+    """Return what git prints in the current folder, or None if it fails."""
+    try:
+        done = subprocess.run(("git", *arguments), capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,16 +1,21 @@
-"""The audit as a tree in a terminal: root causes first, what they reached folded under them."""
+"""The audit as a tree in a terminal, causes first, and as a Mermaid graph in a Markdown file."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from clipmend.tools.audit.causes import REMADE, Cause
 from clipmend.tools.audit.comparison import Change, Comparison, Root
+from clipmend.tools.audit.moves import Move
 
-_SHOWN = 12  # cells under one cause; `--json` and `--html` have all
+_LISTED = 12  # lines of one kind; `--json` has all
+_FOLDED = 3  # more causes of one kind with the same cells are printed as one
 _WIDE = 1000
 _STYLES = {
     "unexplained": "bold red",
@@ -19,17 +24,30 @@ _STYLES = {
     "file": "bold green",
     "environment": "bold yellow",
     "grid": "bold blue",
+    "moved": "bold",
+    "same bytes": "bold",
 }
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the tree."""
-    tree = Tree(f"[bold]{comparison.a}[/] → [bold]{comparison.b}[/]: {summary(comparison)}")
-    for root in comparison.roots:
-        style = _STYLES[root.cause.kind]
-        branch = tree.add(Text(f"{root.number}  {root.cause}", style=style))
-        _add_cells(branch, root)
-        _add_below(branch, root)
+    tree = Tree(Text(f"{comparison.a} → {comparison.b}: {summary(comparison)}", style="bold"))
+    for kind, moves in groupby(comparison.moves, key=attrgetter("kind")):
+        _add_moves(tree, kind, list(moves))
+    # An edit of many modules reaches the same cells; without folding they would repeat each time.
+    folded = groupby(comparison.roots, key=lambda root: (root.cause.kind, root.cells))
+    for (kind, _), group in folded:
+        roots = list(group)
+        if len(roots) > _FOLDED:
+            first, last = roots[0], roots[-1]
+            label = f"{first.number}-{last.number}  {kind}: {len(roots)} changes"
+            branch = tree.add(Text(label, style=_STYLES[kind]))
+            _add_lines(branch, [root.cause.change for root in roots])
+            _add_cells(branch, roots)
+            continue
+        for root in roots:
+            branch = tree.add(Text(f"{root.number}  {root.cause}", style=_STYLES[kind]))
+            _add_cells(branch, [root])
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
     console.print(tree)
@@ -37,57 +55,114 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def summary(comparison: Comparison) -> str:
     """Return how many cells changed, and how."""
-    counted = [
+    counts = [
         (comparison.count("changed"), "changed"),
         (comparison.count("added"), "added"),
         (comparison.count("removed"), "removed"),
         (comparison.count("remade"), "made again to the same bytes"),
         (comparison.same, "the same"),
     ]
-    told = [f"{count} {how}" for count, how in counted if count or how == "changed"]
-    return f"{', '.join(told)} (cells)"
+    texts = [f"{count} {how}" for count, how in counts if count or how == "changed"]
+    return f"{', '.join(texts)} (cells)"
 
 
-def _add_cells(branch: Tree, root: Root) -> None:
-    for change in _most(root.told, branch):
-        branch.add(Text(describe(change, root)))
-    if elsewhere := len(root.cells) - len(root.told):
-        branch.add(Text(f"{elsewhere} more, told under a cause of fewer cells", style="dim"))
+def _add_moves(tree: Tree, kind: str, moves: list[Move]) -> None:
+    """Add the moves of one kind; cells of one stage and method share a line."""
+    changed = sum(not move.is_same for move in moves)
+    what = {"cell": "bytes", "module": "functions"}.get(kind, "content")
+    more = f"; {changed} of them also changed" if changed else f", same {what}"
+    label = f"moved: {len(moves)} {kind}{'s' if len(moves) > 1 else ''}{more}"
+    branch = tree.add(Text(label, style=_STYLES["moved"]))
+    lines = Counter(
+        f"{_short(m.old, kind)} → {_short(m.new, kind)}{'' if m.is_same else '  (changed)'}"
+        for m in moves
+    )
+    _add_lines(branch, [f"{line}  x {n}" if n > 1 else line for line, n in lines.items()])
 
 
-def _add_below(branch: Tree, root: Root) -> None:
-    """Add what the cause reached through others: cells with numbers by name, the rest counted."""
-    if not root.told_below:
-        return
-    counted = groupby(root.told_below, key=attrgetter("stage"))
-    told = [f"{len(list(cells))} {stage}" for stage, cells in counted]
-    below = branch.add(Text(f"and below: {', '.join(told)}", style="dim"))
-    for change in _most([change for change in root.told_below if change.numbers], below):
-        below.add(Text(describe(change, root), style="dim"))
+def _short(name: str, kind: str) -> str:
+    if kind != "cell":
+        return name
+    return f"{name.partition('/')[0]}/…/{name.rpartition('/')[2]}"
 
 
-def _most(changes: Sequence[Change], branch: Tree) -> Iterable[Change]:
-    yield from changes[:_SHOWN]
-    if len(changes) > _SHOWN:
-        branch.add(Text(f"... and {len(changes) - _SHOWN} more", style="dim"))
+def _add_cells(branch: Tree, roots: Sequence[Root]) -> None:
+    """Add the cells of a cause, or of several with the same cells."""
+    root = roots[0]
+    if root.cause == REMADE:
+        _add_reasons(branch, root)
+    cells = [change for each in roots for change in each.listed]
+    _add_lines(branch, [describe(change, root, len(roots)) for change in cells])
+    if elsewhere := len(root.cells) - len(cells):
+        branch.add(Text(f"{elsewhere} more, listed under a cause of fewer cells", style="dim"))
+    below = [change for each in roots for change in each.listed_below]
+    if below:
+        counts = Counter(change.stage for change in below)
+        listed = ", ".join(f"{count} {stage}" for stage, count in counts.items())
+        further = branch.add(Text(f"and below: {listed}", style="dim"))
+        _add_lines(further, [describe(c, root, len(roots)) for c in below if c.numbers])
 
 
-def describe(change: Change, root: Root) -> str:
-    """Return a cell, what of it changed, and what that did to its numbers, in one line."""
-    told = [change.cell]
+def _add_reasons(branch: Tree, root: Root) -> None:
+    for kind, group in groupby(sorted(root.behind, key=attrgetter("kind")), key=attrgetter("kind")):
+        causes: list[Cause] = list(group)
+        reasons = branch.add(Text(f"because of {kind}: {len(causes)}", style="dim"))
+        _add_lines(reasons, [f"{c.change}  ({root.behind[c]} cells)" for c in causes])
+
+
+def _add_lines(branch: Tree, lines: Iterable[str]) -> None:
+    texts = list(lines)
+    for text in texts[:_LISTED]:
+        branch.add(Text(text))
+    if len(texts) > _LISTED:
+        branch.add(Text(f"... and {len(texts) - _LISTED} more", style="dim"))
+
+
+def describe(change: Change, root: Root, causes: int = 1) -> str:
+    """Return a cell, its changed files and its changed numbers in one line.
+
+    Args:
+        causes: how many of the causes of the cell are printed above it.
+    """
+    parts = [change.cell]
     if change.how in ("added", "removed"):
-        told.append(change.how)
-    elif change.how == "remade":
-        told.append("same bytes")
+        parts.append(change.how)
     elif change.files:
-        told.append(", ".join(change.files))
-    told += [f"{metric} {_percent(a)} → {_percent(b)}" for metric, (a, b) in change.numbers.items()]
-    others = len(change.causes) - 1 if root.cause in change.causes else 0
-    further = [f"{others} other cause{'s' if others > 1 else ''}"] if others else []
+        parts.append(", ".join(change.files))
+    parts += [f"{name} {_percent(a)} → {_percent(b)}" for name, (a, b) in change.numbers.items()]
+    others = len(change.causes) - causes if root.cause in change.causes else 0
+    further = [f"{others} other cause{'s' if others > 1 else ''}"] if others > 0 else []
     if change.causes and change.fed and change.how == "changed":
-        further.append("what it reads")
-    return "  ".join([*told, *([f"(and {', and '.join(further)})"] if further else [])])
+        further.append("its inputs")
+    return "  ".join([*parts, *([f"(and {', and '.join(further)})"] if further else [])])
 
 
 def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.1f} %"
+
+
+def write_graph(comparison: Comparison, path: Path) -> None:
+    """Write the changed part of the graph as Markdown with a Mermaid diagram.
+
+    A box is all cells of a stage that changed in one way for the same reasons.
+    """
+    numbers = {root.cause: root.number for root in comparison.roots}
+    boxes: dict[tuple[str, str, str], list[str]] = {}
+    for change in comparison.changes:
+        own = [str(numbers[cause]) for cause in change.reasons]
+        reasons = f" [{', '.join(own[:_FOLDED])}{', …' * (len(own) > _FOLDED)}]" if own else ""
+        boxes.setdefault((change.stage, change.how, reasons), []).append(change.cell)
+    home = {cell: f"box{n}" for n, cells in enumerate(boxes.values()) for cell in cells}
+    lines = [f'{home[cells[0]]}["{stage} x {len(cells)}<br>{how}{reasons}"]'
+             for (stage, how, reasons), cells in boxes.items()]  # fmt: skip
+    lines += dict.fromkeys(
+        f"{home[cell]} --> {home[change.cell]}"
+        for change in comparison.changes
+        for cell in change.inputs
+        if home[cell] != home[change.cell]  # a model that training continued from
+    )
+    causes = [f"{root.number}. {root.cause}" for root in comparison.roots]
+    title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."
+    diagram = "\n".join(["```mermaid", "flowchart LR", *(f"    {line}" for line in lines), "```"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join([title, diagram, "\n".join(causes)]) + "\n", encoding="utf-8")

@@ -1,53 +1,149 @@
-"""Seconds of jobs: measured, or those of jobs like them."""
+"""Measured seconds and bytes of jobs, and how they carry over to other jobs.
+
+Nothing here models a method: a job takes the time that like jobs took, times the ratio of their
+epochs x pairs.
+"""
 
 import csv
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
-Source = Literal["measured", "extrapolated", "assumed"]
+from clipmend.engine.cell import Cell
+from clipmend.methods.table import base
 
-NOT_MADE = ("taken from the store", "is made already")
+PACKAGE_DATA = ("reference_times.csv",)
+
 START = 5.0
-"""Seconds that a job's process takes to import: medians of 4.3 to 6.0 s a stage, measured by
-``scripts/cost.py`` on two cores (docs/results/cost.md)."""
+"""Seconds that a process takes to import: medians of 4.3 to 6.0 s a stage, on two cores."""
+
+# The log of a job that restored its cell or left it alone: its time says nothing about the work.
+_NOT_MADE = ("taken from the store", "is made already")
+_SPLITS = {"baselines": "trusted", "evaluate": "test"}  # the pairs that a stage works on
+_MODEL_STAGES = ("pretrain", "detect", "unlearn", "baselines", "evaluate")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number and what it rests on."""
-
-    value: float
-    source: Source
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The seconds of the whole grid, most of them not measured.
+class Work:
+    """The facts about a job that its cost is estimated from.
 
     Attributes:
-        measured: of the jobs whose time is known.
-        total: with the median of like jobs for each of the others.
-        unlike: jobs of which no like one was timed; their time is missing in ``total``.
+        method: its name in ``params.yaml``, or the source of a corpus; "" for a stage without.
+        model: as in ``pretrain.model``; "" for a stage that uses no model.
+        image_size: side of the images of the corpus, in pixels; 0 if the settings do not say.
+        epochs: of the method; 1 if it has no such setting.
+        pairs: that an epoch reads; for ``report`` the jobs that it reads; 0 if unknown.
     """
 
-    measured: float
-    total: float
-    timed: int
-    jobs: int
-    unlike: int
+    stage: str
+    method: str
+    objective: str
+    model: str
+    image_size: int
+    epochs: float
+    pairs: int
+
+    def kinds(self) -> Iterator[tuple[str | int, ...]]:
+        """Yield the groups of like jobs that the job belongs to, the closest likeness first."""
+        for method in dict.fromkeys((self.method, base(self.method))):
+            for objective in dict.fromkeys((self.objective, "")):
+                yield (self.stage, method, objective, self.model, self.image_size)
+
+
+@dataclass(frozen=True)
+class Timing(Work):
+    """A measured job.
+
+    Attributes:
+        seconds: wall time of its process; 0 if only its bytes are known.
+        bytes: of the files that it wrote; 0 if they were not counted.
+        machine: a name for ``--machine``.
+        origin: the run, the date and the hardware.
+    """
+
+    seconds: float
+    bytes: int = 0
+    machine: str = ""
+    origin: str = ""
+
+
+class Measurements:
+    """Measured jobs, looked up by likeness."""
+
+    def __init__(self, timings: Iterable[Timing]) -> None:
+        self._groups: dict[tuple[str | int, ...], list[Timing]] = defaultdict(list)
+        for timing in timings:
+            for kind in timing.kinds():
+                self._groups[kind].append(timing)
+
+    def seconds(self, work: Work) -> float | None:
+        """Return the seconds of a job: the median of like jobs, each scaled by epochs x pairs.
+
+        None if no like job was measured, or if the pairs of the job are unknown.
+        """
+        values = []
+        for like in self._like(work):
+            if like.seconds and like.pairs and work.pairs:
+                # Importing torch takes the same time however long the training is.
+                start = min(like.seconds, START)
+                ratio = work.epochs * work.pairs / (like.epochs * like.pairs)
+                values.append(start + (like.seconds - start) * ratio)
+        return statistics.median(values) if values else None
+
+    def bytes(self, work: Work) -> int | None:
+        """Return the bytes that a job writes: the median of like jobs.
+
+        Scaled by pairs if the stage has no model. None if no like job was measured.
+        """
+        # A model has the same size whatever it was trained on.
+        values = [
+            like.bytes if work.model else like.bytes * work.pairs / like.pairs
+            for like in self._like(work)
+            if like.bytes and (work.model or (like.pairs and work.pairs))
+        ]
+        return round(statistics.median(values)) if values else None
+
+    def _like(self, work: Work) -> Sequence[Timing]:
+        groups = (self._groups[kind] for kind in work.kinds() if kind in self._groups)
+        return next(groups, ())
+
+
+def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
+    """Return the facts about a job.
+
+    Args:
+        model: as in ``pretrain.model``.
+        corpus: split -> its pairs, as far as known, and ``image_size``.
+    """
+    place, stage = cell.place, cell.stage
+    named = {"download": cell.method, "evaluate": ""}  # all repairs are evaluated alike
+    pairs = {
+        "download": sum(size for name, size in corpus.items() if name != "image_size"),
+        "report": len(cell.inputs),
+    }
+    has_model = stage in _MODEL_STAGES
+    return Work(
+        stage=stage,
+        method=named.get(stage, place.method or place.objective or place.attack),
+        objective=place.objective if has_model else "",
+        model=model if has_model else "",
+        image_size=corpus.get("image_size", 0),
+        epochs=float(cell.settings.get("epochs", 1)),
+        pairs=pairs.get(stage, corpus.get(_SPLITS.get(stage, "train"), 0)),
+    )
 
 
 def wall_time(path: Path, log: Path) -> float | None:
-    """Return the seconds of a job that made its cell, from Snakemake's file, column ``s``.
+    """Return the seconds of a job, column ``s`` of Snakemake's benchmark file.
 
-    None where there is no such file, or its log says that the cell was not made.
+    None if the file does not exist, or if the log says that the job did not make its cell.
     """
     if not path.is_file():
         return None
-    if log.is_file() and any(said in log.read_text(errors="replace") for said in NOT_MADE):
+    if log.is_file() and any(text in log.read_text(errors="replace") for text in _NOT_MADE):
         return None
     with path.open(encoding="utf-8") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"), None)
@@ -55,80 +151,51 @@ def wall_time(path: Path, log: Path) -> float | None:
 
 
 def wall_times(folders: Sequence[Path]) -> dict[str, float]:
-    """Return the seconds of each job that made its cell, by cell, from Snakemake's files.
+    """Return the seconds of each job that made its cell, by cell.
 
-    Reads `<folder>/<cell>.tsv`; the log beside the folder tells what was not made.
+    Reads ``<folder>/<cell>.tsv`` and the log beside each folder.
     """
-    found = {}
+    seconds = {}
     for folder in folders:
         for path in sorted(folder.rglob("*.tsv")):
             cell = path.relative_to(folder).with_suffix("").as_posix()
             taken = wall_time(path, folder.parent / f"{cell}.log")
             if taken is not None:
-                found[cell] = taken
-    return found
+                seconds[cell] = taken
+    return seconds
 
 
-def extrapolated(cells: Iterable[str], seconds: Mapping[str, float]) -> Cost:
-    """Return the cost of the grid: a job without a time gets the median of jobs like it.
-
-    Like is the same method, or the same stage where a stage has none; under the same objective if
-    one was timed there.
-    """
-    names = list(cells)
-    known = figures(names, {name: seconds[name] for name in names if name in seconds})
-    timed = [figure.value for figure in known.values() if figure.source == "measured"]
-    total = sum(figure.value for figure in known.values())
-    return Cost(sum(timed), total, len(timed), len(names), len(names) - len(known))
+def reference() -> list[Timing]:
+    """Return the measured jobs that ship with the package."""
+    text = files("clipmend.tools.estimate").joinpath(*PACKAGE_DATA).read_text(encoding="utf-8")
+    numbers = {"image_size": int, "pairs": int, "bytes": int, "epochs": float, "seconds": float}
+    return [
+        Timing(**{name: numbers.get(name, str)(value) for name, value in row.items()})
+        for row in csv.DictReader(text.splitlines())
+    ]
 
 
-def figures(
-    cells: Iterable[str],
-    seconds: Mapping[str, float],
-    work: Mapping[str, float] | None = None,
-    timed_work: Mapping[str, float] | None = None,
-) -> dict[str, Figure]:
-    """Return the seconds of every cell that was timed, or that is like one that was.
+def write_reference(path: Path, timings: Iterable[Timing], machine: str, origin: str) -> int:
+    """Replace the rows of a machine by the medians of a finished run; return how many it gave.
+
+    A kind of job that the run lacks keeps its row.
 
     Args:
-        seconds: of the cells that were timed as they are wanted now, and of others.
-        work: what each cell has to do, in any unit; where it and that of a like cell are known,
-            the like cell's time beyond its start is scaled by them.
-        timed_work: what the timed cells did, where that differs from ``work``; these count as
-            like themselves, not as measured.
+        origin: the run, the date and the hardware, for the last column.
     """
-    work, timed_work = work or {}, timed_work or {}
-    like: dict[tuple[str, ...], list[tuple[float, float | None]]] = {}
-    for name, taken in seconds.items():
-        for kind in kinds(name):
-            like.setdefault(kind, []).append((taken, timed_work.get(name, work.get(name))))
-    found = {}
-    for name in cells:
-        if name in seconds and name not in timed_work:
-            found[name] = Figure(seconds[name], "measured")
-            continue
-        near = next((like[kind] for kind in kinds(name) if kind in like), None)
-        if near is not None:
-            scaled = [_scaled(taken, done, work.get(name)) for taken, done in near]
-            found[name] = Figure(statistics.median(scaled), "extrapolated")
-    return found
-
-
-def _scaled(taken: float, done: float | None, wanted: float | None) -> float:
-    if not done or wanted is None or done == wanted:
-        return taken
-    start = min(taken, START)
-    return start + (taken - start) * wanted / done
-
-
-def kinds(cell: str) -> Iterator[tuple[str, ...]]:
-    """Yield what makes a job like another, the most alike first."""
-    stage, *parts = cell.split("/")
-    if stage in ("download", "poison", "report"):
-        yield (stage, *parts[: {"download": 1, "poison": 2}.get(stage, 0)])
-    elif stage == "pretrain":
-        yield (stage, parts[0], parts[2])
-    else:
-        method = () if stage == "evaluate" else (parts[4],)
-        yield (stage, parts[0], parts[2], *method)
-        yield (stage, parts[0], *method)
+    groups: dict[tuple[str | int, ...], list[Timing]] = defaultdict(list)
+    for timing in timings:
+        groups[next(timing.kinds())].append(timing)
+    rows = {(row.machine, *next(row.kinds())): row for row in reference()}
+    # By machine as well: a kind can be measured on several.
+    for kind, like in groups.items():
+        # Bytes and pairs come from the median job, so that a row describes one real job.
+        middle = sorted(like, key=lambda timing: timing.seconds)[len(like) // 2]
+        facts = asdict(middle) | {"machine": machine, "origin": origin}
+        facts["seconds"] = round(statistics.median(timing.seconds for timing in like), 1)
+        rows[machine, *kind] = Timing(**facts)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [f.name for f in fields(Timing)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(rows[key]) for key in sorted(rows, key=str))
+    return len(groups)

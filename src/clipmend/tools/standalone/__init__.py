@@ -1,1 +1,1 @@
-"""`suspects` and `mend`: clipmend on a model and pairs of one's own."""
+"""`suspects` and `mend`: clipmend on a model and pairs of your own."""

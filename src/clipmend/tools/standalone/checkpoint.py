@@ -1,16 +1,14 @@
-"""A practitioner's own model: where its weights are, what they are weights of, and loading it."""
+"""A model of the user: its config, its weights, and how they are loaded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
 from clipmend.model.openclip import open_clip
 
-# The order in which plain open_clip looks into a folder, and its names.
+# The names that open_clip looks for in a folder, in its order.
 _WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -22,20 +20,20 @@ _WEIGHTS = (
     "model.pth",
 )
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-_TOLD = 200  # letters of what does not fit
+_LONGEST = 200  # letters of the reason in a message
 _ALLOWED = (
-    f"allowed are a folder with {CONFIG} and weights, a file of weights with --architecture, and "
-    "open_clip's NAME:TAG"
+    f"Expected a folder with {CONFIG} and weights, a weights file with --architecture, or NAME:TAG "
+    "of open_clip"
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model that has not been loaded yet.
+    """A trained model that is not loaded yet.
 
     Attributes:
         architecture: an open_clip name, or the path of a ``.json`` config.
-        weights: a file of them, or one of open_clip's tags.
+        weights: a weights file, or a tag of open_clip.
     """
 
     architecture: str
@@ -45,53 +43,62 @@ class Checkpoint:
         """Return the model, ready to evaluate.
 
         Raises:
-            ModelError: the weights are of another architecture, or cannot be read.
+            ModelError: the weights do not fit the architecture, or cannot be read.
         """
         if isinstance(self.weights, str):
             return _pretrained(self.architecture, self.weights).eval()
-        return _built(lambda: build(self.architecture, seed=0, pretrained=str(self.weights))).eval()
+        return self._build(str(self.weights)).eval()
 
     def fresh(self, seed: int) -> Clip:
-        """Return an untrained model of the same kind."""
-        return _built(lambda: build(self.architecture, seed=seed))
+        """Return an untrained model of the same architecture."""
+        return self._build(None, seed)
 
     def earlier(self, path: Path) -> "Checkpoint":
-        """Return the same model early in its training: a file of weights, or a folder with one.
+        """Return the same model with weights from early in its training: a file or a folder.
 
         Raises:
-            ModelError: there are no weights.
+            ModelError: the path has no weights.
         """
         if path.is_dir():
             return replace(self, weights=_weights_in(path))
         if not path.is_file():
-            raise ModelError(f"--early {path} does not exist; name a file of weights or a folder.")
+            raise ModelError(f"--early {path} does not exist; name a weights file or a folder.")
         return replace(self, weights=path)
+
+    def _build(self, pretrained: str | None, seed: int = 0) -> Clip:
+        try:
+            return build(self.architecture, seed=seed, pretrained=pretrained)
+        except (TypeError, KeyError, AttributeError) as error:
+            # A config is free JSON: open_clip fails somewhere inside a constructor.
+            raise ModelError(
+                f"The config does not describe an open_clip model: {error}."
+            ) from error
 
 
 def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
-    """Return what ``model`` names; its config has been read, its weights have not.
+    """Return the checkpoint that ``--model`` names. Its config is read, its weights are not.
 
     Raises:
-        ModelError: it is nowhere, or there is no way to tell or to build its architecture.
+        ModelError: the model does not exist, or its architecture is unknown or not supported.
     """
     path = Path(model)
     if path.is_dir():
-        config = architecture or _config_in(path, f"the folder {path} has no {CONFIG}")
-        found = Checkpoint(config, _weights_in(path))
+        config = architecture or _config_in(path, f"The folder {path} has no {CONFIG}")
+        checkpoint = Checkpoint(config, _weights_in(path))
     elif path.is_file():
-        why = f"{path} does not say what it is weights of, and no {CONFIG} lies beside it"
-        found = Checkpoint(architecture or _config_in(path.parent, why), path)
+        why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
+        checkpoint = Checkpoint(architecture or _config_in(path.parent, why), path)
     elif ":" in model:
-        found = _tagged(model, architecture)
+        checkpoint = _tagged(model, architecture)
     else:
-        raise ModelError(f"The model {model} does not exist; {_ALLOWED}.")
-    _check_config(found.architecture)
-    return found
+        raise ModelError(f"The model {model} does not exist. {_ALLOWED}.")
+    _check_config(checkpoint.architecture)
+    return checkpoint
 
 
 def _config_in(folder: Path, why: str) -> str:
     if not (folder / CONFIG).is_file():
-        raise ModelError(f"{why[0].upper()}{why[1:]}; name the architecture by --architecture.")
+        raise ModelError(f"{why}; name the architecture with --architecture.")
     return str(folder / CONFIG)
 
 
@@ -104,9 +111,9 @@ def _weights_in(folder: Path) -> Path:
         return others[0]
     if others:
         names = ", ".join(file.name for file in others)
-        raise ModelError(f"{folder} has several weights ({names}); name one of these files.")
+        raise ModelError(f"{folder} has several weights files ({names}); name one of them.")
     raise ModelError(
-        f"{folder} has no weights; open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
+        f"{folder} has no weights. open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
         "clipmend model.safetensors."
     )
 
@@ -114,33 +121,35 @@ def _weights_in(folder: Path) -> Path:
 def _tagged(model: str, architecture: str | None) -> Checkpoint:
     name, _, tag = model.partition(":")
     if architecture is not None:
-        raise ModelError(f"{model} names its architecture already; leave --architecture out.")
+        raise ModelError(f"{model} already specifies an architecture; remove --architecture.")
     if name in ("hf-hub", "local-dir"):
-        raise ModelError(f"{model} is not fetched here; download its folder, and name that.")
+        raise ModelError(f"{model} is not supported; download the folder and name it.")
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
-        raise ModelError(f"The model {model} is no file, and open_clip has no {name}; {_ALLOWED}.")
+        raise ModelError(
+            f"The model {model} is not a file, and open_clip has no model {name}. {_ALLOWED}."
+        )
     if not open_clip.get_pretrained_cfg(name, tag):
         raise ModelError(f"open_clip has no weights {tag!r} of {name}. {suggestion(tag, tags)}")
     return Checkpoint(name, tag)
 
 
 def _check_config(architecture: str) -> None:
-    """Refuse what ``clipmend.model`` could not build, embed with and save again."""
+    """Refuse an architecture that ``model/`` could not build, embed with and save again."""
     try:
         model = model_config(architecture)["model_cfg"]
         vision, text = model["vision_cfg"], model["text_cfg"]
         side = vision["image_size"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{architecture} is no config of open_clip: {reason}.") from error
-    strange = {"custom_text", "multimodal_cfg"} & set(model) | {
+        raise ModelError(f"{architecture} is not a config of open_clip: {reason}.") from error
+    foreign = {"custom_text", "multimodal_cfg"} & set(model) | {
         key for key in text if key.startswith("hf_") or key == "tokenizer_kwargs"
     }
-    if strange:
+    if foreign:
         raise ModelError(
             f"{architecture} cannot be used: its text tower is not CLIP's own "
-            f"({', '.join(sorted(strange))}); allowed are models with CLIP's text transformer "
+            f"({', '.join(sorted(foreign))}). Supported are models with CLIP's text transformer "
             "and tokenizer."
         )
     if not isinstance(side, int):
@@ -149,31 +158,17 @@ def _check_config(architecture: str) -> None:
 
 def _pretrained(name: str, tag: str) -> Clip:
     """Return a pretrained model, with the activation and the pixel statistics of its tag."""
-    stated = open_clip.get_pretrained_cfg(name, tag)
+    tag_config = open_clip.get_pretrained_cfg(name, tag)
     config = model_config(name)
-    quick = bool(stated.get("quick_gelu") or config["model_cfg"].get("quick_gelu"))
+    # OpenAI's weights need QuickGELU, which the config of the plain name does not have.
+    quick = bool(tag_config.get("quick_gelu") or config["model_cfg"].get("quick_gelu"))
     if quick:
         config["model_cfg"]["quick_gelu"] = True
     for statistic in ("mean", "std"):
-        config["preprocess_cfg"][statistic] = list(stated[statistic])
+        config["preprocess_cfg"][statistic] = list(tag_config[statistic])
     try:
         net = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (RuntimeError, ValueError, OSError) as error:
-        reason = shorten(str(error), _TOLD)
-        raise ModelError(f"The weights {tag!r} of {name} cannot be had: {reason}.") from error
+        reason = shorten(str(error), _LONGEST)
+        raise ModelError(f"The weights {tag!r} of {name} are not available: {reason}.") from error
     return Clip(net, config)
-
-
-def _built(make: Callable[[], Clip]) -> Clip:
-    try:
-        return make()
-    except ModelError as error:
-        mismatch: Any = str(error.__cause__)
-        if "\n" not in mismatch:
-            raise
-        # The first line says that something is wrong, the others what.
-        head = str(error).partition(": Error(s)")[0]
-        detail = shorten(" ".join(mismatch.splitlines()[1:]), _TOLD, placeholder=" …")
-        raise ModelError(f"{head}: {detail}") from error
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"The config does not describe an open_clip model: {error}.") from error

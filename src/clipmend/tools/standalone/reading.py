@@ -1,8 +1,7 @@
-"""A practitioner's own pairs, read file by file and decoded for the model."""
+"""The pairs of the user, read file by file and decoded for the model."""
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -14,33 +13,24 @@ import torch
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs
 from clipmend.errors import PairsError
-from clipmend.methods.sources.userfiles import Files, files_in, splits_in
-from clipmend.methods.sources.userrows import Columns
+from clipmend.methods.sources.user_files import Columns, Files, files_in, splits_in
+from clipmend.tools.standalone.options import Names
 
 log = logging.getLogger(__name__)
-LEAST = 64  # fewer do not tell an odd pair from the rule
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the user's files call the columns; ``id`` None: "id" if there is one; "": numbered."""
-
-    id: str | None
-    image: str
-    caption: str
+LEAST = 64  # pairs; among fewer an unusual pair does not stand out
 
 
 def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = None) -> Pairs:
-    """Return the pairs that ``path`` is or holds, their images squared to ``size``, no labels.
+    """Return the pairs in a file or a folder, without labels; images are cropped to ``size``.
 
-    Of a folder whose files are named after splits, the ``train`` files. A block of encoded images
-    is in memory at a time, and all decoded ones: ``3 * size**2`` bytes each.
+    If the files of a folder are named after splits, only the ``train`` files are read. All decoded
+    images are in memory, ``3 * size**2`` bytes each, and one block of encoded ones.
 
     Args:
-        limit: only the first ``limit`` pairs; all if None.
+        limit: the number of pairs to read, from the first; None: all.
 
     Raises:
-        PairsError: the files cannot be read, ids stand twice, or there are too few pairs.
+        PairsError: the files cannot be read, an id is repeated, or there are too few pairs.
     """
     files = _files(path)
     columns = Columns(_id_column(names, files[0]), names.image, names.caption, None)
@@ -55,29 +45,37 @@ def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = N
         images.append(decode_all(rows, table.num_rows, size))
         if limit is not None and len(ids) >= limit:
             break
-    _check(path, ids)
+    if len(set(ids)) < len(ids):
+        repeated = Counter(ids).most_common(1)[0][0]
+        raise PairsError(
+            f"The id {repeated!r} is repeated in {path}; ids must be unique. "
+            "Use --id-column '' to number the rows."
+        )
+    if len(ids) < LEAST:
+        raise PairsError(f"{path} has {len(ids)} pairs; at least {LEAST} are needed.")
     log.info("%s: %d pairs", path, len(ids))
     return Pairs(
         ids=tuple(ids),
         images=torch.cat(images),
         captions=tuple(captions),
+        # -1 and False are the values of pairs whose truth is unknown.
         label=torch.full((len(ids),), -1),
         is_poisoned=torch.zeros(len(ids), dtype=torch.bool),
     )
 
 
 def _files(path: Path) -> list[Path]:
-    found = files_in(path)
+    files = files_in(path)
     if path.is_file():
-        return found
-    splits = splits_in(found)
+        return files
+    splits = splits_in(files)
     if "train" not in splits:
         raise PairsError(
-            f"{path} holds {', '.join(splits)} and no train; name the file that the model was "
-            "trained on."
+            f"{path} has the splits {', '.join(splits)} but not train; name the file that the "
+            "model was trained on."
         )
     if len(splits) > 1:
-        log.info("%s: only what is named train is read", path)
+        log.info("%s: reading the files of train only", path)
     return splits["train"]
 
 
@@ -85,24 +83,11 @@ def _id_column(names: Names, file: Path) -> str | None:
     if names.id is not None:
         return names.id or None
     if file.suffix == ".tar":
-        return "id"  # its keys
+        return "id"  # the key of a sample
     try:
+        # The header alone: the rows of a large file are read later, block by block.
         header = pa.csv.open_csv(file) if file.suffix == ".csv" else pq.ParquetFile(file)
         schema = header.schema if file.suffix == ".csv" else header.schema_arrow
     except (pa.ArrowException, OSError):
-        return None  # what is wrong with the file is said where its rows are read
+        return None  # the file is reported where its rows are read
     return "id" if "id" in schema.names else None
-
-
-def _check(path: Path, ids: list[str]) -> None:
-    if len(set(ids)) < len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
-        raise PairsError(
-            f"The id {twice!r} stands twice in {path}; ids must be unique. "
-            "--id-column '' numbers the rows instead."
-        )
-    if len(ids) < LEAST:
-        raise PairsError(
-            f"{path} gives {len(ids)} pairs; at least {LEAST} are needed to tell an odd one from "
-            "the rule."
-        )

@@ -1,4 +1,4 @@
-"""Rows of CC3M: what is read, and which are drawn."""
+"""Rows of CC3M: the columns that are read, and the rows that are sampled."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 
 from clipmend.data.seeds import seed_of
 from clipmend.errors import DownloadError
-from clipmend.methods.sources.rows import draw, order_of, read_rows
+from clipmend.methods.sources.addresses import order_of, read_rows, sample_rows
 
 ROWS = [
     ("a dog", "http://a.example/1"),
@@ -34,7 +34,7 @@ def table(count: int) -> pa.Table:
     )
 
 
-def told(path: Path, caption: str = "caption", url: str = "image_url") -> str:
+def refusal(path: Path, caption: str = "caption", url: str = "image_url") -> str:
     with pytest.raises(DownloadError) as caught:
         read_rows(path, caption, url)
     assert "\n" not in str(caught.value)
@@ -57,8 +57,8 @@ def test_a_tsv_and_a_parquet_folder_give_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_an_id_is_the_position_in_the_file() -> None:
-    drawn = draw(table(50), 20, 10, seed=0)
-    for part in drawn.values():
+    sampled = sample_rows(table(50), 20, 10, seed=0)
+    for part in sampled.values():
         assert part["url"].to_pylist() == [
             f"http://x/{int(row_id)}" for row_id in part["id"].to_pylist()
         ]
@@ -68,7 +68,8 @@ def test_an_id_is_the_position_in_the_file() -> None:
 def test_train_and_trusted_are_disjoint_and_more_of_one_leaves_the_other() -> None:
     ids = {
         (train, trusted): {
-            k: set(v["id"].to_pylist()) for k, v in draw(table(90), train, trusted, 0).items()
+            k: set(v["id"].to_pylist())
+            for k, v in sample_rows(table(90), train, trusted, 0).items()
         }
         for train, trusted in ((30, 20), (40, 20), (30, 60))
     }
@@ -94,16 +95,16 @@ def test_a_longer_file_keeps_the_order_of_the_rows_it_shares() -> None:
 
 def test_another_seed_is_another_order_and_neither_is_the_files() -> None:
     first, second = order_of(1000, 0), order_of(1000, 1)
-    for one, other in ((first, second), (first, np.arange(1000))):
-        assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.1
+    for order, other in ((first, second), (first, np.arange(1000))):
+        assert abs(np.corrcoef(np.argsort(order), np.argsort(other))[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("caption\turl\n" + "a dog\thttp://a/1\n" * 9, "a header, it seems"),
+        ("caption\turl\n" + "a dog\thttp://a/1\n" * 9, "probably a header"),
         ("http://a/1\ta dog\n" * 9, "the columns are swapped"),
-        ("a dog\ta cat\n" * 9, "most rows have no address"),
+        ("a dog\ta cat\n" * 9, "most rows have no address in the URL column"),
         ("a dog\n" * 9, "Expected 2 columns"),
         ("a dog\thttp://a/1\tx\n" * 9, "Expected 2 columns"),
         ("", "cannot be read as caption, tab, URL"),
@@ -112,21 +113,21 @@ def test_another_seed_is_another_order_and_neither_is_the_files() -> None:
 def test_files_that_are_not_caption_tab_url_are_refused(
     tmp_path: Path, text: str, part: str
 ) -> None:
-    assert part in told(tsv(tmp_path, text))
+    assert part in refusal(tsv(tmp_path, text))
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "link": ["http://a/1"]}), tmp_path / "x.parquet")
-    assert "no column 'image_url' (url_column); it has: text, link" in told(
+    assert "no column 'image_url' (url_column); it has: text, link" in refusal(
         tmp_path / "x.parquet", "text"
     )
 
 
-def test_nothing_there_is_told_with_what_is_allowed(tmp_path: Path) -> None:
+def test_a_path_without_rows_is_refused_with_the_allowed_forms(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tsv", tmp_path):
-        assert "allowed are the TSV of CC3M" in told(path)
+        assert "allowed are the TSV of CC3M" in refusal(path)
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(DownloadError, match="there are 5 rows in all; lower train or trusted"):
-        draw(table(5), 4, 2, seed=0)
+    with pytest.raises(DownloadError, match="it has 5 rows in all; lower train or trusted"):
+        sample_rows(table(5), 4, 2, seed=0)

@@ -8,8 +8,14 @@ import pytest
 
 from clipmend.data.pairs import PAIRS
 from clipmend.errors import DownloadError
-from clipmend.methods.sources.imagenet import imagenet_names, imagenet_prompts
-from clipmend.methods.sources.labeled import Names, batches, find_images, seeded
+from clipmend.methods.sources.labeled_images import (
+    Names,
+    batches,
+    find_images,
+    imagenet_names,
+    imagenet_prompts,
+    seeded,
+)
 
 Jpeg = Callable[[int], bytes]
 Shard = Callable[[Path, Mapping[str, bytes]], Path]
@@ -23,7 +29,7 @@ def folders(top: Path, files: Mapping[str, bytes]) -> Path:
     return top
 
 
-def told(path: Path, names: Names = OWN) -> str:
+def refusal(path: Path, names: Names = OWN) -> str:
     with pytest.raises(DownloadError) as caught:
         find_images(path, names)
     assert "\n" not in str(caught.value)
@@ -35,8 +41,8 @@ def test_folders_named_by_wordnet_id_or_by_class_have_the_classes_of_open_clip(
 ) -> None:
     top = folders(tmp_path, {"n07753592/x.JPEG": jpeg(1), "goldfish/y.jpg": jpeg(2)})
     (top / "n07753592" / "notes.txt").write_text("no image")
-    found = find_images(top, imagenet_names())
-    assert [(image.name, image.label) for image in found] == [
+    images = find_images(top, imagenet_names())
+    assert [(image.name, image.label) for image in images] == [
         ("goldfish/y.jpg", "goldfish"),
         ("n07753592/x.JPEG", "banana"),
     ]
@@ -59,13 +65,13 @@ def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
         {"./0.jpg": jpeg(0), "./0.cls": b"1", "1.cls": b"frog", "1.JPG": jpeg(1)},
     )
     shard(tmp_path / "b.tar", {"x/0.png": jpeg(2), "x/0.cls": b"0\n", "x/0.json": b"{}"})
-    found = find_images(tmp_path, OWN)
-    assert [(image.name, image.label) for image in found] == [
+    images = find_images(tmp_path, OWN)
+    assert [(image.name, image.label) for image in images] == [
         ("a/0", "ship"),
         ("a/1", "frog"),
         ("b/x/0", "frog"),
     ]
-    assert [image.place.read() for image in found] == [jpeg(0), jpeg(1), jpeg(2)]
+    assert [image.span.read() for image in images] == [jpeg(0), jpeg(1), jpeg(2)]
 
 
 def test_they_become_pairs_whose_captions_name_the_class(tmp_path: Path, jpeg: Jpeg) -> None:
@@ -83,19 +89,19 @@ def test_the_seeded_order_depends_on_the_names_alone(tmp_path: Path, jpeg: Jpeg)
 
 def test_an_unknown_folder_is_named_with_what_is_allowed(tmp_path: Path, jpeg: Jpeg) -> None:
     top = folders(tmp_path, {"zebr/x.jpg": jpeg(1), "zzz/x.jpg": jpeg(1)})
-    assert "'zebr' and 1 others is no class; classes: frog, ship" in told(top)
-    assert "or a WordNet id (n01440764 …)" in told(top, imagenet_names())
+    assert "'zebr' and 1 others is not a class; classes: frog, ship" in refusal(top)
+    assert "or a WordNet id (n01440764 …)" in refusal(top, imagenet_names())
 
 
 def test_shards_without_known_labels_are_refused(tmp_path: Path, jpeg: Jpeg, shard: Shard) -> None:
     shard(tmp_path / "a" / "x.tar", {"0.jpg": jpeg(0)})
     shard(tmp_path / "b" / "x.tar", {"0.jpg": jpeg(0), "0.cls": b"2"})
     folders(tmp_path, {"c/x.tar": b"no archive at all"})
-    assert "no label beside it" in told(tmp_path / "a")
-    assert "says '2', which is no class; classes: frog, ship" in told(tmp_path / "b")
-    assert "cannot be read as a webdataset shard" in told(tmp_path / "c")
+    assert "no label beside it" in refusal(tmp_path / "a")
+    assert "says '2', which is not a class; classes: frog, ship" in refusal(tmp_path / "b")
+    assert "cannot be read as a webdataset shard" in refusal(tmp_path / "c")
 
 
-def test_nothing_there_is_told(tmp_path: Path) -> None:
-    assert "holds no image" in told(tmp_path)
-    assert "is no folder" in told(tmp_path / "none")
+def test_a_path_without_images_is_refused(tmp_path: Path) -> None:
+    assert "holds no image" in refusal(tmp_path)
+    assert "is not a folder" in refusal(tmp_path / "none")

@@ -1,0 +1,141 @@
+"""The work of the commands ``suspects`` and ``mend``: read, score, repair, report."""
+
+import logging
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipmend.engine.runner import device_of
+from clipmend.errors import ClipmendError
+from clipmend.tools.standalone.checkpoint import find_checkpoint
+from clipmend.tools.standalone.options import Options
+from clipmend.tools.standalone.reading import read_own_pairs
+from clipmend.tools.standalone.settings import read_settings
+from clipmend.tools.standalone.sheet import LISTED, Sheet, draw
+from clipmend.tools.standalone.ubt import Inspection, Models, inspect
+
+log = logging.getLogger(__name__)
+MODEL = "model"  # the folder of the repaired model, for open_clip's ``local-dir:``
+_PRINTED = 10  # ranked pairs; the file has all
+_WIDE = 1000
+
+
+def suspects(options: Options) -> None:
+    """Rank the pairs by how suspect they are.
+
+    Writes ``suspects.parquet`` (id, caption, score, suspect, similarity_before, similarity_after,
+    rank; every pair, the most suspect first), ``suspects.png`` and ``finding.json``.
+
+    Raises:
+        ClipmendError: an option is wrong; nothing has been written then.
+    """
+    _, inspection = _inspected(options)
+    _report(inspection, inspection.report(options.seed, options.out), options)
+
+
+def mend(options: Options) -> None:
+    """Rank the pairs, unlearn a few suspects, and write the model; unchanged without a finding.
+
+    Writes the files of ``suspects``, ``chosen.parquet`` and ``curve.csv`` as the stage ``unlearn``
+    does, and the folder ``model``. Without labels, the curve has the loss alone.
+
+    Raises:
+        ClipmendError: an option is wrong; nothing has been written then.
+    """
+    models, inspection = _inspected(options)
+    finding = inspection.unlearn(options.seed, options.out)
+    folder = options.out / MODEL
+    folder.mkdir()
+    models.victim.save(folder)
+    _report(inspection, finding, options)
+
+
+def _inspected(options: Options) -> tuple[Models, Inspection]:
+    """Return the models and the scores. Every option is checked before the scoring starts."""
+    out = options.out
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
+    settings = read_settings(options.settings, early=options.early is not None)
+    # Whatever can be refused is refused before the scoring, which takes minutes to hours.
+    device = device_of(options.device)
+    checkpoint = find_checkpoint(options.model, options.architecture)
+    early = None if options.early is None else checkpoint.earlier(options.early).load().to(device)
+    models = Models(
+        victim=checkpoint.load().to(device),
+        early=early,
+        fresh=lambda seed: checkpoint.fresh(seed).to(device),
+    )
+    side = models.victim.image_size
+    pairs = read_own_pairs(options.pairs, options.names, size=side, limit=options.limit)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
+    log.info("scoring %d pairs on %s", len(pairs), device)
+    return models, inspect(models, pairs, settings, options.seed)
+
+
+def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:
+    """Write the ranked pairs and the sheet, and print the finding."""
+    ranked = _ranked(inspection)
+    pq.write_table(ranked, options.out / "suspects.parquet")
+    pairs, word = inspection.pairs, finding["word"] if finding["found"] else ""
+    # Stable, so that pairs with equal scores keep the order of the file.
+    first = pairs.take(inspection.score.argsort(descending=True, stable=True)[:LISTED])
+    note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {options.pairs}"
+    sheet = Sheet(
+        title=finding["says"],
+        note=f"{note}, by the model {options.model}",
+        word=word,
+        captions=first.captions,
+        images=first.images[:],
+    )
+    draw(sheet).savefig(options.out / "suspects.png")
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE  # a pipe has no width to wrap at
+    console.print(Text(finding["says"], style="bold"))
+    console.print(_table(ranked, word))
+    counts = f"{finding['n_pairs']:,} pairs, {finding['n_suspects']:,} of them suspects"
+    before, after = finding["association_before"], finding["association_after"]
+    if before is not None:
+        counts += f"; cosine of the chosen images with the unlearned text: {before:.2f}"
+        counts += "" if after is None else f" before, {after:.2f} after"
+    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in options.out.iterdir()))
+    for line in (f"{counts}.", f"In {options.out}: {files}"):
+        console.print(line, markup=False, highlight=False)
+
+
+def _ranked(inspection: Inspection) -> pa.Table:
+    order, pairs = inspection.score.argsort(descending=True, stable=True), inspection.pairs
+    rows = order.tolist()
+    columns = {
+        "id": pa.array([pairs.ids[row] for row in rows], pa.string()),
+        "caption": pa.array([pairs.captions[row] for row in rows], pa.string()),
+        "score": pa.array(inspection.score[order].numpy()),
+    }
+    for name in ("suspect", "similarity_before", "similarity_after"):
+        columns[name] = pa.array(inspection.columns[name][order].numpy())
+    columns["rank"] = pa.array(range(1, len(rows) + 1), pa.int64())
+    return pa.table(columns)
+
+
+def _table(ranked: pa.Table, word: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("rank", justify="right")
+    table.add_column("id", no_wrap=True, max_width=30)
+    table.add_column("caption", no_wrap=True, max_width=60)
+    table.add_column("cosine", justify="right")
+    table.add_column("after overfitting", justify="right")
+    for row in ranked.slice(0, _PRINTED).to_pylist():
+        caption = Text(row["caption"])
+        if word:
+            caption.highlight_words([word], "bold yellow", case_sensitive=False)
+        cosines = (f"{row[f'similarity_{when}']:.2f}" for when in ("before", "after"))
+        table.add_row(str(row["rank"]), Text(row["id"]), caption, *cosines)
+    return table

@@ -1,0 +1,76 @@
+"""The settings of UBT (Unlearning Backdoor Threats), checked as those in ``params.yaml`` are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from clipmend.engine import schema
+from clipmend.engine.params import problems
+from clipmend.errors import ParamsError, UnknownNameError
+from clipmend.methods import table
+
+STAGES = ("detect", "unlearn")
+METHOD = "ubt"
+# Settings that would need knowledge which a user of these commands does not have.
+_FIXED = {
+    "unlearn.choose": "the other choices need to know the poison",
+    "unlearn.detector": "the scores are always those of `ubt`",
+}
+
+
+def read_settings(texts: Sequence[str], *, early: bool) -> dict[str, dict[str, Any]]:
+    """Return the settings of each stage, defaults included.
+
+    Args:
+        texts: ``STAGE.NAME=VALUE`` each, the value in YAML; the last one of a name counts.
+        early: whether there is an early checkpoint; it is then the reference of the pre-scoring.
+
+    Raises:
+        ParamsError: a setting is unknown, out of its bounds, or fixed in these commands.
+    """
+    chosen: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    for text in texts:
+        stage, name, value = _parsed(text)
+        chosen[stage][name] = value
+    # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
+    if early:
+        chosen["detect"].setdefault("reference", "early")
+    settings = {stage: _checked(stage, chosen[stage]) for stage in STAGES}
+    reference = settings["detect"]["reference"]
+    if reference == "early" and not early:
+        raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
+    if reference == "trusted":
+        raise ParamsError(
+            "detect.reference=trusted needs trusted pairs, which this command does not take. "
+            "Allowed: victim, scratch, and early with --early."
+        )
+    return settings
+
+
+def _parsed(text: str) -> tuple[str, str, Any]:
+    path, equals, value = text.partition("=")
+    stage, dot, name = path.strip().partition(".")
+    if not (equals and dot):
+        raise ParamsError(
+            f"--set {text!r} cannot be read. Expected STAGE.NAME=VALUE, such as "
+            "detect.suspect_share=0.2."
+        )
+    if stage not in STAGES:
+        raise UnknownNameError("stage in --set:", stage, STAGES)
+    if path.strip() in _FIXED:
+        raise ParamsError(f"{path.strip()} cannot be set here: {_FIXED[path.strip()]}.")
+    try:
+        return stage, name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
+
+
+def _checked(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    model = schema.declaration(*table.reference(stage, METHOD))
+    try:
+        return model(**chosen).model_dump()
+    except ValidationError as error:
+        known: dict[str, Any] = {n: {} for n in model.model_fields if f"{stage}.{n}" not in _FIXED}
+        raise ParamsError(problems(stage, error, known)) from None

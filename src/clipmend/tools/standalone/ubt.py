@@ -1,0 +1,122 @@
+"""UBT (Unlearning Backdoor Threats) on the models and pairs of a user: all calls of its methods."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
+from clipmend.data.seeds import stream
+from clipmend.data.splits import Pairs
+from clipmend.errors import MetricError
+from clipmend.methods.interfaces import Assets, Detector, Finding
+from clipmend.methods.repairs.run import carry_out, write_finding
+from clipmend.methods.repairs.ubt import UBT
+from clipmend.methods.table import create
+from clipmend.metrics.curve import write_curve
+from clipmend.metrics.scores import Scores
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Hooks
+from clipmend.tools.standalone.settings import METHOD
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a user.
+
+    Attributes:
+        victim: the model to inspect; `mend` changes it in place.
+        early: the same model early in its training, if the user has it.
+        fresh: builds an untrained model of the same architecture from a seed.
+    """
+
+    victim: Clip
+    early: Clip | None
+    fresh: Callable[[int], Clip]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The scores of the pairs, and the repair that would use them.
+
+    Attributes:
+        pairs: all pairs; row i of each tensor below is the same pair.
+        score: higher is more suspect.
+        columns: the further columns of the detector.
+    """
+
+    pairs: Pairs
+    score: Float[Tensor, " samples"]
+    columns: Mapping[str, Shaped[Tensor, " samples"]]
+    assets: Assets
+    repair: UBT
+
+    def report(self, seed: int, out: Path) -> dict[str, Any]:
+        """Write ``finding.json`` without unlearning, and return its content."""
+        plan = self.repair.plan(self.assets, stream(seed, "unlearn/choose"))
+        finding = plan.finding(plan.associations(self.assets.model), after=None)
+        write_finding(finding, 0.0, out)
+        return finding.summary
+
+    def unlearn(self, seed: int, out: Path) -> dict[str, Any]:
+        """Unlearn the chosen pairs; write ``finding.json``, ``chosen.parquet``, ``curve.csv``.
+
+        Changes the victim in place, and returns the content of ``finding.json``.
+        """
+        # The purposes of the stage, so that both make the same bytes from the same pairs.
+        generators = stream(seed, "unlearn/choose"), stream(seed, "unlearn/fit")
+        hooks = Hooks(label="unlearning")
+        points, reported = carry_out(self.repair, self.assets, generators, hooks)
+        finding = cast("Finding", reported)
+        write_curve(points, out / CURVE)
+        write_finding(finding, points[-1].epoch, out)
+        return finding.summary
+
+
+def inspect(
+    models: Models, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
+) -> Inspection:
+    """Score the pairs.
+
+    Args:
+        settings: of each stage.
+
+    Raises:
+        MetricError: a score is not finite.
+    """
+    detector: Detector = create("detect", METHOD, settings["detect"])
+    # A copy, since the detector overfits its model; with the words of the captions only, for speed.
+    assets = Assets(
+        model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
+        train=lambda: pairs,
+        fresh=models.fresh,
+    )
+    early = models.early
+    if early is not None:
+        assets = replace(assets, early=lambda: early.prune_vocabulary(pairs.captions))
+    scores = detector(assets, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting"))
+    broken = int((~scores.score.isfinite()).sum())
+    if broken:
+        raise MetricError(f"{broken} scores are not finite; try a lower detect.lr first.")
+
+    def overfitted(_: str) -> Clip:
+        # With the full vocabulary. If a caption is longer than the context, removing a word moves
+        # its end up, and with it tokens that no full caption has.
+        model = models.victim.frozen_copy()
+        if OVERFITTED_MODEL in scores.models:
+            model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
+        return model
+
+    suspects = scores.columns["suspect"].nonzero().squeeze(1)
+    score = scores.score.float()
+    defender = Assets(
+        model=models.victim,
+        train=lambda: pairs,
+        scores=lambda: Scores(score, suspects),
+        detector_model=overfitted,
+    )
+    repair: UBT = create("unlearn", METHOD, settings["unlearn"])
+    return Inspection(pairs, score, scores.columns, defender, repair)

@@ -1,0 +1,44 @@
+"""The table of methods, and the settings that make edges of the graph of cells."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, get_args
+
+import pytest
+
+from clipmend.engine.schema import declaration
+from clipmend.methods.settings import Edge
+from clipmend.methods.table import METHODS, reference
+
+EVERY = [(stage, name) for stage, methods in METHODS.items() for name in methods]
+
+
+def edges(annotation: Any, metadata: Any = ()) -> Iterator[Edge]:
+    """Yield the edges that an annotation carries, at whatever depth."""
+    yield from (marker for marker in metadata if isinstance(marker, Edge))
+    for member in get_args(annotation):
+        yield from edges(member, getattr(member, "__metadata__", ()))
+
+
+@pytest.mark.parametrize(("stage", "name"), EVERY)
+def test_a_setting_that_names_a_method_of_another_stage_is_an_edge(stage: str, name: str) -> None:
+    settings = declaration(*reference(stage, name)).model_fields
+    found = {
+        setting: {edge.stage for edge in edges(field.annotation, field.metadata)}
+        for setting, field in settings.items()
+    }
+    expected = {"detector": {"detect"}, "start": {"pretrain"}, "triggers": {"poison"}}
+    assert found == {setting: expected.get(setting, set()) for setting in settings}
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [case for case in EVERY if case[0] not in ("download", "poison")]
+)
+def test_every_setting_has_a_sentence_in_its_class(stage: str, name: str) -> None:
+    module, cls = reference(stage, name)
+    classes = getattr(import_module(module), cls).__mro__
+    text = "\n".join(parent.__doc__ or "" for parent in classes if parent is not object)
+    described = set(re.findall(r"^ {8}(\w+): ", text, flags=re.MULTILINE))
+    assert {field.name for field in fields(classes[0])} <= described
