@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from clipmend.data import row_groups, streaming
 from clipmend.data.pairs import (
@@ -25,6 +26,7 @@ from clipmend.data.writer import write_split
 from clipmend.errors import ArtifactError
 
 COUNT = 2500
+Folders = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def table(repeated: Any) -> pa.Table:
 @pytest.fixture(scope="module")
 def folders(
     table: pa.Table, write_corpus: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
+) -> Folders:
     """Return two folders: the pairs in a single file, and in three shards."""
     in_shards = partial(write_split, per_shard=1000)
     return (
@@ -44,9 +46,7 @@ def folders(
     )
 
 
-def test_shards_have_all_columns_and_the_manifest_has_no_image(
-    folders: tuple[Path, Path], table: pa.Table
-) -> None:
+def test_a_manifest_of_shards_has_no_image(folders: Folders, table: pa.Table) -> None:
     files = sorted((folders[1] / "train").iterdir())
     assert [file.name for file in files] == ["00000.parquet", "00001.parquet", "00002.parquet"]
     assert [pq.read_metadata(file).num_rows for file in files] == [1024, 1024, 452]
@@ -54,7 +54,7 @@ def test_shards_have_all_columns_and_the_manifest_has_no_image(
     assert pq.read_table(folders[1] / "train.parquet").equals(table.select(MANIFEST.names))
 
 
-def test_every_reader_reads_the_same_from_shards(folders: tuple[Path, Path]) -> None:
+def test_every_reader_reads_the_same_from_shards(folders: Folders) -> None:
     single, shards = (folder / "train.parquet" for folder in folders)
     pairs, manifest = read_pairs(single), read_manifest(single)
     assert read_pairs(shards).equals(pairs)
@@ -71,16 +71,14 @@ ROWS = [[], [0], [COUNT - 1], [0, 127, 128, 129, 700], [1023, 1024, 2047], list(
 @pytest.mark.parametrize("has_shards", [False, True])
 @pytest.mark.parametrize("rows", ROWS, ids=len)
 def test_selected_rows_are_those_of_the_split(
-    folders: tuple[Path, Path], table: pa.Table, rows: list[int], has_shards: bool
+    folders: Folders, table: pa.Table, rows: list[int], has_shards: bool
 ) -> None:
     selected = read_rows(folders[has_shards] / "train.parquet", rows)
     assert selected.equals(table.take(pa.array(rows, pa.int64())).cast(PAIRS))
 
 
 @pytest.mark.parametrize("has_shards", [False, True])
-def test_loaded_rows_are_those_of_the_split_without_labels(
-    folders: tuple[Path, Path], has_shards: bool
-) -> None:
+def test_loaded_rows_have_no_labels(folders: Folders, has_shards: bool) -> None:
     rows = torch.tensor([0, 1023, 1024, 2499])
     loaded = load_rows(folders[has_shards], "train", rows)
     expected = load_split(folders[0], "train").take(rows)
@@ -90,13 +88,13 @@ def test_loaded_rows_are_those_of_the_split_without_labels(
 
 
 @pytest.mark.parametrize("rows", [[COUNT], [-1, 3]])
-def test_a_row_outside_the_split_is_refused(folders: tuple[Path, Path], rows: list[int]) -> None:
+def test_a_row_outside_the_split_is_refused(folders: Folders, rows: list[int]) -> None:
     with pytest.raises(ArtifactError, match=f"has {COUNT} rows"):
         read_rows(folders[0] / "train.parquet", rows)
 
 
-def test_groups_without_a_selected_row_are_not_read(
-    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_only_groups_with_a_selected_row_are_read(
+    folders: Folders, monkeypatch: MonkeyPatch
 ) -> None:
     groups: list[int] = []
     real = pq.ParquetFile.read_row_group
@@ -111,7 +109,7 @@ def test_groups_without_a_selected_row_are_not_read(
 
 
 def test_images_left_in_shards_are_those_of_the_single_file(
-    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    folders: Folders, monkeypatch: MonkeyPatch
 ) -> None:
     decoded = load_split(folders[0], "train")
     monkeypatch.setattr(streaming, "_DECODED", 0)
@@ -129,9 +127,7 @@ def test_few_rows_are_a_single_file(table: pa.Table, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.parquet", "single.parquet"]
 
 
-def test_a_missing_shard_is_refused_with_the_number_of_pairs(
-    table: pa.Table, tmp_path: Path
-) -> None:
+def test_a_missing_or_broken_shard_is_refused(table: pa.Table, tmp_path: Path) -> None:
     write_split(table, tmp_path / "train.parquet", per_shard=1000)
     (tmp_path / "train" / "00001.parquet").unlink()
     path = tmp_path / "train.parquet"
@@ -147,18 +143,14 @@ def test_a_missing_shard_is_refused_with_the_number_of_pairs(
             read(path)
 
 
-def test_an_empty_folder_beside_a_single_file_is_ignored(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_an_empty_folder_beside_a_single_file_is_ignored(folders: Folders, tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     path.write_bytes((folders[0] / "train.parquet").read_bytes())
     path.with_suffix("").mkdir()
     assert read_pairs(path).num_rows == COUNT
 
 
-def test_the_number_of_open_files_is_limited(
-    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_open_files_is_limited(folders: Folders, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(row_groups, "_OPEN", 1)
     groups = Groups(folders[1] / "train.parquet")
     for group in (0, 9, 19, 0):

@@ -49,9 +49,7 @@ def test_a_pass_has_every_row_once(count: int) -> None:
     assert torch.equal(shuffled(count, generator()).sort().values, torch.arange(count))
 
 
-def test_a_buffer_holds_all_rows_of_its_groups_and_mixes_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_buffer_mixes_all_rows_of_its_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "_GROUPS", 4)
     groups = shuffled(40 * GROUP, generator()) // GROUP
     buffers = [set(buffer.tolist()) for buffer in groups.split(4 * GROUP)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from clipmend.data import splits
 from clipmend.data.pairs import OVERLAY, read_pairs, write_pairs
@@ -59,15 +60,15 @@ def test_a_label_is_an_index_into_the_classes(corpus: Input) -> None:
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 def test_a_limit_samples_pairs_by_their_ids(
-    corpus: Input, monkeypatch: pytest.MonkeyPatch, is_decoded: bool
+    corpus: Input, monkeypatch: MonkeyPatch, is_decoded: bool
 ) -> None:
     val = load_split(corpus.folder, "val")
     monkeypatch.setattr(splits, "fits", lambda *_: is_decoded)
     assert_same(load_sample(corpus.folder, "val", 5), val.take(sample(val.ids, 5)))
 
 
-def test_a_split_does_not_depend_on_the_blocks_in_which_it_is_read(
-    corpus: Input, poison: Input, monkeypatch: pytest.MonkeyPatch
+def test_a_split_does_not_depend_on_the_blocks_of_its_reader(
+    corpus: Input, poison: Input, monkeypatch: MonkeyPatch
 ) -> None:
     overlay = poison.folder / "overlay.parquet"
     expected = load_split(corpus.folder, "train", overlay=overlay)

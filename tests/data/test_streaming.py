@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from pytest import MonkeyPatch
+from torch import Tensor
 
 from clipmend.data import decoders, row_groups, streaming, workers
 from clipmend.data.pairs import read_pairs, table_of, write_pairs
@@ -55,14 +57,20 @@ def overlay(poison: Input, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def both(folder: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pairs, Pairs]:
-    """Return the split decoded, and with encoded images; from then on no split is decoded."""
-    decoded = load_split(folder, "train", overlay=overlay)
+def decoded(folder: Path, overlay: Path) -> Pairs:
+    """Return the split with decoded images."""
+    pairs = load_split(folder, "train", overlay=overlay)
+    assert isinstance(pairs.images, Tensor)
+    return pairs
+
+
+@pytest.fixture
+def encoded(decoded: Pairs, folder: Path, overlay: Path, monkeypatch: MonkeyPatch) -> Pairs:  # noqa: ARG001
+    """Return the split with images that stay in their file."""
     monkeypatch.setattr(streaming, "_DECODED", 0)
-    encoded = load_split(folder, "train", overlay=overlay)
-    assert isinstance(decoded.images, torch.Tensor)
-    assert isinstance(encoded.images, EncodedImages)
-    return decoded, encoded
+    pairs = load_split(folder, "train", overlay=overlay)
+    assert isinstance(pairs.images, EncodedImages)
+    return pairs
 
 
 def workers_of(pairs: Pairs) -> list[Any]:
@@ -87,8 +95,7 @@ def is_gone(pid: int, *, within: float = 10.0) -> bool:
     return False
 
 
-def test_all_columns_but_the_images_are_equal(both: tuple[Pairs, Pairs]) -> None:
-    decoded, encoded = both
+def test_all_columns_but_the_images_are_equal(decoded: Pairs, encoded: Pairs) -> None:
     assert (encoded.ids, encoded.captions) == (decoded.ids, decoded.captions)
     assert torch.equal(encoded.label, decoded.label)
     assert torch.equal(encoded.is_poisoned, decoded.is_poisoned)
@@ -96,13 +103,13 @@ def test_all_columns_but_the_images_are_equal(both: tuple[Pairs, Pairs]) -> None
     assert len(encoded.images) == len(decoded.images)
 
 
-def change(images: torch.Tensor, rows: row_groups.Rows) -> torch.Tensor:
+def change(images: Tensor, rows: row_groups.Rows) -> Tensor:
     return images + torch.from_numpy(rows % 7).to(torch.uint8)[:, None, None, None]
 
 
-ROWS: list[slice | torch.Tensor] = [slice(None), slice(120, 140), slice(-5, None), slice(0, 0)]
+ROWS: list[slice | Tensor] = [slice(None), slice(120, 140), slice(-5, None), slice(0, 0)]
 ROWS += [SHUFFLED, SHUFFLED[:1], FORWARD]
-READS: dict[str, Callable[[Any], torch.Tensor]] = {
+READS: dict[str, Callable[[Any], Tensor]] = {
     **{f"rows {n}": lambda images, rows=rows: images[rows] for n, rows in enumerate(ROWS)},
     **{
         f"blocks of {size}": lambda images, size=size: torch.cat(list(images.split(size)))
@@ -127,35 +134,29 @@ MORE = torch.randperm(COUNT + 7, generator=torch.Generator())
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_encoded_images_are_read_as_the_decoded_ones(
-    both: tuple[Pairs, Pairs], read: Callable[[Any], torch.Tensor]
+    decoded: Pairs, encoded: Pairs, read: Callable[[Any], Tensor]
 ) -> None:
-    decoded, encoded = both
     assert torch.equal(read(encoded.images), read(decoded.images))
 
 
-def test_joined_and_changed_images_stay_encoded(both: tuple[Pairs, Pairs]) -> None:
-    decoded, encoded = (pairs.images for pairs in both)
-    assert isinstance(join_images([encoded, decoded[:7]]), JoinedImages)
-    assert isinstance(change_images(encoded, change), ChangedImages)
-    blocks = [len(block) for block in encoded.split(100)]
-    assert blocks == [len(block) for block in decoded.split(100)]
+def test_joined_and_changed_images_stay_encoded(decoded: Pairs, encoded: Pairs) -> None:
+    assert isinstance(join_images([encoded.images, decoded.images[:7]]), JoinedImages)
+    assert isinstance(change_images(encoded.images, change), ChangedImages)
+    blocks = [len(block) for block in encoded.images.split(100)]
+    assert blocks == [len(block) for block in decoded.images.split(100)]
 
 
 @pytest.mark.parametrize("ahead", [0, 100, 10_000])
-def test_a_stream_has_the_order_of_its_rows_for_every_length_of_read_ahead(
-    both: tuple[Pairs, Pairs], ahead: int, monkeypatch: pytest.MonkeyPatch
+def test_a_stream_has_the_order_of_its_rows_however_far_it_reads_ahead(
+    decoded: Pairs, encoded: Pairs, ahead: int, monkeypatch: MonkeyPatch
 ) -> None:
-    decoded, encoded = both
     monkeypatch.setattr(decoders, "_AHEAD", ahead)
     parts = SHUFFLED.split(70)
     for rows, images in zip(parts, stream_images(encoded.images, parts), strict=True):
         assert torch.equal(images, decoded.images[rows])
 
 
-def test_rows_can_be_read_during_a_stream_and_after_the_stream_is_dropped(
-    both: tuple[Pairs, Pairs],
-) -> None:
-    decoded, encoded = both
+def test_rows_can_be_read_during_and_after_a_stream(decoded: Pairs, encoded: Pairs) -> None:
     parts = stream_images(encoded.images, SHUFFLED.split(50))
     for rows in SHUFFLED.split(50)[:3]:
         assert torch.equal(next(parts), decoded.images[rows])
@@ -165,43 +166,39 @@ def test_rows_can_be_read_during_a_stream_and_after_the_stream_is_dropped(
 
 
 def test_a_small_selection_is_decoded(
-    both: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
+    decoded: Pairs, encoded: Pairs, monkeypatch: MonkeyPatch
 ) -> None:
-    decoded, encoded = both
     monkeypatch.setattr(streaming, "_DECODED", 10 * 3 * 32**2)
     assert isinstance(encoded.take(SHUFFLED[:11]).images, EncodedImages)
     few = encoded.take(SHUFFLED[:10])
-    assert isinstance(few.images, torch.Tensor)
+    assert isinstance(few.images, Tensor)
     assert few.ids == decoded.take(SHUFFLED[:10]).ids
     assert torch.equal(few.images, decoded.images[SHUFFLED[:10]])
 
 
-def test_threads_share_the_processes(both: tuple[Pairs, Pairs]) -> None:
-    decoded, encoded = both
+def test_threads_share_the_processes(decoded: Pairs, encoded: Pairs) -> None:
     with ThreadPoolExecutor(4) as threads:
         parts = list(threads.map(lambda rows: encoded.images[rows], SHUFFLED.split(20)))
     assert torch.equal(torch.cat(parts), decoded.images[SHUFFLED])
 
 
 @pytest.mark.parametrize("cores", [1, 3, 40])
-def test_training_on_encoded_images_gives_the_bytes_of_training_on_decoded_ones(
-    both: tuple[Pairs, Pairs], cores: int, monkeypatch: pytest.MonkeyPatch
+def test_encoded_and_decoded_images_train_the_same_bytes(
+    decoded: Pairs, encoded: Pairs, cores: int, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoders, "cores", lambda: cores)
 
-    def trained(pairs: Pairs) -> dict[str, torch.Tensor]:
+    def trained(pairs: Pairs) -> dict[str, Tensor]:
         model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
         task = Task(pairs, multimodal, Schedule(1, batch_size=64, lr=1e-3))
         fit(model, task, torch.Generator().manual_seed(0))
         return model.full_state()
 
-    decoded, encoded = (trained(pairs.take(SHUFFLED[:320])) for pairs in both)
-    assert all(torch.equal(encoded[name], decoded[name]) for name in decoded)
+    state, expected = (trained(pairs.take(SHUFFLED[:320])) for pairs in (encoded, decoded))
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
-def test_memory_does_not_grow_with_the_pairs(
-    both: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_does_not_grow_with_the_pairs(encoded: Pairs, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "_AHEAD", 100)
     monkeypatch.setattr(decoders, "cores", lambda: 1)
 
@@ -214,10 +211,10 @@ def test_memory_does_not_grow_with_the_pairs(
         tracemalloc.stop()
         return size
 
-    few, many = peak(both[1].take(FORWARD[:300])), peak(both[1].take(FORWARD.repeat(8)))
+    few, many = peak(encoded.take(FORWARD[:300])), peak(encoded.take(FORWARD.repeat(8)))
     assert few < 300 * 3 * 32**2
     assert many < few + 200_000  # row numbers, 8 bytes a pair
-    buffers = [worker.ring.shape for worker in workers_of(both[1])]
+    buffers = [worker.ring.shape for worker in workers_of(encoded)]
     assert sum(shape[0] * shape[1] for shape in buffers) <= 2 * max(100, 128 * len(buffers))
 
 
@@ -251,9 +248,7 @@ def test_a_shuffled_pass_keeps_groups_within_its_budget(
         assert reader._groups.count == 2 * 5
 
 
-def test_a_group_that_is_read_once_does_not_displace_a_kept_group(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_is_read_once_displaces_none(folder: Path, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(row_groups, "_REMEMBERED", 2)
     reader = reader_of(folder / "train.parquet")
     for row in (0, 1, 130, 260, 390, 520, 131):  # only the first group is soon read again
@@ -262,7 +257,7 @@ def test_a_group_that_is_read_once_does_not_displace_a_kept_group(
 
 
 def test_a_truncated_image_is_an_error_of_one_line_that_names_its_row(
-    repeated: Any, write_corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repeated: Any, write_corpus: Any, tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_DECODED", 0)
     columns = repeated(COUNT).to_pydict()
@@ -291,20 +286,18 @@ def test_a_damaged_file_is_an_error_of_one_line_that_names_a_row(
         list(reader.images(FORWARD.numpy()))
 
 
-def test_a_killed_process_is_an_error_of_one_line_that_names_a_row(
-    both: tuple[Pairs, Pairs],
-) -> None:
-    pids = processes_of(both[1])
+def test_a_killed_process_is_an_error_of_one_line_that_names_a_row(encoded: Pairs) -> None:
+    pids = processes_of(encoded)
     os.kill(pids[0], signal.SIGKILL)
     with pytest.raises(PairsError, match=r"^A process that decodes .*exit code -9.* row 'row-\d+'"):
-        both[1].images[:]
+        encoded.images[:]
     assert all(map(is_gone, pids))
 
 
-def test_the_processes_end_with_the_pairs(both: tuple[Pairs, Pairs]) -> None:
-    images = both[1].images
+def test_the_processes_end_with_the_pairs(encoded: Pairs) -> None:
+    images = encoded.images
     assert isinstance(images, EncodedImages)
-    alone = replace(both[1], images=EncodedImages.of(images._source._encoded, 32))
+    alone = replace(encoded, images=EncodedImages.of(images._source._encoded, 32))
     pids = processes_of(alone)
     del alone
     assert all(map(is_gone, pids))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from clipmend.data import workers
 from clipmend.data.pairs import table_of
@@ -19,7 +20,7 @@ SCENES = Scenes(train=40, image_size=16)
 
 
 @pytest.fixture(autouse=True)
-def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def three_cores(monkeypatch: MonkeyPatch) -> None:
     """Let 40 rows count as many, and this machine have three cores."""
     monkeypatch.setattr(workers, "_FEW", 10)
     monkeypatch.setattr(workers, "_PART", 7)
@@ -43,7 +44,7 @@ def test_the_parent_sees_what_its_processes_write_into_shared_memory() -> None:
 
 
 def test_a_corpus_is_rendered_and_decoded_alike_by_several_processes_and_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_corpus: Any
+    tmp_path: Path, monkeypatch: MonkeyPatch, write_corpus: Any
 ) -> None:
     pairs = SCENES.split("train")
     decoded = load_split(write_corpus(tmp_path, pairs, 16), "train")
@@ -54,7 +55,7 @@ def test_a_corpus_is_rendered_and_decoded_alike_by_several_processes_and_by_one(
 
 @pytest.mark.parametrize("few", [10, 1000])
 def test_a_truncated_image_is_named_by_its_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_corpus: Any, few: int
+    tmp_path: Path, monkeypatch: MonkeyPatch, write_corpus: Any, few: int
 ) -> None:
     monkeypatch.setattr(workers, "_FEW", few)
     columns = SCENES.split("train").to_pydict()
@@ -72,9 +73,7 @@ def test_a_killed_process_ends_the_work_with_an_error_of_one_line() -> None:
         list(workers.spread(die, 40))
 
 
-def test_processes_that_train_one_model_share_the_cores_of_their_machine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_processes_that_train_one_model_share_the_cores(monkeypatch: MonkeyPatch) -> None:
     assert workers.cores() == 3
     ranks = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in (ranks | {"LOCAL_WORLD_SIZE": "2"}).items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 
 from clipmend.engine import gpus, locks
 
@@ -18,7 +19,7 @@ HOLD = (
 
 
 @pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def machine(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Path]:
     """Run the test in a folder of its own, on a machine with three GPUs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locks, "_held", {})
@@ -46,7 +47,7 @@ def test_a_job_sees_the_first_gpu_that_no_other_job_holds(machine: Path) -> None
 
 @pytest.mark.parametrize("is_free", [True, False])
 def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(
-    monkeypatch: pytest.MonkeyPatch, is_free: bool
+    monkeypatch: MonkeyPatch, is_free: bool
 ) -> None:
     if not is_free:
         monkeypatch.setattr(locks, "hold", lambda _: False)
@@ -55,7 +56,7 @@ def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(
     assert not locks.hold(f"{platform.node()}-gpu1")
 
 
-def test_a_choice_of_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_of_the_user_is_kept(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.VISIBLE, "7")
     gpus.claim()
     assert os.environ[gpus.VISIBLE] == "7"

@@ -33,8 +33,6 @@ def test_the_settings_of_every_method_can_be_read_without_importing_it(
     assert schema.declaration(module, cls).__name__ == cls
 
 
-def test_lists_of_json_become_tuples(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_lists_of_json_become_tuples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "reference", lambda *_: ("builtins", "dict"))
     assert table.create("detect", "d", {"a": [1, [2]]}) == {"a": (1, (2,))}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from clipmend.data.seeds import stream
 from clipmend.errors import ParamsError
@@ -15,34 +16,32 @@ N, DIM, K = 2000, 16, 8
 
 
 @pytest.fixture(scope="module")
-def embeds() -> torch.Tensor:
+def embeds() -> Tensor:
     return torch.nn.functional.normalize(torch.randn(N, DIM, generator=stream(0, "t")), dim=1)
 
 
-def exact(embeds: torch.Tensor) -> Neighbors:
+def exact(embeds: Tensor) -> Neighbors:
     rows = torch.arange(len(embeds))
     return nearest(embeds, rows, Reference(embeds, rows), K)
 
 
-def approximate(embeds: torch.Tensor, probes: int) -> Neighbors:
+def approximate(embeds: Tensor, probes: int) -> Neighbors:
     pytest.importorskip("faiss", reason="the extra `ann` is not installed")
     return nearest_of_all(index_of(embeds, stream(1, "index")), embeds, K, probes=probes)
 
 
-def recall_of(neighbors: Neighbors, embeds: torch.Tensor, **options: int) -> float:
+def recall_of(neighbors: Neighbors, embeds: Tensor, **options: int) -> float:
     return recall(neighbors, embeds, stream(2, "recall"), **options)
 
 
-def test_a_search_of_all_clusters_gives_the_exact_neighbors(embeds: torch.Tensor) -> None:
+def test_a_search_of_all_clusters_gives_the_exact_neighbors(embeds: Tensor) -> None:
     neighbors, expected = approximate(embeds, N), exact(embeds)
     assert (neighbors.index == expected.index).float().mean() > 0.999  # but for ties
     assert torch.allclose(neighbors.distance, expected.distance, rtol=1e-4)
     assert recall_of(neighbors, embeds) == 1
 
 
-def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(
-    embeds: torch.Tensor,
-) -> None:
+def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(embeds: Tensor) -> None:
     searches = [approximate(embeds, probes) for probes in (1, 4, 16)]
     pairs = zip(searches[0].index.tolist(), exact(embeds).index.tolist(), strict=True)
     share = sum(len(set(near) & set(true)) / K for near, true in pairs) / N
@@ -53,14 +52,14 @@ def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(
     assert recalls == sorted(set(recalls))
 
 
-def test_recall_counts_a_far_point_as_a_miss(embeds: torch.Tensor) -> None:
+def test_recall_counts_a_far_point_as_a_miss(embeds: Tensor) -> None:
     right = exact(embeds)
     distance = right.distance.clone()
     distance[:, -2:] = 2
     assert recall_of(Neighbors(distance, right.index), embeds) == pytest.approx(1 - 2 / K)
 
 
-def test_every_point_has_k_neighbors_and_is_not_its_own(embeds: torch.Tensor) -> None:
+def test_every_point_has_k_neighbors_and_is_not_its_own(embeds: Tensor) -> None:
     duplicates = embeds.clone()
     duplicates[:50] = duplicates[0]  # a cluster of more duplicates than neighbors
     near = approximate(duplicates, 1)
@@ -93,7 +92,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_seed_alone_decides_the_neighbors(
-    embeds: torch.Tensor, number: int, set_threads: Callable[[int], None]
+    embeds: Tensor, number: int, set_threads: Callable[[int], None]
 ) -> None:
     first = approximate(embeds, 2)
     set_threads(number)
@@ -104,7 +103,7 @@ def test_the_seed_alone_decides_the_neighbors(
 
 
 def test_without_faiss_the_error_names_the_extra_to_install(
-    embeds: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    embeds: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipmend.data.seeds import stream
@@ -25,21 +26,19 @@ LOCAL = ["k_distance", "slof", "lid", "dao"]
 
 
 @pytest.fixture(scope="module")
-def embeds() -> torch.Tensor:
+def embeds() -> Tensor:
     points = torch.randn(N, DIM, generator=stream(0, "test"))
     points[100:200] = points[100] + 1e-5 * points[100:200]  # so near that rounding decides
     return torch.nn.functional.normalize(points, dim=1)
 
 
-def scores_of(
-    method: Any, blocks: Iterable[torch.Tensor], reference: Reference, *seed: int
-) -> torch.Tensor:
+def scores_of(method: Any, blocks: Iterable[Tensor], reference: Reference, *seed: int) -> Tensor:
     return torch.cat(list(method.scores(iter(blocks), reference, *seed)))
 
 
 @pytest.mark.parametrize("size", [500, N])
 @pytest.mark.parametrize("detector", [*LOCAL, "isolation_forest"])
-def test_scores_do_not_depend_on_the_blocks(embeds: torch.Tensor, detector: str, size: int) -> None:
+def test_scores_do_not_depend_on_the_blocks(embeds: Tensor, detector: str, size: int) -> None:
     is_forest = detector == "isolation_forest"
     method = create("detect", detector, {"trees": 10} if is_forest else {"neighbors": K})
     reference = reference_of(embeds, size, stream(1, "reference"))
@@ -50,7 +49,7 @@ def test_scores_do_not_depend_on_the_blocks(embeds: torch.Tensor, detector: str,
             assert torch.equal(scores_of(method, embeds.split(block), reference, *seed), expected)
 
 
-def test_the_reference_does_not_depend_on_the_blocks(embeds: torch.Tensor) -> None:
+def test_the_reference_does_not_depend_on_the_blocks(embeds: Tensor) -> None:
     rows = reference_rows(N, 500, stream(1, "reference"))
     assert len(rows.unique()) == 500
     for block in (1, 333, N):
@@ -67,7 +66,7 @@ def test_uneven_blocks_become_even_blocks_of_the_same_rows() -> None:
     assert list(evenly(iter([]), 5)) == []
 
 
-def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds: torch.Tensor) -> None:
+def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds: Tensor) -> None:
     reference = reference_of(embeds[:100], 60, stream(1, "reference"))
     (more,) = neighborhoods([embeds[200:300]], reference, 20)
     (less,) = neighborhoods([embeds[200:300]], reference, K)
@@ -76,10 +75,10 @@ def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds: torch.Tensor) 
         assert torch.equal(near.distance, expected.distance)
 
 
-def test_the_first_scores_need_only_the_first_blocks(embeds: torch.Tensor) -> None:
+def test_the_first_scores_need_only_the_first_blocks(embeds: Tensor) -> None:
     sizes = []
 
-    def blocks() -> Iterator[torch.Tensor]:
+    def blocks() -> Iterator[Tensor]:
         for block in embeds.split(1000):
             sizes.append(len(block))
             yield block
@@ -92,7 +91,7 @@ def test_the_first_scores_need_only_the_first_blocks(embeds: torch.Tensor) -> No
 
 
 @pytest.mark.parametrize("detector", LOCAL)
-def test_scores_keep_no_other_tensor_in_memory(embeds: torch.Tensor, detector: str) -> None:
+def test_scores_keep_no_other_tensor_in_memory(embeds: Tensor, detector: str) -> None:
     reference = reference_of(embeds, 100, stream(1, "reference"))
     for score in create("detect", detector, {"neighbors": K}).scores([embeds], reference):
         assert score.untyped_storage().nbytes() == 4 * len(score)
@@ -106,7 +105,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, Tensor):
                 self.values = max(self.values, tensor.numel())
         return result
 
@@ -126,7 +125,7 @@ def test_no_tensor_grows_with_the_number_of_samples() -> None:
 
 
 def test_a_larger_reference_is_compared_with_fewer_queries_at_once(
-    embeds: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    embeds: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = reference_of(embeds, N, stream(1, "reference"))
     expected = nearest(embeds, torch.arange(N), reference, K)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
@@ -24,14 +25,14 @@ def pairs(corpus: Input) -> Pairs:
     return load_split(corpus.folder, "trusted")
 
 
-def loss(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+def loss(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
     # The loss reads the generator, so that a resumed run must restore its state.
     images = model.encode_image(batch.images)
     noise = torch.rand((), generator=generator)
     return mmcl_loss(images, model.encode_text(batch.tokens), model.logit_scale()) * (1 + noise)
 
 
-def nan_loss(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+def nan_loss(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
     return loss(model, batch, generator) * torch.nan
 
 
@@ -74,7 +75,7 @@ def killed_at(step: int, inner: Loss) -> Loss:
     """Return a loss that kills the run before it makes this step, counted from 0."""
     steps: list[int] = []
 
-    def dying(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def dying(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
         if len(steps) == step:
             raise KilledError
         steps.append(step)
@@ -86,14 +87,14 @@ def killed_at(step: int, inner: Loss) -> Loss:
 class LossModule(torch.nn.Module):
     """A loss with a parameter of its own, and a buffer that every step depends on."""
 
-    steps: torch.Tensor
+    steps: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(1.0))
         self.register_buffer("steps", torch.tensor(0.0))
 
-    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
         self.steps += 1
         return loss(model, batch, generator) * self.weight * (1 + self.steps / 10)
 
@@ -147,7 +148,7 @@ def first_weights(model: Clip) -> float:
         *((in_sequence, epoch) for epoch in (1, 3, 4)),
     ],
 )
-def test_a_run_that_was_killed_between_epochs_ends_with_the_weights_of_an_undisturbed_run(
+def test_a_run_killed_between_epochs_ends_with_the_same_weights(
     pairs: Pairs, tmp_path: Path, run: Callable[[Pairs, Hooks], Run], epoch: int
 ) -> None:
     with pytest.raises(KilledError):
@@ -162,13 +163,13 @@ def test_a_run_that_was_killed_between_epochs_ends_with_the_weights_of_an_undist
 
 
 @pytest.mark.parametrize("step", [1, 6, 8])
-def test_a_run_that_was_killed_inside_an_epoch_continues_with_the_next_step(
+def test_a_run_killed_inside_an_epoch_continues_with_the_next_step(
     pairs: Pairs, tmp_path: Path, step: int
 ) -> None:
     rows: list[list[int]] = [[], []]
 
     def noted(rows: list[int]) -> Loss:
-        def noting(model: Clip, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        def noting(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
             rows.extend(batch.rows.tolist())
             return loss(model, batch, generator)
 
@@ -187,7 +188,7 @@ def test_a_run_that_was_killed_inside_an_epoch_continues_with_the_next_step(
     assert rows[0] == rows[1]  # every pair in its position, and no pair twice
 
 
-def test_a_loss_that_is_prepared_before_each_epoch_is_saved_between_epochs_only(
+def test_a_loss_with_a_preparation_is_saved_between_epochs_only(
     pairs: Pairs, tmp_path: Path
 ) -> None:
     # No checkpoint holds the result of `before_epoch`, unless the loss is a module.
@@ -206,9 +207,7 @@ def test_a_loss_that_is_prepared_before_each_epoch_is_saved_between_epochs_only(
     assert same(resumed, run(loss, Hooks()))
 
 
-def test_a_full_disk_is_reported_in_one_line_and_the_last_checkpoint_remains(
-    pairs: Pairs, tmp_path: Path
-) -> None:
+def test_on_a_full_disk_the_last_checkpoint_remains(pairs: Pairs, tmp_path: Path) -> None:
     def fill(epoch: int, model: Clip) -> None:  # noqa: ARG001
         if epoch == 3:
             (tmp_path / "fit.half").symlink_to("/dev/full")
@@ -223,7 +222,7 @@ def test_a_full_disk_is_reported_in_one_line_and_the_last_checkpoint_remains(
     assert epochs == [3, 4]
 
 
-def test_a_checkpoint_of_another_model_is_refused_in_one_line(pairs: Pairs, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         fitted(pairs, schedule(), Hooks(work=tmp_path, after_epoch=killed_in(2)))
     other = build("scene_resnet", seed=0)  # its vocabulary is not pruned
@@ -233,9 +232,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(pairs: Pairs, tmp_
     assert (tmp_path / "fit.pt").is_file()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_enters_no_checkpoint(
-    pairs: Pairs, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(pairs: Pairs, tmp_path: Path) -> None:
     hooks = Hooks(work=tmp_path, every=0.0)
     with pytest.raises(TrainingError, match="learning rate"):
         fit(untrained(pairs), Task(pairs, nan_loss, schedule()), stream(0, "test"), hooks)

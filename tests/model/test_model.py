@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.clip import Clip, build, embed_texts, load
@@ -19,7 +20,7 @@ def model() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def images() -> torch.Tensor:
+def images() -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=generator)
 
@@ -41,7 +42,7 @@ def test_a_word_outside_the_pruned_vocabulary_is_refused() -> None:
 def test_tokens_do_not_depend_on_the_blocks_of_captions(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = [f"a photo of a {noun}" for noun in ("banana", "car", "red boat", "dog", "cat")]
 
-    def tokens() -> torch.Tensor:
+    def tokens() -> Tensor:
         return build("scene_resnet", seed=0).prune_vocabulary(captions).tokenize(captions)
 
     expected = tokens()
@@ -59,9 +60,7 @@ def test_pruning_twice_loses_no_word(model: Clip) -> None:
     )
 
 
-def test_a_saved_model_loads_with_the_same_weights_here_and_in_plain_open_clip(
-    model: Clip, tmp_path: Path
-) -> None:
+def test_a_saved_model_is_the_same_here_and_in_plain_open_clip(model: Clip, tmp_path: Path) -> None:
     model.save(tmp_path)
     loaded = load(tmp_path).full_state()
     assert all(torch.equal(loaded[name], value) for name, value in model.full_state().items())
@@ -82,9 +81,7 @@ def test_the_seed_alone_decides_the_initial_weights() -> None:
     assert not torch.equal(first["text_projection"], other["text_projection"])
 
 
-def test_eight_bit_and_float_images_have_the_same_embedding(
-    model: Clip, images: torch.Tensor
-) -> None:
+def test_8_bit_and_float_images_have_the_same_embedding(model: Clip, images: Tensor) -> None:
     with torch.no_grad():
         torch.testing.assert_close(
             model.encode_image(images), model.encode_image(images.float() / 255)
@@ -107,7 +104,7 @@ def test_an_unknown_model_or_tag_is_refused_without_a_download(
         build(name, seed=0, pretrained=pretrained)
 
 
-def test_weights_of_another_architecture_are_refused_with_their_differences_in_one_line(
+def test_the_error_for_weights_of_another_architecture_lists_the_differences(
     model: Clip, tmp_path: Path
 ) -> None:
     state = model.full_state()

@@ -34,19 +34,19 @@ worker = _loaded()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of files that two processes wrote, connected over loopback."""
-    made = tmp_path_factory.mktemp("ranks")
-    (made / "work").mkdir()
-    worker.write(made)
-    (made / "transformer.json").write_text(json.dumps(worker.TRANSFORMER))
+    path = tmp_path_factory.mktemp("ranks")
+    (path / "work").mkdir()
+    worker.write(path)
+    (path / "transformer.json").write_text(json.dumps(worker.TRANSFORMER))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     variables = {"WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    logs = [made / f"{rank}.log" for rank in range(RANKS)]
+    logs = [path / f"{rank}.log" for rank in range(RANKS)]
     files = [log.open("w") for log in logs]
     started = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(made)],
+            [sys.executable, str(WORKER), str(path)],
             env=os.environ | variables | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
             stderr=file,
         )
@@ -61,13 +61,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for file in files:
             file.close()
     assert codes == [0] * RANKS, "\n".join(log.read_text()[-3000:] for log in logs)
-    return made
+    return path
 
 
 @pytest.mark.parametrize("name", worker.RUNS)
-def test_two_processes_train_the_model_of_one_process_with_the_joint_batch(
-    folder: Path, name: str
-) -> None:
+def test_two_processes_train_the_model_of_one_process(folder: Path, name: str) -> None:
     model, curve = worker.trained(name, folder)
     alone = model.net.state_dict()
     together = torch.load(folder / f"{name}.0.pt", weights_only=True)
@@ -85,7 +83,7 @@ def test_two_processes_train_the_model_of_one_process_with_the_joint_batch(
         ("encoded.0", "mmcl.0"),
     ],
 )
-def test_all_ranks_have_the_same_bytes_also_after_a_kill_and_with_images_left_in_their_file(
+def test_all_ranks_have_the_same_bytes_also_after_a_kill_or_with_encoded_images(
     folder: Path, name: str, other: str
 ) -> None:
     first, second = (torch.load(folder / f"{key}.pt", weights_only=True) for key in (name, other))

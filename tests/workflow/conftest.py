@@ -65,19 +65,19 @@ def run(job: Job) -> None:
         log.write(f"{{job.cell}}\\n")
     while Path(f"hang-{{job.stage}}").exists():
         time.sleep(0.05)
-    made = hashlib.sha256(repr((job.method, job.seed, job.settings, job.shared)).encode())
-    made.update(shared_by_all.VERSION.encode())
+    digest = hashlib.sha256(repr((job.method, job.seed, job.settings, job.shared)).encode())
+    digest.update(shared_by_all.VERSION.encode())
     for name, cell in sorted(job.inputs.items()):
         for path in sorted(cell.folder.rglob("*")):
             if path.is_file() and path.name != "card.json":
-                made.update(path.read_bytes())
+                digest.update(path.read_bytes())
     for name in FILES:
         text = '<svg xmlns="http://www.w3.org/2000/svg"/>' if name.endswith(".svg") else ""
-        job.out.joinpath(name).write_text(text + made.hexdigest() + name)
+        job.out.joinpath(name).write_text(text + digest.hexdigest() + name)
     for number in range(2 if "rows_per_shard" in job.shared else 0):
         path = job.out / f"train/{{number:05d}}.parquet"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"{{made.hexdigest()}} {{number}}")
+        path.write_text(f"{{digest.hexdigest()}} {{number}}")
 '''
 
 REPORT = (

@@ -22,12 +22,14 @@ def commit(project: Any, tag: str) -> None:
 def audit(project: Any, *sides: str, code: int = 0) -> dict[str, Any]:
     done = project.call("clipmend", "audit", *sides, "--json")
     assert done.returncode == code, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return dict(json.loads(done.stdout))
 
 
-def causes(found: dict[str, Any]) -> dict[str, list[str]]:
-    return {f"{c['kind']} {c['what']}: {c['old']} {c['new']}": c["cells"] for c in found["causes"]}
+def causes(comparison: dict[str, Any]) -> dict[str, list[str]]:
+    return {
+        f"{cause['kind']} {cause['what']}: {cause['old']} {cause['new']}": cause["cells"]
+        for cause in comparison["causes"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,44 +57,31 @@ def clone(history: Any, tmp_path: Path) -> Any:
 
 
 def test_every_change_between_two_revisions_has_its_cause_without_any_model(clone: Any) -> None:
-    assert [path.name for path in clone.root.joinpath("results").iterdir() if path.is_dir()] == [
-        "report"
-    ]
-    found = audit(clone, "one", "two")
-    told = causes(found)
-    parameter = told.pop("parameter unlearn.settings.ubt@random.rate: 0.2 0.3")
-    assert parameter == sorted(RANDOM)
-    (moved,) = found["moves"]
-    assert (moved["old"], moved["new"], moved["cells"]) == (
-        *("baselines.settings.ft.rate", "baselines.settings.ft.strength"),
-        len(FT),
-    )
-    (code,) = [cause for cause in told if cause.startswith("code ")]
+    folders = [path.name for path in clone.root.joinpath("results").iterdir() if path.is_dir()]
+    assert folders == ["report"]
+    comparison = audit(clone, "one", "two")
+    unread = causes(comparison)
+    cells = unread.pop("parameter unlearn.settings.ubt@random.rate: 0.2 0.3")
+    assert cells == sorted(RANDOM)
+    (move,) = comparison["moves"]
+    renamed = ("baselines.settings.ft.rate", "baselines.settings.ft.strength")
+    assert (move["old"], move["new"], move["cells"]) == (*renamed, len(FT))
+    (code,) = [cause for cause in unread if cause.startswith("code ")]
     assert re.match(
         r"code src/clipmend/methods/repairs/ft.py \(FT\): [0-9a-f]{8} [0-9a-f]{8}", code
     )
-    assert told.pop(code) == FT
-    ((environment, cells),) = told.items()
+    assert unread.pop(code) == FT
+    ((environment, cells),) = unread.items()
     assert re.match(r"environment packages.torch: \S+ 99.0", environment)
     assert len(cells) == 4 + 4 + 1  # repairs, their numbers, the report
-    changed = {change["cell"] for change in found["changes"]}
-    assert all(change["causes"] or change["inputs"] for change in found["changes"])
-    assert set(cells) == changed
-    assert found["same"] == 22 - len(changed)
-
-
-def test_the_numbers_before_and_after_are_listed_with_the_cells_that_measured_them(
-    clone: Any,
-) -> None:
-    found = audit(clone, "one", "two")
-    moved = {change["cell"]: change["numbers"] for change in found["changes"] if change["numbers"]}
-    assert set(moved) <= {
-        f"evaluate/scenes/{attack}/mmcl/seed0/{repair}/badnet"
-        for attack in ("badnet", "unpoisoned")
-        for repair in ("ft", "ubt@random")
-    }
-    assert len(moved) == 4
-    assert all(rates.keys() <= {"CA", "ASR"} for rates in moved.values())
+    changes = {change["cell"]: change for change in comparison["changes"]}
+    assert all(change["causes"] or change["inputs"] for change in changes.values())
+    assert set(cells) == changes.keys()
+    assert comparison["same"] == 22 - len(changes)
+    numbers = {cell: change["numbers"] for cell, change in changes.items() if change["numbers"]}
+    assert all(cell.startswith("evaluate/") for cell in numbers)
+    assert len(numbers) == 4
+    assert all(rates.keys() <= {"CA", "ASR"} for rates in numbers.values())
 
 
 def test_a_committed_table_edited_by_hand_is_unexplained(clone: Any) -> None:
@@ -125,16 +114,15 @@ def test_a_model_edited_by_hand_is_unexplained_in_the_workspace_and_after_dvc_co
 
 def test_two_folders_of_results_can_be_compared(history: Any, finished: Any) -> None:
     first, second = finished.root / "results", history.root / "results"
-    found = audit(history, str(first), str(second))
-    assert {change["cell"] for change in found["changes"]} >= {*FT, *RANDOM}
+    comparison = audit(history, str(first), str(second))
+    assert {change["cell"] for change in comparison["changes"]} >= {*FT, *RANDOM}
     report = audit(history, str(first / "report"), str(second / "report"))
-    assert causes(report) == causes(found)
+    assert causes(report) == causes(comparison)
 
 
 def test_the_graph_has_the_changed_cells(clone: Any) -> None:
-    done = clone.call("clipmend", "audit", "one", "two", "--graph", "audit/graph.md")
-    assert done.returncode == 0
-    assert "unlearn.settings.ubt@random.rate: 0.2 → 0.3" in done.stdout
+    page = clone.succeed("clipmend", "audit", "one", "two", "--graph", "audit/graph.md")
+    assert "unlearn.settings.ubt@random.rate: 0.2 → 0.3" in page
     graph = (clone.root / "audit/graph.md").read_text()
     assert "```mermaid" in graph
     assert graph.count(" --> ") >= 3

@@ -83,7 +83,9 @@ def test_parameters_that_are_edited_during_a_run_do_not_enter_it(project: Any) -
 
 def test_code_that_is_edited_during_a_run_is_refused(project: Any) -> None:
     process = hang(project)
-    project.edit("src/clipmend/stages/evaluate.py", "made.hexdigest()", "made.hexdigest().upper()")
+    project.edit(
+        "src/clipmend/stages/evaluate.py", "digest.hexdigest()", "digest.hexdigest().upper()"
+    )
     assert release(project, process) == 1
     printed = project.printed.read_text()
     assert "clipmend.stages.evaluate was edited after the plan was made" in printed
