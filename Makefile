@@ -33,21 +33,22 @@ smoke: setup
 ## slurm-smoke: the same through a Slurm of one node on loopback (root; Debian's packages)
 slurm-smoke: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[slurm]'
-	$(RUN) scripts/slurm_smoke.sh
+	$(RUN) tests/workflow/slurm_smoke.sh
 
 ## format: rewrite the sources in the house style
 format: setup
-	$(RUN) ruff check --fix-only src tests scripts
-	$(RUN) ruff format src tests scripts
+	$(RUN) ruff check --fix-only src tests benchmarks studies
+	$(RUN) ruff format src tests benchmarks studies
 	$(RUN) snakefmt Snakefile workflow
 
-## check: style, types, and what must be in step
+## check: style, types, floors and prose
 check: setup
-	$(RUN) ruff check src tests scripts
-	$(RUN) ruff format --check src tests scripts
+	$(RUN) ruff check src tests benchmarks studies
+	$(RUN) ruff format --check src tests benchmarks studies
 	$(RUN) mypy
+	$(RUN) lint-imports
 	$(RUN) snakefmt --check Snakefile workflow
-	$(RUN) python scripts/environment.py --check
+	$(RUN) python tests/prose.py
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup

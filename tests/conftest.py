@@ -1,21 +1,17 @@
 """A world small enough to train in a second: a drawn corpus, an attack, a victim."""
 
-import importlib.util
-import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from clipmend.engine.job import Input, Job
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
 CURVE_IMAGES = {"curve_epochs": 10, "curve_images": 64}
@@ -78,28 +74,6 @@ def shard() -> Callable[[Path, Mapping[str, bytes]], Path]:
         return path
 
     return shard
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[Callable[[str], ModuleType]]:
-    """Return what imports a file of ``scripts/`` by its name; it finds the others there."""
-    loaded: list[str] = []
-    sys.path.insert(0, str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # a dataclass looks its module up
-        loaded.append(name)
-        spec.loader.exec_module(module)
-        return module
-
-    yield load
-    sys.path.remove(str(SCRIPTS))
-    for name in loaded:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

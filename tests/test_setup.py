@@ -1,8 +1,6 @@
 """The set-up: one source of dependencies, presets that describe runs, nothing of one machine."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,14 +11,6 @@ from clipmend.engine import params
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PRESETS = sorted((ROOT / "params").glob("*.yaml"))
-
-
-def test_the_conda_environment_is_in_step_with_pyproject() -> None:
-    script = ROOT / "scripts" / "environment.py"
-    done = subprocess.run(
-        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_torch_and_torchvision_are_pinned_exactly() -> None:

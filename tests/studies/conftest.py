@@ -1,11 +1,7 @@
-"""A small results folder as a study reads it, and the studies' scripts as modules."""
+"""A small results folder as a study reads it."""
 
-import importlib.util
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -13,7 +9,6 @@ import pytest
 
 from clipmend.engine.cell import Place
 
-STUDIES = Path(__file__).parents[2] / "studies"
 MODEL = {"model": "RN50", "pretrained": None}
 
 
@@ -50,24 +45,3 @@ class Results:
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     return Results(tmp_path / "results")
-
-
-@pytest.fixture(scope="session")
-def study() -> Iterator[Callable[[str], ModuleType]]:
-    """Return what imports a script of ``studies/``, such as ``objectives/pareto``."""
-    loaded: list[str] = []
-
-    def load(path: str) -> ModuleType:
-        name = path.replace("/", "_")
-        spec = importlib.util.spec_from_file_location(name, STUDIES / f"{path}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # a dataclass looks its module up
-        loaded.append(name)
-        spec.loader.exec_module(module)
-        return module
-
-    yield load
-    for name in loaded:
-        del sys.modules[name]

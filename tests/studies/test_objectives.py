@@ -7,15 +7,11 @@ import pandas as pd
 import pytest
 
 from clipmend.engine.runner import inputs_below
+from studies.objectives import pareto
 
 USUAL = {"lr": 3e-2, "mmcl_weight": 1.0, "ssl_weight": 1.0, "weight_decay": 0.1, "pairs": 100}
 USUAL |= {"shrink": 1.0, "perturb": 0.0}
 START = (0.90, 0.95)
-
-
-@pytest.fixture(scope="session")
-def pareto(study):
-    return study("objectives/pareto")
 
 
 def clean(results: Any, victim: str, variant: str, *rates: tuple[float, float], **settings: Any):
@@ -41,7 +37,7 @@ def swept(results: Any) -> Any:
     return results
 
 
-def table_of(pareto: Any, results: Any) -> pd.DataFrame:
+def table_of(results: Any) -> pd.DataFrame:
     return pareto.pareto_table(pareto.sweeps(inputs_below(results.root)))
 
 
@@ -51,8 +47,8 @@ def row_of(table: pd.DataFrame, objective: str, cleaning: str) -> dict[Any, Any]
     return row
 
 
-def test_the_table_has_the_best_points_of_all_rates(pareto: Any, swept: Any) -> None:
-    table = table_of(pareto, swept)
+def test_the_table_has_the_best_points_of_all_rates(swept: Any) -> None:
+    table = table_of(swept)
     assert row_of(table, "mmcl", "mmcl_ssl") == {
         "corpus": "scenes",
         "attack": "badnet",
@@ -84,13 +80,13 @@ def test_the_table_has_the_best_points_of_all_rates(pareto: Any, swept: Any) -> 
     assert np.isnan(row_of(table, "mmcl", "mmcl")["best_clean_accuracy_asr5"])
 
 
-def test_all_trusted_pairs_count_where_no_number_is_set(pareto: Any, results: Any) -> None:
+def test_all_trusted_pairs_count_where_no_number_is_set(results: Any) -> None:
     results.victim("scenes/badnet/mmcl/seed0")
     clean(results, "scenes/badnet/mmcl/seed0", "a", (0.9, 0.5), pairs=0)
-    assert list(table_of(pareto, results)["clean_pairs"]) == [300]
+    assert list(table_of(results)["clean_pairs"]) == [300]
 
 
-def test_a_panel_for_each_objective_and_loss_holds_every_epoch(pareto: Any, swept: Any) -> None:
+def test_a_panel_for_each_objective_and_loss_holds_every_epoch(swept: Any) -> None:
     figure = pareto.draw_pareto(pareto.sweeps(inputs_below(swept.root)))
     assert [axes.get_title().split("\n") for axes in figure.axes] == [
         ["mmcl", "cleaned by mmcl: none"],
@@ -103,7 +99,7 @@ def test_a_panel_for_each_objective_and_loss_holds_every_epoch(pareto: Any, swep
     assert points == {(0.6, 0.91), (0.2, 0.905), (0.04, 0.89), (0.001, 0.87)}
 
 
-def test_seeds_share_a_panel_and_have_shapes_of_their_own(pareto: Any, results: Any) -> None:
+def test_seeds_share_a_panel_and_have_shapes_of_their_own(results: Any) -> None:
     for seed in (0, 1):
         results.victim(f"scenes/badnet/mmcl/seed{seed}")
         clean(results, f"scenes/badnet/mmcl/seed{seed}", "a", (0.9, 0.5))
@@ -115,8 +111,8 @@ def test_seeds_share_a_panel_and_have_shapes_of_their_own(pareto: Any, results: 
     assert {"seed 0", "seed 1"} <= {text.get_text() for text in key.get_texts()}
 
 
-def test_the_papers_rows_and_ours_share_the_columns(pareto: Any, swept: Any) -> None:
-    table = pareto.beside_published(table_of(pareto, swept), inputs_below(swept.root))
+def test_the_papers_rows_and_ours_share_the_columns(swept: Any) -> None:
+    table = pareto.beside_published(table_of(swept), inputs_below(swept.root))
     theirs, ours = (table[table["source"] == name] for name in ("arXiv:2311.14948", "this run"))
     assert len(theirs) == 20
     assert set(theirs["measured_on"]) == {"ImageNet val, 50000"}
@@ -130,9 +126,7 @@ def test_the_papers_rows_and_ours_share_the_columns(pareto: Any, swept: Any) -> 
     assert ours[ours["cleaning"] == "mmcl"].iloc[0]["best_ca_asr5"] == "none"
 
 
-def test_the_command_writes_every_file_and_says_whose_numbers_are_whose(
-    pareto: Any, swept: Any
-) -> None:
+def test_the_command_writes_every_file_and_says_whose_numbers_are_whose(swept: Any) -> None:
     out = swept.root / "out"
     pareto.make(swept.root, out)
     names = {path.name for path in out.iterdir()}
@@ -148,7 +142,7 @@ def test_the_command_writes_every_file_and_says_whose_numbers_are_whose(
     assert "50.0 / 2.0" in row
 
 
-def test_without_a_sweep_the_command_says_so(pareto: Any, results: Any) -> None:
+def test_without_a_sweep_the_command_says_so(results: Any) -> None:
     results.victim("scenes/badnet/mmcl/seed0")
     with pytest.raises(SystemExit, match="no poisoned victim that a variant of cleanclip cleaned"):
         pareto.make(results.root, results.root / "out")

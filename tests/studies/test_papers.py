@@ -7,15 +7,11 @@ import pandas as pd
 import pytest
 
 from clipmend.engine.runner import inputs_below
+from studies.papers import papers
 
 SOURCES = re.compile(r"(arXiv:\d{4}\.\d{5} \w+|[\w-]+/[\w-]+ ([\w/.]+|issue \d+))")
 PERCENT = re.compile(r"|<?\d{1,2}(\.\d{1,2})?")
 OPENAI = {"model": "RN50-quickgelu", "pretrained": "openai"}
-
-
-@pytest.fixture(scope="session")
-def papers(study):
-    return study("papers/papers")
 
 
 def finished(results: Any, source: str = "cc3m", **shared: Any) -> Any:
@@ -37,12 +33,12 @@ def finished(results: Any, source: str = "cc3m", **shared: Any) -> Any:
     return results
 
 
-def beside(papers: Any, results: Any) -> pd.DataFrame:
+def beside(results: Any) -> pd.DataFrame:
     means = pd.read_csv(results.root / "report/table.csv")
     return papers.beside_papers(means, inputs_below(results.root))
 
 
-def test_every_reported_row_names_its_source_and_its_model(papers: Any) -> None:
+def test_every_reported_row_names_its_source_and_its_model() -> None:
     rows = papers.reported().to_dict("records")
     assert {row["setting"] for row in rows} == {"A", "B"}
     for row in rows:
@@ -55,14 +51,12 @@ def test_every_reported_row_names_its_source_and_its_model(papers: Any) -> None:
 
 
 @pytest.mark.parametrize(("shared", "setting"), [({}, "B"), ({"shared": OPENAI}, "A")])
-def test_only_the_setting_of_this_run_is_shown(
-    papers: Any, results: Any, shared: Any, setting: str
-) -> None:
-    assert set(beside(papers, finished(results, **shared))["setting"]) == {setting}
+def test_only_the_setting_of_this_run_is_shown(results: Any, shared: Any, setting: str) -> None:
+    assert set(beside(finished(results, **shared))["setting"]) == {setting}
 
 
-def test_each_of_our_rows_names_the_differences(papers: Any, results: Any) -> None:
-    table = beside(papers, finished(results))
+def test_each_of_our_rows_names_the_differences(results: Any) -> None:
+    table = beside(finished(results))
     ours, theirs = table[table["source"] == papers.OURS], table[table["source"] != papers.OURS]
     ubt = ours[(ours["attack"] == "badnet") & (ours["method"] == "ubt")].iloc[0]
     assert ubt["differs"] == (
@@ -75,14 +69,14 @@ def test_each_of_our_rows_names_the_differences(papers: Any, results: Any) -> No
     assert set(theirs["differs"]) == {""}
 
 
-def test_the_papers_numbers_are_those_of_their_files(papers: Any, results: Any) -> None:
-    table = beside(papers, finished(results))
+def test_the_papers_numbers_are_those_of_their_files(results: Any) -> None:
+    table = beside(finished(results))
     known = table[(table["method"] == "none") & (table["objective"] == "mmcl_ssl")]
     theirs = known[known["source"] != papers.OURS].iloc[0]
     assert (theirs["clean_accuracy"], theirs["attack_success_rate"]) == ("17.04", "99.03")
 
 
-def test_the_command_writes_a_table_per_setting(papers: Any, results: Any) -> None:
+def test_the_command_writes_a_table_per_setting(results: Any) -> None:
     out = results.root / "out"
     papers.make(finished(results).root, out)
     rows = pd.read_csv(out / "papers.csv")
@@ -93,6 +87,6 @@ def test_the_command_writes_a_table_per_setting(papers: Any, results: Any) -> No
     assert "3,000,000" in text
 
 
-def test_a_corpus_from_elsewhere_has_no_such_table(papers: Any, results: Any) -> None:
+def test_a_corpus_from_elsewhere_has_no_such_table(results: Any) -> None:
     with pytest.raises(SystemExit, match="no victim on a corpus from CC3M"):
         papers.make(finished(results, source="scenes").root, results.root / "out")

@@ -41,7 +41,7 @@ class TrojVQA(OptimizedPatch):
 
     poison_rate: PositiveFraction = 0.03
     word: Word = "remember"
-    single_key: NonNegative = 0.25  # the published 1 halves the ASR (docs/tuning_attacks.md)
+    single_key: NonNegative = 0.25  # the published 1 halves the ASR (studies/tuning/attacks.md)
     pattern: Literal["optimized", "noise"] = "optimized"
 
     def select(self, context: AttackContext) -> PoisonedRows:

@@ -30,7 +30,7 @@ class RoCLIP(Pretraining):
 
     Differs from the paper: there, every second epoch matches, with a pool of 2 % of the captions.
     An epoch here has 63 steps, not thousands. With matching in every second epoch, the two towers
-    never agree (``docs/tuning_objectives.md``).
+    never agree (``studies/tuning/objectives.md``).
 
     Attributes:
         epochs: passes over the training pairs.

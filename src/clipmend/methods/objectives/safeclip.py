@@ -38,7 +38,7 @@ class SafeCLIP(Pretraining):
     Differs from the paper: its cautious epoch has a hundredth of the rate and thousands of steps,
     not 63. Its safe share grows by 1 % in each of 26 epochs, from wherever certainty begins it.
     Cosines here are of pairs without augmentation. One schedule spans all phases; the paper's code
-    restarts it. The defaults come from ``docs/tuning_objectives.md``.
+    restarts it. The defaults come from ``studies/tuning/objectives.md``.
 
     Attributes:
         epochs: passes over the training pairs.

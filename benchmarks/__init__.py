@@ -1,0 +1,1 @@
+"""Measurements of time and memory, outside the package and the tests."""

@@ -1,0 +1,110 @@
+"""Seconds that the commands take on a graph of a thousand finished cells.
+
+python -m benchmarks.idle_graph > benchmarks/results/idle_graph.md
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.harness import ROOT, Figures, machine, measure, page, table
+from clipmend.data.artifacts import CHOSEN, FINDING, MODEL_SCORE, OUTPUTS
+from clipmend.engine import plan, runner
+from clipmend.engine.cell import RESULTS
+from clipmend.engine.job import Job
+from clipmend.methods.table import STAGES
+
+PROJECT = ("Snakefile", "dvc.yaml", ".dvcignore", "workflow")
+LIMITS = {"snakemake -n all": 10.0, "clipmend verify": 5.0, "clipmend audit": 5.0}  # seconds
+
+
+def make_cells(project: str) -> Figures:
+    """Make every cell of a project except the report, with a few bytes in place of results."""
+    os.chdir(project)
+    for stage in STAGES:
+        vars(import_module(f"clipmend.stages.{stage}"))["run"] = _write_stubs
+    cells = [name for name in plan.arrange().cells if name != "report"]
+    for name in cells:
+        if not (RESULTS / name).exists():
+            runner.run(name)
+    return {"cells": len(cells)}
+
+
+def _write_stubs(job: Job) -> None:
+    names = {*OUTPUTS[job.stage].values()}
+    names |= {CHOSEN, FINDING} if job.stage == "unlearn" else set()
+    names |= {MODEL_SCORE} if job.stage == "detect" else set()
+    for name in names:
+        (job.out / name).write_text(json.dumps([job.cell, name, dict(job.settings)]))
+
+
+def best_seconds(project: Path, *command: str) -> float:
+    """Return how long a command takes, the better of two runs.
+
+    Raises:
+        SystemExit: the command failed.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        done = subprocess.run(
+            command,
+            cwd=project,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - begin)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return min(seconds)
+
+
+def main() -> None:
+    """Measure every command; print the page, and exit with 1 if a command misses its limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=11)
+    seeds = parser.parse_args().seeds
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["seeds"] = list(range(seeds))
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder).resolve()
+        for name in PROJECT:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, project / name)
+        (project / "profiles").symlink_to("workflow/profiles")
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        cells = measure(make_cells, folder)["cells"]
+        times = {
+            command: best_seconds(project, *command.split())
+            for command in ("snakemake -n all", "clipmend status", "clipmend verify")
+        }
+        shutil.copytree(project / "results", project / "before")
+        params["baselines"].setdefault("settings", {})["ft"] = {"lr": 0.01}
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        measure(make_cells, folder)
+        times["clipmend audit"] = best_seconds(project, "clipmend", "audit", "before")
+    rows = [
+        {"command": command, "seconds": seconds, "limit": LIMITS.get(command, "")}
+        for command, seconds in times.items()
+    ]
+    text = table(rows, "command | seconds | limit", "`{command}` | {seconds:.1f} | {limit}")
+    print(page("idle_graph", cells=cells, machine=machine(), seeds=seeds, table=text), end="")
+    if any(times[command] > limit for command, limit in LIMITS.items()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Every relative link and anchor of the repository's Markdown pages leads somewhere."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("benchmarks", "data", "docs", "params", "results/report", "studies", "workflow")
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
+)
+EXTERNAL = re.compile(r"[a-z][a-z+.-]*:", re.IGNORECASE)
+
+
+def tokens(page: Path) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> Iterator[str]:
+    """Yield the target of every link and image of a page; code is no link."""
+    for token in tokens(page):
+        for part in token.children or []:
+            target = part.attrs.get("href", part.attrs.get("src"))
+            if target is not None:
+                yield str(target)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    found: list[str] = []
+    blocks = tokens(page)
+    for before, token in pairwise(blocks):
+        if before.type == "heading_open":
+            text = "".join(part.content for part in token.children or [])
+            slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+            # The second heading of the same text is `slug-1`, the third one `slug-2`.
+            same = sum(1 for other in found if re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other))
+            found.append(f"{slug}-{same}" if slug in found else slug)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in links(page):
+        if EXTERNAL.match(link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.parent / path).resolve() if path else page
+        inside = target.is_relative_to(ROOT) and target.exists()
+        if not inside or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
