@@ -8,7 +8,7 @@ SMOKE := .clipmend/smoke
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CORES ?= all
 
-.PHONY: all test setup smoke slurm-smoke format check readme
+.PHONY: all test setup smoke slurm-smoke format check readme settings
 
 ## all: from nothing to the comparison table in results/report
 all: setup
@@ -26,7 +26,7 @@ smoke: setup
 	rm -rf $(SMOKE)
 	mkdir -p $(SMOKE)
 	cp -R Snakefile workflow profiles $(SMOKE)
-	cp params/smoke.yaml $(SMOKE)/params.yaml
+	$(BIN)/clipmend preset smoke --out $(SMOKE)/params.yaml
 	cd $(SMOKE) && $(RUN) snakemake --cores $(CORES) all
 	cat $(SMOKE)/results/report/table.md
 
@@ -53,6 +53,11 @@ check: setup
 ## readme: write the table and times of the finished run into README.md
 readme: setup
 	$(RUN) python -m clipmend.report.readme
+
+## settings: write docs/settings.md, params.schema.json and an unedited params.yaml anew from the code
+settings: setup
+	$(BIN)/clipmend settings --write
+	$(BIN)/clipmend preset default
 
 # What was installed is remembered by content, not by time: a checkout changes times. While pip
 # works there is no such file, so that what a killed installation left behind is thrown away

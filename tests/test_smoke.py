@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from clipmend.tools import preset
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +37,7 @@ def clone(folder: Path) -> Path:
             shutil.copytree(source, folder / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy(source, folder / name, follow_symlinks=False)
-    shutil.copy(ROOT / "params/smoke.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(preset.render("smoke"))
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "init", "--quiet")
     return folder

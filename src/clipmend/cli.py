@@ -116,6 +116,40 @@ def report() -> None:
 
 
 @app.command()
+def preset(
+    name: Annotated[
+        str | None, typer.Argument(help="The preset. Without a name, all presets are listed.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("params.yaml"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a file that has values of its own.")
+    ] = False,
+) -> None:
+    """Write params.yaml from a preset, with every setting of its methods as a comment."""
+    from clipmend.tools import preset as presets
+
+    if name is None:
+        typer.echo(presets.listing())
+    else:
+        presets.write(name, out, force=force)
+
+
+@app.command()
+def settings(
+    write: Annotated[
+        bool, typer.Option("--write", help="Write docs/settings.md and params.schema.json.")
+    ] = False,
+) -> None:
+    """Print the reference of all settings, in Markdown."""
+    from clipmend.tools import settings as reference
+
+    if write:
+        reference.write()
+    else:
+        typer.echo(reference.reference())
+
+
+@app.command()
 def status() -> None:
     """List the stale cells with the reason for each. Changes nothing."""
     from clipmend.tools import status as state
@@ -125,9 +159,9 @@ def status() -> None:
 
 @app.command()
 def estimate(
-    preset: Annotated[Path, typer.Option("--params", help="A file of parameters.")] = Path(
-        "params.yaml"
-    ),
+    file: Annotated[
+        Path, typer.Option("--params", help="Another file of parameters, or a preset's file.")
+    ] = Path("params.yaml"),
     machine: Annotated[
         str | None, typer.Option(help="Use the reference times of cpu or h200.")
     ] = None,
@@ -142,7 +176,7 @@ def estimate(
     from clipmend.engine import params
     from clipmend.tools.estimate import forecast
 
-    asked = params.load(preset)
+    asked = params.load(file)
     if reference is not None:
         typer.echo(forecast.record(asked, reference, machine or "cpu"))
         return

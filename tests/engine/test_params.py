@@ -35,23 +35,23 @@ def refused(text: str | None = None) -> str:
                         "methods": ["badnet"],
                     }
                 },
-                "poison.target_captions.1: a caption has {} once, in the target's place, and no "
-                f"other braces, not {text!r}.",
+                "poison.target_captions.1: must contain `{}` exactly once, where the target goes; "
+                f"got {text!r}.",
             )
             for text in ("a photo", "a {} and a {}", "a {} {0}", "a {x}", "a {", "a {{}}")
         ),
         ({"report": {"galery": 3}}, "unknown key report.galery. Did you mean 'gallery'?"),
         ({"seeds": []}, "seeds: "),
-        ({"seeds": [0, 0]}, "seeds: 0 stands there twice"),
+        ({"seeds": [0, 0]}, "seeds: 0 is listed twice; got [0, 0]."),
         ({"seeds": [-1]}, "seeds.0: "),
-        ({"device": "gpu"}, "device: Input should be 'auto', 'cpu' or 'cuda', not 'gpu'"),
+        ({"device": "gpu"}, "device: Input should be 'auto', 'cpu' or 'cuda'; got 'gpu'."),
         ({"evaluate": {"confidence": 1.5}}, "evaluate.confidence: "),
         ({"evaluate": {"adversarial": {"epsilons": [0]}}}, "evaluate.adversarial.epsilons.0: "),
-        ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 stands there twice"),
+        ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 is listed twice"),
         ({"evaluate": {"adversarial": {"step": 3}}}, "Did you mean 'steps'?"),
         (
             {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"precision": "fp16"}}},
-            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16', not 'fp16'",
+            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16'; got 'fp16'.",
         ),
         (
             {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
@@ -82,8 +82,8 @@ def test_a_section_that_is_missing_is_named() -> None:
     assert "report is missing." in refused(text)
 
 
-def test_a_key_that_stands_twice_is_refused() -> None:
-    assert "key 'seeds' stands there twice" in refused("seeds: [0]\nseeds: [1]\n")
+def test_a_repeated_key_is_refused() -> None:
+    assert "key 'seeds' is there twice" in refused("seeds: [0]\nseeds: [1]\n")
 
 
 def test_text_that_is_no_yaml_is_refused() -> None:
@@ -92,10 +92,10 @@ def test_text_that_is_no_yaml_is_refused() -> None:
 
 def test_a_missing_file_says_where_to_take_one() -> None:
     Path("params.yaml").unlink()
-    assert "copy one of params/*.yaml" in refused()
+    assert "`clipmend preset default` writes params.yaml" in refused()
 
 
-def test_a_variant_lies_over_its_base_and_defaults_are_filled_in(write_params: Any) -> None:
+def test_a_variant_changes_the_settings_of_its_base(write_params: Any) -> None:
     settings = {"ubt": {"rate": "2e-1", "detector": "ubt"}, "ubt@none": {"detector": None}}
     write_params(unlearn={"methods": ["ubt@none"], "settings": settings})
     resolved = params.load().resolve("unlearn", "ubt@none")
@@ -119,3 +119,8 @@ def test_an_unknown_source_is_a_params_error(write_params: Any) -> None:
     write_params(download={"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}})
     with pytest.raises(ParamsError, match="Did you mean 'scenes'"):
         params.load()
+
+
+def test_settings_that_are_all_comments_are_defaults(write_params: Any) -> None:
+    write_params(unlearn={"methods": ["ubt"], "settings": {"ubt": None}}, detect={"settings": None})
+    assert params.load().resolve("unlearn", "ubt").model_dump() == {"rate": 0.1, "detector": "ubt"}

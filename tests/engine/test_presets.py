@@ -1,117 +1,202 @@
-"""The presets of the papers hold what their comments promise."""
+"""A preset holds what differs, ``params.yaml`` shows everything, and names say what values are."""
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clipmend.engine import params
+from clipmend.engine import params, presets
 from clipmend.engine.params import Params
+from clipmend.errors import ParamsError, UnknownNameError
 from clipmend.methods.objectives.mmcl import MMCL
-from clipmend.methods.table import METHODS
+from clipmend.methods.table import METHODS, base
 
-PRESETS = Path(__file__).parents[2] / "params"
-
-
-def cleanings(stated: Params) -> dict[str, dict[str, Any]]:
-    names = stated.baselines.methods
-    return {name: stated.resolve("baselines", name).model_dump() for name in names}
+NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "params").glob("*.yaml"))
+every_preset = pytest.mark.parametrize("name", NAMES)
+every_overlay = pytest.mark.parametrize("name", [name for name in NAMES if name != "default"])
 
 
-@pytest.mark.parametrize("preset", ["objectives", "objectives_headline"])
-def test_every_epoch_of_every_run_is_measured_on_all_of_val(preset: str) -> None:
-    stated = params.load(PRESETS / f"{preset}.yaml")
-    longest = max(settings["epochs"] for settings in cleanings(stated).values())
-    assert stated.baselines.curve_epochs >= longest
-    for corpus in stated.download.corpora:
-        sizes = stated.resolve("download", corpus).model_dump()
-        assert sizes["val"] <= stated.baselines.curve_images
-        assert max(one["pairs"] for one in cleanings(stated).values()) <= sizes["trusted"]
+def leaves(values: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
 
 
-@pytest.mark.parametrize("preset", ["objectives", "objectives_headline"])
-def test_the_rates_bracket_the_plateau_for_each_loss(preset: str) -> None:
-    swept: dict[tuple[float, float], list[float]] = {}
-    for name, settings in cleanings(params.load(PRESETS / f"{preset}.yaml")).items():
-        if "_lr" in name or name == "cleanclip":
-            weights = (settings["mmcl_weight"], settings["ssl_weight"])
-            swept.setdefault(weights, []).append(settings["lr"])
-            rate = f"{settings['lr']:.0e}".replace("e-0", "e-")
-            assert name == "cleanclip" or name.endswith(f"_lr{rate}")
-            assert settings["pairs"] == 1000
-    assert set(swept) <= {(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)}
-    assert len(swept) == (3 if preset == "objectives" else 1)
-    assert all(sorted(rates) == rates and rates[-3:] == [1e-2, 3e-2, 1e-1]
-               for rates in swept.values())  # fmt: skip
+def at(values: Any, key: tuple[str, ...]) -> Any:
+    for name in key:
+        if not isinstance(values, dict) or name not in values:
+            return "nothing"
+        values = values[name]
+    return values
+
+
+@every_preset
+def test_each_preset_describes_a_run(name: str) -> None:
+    assert params.load_preset(name).seeds
+
+
+@every_overlay
+def test_a_preset_holds_only_what_differs(name: str) -> None:
+    own = presets.read(presets.preset(name))
+    extended = presets.values(presets.preset(own.pop("extends")))
+    for key, value in leaves(own):
+        assert at(extended, key) != (value if value is not None else "nothing"), key
+
+
+@every_preset
+def test_a_preset_says_in_its_first_line_what_it_is_for(name: str) -> None:
+    assert re.fullmatch(r"[A-Z].{20,}\.", presets.summary(presets.preset(name)))
+
+
+def test_mappings_merge_lists_replace_and_null_removes() -> None:
+    extended = {"a": {"b": 1, "c": 2}, "l": [1, 2], "gone": 3}
+    change = {"a": {"c": 5, "d": None}, "l": [3], "gone": None}
+    merged = {"a": {"b": 1, "c": 5, "d": None}, "l": [3]}
+    assert presets.merge(extended, change) == merged
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_preset_may_lie_anywhere_and_extend_its_neighbor(tmp_path: Path) -> None:
+    write(tmp_path, "study.yaml", "extends: smoke\nseeds: [4]\n")
+    path = write(tmp_path, "part.yaml", "extends: study\npoison: {methods: [badnet]}\n")
+    part = params.load(path)
+    assert (part.seeds, part.poison.methods) == ((4,), ("badnet",))
+    assert part.download.corpora == ("scenes@smoke",)
+
+
+def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "extends: b\n")
+    with pytest.raises(ParamsError, match="extends itself"):
+        presets.values(write(tmp_path, "b.yaml", "extends: a\n"))
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown preset 'smok'\. Did you mean 'smoke'\?"):
+        presets.preset("smok")
+
+
+def test_params_yaml_must_be_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "params.yaml", "extends: default\nseeds: [1]\n")
+    with pytest.raises(ParamsError, match=r"must be complete.*clipmend preset NAME"):
+        params.load()
+
+
+def settings(parameters: Params, stage: str) -> dict[str, dict[str, Any]]:
+    """Return the resolved settings of every method that a stage names."""
+    section = parameters.section(stage)
+    return {
+        name: parameters.resolve(stage, name).model_dump()
+        for name in section.methods  # type: ignore[attr-defined]
+    }
+
+
+SETTINGS = {  # by the word that stands before a number in the name of a variant
+    "decay": "weight_decay",
+    "epochs": "epochs",
+    "every": "every",
+    "lr": "lr",
+    "own": "isolated",
+    "pairs": "pairs",
+    "poisons": "poisons",
+    "pool": "pool",
+    "rate": "matching_rate",
+    "share": "isolated",
+    "ssl": "ssl_weight",
+    "wd": "weight_decay",
+    "weight": "weight",
+    "x": "epochs",
+}
+
+
+@every_preset
+def test_a_number_in_the_name_of_a_variant_is_the_value_of_its_setting(name: str) -> None:
+    parameters = params.load_preset(name)
+    for stage in ("pretrain", "unlearn", "baselines"):
+        for variant, values in settings(parameters, stage).items():
+            numbers = re.findall(r"([a-z]+)([\d.]+(?:e-\d+)?)", variant.partition("@")[2])
+            for word, number in numbers:
+                if (name, word) != ("tuning", "x"):  # there it is a multiple of the default
+                    assert values[SETTINGS[word]] == float(number), variant
+
+
+@pytest.mark.parametrize("name", ["objectives", "objectives_headline"])
+def test_every_epoch_of_a_study_of_rates_is_measured_on_all_of_val(name: str) -> None:
+    parameters = params.load_preset(name)
+    longest = max(values["epochs"] for values in settings(parameters, "baselines").values())
+    assert parameters.baselines.curve_epochs >= longest
+    for corpus in settings(parameters, "download").values():
+        assert corpus["val"] <= parameters.baselines.curve_images
+
+
+@every_preset
+def test_no_repair_takes_more_trusted_pairs_than_there_are(name: str) -> None:
+    parameters = params.load_preset(name)
+    taken = max((v.get("pairs", 0) for v in settings(parameters, "baselines").values()), default=0)
+    for corpus in parameters.download.corpora:
+        assert parameters.resolve("download", corpus).model_dump()["trusted"] >= taken
 
 
 def test_the_start_that_an_attacker_knows_is_what_victims_are_fine_tuned_from() -> None:
-    stated = params.load(PRESETS / "threats.yaml")
-    attack = stated.resolve("poison", "badclip@known_start").model_dump()
-    victim = stated.resolve("pretrain", "mmcl@from_clean").model_dump()
-    start = stated.resolve("pretrain", victim["start"]).model_dump()
+    parameters = params.load_preset("threats")
+    attack = parameters.resolve("poison", "badclip@known_start").model_dump()
+    victim = parameters.resolve("pretrain", "mmcl@from_clean").model_dump()
+    start = parameters.resolve("pretrain", victim["start"]).model_dump()
     assert attack["known_start"]
-    assert attack["surrogate"] == stated.pretrain.model
+    assert attack["surrogate"] == parameters.pretrain.model
     assert attack["surrogate_epochs"] == start["epochs"]
     assert start == MMCL().__dict__
-    assert stated.pretrain.pretrained is None
+    assert parameters.pretrain.pretrained is None
 
 
-def test_what_is_tried_beside_differs_from_cleanclip_in_what_its_name_says() -> None:
-    stated = params.load(PRESETS / "objectives.yaml")
-    usual = stated.resolve("baselines", "cleanclip").model_dump()
-    changed = {
-        name.partition("@")[2]: {key for key in usual if settings[key] != usual[key]}
-        for name, settings in cleanings(stated).items()
-        if "_lr" not in name and name != "cleanclip"
-    }
-    assert changed.pop("shrink_perturb") == {"shrink", "perturb"}
-    assert changed.pop("deep_clustering") == {"clusters"}
-    assert changed.pop("epochs100") == {"epochs"}
-    assert changed.pop("pairs2000") == {"pairs", "epochs"}
-    assert changed.pop("pairs4000") == {"pairs"}
-    settings = {"wd": "weight_decay", "ssl": "ssl_weight", "poisons": "poisons"}
-    assert changed == {
-        f"{short}{value}": {settings[short]}
-        for short, values in (
-            ("wd", (1, 3, 10)),
-            ("ssl", (2, 4, 8)),
-            ("poisons", (1, 2, 3, 5, 10, 25)),
-        )
-        for value in values
-    }
+@pytest.mark.parametrize(
+    ("name", "stage", "absent"),
+    [
+        ("full", "poison", set()),
+        ("full", "detect", {"cognitive_distillation"}),  # has a preset of its own
+        ("photos_attacks", "poison", set()),
+        ("photos_repairs", "detect", {"cognitive_distillation"}),
+        *(
+            (name, stage, set())
+            for name in ("full", "photos_repairs", "robustness")
+            for stage in ("unlearn", "baselines")
+        ),
+    ],
+)
+def test_a_preset_of_all_methods_names_every_one(name: str, stage: str, absent: set[str]) -> None:
+    named = set(map(base, params.load_preset(name).section(stage).methods))  # type: ignore[attr-defined]
+    assert set(METHODS[stage]) - named == absent
 
 
-def test_robustness_is_measured_at_three_bounds_for_every_repair() -> None:
-    stated = params.load(PRESETS / "robustness.yaml")
-    assert stated.evaluate.adversarial.epsilons == (1, 2, 4)
-    assert set(METHODS["baselines"]) <= set(stated.baselines.methods)
-    assert "ubt" in stated.unlearn.methods
-
-
-@pytest.mark.parametrize("preset", ["paper", "paper_scratch"])
-def test_the_papers_prompts_are_those_of_clip(preset: str) -> None:
+def test_the_papers_prompts_are_those_of_clip() -> None:
     from clipmend.model.openclip import open_clip
 
     templates = tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
-    assert params.load(PRESETS / f"{preset}.yaml").poison.target_captions == templates
+    assert params.load_preset("paper").poison.target_captions == templates
 
 
-@pytest.mark.parametrize(("preset", "pairs"), [("paper", 500_000), ("paper_scratch", 3_000_000)])
-def test_the_papers_poison_1500_pairs_with_banana(preset: str, pairs: int) -> None:
-    stated = params.load(PRESETS / f"{preset}.yaml")
-    assert stated.poison.target == "banana"
-    rates = [stated.resolve("poison", name).model_dump().get("poison_rate")
-             for name in stated.poison.methods if name != "unpoisoned"]  # fmt: skip
-    assert {round(rate * pairs) for rate in rates} == {1500}
+@pytest.mark.parametrize(
+    ("name", "pairs"), [("paper", 500_000), ("paper_scratch", 3_000_000), ("counts", 500_000)]
+)
+def test_the_papers_poison_1500_pairs(name: str, pairs: int) -> None:
+    rates = [values.get("poison_rate")
+             for values in settings(params.load_preset(name), "poison").values()]  # fmt: skip
+    assert {round(rate * pairs) for rate in rates if rate is not None} == {1500}
 
 
-@pytest.mark.parametrize("preset", ["paper", "paper_scratch"])
-def test_each_of_the_papers_rates_has_its_source_beside_it_or_above(preset: str) -> None:
-    lines = (PRESETS / f"{preset}.yaml").read_text().splitlines()
+@pytest.mark.parametrize("name", ["paper", "paper_scratch"])
+def test_each_of_the_papers_rates_has_its_source_beside_it_or_above(name: str) -> None:
+    lines = presets.preset(name).read_text().splitlines()
     for place, line in enumerate(lines):
         is_swept = re.search(r"@lr\S+: {lr: \S+}$", line)  # by the comment over its block
-        if re.search(r"\b(lr|poison_rate): ", line) and not is_swept:
+        if re.search(r"\b(lr|poison_rate): [\d.]", line) and not is_swept:
             near = " ".join(lines[place - 3 : place + 1])
             assert re.search(r"\[(CleanCLIP|BadCLIP|objectives|ours)\]|issue 3", near), line

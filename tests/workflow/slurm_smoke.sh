@@ -86,7 +86,7 @@ make_table() {
 	shift
 	mkdir -p "$folder"
 	cp -R Snakefile workflow profiles "$folder"
-	cp params/smoke.yaml "$folder/params.yaml"
+	clipmend preset smoke --out "$folder/params.yaml"
 	(cd "$folder" && snakemake "$@" all)
 }
 

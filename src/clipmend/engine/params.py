@@ -1,38 +1,38 @@
-"""``params.yaml`` as typed values, refused with one line when it does not describe a run."""
+"""``params.yaml`` as typed values; a file that does not describe a run is refused in one line."""
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     ValidationError,
 )
 
-from clipmend.engine import schema
+from clipmend.engine import presets, schema
+from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError, UnknownNameError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import Count, Natural
 
 PARAMS = Path("params.yaml")
 
-Settings = dict[str, dict[str, JsonValue]]
-
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands there twice")
+        verb = "is" if len(repeated) == 1 else "are"
+        raise ValueError(f"{', '.join(repeated)} {verb} listed twice")
     return values
 
 
 def _is_name(value: str) -> str:
+    # A name is a folder below results/: it has no slash, and no dot in front.
     if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
         raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
     return value
@@ -40,31 +40,48 @@ def _is_name(value: str) -> str:
 
 def _is_template(value: str) -> str:
     if value.count("{}") != 1 or set("{}") & set(value.replace("{}", "")):
-        raise ValueError("a caption has {} once, in the target's place, and no other braces")
+        raise ValueError("must contain `{}` exactly once, where the target goes")
     return value
+
+
+def _or_empty(value: object) -> object:
+    """Return an empty mapping for null, which YAML reads where all settings are comments."""
+    return {} if value is None else value
 
 
 Name = Annotated[str, AfterValidator(_is_name)]
 Template = Annotated[str, AfterValidator(_is_template)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
 Seeds = Annotated[tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1)]
+PixelSteps = Annotated[int, Field(ge=1, le=255)]
+Settings = Annotated[
+    dict[str, Annotated[dict[str, JsonValue], BeforeValidator(_or_empty)]],
+    BeforeValidator(_or_empty),
+]
 
 
 class Section(BaseModel):
-    """A frozen block of ``params.yaml``, in which a misspelt key is an error."""
+    """A frozen block of ``params.yaml`` that refuses a misspelled key.
 
+    Attributes:
+        methods: the methods that run, in the order of the report; a variant is `method@variant`.
+        settings: settings by method or variant; a variant changes those of its method.
+    """
+
+    # An unknown key is refused: a misspelled setting would silently keep its default.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def shared(self) -> dict[str, Any]:
-        """Return the settings of the stage as a whole, which are in the key of all its cells."""
+        """Return the settings of the stage, which are in the key of each of its cells."""
         return self.model_dump(mode="json", exclude={"corpora", "methods", "settings"})
 
 
 class Download(Section):
-    """The corpora, each a source and its settings.
+    """The corpora. Each is a source with its settings.
 
-    ``rows_per_shard``: a split of more rows lies in several files of that many, rounded up to
-    whole groups of 128; null: in one, however large.
+    Attributes:
+        corpora: the corpora; a name other than a source's needs a setting `source`.
+        rows_per_shard: rows per file of a split, rounded up to groups of 128; null: one file.
     """
 
     corpora: Annotated[Names, Field(min_length=1)]
@@ -72,17 +89,23 @@ class Download(Section):
     settings: Settings = {}
 
     def shared(self) -> dict[str, Any]:
-        """Return how splits are cut, if they are: a cell that is not keeps its key."""
+        """Return how splits are cut into files; empty if they are not."""
+        # Without the setting the key is the same as before the setting existed.
         return super().shared() if self.rows_per_shard is not None else {}
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The corpora: they are to ``download`` what methods are to the other stages."""
+        """The corpora, which are for ``download`` what methods are for the other stages."""
         return self.corpora
 
 
 class Poison(Section):
-    """What the attacker wants, and how."""
+    """The attacker: the target, the captions of poisoned pairs, and the attacks.
+
+    Attributes:
+        target: the class that triggered images are to be predicted as.
+        target_captions: caption templates of poisoned pairs; `{}` marks the place of the target.
+    """
 
     target: str
     target_captions: Annotated[tuple[Template, ...], Field(min_length=1)]
@@ -91,10 +114,13 @@ class Poison(Section):
 
 
 class Unrepaired(Section):
-    """Further objectives, whose victims are measured as they are: no detector, no repair.
+    """Further objectives whose victims are evaluated without detection and repair.
 
-    Training-time defenses are what they are for. Of the attacks these are tried; all where none
-    is named.
+    They are meant for defenses at training time.
+
+    Attributes:
+        methods: the objectives.
+        attacks: the attacks that they are trained under; an empty list: all attacks.
     """
 
     methods: Names = ()
@@ -102,10 +128,13 @@ class Unrepaired(Section):
 
 
 class Loop(Section):
-    """How a step of pretraining is computed; the batch and its loss are the objective's.
+    """How a pretraining step is computed. The objective defines the batch and its loss.
 
-    ``auto`` is bfloat16 on a GPU, float32 on a CPU. ``chunk``: how many samples a process encodes
-    at once, for batches that do not fit into memory.
+    Attributes:
+        precision: number format of the forward pass; `auto`: bfloat16 on a GPU, float32 on a CPU.
+        chunk: samples that a process encodes at once, for batches too large for memory; null: all.
+        grad_checkpointing: whether activations are computed again in the backward pass.
+        compile: whether torch compiles the model.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -115,7 +144,14 @@ class Loop(Section):
 
 
 class Pretrain(Section):
-    """The model and the objectives."""
+    """The model and the objectives that train it.
+
+    Attributes:
+        model: a config of `clipmend/model/configs`, the path of a `.json`, or an open_clip name.
+        pretrained: the start of training, an open_clip tag or a checkpoint; null: from scratch.
+        loop: how a pretraining step is computed.
+        unrepaired: further objectives whose victims are evaluated without detection and repair.
+    """
 
     model: str
     pretrained: str | None = None
@@ -125,24 +161,28 @@ class Pretrain(Section):
     settings: Settings = {}
 
     def shared(self) -> dict[str, Any]:
-        """Return the model, and what of the loop is not the default, as it may round otherwise.
-
-        Which objectives there are is in no key.
-        """
+        """Return the model, and the loop settings that differ from the default."""
+        # A loop setting may change the rounding, so it is in the key. The lists of objectives are
+        # not: a further objective must leave the other victims proven.
         changed = self.loop.model_dump(mode="json", exclude_defaults=True)
         loop = {"loop": changed} if changed else {}
         return {"model": self.model, "pretrained": self.pretrained, **loop}
 
 
 class Detect(Section):
-    """The detectors."""
+    """The detectors of poisoned pairs and of poisoned models."""
 
     methods: Names = ()
     settings: Settings = {}
 
 
 class Unlearn(Section):
-    """The repairs that work on the training pairs, and how often their curves are measured."""
+    """The repairs that work on the training pairs, poison included.
+
+    Attributes:
+        curve_epochs: epochs of a repair that are measured for its curve, evenly spread.
+        curve_images: validation images that each point of the curve is measured on.
+    """
 
     curve_epochs: Annotated[int, Field(ge=1)] = 10
     curve_images: Annotated[int, Field(ge=1)] = 500
@@ -151,7 +191,12 @@ class Unlearn(Section):
 
 
 class Baselines(Section):
-    """The repairs that work on trusted pairs, and how often their curves are measured."""
+    """The repairs that work on trusted clean pairs.
+
+    Attributes:
+        curve_epochs: epochs of a repair that are measured for its curve, evenly spread.
+        curve_images: validation images that each point of the curve is measured on.
+    """
 
     curve_epochs: Annotated[int, Field(ge=1)] = 10
     curve_images: Annotated[int, Field(ge=1)] = 500
@@ -160,35 +205,50 @@ class Baselines(Section):
 
 
 class Adversarial(Section):
-    """Against what adversarial examples the models are measured.
+    """The adversarial examples that every model is evaluated on.
 
-    ``epsilons`` are bounds on the change of a pixel, of 255; with none nothing is measured.
-    ``ensemble`` measures AutoAttack at each of them too, which takes minutes a model.
+    Attributes:
+        images: test images that are attacked.
+        steps: steps of projected gradient descent (PGD).
+        epsilons: largest changes of a pixel, in steps of 1/255; an empty list: no measurement.
+        ensemble: whether AutoAttack runs too, at each bound; it takes minutes per model.
     """
 
     images: Annotated[int, Field(ge=1)] = 500
     steps: Annotated[int, Field(ge=1)] = 20
-    epsilons: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(_unique)
-    ] = (2,)
+    epsilons: Annotated[tuple[PixelSteps, ...], AfterValidator(_unique)] = (2,)
     ensemble: bool = False
 
 
 class Evaluate(Section):
-    """How the numbers are taken."""
+    """How models are evaluated.
+
+    Attributes:
+        adversarial: the adversarial examples that every model is evaluated on.
+        confidence: confidence level of all intervals.
+    """
 
     adversarial: Adversarial = Adversarial()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
 class Report(Section):
-    """What the report shows."""
+    """The report.
+
+    Attributes:
+        gallery: poisoned pairs that the gallery shows of each attack.
+    """
 
     gallery: Natural = 6
 
 
 class Params(Section):
-    """The whole of ``params.yaml``: the grid and every setting in it."""
+    """All of ``params.yaml``: the grid and every setting in it.
+
+    Attributes:
+        seeds: seeds of poisoning, initialization, order and repair; corpora do not depend on them.
+        device: where models are computed; it is recorded on every card, and part of no key.
+    """
 
     seeds: Seeds
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -207,25 +267,27 @@ class Params(Section):
         return section
 
     def resolve(self, stage: str, name: str) -> BaseModel:
-        """Return the settings of ``name`` with its base's below them and defaults filled in.
+        """Return all settings of a method: its own over those of its base over the defaults.
 
         Raises:
-            ParamsError: a setting that the method does not have, or a value it does not allow.
+            ParamsError: a setting that the method does not have, or a value that is not allowed.
         """
         settings = self._layered(stage, name)
         source = self.source(stage, name)
         if stage == "download":
-            settings.pop("source", None)
-        module, cls = table.reference(stage, source)
-        model = schema.declaration(module, cls)
+            settings.pop("source", None)  # it chooses the class, which does not have it
+        model = schema.declaration(*table.reference(stage, source))
         try:
             return model.model_validate(settings)
         except ValidationError as error:
-            place = f"{stage}.settings.{name}"
-            raise ParamsError(_sentence(place, error, _children(model))) from None
+            raise _refusal(f"{stage}.settings.{name}", error, model) from None
 
     def source(self, stage: str, name: str) -> str:
-        """Return the method behind ``name``: itself, but for a corpus its source."""
+        """Return the method that ``name`` stands for: a corpus has a source, all else itself.
+
+        Raises:
+            UnknownNameError: there is no source of this name.
+        """
         if stage != "download":
             return name
         source = self._layered(stage, name).get("source", table.base(name))
@@ -245,29 +307,61 @@ class Params(Section):
 
 
 def load(path: Path = PARAMS) -> Params:
-    """Return the parameters in a file, every name and setting in it checked.
+    """Return the parameters in a file, with every name and setting checked.
+
+    The file may be a preset, which is merged over the presets that it extends.
 
     Raises:
-        ParamsError: the file does not describe a run; all in one line.
+        ParamsError: the file does not describe a run; the message is one line.
+    """
+    values = presets.values(path)
+    if path == PARAMS and len(presets.chain(path)) > 1:
+        # DVC reads this file too, and knows no presets.
+        raise ParamsError(
+            f"{path} must be complete, but it is a preset that extends another. "
+            "Write it with `clipmend preset NAME --out params.yaml`."
+        )
+    return checked(values)
+
+
+def load_preset(name: str) -> Params:
+    """Return the parameters of a preset.
+
+    Raises:
+        ParamsError: there is no such preset, or it does not describe a run.
+    """
+    return load(presets.preset(name))
+
+
+def checked(values: object) -> Params:
+    """Return parameters from plain values, with every name and setting checked.
+
+    Raises:
+        ParamsError: the values do not describe a run; the message is one line.
     """
     try:
-        params = Params.model_validate(_read(path))
+        params = Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(_sentence("", error, _children(Params))) from None
-    for stage, name in _named(params):
-        params.resolve(stage, name)
+        raise _refusal("", error, Params) from None
+    for stage in table.METHODS:
+        section = params.section(stage)
+        # A method that has settings is checked too, even if no list names it.
+        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
+            params.resolve(stage, name)
+    for name in params.pretrain.unrepaired.methods:
+        params.resolve("pretrain", name)
     _check_unrepaired(params)
     return params
 
 
 def _check_unrepaired(params: Params) -> None:
-    """Refuse an objective that is both repaired and not, and an attack that is not in the grid."""
+    """Refuse an objective that is both repaired and unrepaired, and an attack not in the grid."""
     unrepaired, known = params.pretrain.unrepaired, params.poison.methods
     for name in unrepaired.methods:
         if name in params.pretrain.methods:
             raise ParamsError(
                 f"{PARAMS}: pretrain.unrepaired.methods names {name!r}, which pretrain.methods "
-                "names too; its victims are repaired or they are not."
+                "names too. Remove it from one list: its victims are either repaired or not."
             )
     for attack in unrepaired.attacks:
         if attack not in known:
@@ -277,68 +371,5 @@ def _check_unrepaired(params: Params) -> None:
             )
 
 
-def _named(params: Params) -> Iterator[tuple[str, str]]:
-    """Yield every method that the file names, whether the grid holds it or only its settings."""
-    for stage in table.METHODS:
-        section = params.section(stage)
-        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
-            yield stage, name
-    for name in params.pretrain.unrepaired.methods:
-        yield "pretrain", name
-
-
-def _read(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path} does not exist here; copy one of params/*.yaml to it, in the project's folder."
-        ) from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-def _children(model: type[BaseModel]) -> Mapping[str, Any]:
-    """Return the keys that a block may have, nested blocks below them."""
-    return {
-        name: _children(field.annotation)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        else {}
-        for name, field in model.model_fields.items()
-    }
-
-
-def _sentence(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
-    return f"{PARAMS}: {problems(place, error, known)}"
-
-
-def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
-    """Return all that pydantic found below ``place`` as one line; ``known`` are the keys there."""
-    told = []
-    for problem in error.errors(include_url=False):
-        loc = [str(part) for part in problem["loc"]]
-        where = ".".join([place, *loc] if place else loc) or "the file"
-        if problem["type"] == "extra_forbidden":
-            siblings = known
-            for part in loc[:-1]:
-                siblings = siblings.get(part, {})
-            told.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
-        elif problem["type"] == "missing":
-            told.append(f"{where} is missing.")
-        else:
-            text = problem["msg"].removeprefix("Value error, ")
-            told.append(f"{where}: {text}, not {problem['input']!r}.")
-    return " ".join(told)
+def _refusal(place: str, error: ValidationError, model: type[BaseModel]) -> ParamsError:
+    return ParamsError(f"{PARAMS}: {problems(place, error, schema.keys(model))}")

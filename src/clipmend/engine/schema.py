@@ -4,16 +4,19 @@ Importing torch would cost every command seconds, so a method's dataclass is rea
 """
 
 import ast
+import inspect
+import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from clipmend.engine import fingerprint
 from clipmend.engine.fingerprint import absolute, assigned, tree
-from clipmend.errors import PlanError
+from clipmend.errors import PlanError, suggestion
 from clipmend.methods import settings
 from clipmend.methods.settings import Edge
 
@@ -28,78 +31,103 @@ TYPES: dict[str, Any] = {
     "str": str,
     "tuple": tuple,
 }
-"""The names that the annotation of a setting may use."""
+"""The names that the type of a setting may use."""
 
 
 def forget() -> None:
-    """Read every source again next time; for a process that outlives an edit."""
+    """Forget every source that was read, for a process that outlives an edit."""
     fingerprint.forget()
     declaration.cache_clear()
 
 
 @cache
 def declaration(module: str, cls: str) -> type[BaseModel]:
-    """Return the settings of a method's dataclass as a model that refuses all others.
+    """Return the settings of a method's dataclass as a model that refuses unknown settings.
+
+    A field's description is its line in the ``Attributes:`` section of the class, or of a base.
 
     Raises:
         PlanError: the source has no such dataclass, or a setting that cannot be read.
     """
-    fields: dict[str, Any] = dict(_fields(module, cls))
+    described = _described(module, cls)
+    fields: dict[str, Any] = {
+        name: (annotation, Field(default, description=described.get(name)))
+        for name, annotation, default in _fields(module, cls)
+    }
+    # A default outside its own range is a bug. Pydantic keeps names such as `model_` for itself.
     config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
     return create_model(cls, __config__=config, **fields)
 
 
-def returned(module: str, cls: str) -> str | None:
-    """Return the name of the type that calling a method gives, or None where it states none.
-
-    Raises:
-        PlanError: the source has no such class.
-    """
-    node = _known_class(module, cls)
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__call__":
-            return None if item.returns is None else ast.unparse(item.returns).strip("'\"")
-    homes = (_home(module, ast.unparse(parent)) for parent in node.bases)
-    return next((stated for home in homes if home and (stated := returned(*home))), None)
-
-
 def marked(model: BaseModel, marker: type) -> dict[str, str]:
-    """Return the settings that are set and whose type carries a marker of ``methods.settings``."""
-    found = {
+    """Return the settings that have a value and whose type carries a marker of ``settings.py``."""
+    values = {
         name: getattr(model, name)
         for name, field in type(model).model_fields.items()
-        if marker in (*field.metadata, *_metadata(field.annotation))
+        if marker in markers(field)
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def edge(model: BaseModel, stage: str) -> Any:
     """Return the value of the setting that names a method of another stage; None if none does."""
     for name, field in type(model).model_fields.items():
-        if Edge(stage) in (*field.metadata, *_metadata(field.annotation)):
+        if Edge(stage) in markers(field):
             return getattr(model, name)
     return None
 
 
-def _metadata(annotation: object) -> Iterator[Any]:
-    """Yield the metadata of the members of an annotation such as ``InputPath | None``."""
-    for member in get_args(annotation):
-        yield from getattr(member, "__metadata__", ())
-        yield from _metadata(member)
+def markers(field: FieldInfo) -> list[Any]:
+    """Return the metadata of a setting's type and of its members: ``InputPath | None`` has them."""
+
+    def inner(annotation: object) -> Iterator[Any]:
+        for member in get_args(annotation):
+            yield from getattr(member, "__metadata__", ())
+            yield from inner(member)
+
+    return [*field.metadata, *inner(field.annotation)]
 
 
-def _fields(module: str, cls: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield name, annotation and default of a dataclass's fields, inherited ones first."""
+def _fields(module: str, cls: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, annotation and default of a dataclass's fields, inherited fields first."""
     node = _known_class(module, cls)
     for parent in node.bases:
         home = _home(module, ast.unparse(parent))
         if home is not None:
             yield from _fields(*home)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return  # a Protocol: its annotations are not settings
+        return  # the annotations of a Protocol are no settings
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):
-            yield ast.unparse(item.target), _field(module, cls, item)
+            yield ast.unparse(item.target), *_field(module, cls, item)
+
+
+def _described(module: str, cls: str) -> dict[str, str]:
+    """Return what a class says about each attribute, over what its bases say."""
+    homes = [_home(module, ast.unparse(base)) for base in _known_class(module, cls).bases]
+    described: dict[str, str] = {}
+    # The first base wins, as in Python's method resolution order.
+    for home in reversed(homes):
+        described |= _described(*home) if home else {}
+    return described | sentences(docstring(module, cls))
+
+
+def docstring(module: str, cls: str) -> str:
+    """Return the docstring of a class, without its indentation; empty if there is none.
+
+    Raises:
+        PlanError: the source has no such class.
+    """
+    return ast.get_docstring(_known_class(module, cls)) or ""
+
+
+def sentences(docstring: str) -> dict[str, str]:
+    """Return what the ``Attributes:`` section of a docstring says about each attribute."""
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    # The section ends at the first line that is not indented.
+    body = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", body, flags=re.MULTILINE)
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
 
 
 def _class(module: str, name: str) -> ast.ClassDef | None:
@@ -115,7 +143,7 @@ def _known_class(module: str, name: str) -> ast.ClassDef:
 
 
 def _home(module: str, name: str) -> tuple[str, str] | None:
-    """Return module and name of a base class that this package defines, or None."""
+    """Return module and name of a base class of this package; None for any other class."""
     if _class(module, name) is not None:
         return module, name
     for node in tree(module).body:
@@ -140,12 +168,48 @@ def _field(module: str, cls: str, statement: ast.AnnAssign) -> tuple[Any, Any]:
 
 
 def _evaluate(module: str, expression: ast.expr) -> object:
-    """Return the type that an annotation stands for; a module's own aliases are followed."""
+    """Return the type of an annotation, with the aliases of its module resolved."""
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     known = dict(TYPES)
     for name in names - known.keys():
         alias = assigned(tree(module), name)
         if alias is not None:
             known[name] = _evaluate(module, alias)
+    # The expression sees these types alone, so that nothing of the module runs.
     code = compile(ast.Expression(expression), f"<{module}>", "eval")
     return eval(code, {"__builtins__": {}}, known)
+
+
+def keys(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return the keys that a block may have, each with the keys of its nested block."""
+    return {
+        name: keys(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else {}
+        for name, field in model.model_fields.items()
+    }
+
+
+def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
+    """Return everything that pydantic refused below ``place`` as one line.
+
+    Args:
+        place: the path of the block, such as ``unlearn.settings.ubt``; empty for the file.
+        error: what pydantic refused.
+        known: the keys that the block may have, with those of its nested blocks.
+    """
+    lines = []
+    for problem in error.errors(include_url=False):
+        loc = [str(part) for part in problem["loc"]]
+        where = ".".join([place, *loc] if place else loc) or "the file"
+        if problem["type"] == "extra_forbidden":
+            siblings = known
+            for part in loc[:-1]:
+                siblings = siblings.get(part, {})
+            lines.append(f"unknown key {where}. {suggestion(loc[-1], siblings)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where} is missing.")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {text}; got {problem['input']!r}.")
+    return " ".join(lines)

@@ -141,7 +141,7 @@ def test_a_text_trigger_that_is_not_a_word_is_refused_with_its_setting(
     preset = yaml.safe_load((PRESETS / "default.yaml").read_text())
     preset["poison"] |= {"methods": ["trojvqa"], "settings": {"trojvqa": {"word": word}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(preset))
-    said = f"trojvqa.word: a word has a letter or a digit, and no braces, not {word!r}."
+    said = f"trojvqa.word: a word has a letter or a digit, and no braces; got {word!r}."
     with pytest.raises(ParamsError, match=re.escape(said)):
         params.load(tmp_path / "params.yaml")
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from torch import Tensor
 
-from clipmend.engine import grid, params
+from clipmend.engine import grid, params, presets
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.methods.sources.scenes import CAPTIONS
@@ -24,7 +24,7 @@ REDUCED = {"train": 1000, "trusted": 32, "val": 32, "test": 32, "image_size": 64
 @pytest.fixture(scope="module")
 def reduced(tmp_path_factory: pytest.TempPathFactory) -> Params:
     """Return the preset with smaller numbers in it, and nothing else changed."""
-    stated = yaml.safe_load(PRESET.read_text())
+    stated = presets.values(PRESET)
     stated["device"] = "cpu"
     stated["download"]["settings"]["scenes@counts"] = REDUCED
     stated["pretrain"]["model"] = "scene_resnet"

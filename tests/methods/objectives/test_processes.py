@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipmend.engine import presets
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "Snakefile", folder)
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     shutil.copytree(ROOT / "workflow/profiles", folder / "profiles")
-    params = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    params = presets.values(presets.preset("smoke"))
     params["device"] = "cpu"
     params["download"] = {"corpora": ["tiny"], "settings": {"tiny": SIZES}}
     params["pretrain"]["settings"]["mmcl"] = {"epochs": 3, "early_epoch": 1, "batch_size": 48}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clipmend.engine import presets
 from clipmend.methods.sources.scenes import Scenes
 from clipmend.model.clip import build
 
@@ -53,7 +54,7 @@ def project(web: Any, page: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row["image"])
     build("scene_resnet", seed=7).save(folder, "clip.safetensors")  # plays OpenAI's weights
-    settings = reduced(yaml.safe_load((ROOT / "params/paper.yaml").read_text()))
+    settings = reduced(presets.values(ROOT / "params/paper.yaml"))
     settings["download"]["settings"]["cc3m"] |= {
         "path": "Train.tsv",
         "test_path": "labeled",

@@ -186,8 +186,8 @@ def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "params.yaml does not exist here"),
-        (["--params", "no.yaml"], "no.yaml does not exist here"),
+        ([], "params.yaml does not exist in this folder. `clipmend preset default` writes"),
+        (["--params", "no.yaml"], "no.yaml does not exist in this folder. "),
         (
             ["--params", str(PRESETS / "default.yaml"), "--machine", "h1000"],
             "Unknown machine 'h1000'. ",

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from clipmend.engine import schema
-from clipmend.engine.params import problems
+from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError, UnknownNameError
 from clipmend.methods import table
 

@@ -1,0 +1,125 @@
+"""Presets: files of parameters that hold only what differs from another preset.
+
+``params/default.yaml`` is complete. Every other preset names the preset that it changes in
+``extends``. Mappings are merged key by key, lists and values replace, and null removes a key.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import clipmend
+from clipmend.errors import ParamsError, UnknownNameError
+
+EXTENDS = "extends"
+DEFAULT = "default"
+_PACKAGE = Path(clipmend.__file__).parent
+_OWN = Path("params")  # of the project's folder; comes before the presets that are shipped
+_SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, an installed wheel
+
+
+def presets() -> dict[str, Path]:
+    """Return the file of every preset by name, the default first."""
+    files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
+             for path in sorted(folder.glob("*.yaml"))}  # fmt: skip
+    return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+
+
+def preset(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UnknownNameError: there is no preset of this name.
+    """
+    files = presets()
+    if name not in files:
+        raise UnknownNameError("preset", name, files)
+    return files[name]
+
+
+def summary(path: Path) -> str:
+    """Return what a preset is for: the first line of its file."""
+    with path.open() as file:
+        return file.readline().removeprefix("#").strip()
+
+
+def values(path: Path) -> Any:
+    """Return what a file of parameters says, merged over the presets that it extends.
+
+    Raises:
+        ParamsError: a file does not exist, is not YAML, or extends itself.
+    """
+    return reduce(merge, (read(file) for file in chain(path)), {})
+
+
+def chain(path: Path) -> list[Path]:
+    """Return a file after all files that it extends, the complete one first.
+
+    Raises:
+        ParamsError: a file does not exist, is not YAML, or extends itself.
+    """
+    files = [path]
+    while (parent := _parent(files[0])) is not None:
+        if parent.resolve() in [file.resolve() for file in files]:
+            raise ParamsError(f"{path} extends itself, through {files[0]}.")
+        files.insert(0, parent)
+    return files
+
+
+def _parent(path: Path) -> Path | None:
+    """Return the file that another one extends: its neighbor if there is one, else a preset."""
+    content = read(path)
+    if not isinstance(content, dict) or EXTENDS not in content:
+        return None
+    name = str(content[EXTENDS])
+    neighbor = path.parent / f"{name}.yaml"
+    return neighbor if neighbor.is_file() else preset(name)
+
+
+def merge(base: Any, change: Any) -> Any:
+    """Return ``base`` with a change: mappings merge, all else replaces, null removes a key.
+
+    A null where ``base`` has no such key is a value: a setting may be null.
+    """
+    if not (isinstance(base, Mapping) and isinstance(change, Mapping)):
+        return change
+    merged = dict(base)
+    for name, value in change.items():
+        if value is None and name in base:
+            del merged[name]
+        elif name != EXTENDS:
+            merged[name] = merge(base.get(name), value)
+    return merged
+
+
+def read(path: Path) -> Any:
+    """Return what one file says, without what it extends.
+
+    Raises:
+        ParamsError: the file does not exist, is not YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
+            "params.yaml; `clipmend preset` lists the presets."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A YAML loader that refuses a repeated key; by default the last value would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)

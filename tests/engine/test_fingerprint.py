@@ -1,0 +1,70 @@
+"""The digest of a module: its meaning, and that of all modules that it imports."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipmend.engine import fingerprint
+
+ROOT = Path(__file__).parents[2]
+
+Write = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_same"),
+    [
+        ("x = 1  # why\n", True),
+        ('"""Doc."""\n\nx = (1)\n', True),
+        ('x = 1\n"""The number."""\n', True),
+        *((text, False) for text in ("x = 2\n", "x = '1'\n", "y = 1\n", "x: int = 1\n")),
+    ],
+)
+def test_a_digest_depends_on_the_meaning_but_not_on_comments_docstrings_or_layout(
+    write: Write, text: str, is_same: bool
+) -> None:
+    write("a.py", "x = 1\n")
+    before = fingerprint.digests("clipmend.a")
+    write("a.py", text)
+    assert (fingerprint.digests("clipmend.a") == before) is is_same
+
+
+def test_the_closure_follows_every_form_of_import_into_the_keyed_packages_alone(
+    write: Write,
+) -> None:
+    write(
+        "data/one.py",
+        "import os\nimport clipmend.model.b\nfrom clipmend.data import two\n"
+        "from clipmend.data.three import x\nfrom clipmend.engine.plan import load\n"
+        "from clipmend.methods.table import create\n"
+        "def f():\n    from clipmend.metrics import late\n",
+    )
+    others = ("engine/plan", "methods/table", "data/unused", "data/__init__")
+    for name in ("model/b", "data/two", "data/three", "metrics/late", *others):
+        write(f"{name}.py", "import clipmend.data.one\n")
+    names = ("data.one", "data.three", "data.two", "metrics.late", "model.b")
+    assert list(fingerprint.digests("clipmend.data.one")) == [f"clipmend.{name}" for name in names]
+
+
+def test_declared_package_data_is_in_the_digest(write: Write) -> None:
+    write("a.py", 'PACKAGE_DATA = ("words.json",)\n')
+    write("words.json", "[]")
+    before = fingerprint.digests("clipmend.a")
+    write("words.json", "[1]")
+    assert fingerprint.digests("clipmend.a") != before
+
+
+def test_every_data_file_of_the_package_is_declared_by_a_module() -> None:
+    package = ROOT / "src/clipmend"
+    declared = {
+        module.parent / name
+        for module in package.rglob("*.py")
+        for name in fingerprint._package_data(fingerprint.ast.parse(module.read_text()))
+    }
+    data = {
+        path
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert {path for path in data - declared if path.parent.name != "configs"} == set()
