@@ -254,7 +254,7 @@ class Project:
     def wait_for(self, text: str) -> None:
         """Wait until a job of this stage has started."""
         log = self.root / "ran.log"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (log.exists() and text in log.read_text()):
             assert time.monotonic() < deadline, f"no job of {text} started"
             time.sleep(0.05)

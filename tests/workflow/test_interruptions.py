@@ -53,7 +53,7 @@ def test_a_second_run_of_either_tool_is_refused_and_changes_nothing(
     refused = project.call(*second)
     assert refused.returncode == 2 if second == SNAKEMAKE else refused.returncode != 0
     printed = refused.stdout + refused.stderr
-    assert "Another run works on this folder (process " in printed
+    assert "Another run uses this folder (process " in printed
     assert "Traceback" not in printed
     assert project.contents() == before
     assert release(project, process) == 0
