@@ -52,7 +52,7 @@ check: setup
 
 ## readme: write the table and times of the finished run into README.md
 readme: setup
-	$(RUN) python -m clipmend.report.readme
+	$(RUN) python -m clipmend.tools.readme
 
 ## settings: write docs/settings.md, params.schema.json and an unedited params.yaml anew from the code
 settings: setup

@@ -76,19 +76,23 @@ def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_gathered_of_a_whole_run_is_its_report(by_snakemake: Path, tmp_path: Path) -> None:
+def test_the_partial_report_of_a_whole_run_is_its_report(
+    by_snakemake: Path, tmp_path: Path
+) -> None:
     gathered, report = tmp_path / "gathered", by_snakemake / "results/report"
-    call(by_snakemake, sys.executable, str(ROOT / "scripts/gather.py"), str(gathered))
+    call(by_snakemake, "clipmend", "report", "--partial", str(gathered))
     names = {p.relative_to(report) for p in report.rglob("*") if p.is_file()} - {Path("card.json")}
     assert {p.relative_to(gathered) for p in gathered.rglob("*") if p.is_file()} == names
     assert [n for n in names if (gathered / n).read_bytes() != (report / n).read_bytes()] == []
 
 
-def test_what_is_gathered_of_a_part_has_the_rest(by_snakemake: Path, tmp_path: Path) -> None:
+def test_a_partial_report_lacks_only_the_cells_that_are_not_proven(
+    by_snakemake: Path, tmp_path: Path
+) -> None:
     shutil.copytree(by_snakemake, tmp_path / "part", symlinks=True)
     lost = next((tmp_path / "part/results/evaluate").rglob("ubt/badnet/metrics.json"))
     lost.unlink()
-    call(tmp_path / "part", sys.executable, str(ROOT / "scripts/gather.py"), "gathered")
+    call(tmp_path / "part", "clipmend", "report", "--partial", "gathered")
     whole = pd.read_csv(by_snakemake / "results/report/cells.csv")
     part = pd.read_csv(tmp_path / "part/gathered/cells.csv")
     assert len(part) == len(whole) - 1

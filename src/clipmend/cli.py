@@ -108,11 +108,36 @@ for _stage in STAGES[:-1]:
 
 
 @app.command(rich_help_panel=STAGE_PANEL)
-def report() -> None:
-    """Run the `report` job."""
+def report(
+    first: Annotated[
+        Path | None, typer.Option("--from", help="Join this report folder with FOLDERS.")
+    ] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Further report folders to join.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The new folder of the joined report.")] = None,
+    preset: Annotated[
+        Path, typer.Option("--params", help="The parameters of the whole grid, for its gaps.")
+    ] = Path("params.yaml"),
+    partial: Annotated[
+        Path | None, typer.Option(help="Report the cells made so far, into this new folder.")
+    ] = None,
+) -> None:
+    """Run the `report` job, or join the reports of several runs (`--from`)."""
     from clipmend.engine import runner
 
-    runner.run("report")
+    if partial is not None:
+        from clipmend.tools.joined_report import partial_report
+
+        typer.echo(partial_report(partial))
+    elif first is not None and out is not None:
+        from clipmend.tools.joined_report import join_reports
+
+        typer.echo(join_reports([first, *(folders or [])], out, preset))
+    elif first or folders or out:
+        raise ClipmendError("A joined report needs --from DIR [DIR ...] and --out DIR.")
+    else:
+        runner.run("report")
 
 
 @app.command()

@@ -27,7 +27,10 @@ from clipmend.data.artifacts import OVERLAY, TRAIN, TRUSTED
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input
 from clipmend.engine.runner import inputs_below
-from clipmend.report.canvas import (
+from clipmend.report.cells import ATTACK, CLEAN
+from clipmend.report.claims.cleanings import LOSSES, Cleaning, best_below, cleanings, highest
+from clipmend.report.order import attack_order, objective_order
+from clipmend.report.style import (
     DOUBLE,
     fitted,
     key_below,
@@ -37,9 +40,6 @@ from clipmend.report.canvas import (
     save,
     styled,
 )
-from clipmend.report.claims.cleanings import LOSSES, Cleaning, best_below, cleanings, highest
-from clipmend.report.order import attack_order, objective_order
-from clipmend.report.table import ATTACK, CLEAN
 
 CAPTION = (
     "What cleaning can reach: clean accuracy against attack success rate on the validation images "
@@ -245,7 +245,7 @@ def _percent(value: float | None, form: str = ".1f") -> str:
 
 @styled
 def draw_pareto(swept: Sequence[Sweep]) -> Figure:
-    """Draw a panel per corpus, attack and objective, and per cleaning loss; seeds share it."""
+    """Plot a panel per corpus, attack and objective, and per cleaning loss; seeds share it."""
     # Changed settings have one rate each, which is no curve; they are in the table.
     plain = [sweep for sweep in swept if not sweep.change]
     losses = [loss for loss in LOSSES if any(sweep.loss == loss for sweep in plain)]
@@ -268,7 +268,7 @@ def draw_pareto(swept: Sequence[Sweep]) -> Figure:
         named = [name for name, tell in zip(row, (*several, True), strict=True) if tell]
         for axes, loss in zip(panels[line], losses, strict=True):
             group = by_loss.get(loss, [])
-            _draw_panel(axes, group, colors, markers)
+            _plot_panel(axes, group, colors, markers)
             title = fitted(f"cleaned by {loss}: {_best_text(group)}", len(losses), DOUBLE)
             axes.set_title(f"{', '.join(named)}\n{title}")
     label_bottoms(panels, "Attack success rate")
@@ -282,7 +282,7 @@ def _row(sweep: Sweep) -> tuple[str, str, str]:
     return (sweep.victim.corpus, sweep.victim.attack, sweep.victim.objective)
 
 
-def _draw_panel(
+def _plot_panel(
     axes: Axes, group: Sequence[Sweep], colors: Mapping[float, str], markers: Mapping[int, str]
 ) -> None:
     axes.axvline(0.05, color="#555555", linestyle=(0, (1, 2)), linewidth=0.8)

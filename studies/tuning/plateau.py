@@ -15,22 +15,23 @@ from matplotlib.lines import Line2D
 
 from clipmend.data.artifacts import CURVE
 from clipmend.engine.cell import RESULTS, Place
-from clipmend.report.canvas import percent_ticks, save, styled
+from clipmend.report.style import percent_ticks, save, styled
 
+STAGES = ("unlearn", "baselines")
 DASHES: dict[str, Any] = {"clean_accuracy": "solid", "attack_success_rate": "dashed"}
 
 
 def read_curves(results: Path) -> pd.DataFrame:
     """Return the measured points of every variant on every victim."""
     curves = []
-    for path in sorted((results / "baselines").rglob(CURVE)):
+    for path in sorted(path for stage in STAGES for path in (results / stage).rglob(CURVE)):
         place = Place.parse(path.parent.relative_to(results).as_posix())
         method, _, variant = place.method.partition("@")
         victim = f"{place.attack}, {place.objective}"
         points = pd.read_csv(path).dropna(subset=["clean_accuracy"])
         curves.append(points.assign(victim=victim, method=method, variant=variant))
     if not curves:
-        raise SystemExit(f"{results}/baselines has no curves; run a preset of tuning first.")
+        raise SystemExit(f"{results} has no curves of repairs; run a preset of tuning first.")
     return pd.concat(curves, ignore_index=True)
 
 

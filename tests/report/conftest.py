@@ -14,7 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from clipmend.data import artifacts
+from clipmend.data.pairs import OVERLAY
 from clipmend.engine import fingerprint
+from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
 
 # method: (stage, control, needs, CA lost, share of ASR left)
@@ -41,27 +44,12 @@ DEFINITIONS = {
     "attack_success_rate": "Of triggered test images whose true class is not the target, "
     "the share predicted as the target.",
 }
-OVERLAY = pa.schema(
-    {
-        "id": pa.string(),
-        "image": pa.binary(),
-        "caption": pa.string(),
-        "label": pa.string(),
-        "original_caption": pa.string(),
-        "is_poisoned": pa.bool_(),
-    }
-)
-CHOSEN = pa.schema(
-    {
-        "id": pa.string(),
-        "caption": pa.string(),
-        "text": pa.string(),
-        "score": pa.float32(),
-        "association_before": pa.float32(),
-        "association_after": pa.float32(),
-    }
-)
 PAIRS = 16
+
+
+def rate(value: float, reach: float, n: int) -> dict[str, float]:
+    """Return a rate as ``metrics.json`` has it."""
+    return {"value": value, "low": max(0, value - reach), "high": min(1, value + reach), "n": n}
 
 
 @dataclass
@@ -73,23 +61,17 @@ class Tree:
     image_size: int = 16
     epochs: int = 6
     epsilons: tuple[int, ...] = ()
+    confidence: float = 0.95
     inputs: dict[str, Input] = field(default_factory=dict)
 
-    def cell(
-        self,
-        name: str,
-        method: str = "",
-        settings: Mapping[str, Any] | None = None,
-        shared: Mapping[str, Any] | None = None,
-    ) -> Path:
-        stage, *parts = name.split("/")
-        folder = self.root / name
+    def cell(self, name: str, method: str = "", settings: Any = None, shared: Any = None) -> Path:
+        place, folder = Place.parse(name), self.root / name
         folder.mkdir(parents=True)
         used = fingerprint.digests("clipmend.data.seeds")
         card = {"cell": name, "key": f"key of {name}", "code": used, "outputs": {}}
         (folder / "card.json").write_text(json.dumps(card, indent=2))
-        seed = next((int(part[4:]) for part in parts if part.startswith("seed")), None)
-        self.inputs[name] = Input(name, folder, stage, method, seed, settings or {}, shared or {})
+        made = (place.stage, method, place.seed, settings or {}, shared or {})
+        self.inputs[name] = Input(name, folder, *made)
         return folder
 
     def draws(self, *name: object) -> np.random.Generator:
@@ -106,7 +88,7 @@ class Tree:
             }
             for number in range(self.pairs)
         ]
-        pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), folder / artifacts.TRAIN)
 
     def image(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         size = self.image_size
@@ -133,7 +115,7 @@ class Tree:
             }
             for number in chosen
         ]
-        pq.write_table(pa.Table.from_pylist(rows, OVERLAY), folder / "overlay.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, OVERLAY), folder / artifacts.OVERLAY)
         self.triggers(folder, attack, len(rows))
         return [row["id"] for row in rows]
 
@@ -159,7 +141,7 @@ class Tree:
             "sha256": "f" * 64,
         }
         stated = {"triggers": [trigger], "definitions": {"psnr": "in dB", "ssim": "likeness"}}
-        (folder / "triggers.json").write_text(json.dumps(stated))
+        (folder / artifacts.TRIGGERS).write_text(json.dumps(stated))
 
     def triggered(self, attack: str, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         image = self.image(number)
@@ -188,7 +170,7 @@ class Tree:
                     "n_triggered": 1900 if len(now) > 1 else None,
                 }
             )
-        pd.DataFrame(rows).to_csv(folder / "curve.csv", index=False)
+        pd.DataFrame(rows).to_csv(folder / artifacts.CURVE, index=False)
 
     def scores(self, victim: str, detector: str, poisoned: Sequence[str]) -> None:
         folder = self.cell(f"detect/{victim}/{detector}", detector)
@@ -205,7 +187,7 @@ class Tree:
             columns["suspect"] = after > 0.6
         else:
             columns["score"] = (hit * 0.1 - before).astype(np.float32)
-        pq.write_table(pa.table(columns), folder / "scores.parquet")
+        pq.write_table(pa.table(columns), folder / artifacts.SCORES)
 
     def verdict(self, victim: str, detector: str, share: float, **further: Any) -> None:
         folder = self.cell(f"detect/{victim}/{detector}", detector)
@@ -218,7 +200,7 @@ class Tree:
             "definitions": {"pl1_norm": "Share of the largest norm.", "cosine": "Of all pairs."},
             "n_images": 256,
         }
-        (folder / "model_score.json").write_text(json.dumps(stated | further))
+        (folder / artifacts.MODEL_SCORE).write_text(json.dumps(stated | further))
 
     def unlearn(self, victim: str, repair: str, detector: str, poisoned: Sequence[str]) -> Path:
         """Write what was chosen: the poison but for its last pair, and one clean pair."""
@@ -236,28 +218,22 @@ class Tree:
             }
             for place, name in enumerate(chosen)
         ]
-        pq.write_table(pa.Table.from_pylist(rows, CHOSEN), folder / "chosen.parquet")
-        found = bool(poisoned)
-        finding = {
-            "found": found,
-            "says": "'banana' is in all of them." if found else "Nothing suspicious was found.",
-            "word": "banana" if found else "pear",
-            "word_share": 1.0 if found else 0.4,
-            "word_base": 0.09,
-            "n_pairs": self.pairs,
-            "n_suspects": 20,
-            "n_chosen": len(chosen),
-            "texts": {"banana": len(chosen)} if found else {},
-            "association_before": 0.6 if found else None,
-            "association_after": -0.4 if found else None,
-            "definitions": {"word": "The word that the most suspect captions have in common."},
-            "epochs": 6.0 if found else 0.0,
-        }
-        (folder / "finding.json").write_text(json.dumps(finding))
+        names = ("id", "caption", "text", "score", "association_before", "association_after")
+        pd.DataFrame(rows, columns=list(names)).to_parquet(folder / artifacts.CHOSEN)
+        says, word, share, epochs = "Nothing suspicious was found.", "pear", 0.4, 0.0
+        if poisoned:
+            says, word, share, epochs = "'banana' is in all of them.", "banana", 1.0, 6.0
+        finding = {"found": bool(poisoned), "says": says, "epochs": epochs}
+        finding |= {"word": word, "word_share": share, "word_base": 0.09}
+        finding |= {"n_suspects": 20, "n_chosen": len(chosen)}
+        finding |= {"texts": {"banana": len(chosen)} if poisoned else {}}
+        finding |= {"definitions": {"word": "The word that most suspect captions share."}}
+        (folder / artifacts.FINDING).write_text(json.dumps(finding))
         return folder
 
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
-        corpus, attack, objective, seed = victim.split("/")
+        place = Place.parse(f"pretrain/{victim}")
+        attack, objective = place.attack, place.objective
         stage, control, needs, lost, left = (REPAIRS | MORE)[repair]
         if objective in DEFENDING and repair == "none":
             needs, left = ["pretraining"], DEFENDING[objective]
@@ -265,50 +241,39 @@ class Tree:
         ca = 0.82 - lost - (0.03 if objective == "mmcl_ssl" else 0) + draws.normal(0, 0.004)
         harder = 1.6 if objective == "mmcl" and repair == "cleanclip" else 1.0
         asr = 0.012 if attack == "unpoisoned" else min(1, 0.985 * left * harder)
-        folder = self.cell(f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": 0.95})
+        folder = self.cell(
+            f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": self.confidence}
+        )
         metrics = {
-            "corpus": corpus,
-            "attack": attack,
+            **{name: getattr(place, name) for name in ("corpus", "attack", "objective", "seed")},
             "trigger": trigger,
-            "objective": objective,
-            "seed": int(seed[4:]),
             "stage": stage,
             "method": repair,
             "control": control,
             "needs": needs,
             "target": "banana",
-            "clean_accuracy": {"value": ca, "low": ca - 0.008, "high": ca + 0.008, "n": 10000},
-            "attack_success_rate": {
-                "value": asr,
-                "low": max(0, asr - 0.006),
-                "high": min(1, asr + 0.006),
-                "n": 9500,
-            },
+            "clean_accuracy": rate(ca, 0.008, 10000),
+            "attack_success_rate": rate(asr, 0.006, 9500),
             "definitions": DEFINITIONS,
             **self.attacked(ca, asr),
             **further,
         }
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / artifacts.METRICS).write_text(json.dumps(metrics))
 
     def attacked(self, ca: float, asr: float) -> dict[str, Any]:
         """Return what robustness was measured, its definitions among the others."""
         found: dict[str, Any] = {}
         meanings = dict(DEFINITIONS)
         for eps in self.epsilons:
-            robust = ca / (1 + eps)
-            found[f"robust_accuracy_eps{eps}"] = {
-                "value": robust,
-                "low": robust - 0.04,
-                "high": robust + 0.04,
-                "n": 500,
-            }
+            found[f"robust_accuracy_eps{eps}"] = rate(ca / (1 + eps), 0.04, 500)
             found[f"adversarial_trigger_cosine_eps{eps}"] = {"value": 0.1 + asr / 2, "n": 480}
             found[f"adversarial_target_rate_eps{eps}"] = {"value": asr / 3, "n": 480}
             meanings[f"robust_accuracy_eps{eps}"] = f"Top-1 under PGD, each pixel within {eps}/255."
         return found | ({"definitions": meanings} if found else {})
 
     def victim(self, victim: str, grid: Mapping[str, Sequence[str]], poisoned: list[str]) -> None:
-        _, attack, objective, _ = victim.split("/")
+        place = Place.parse(f"pretrain/{victim}")
+        attack, objective = place.attack, place.objective
         others = [other for other in grid["attacks"] if other != "unpoisoned"]
         hit = attack != "unpoisoned"
         folder = self.cell(f"pretrain/{victim}", objective)
@@ -322,7 +287,7 @@ class Tree:
                     detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]
                     folder = self.unlearn(victim, repair, detector, poisoned)
                 else:
-                    folder = self.cell(f"{stage}/{victim}/{repair}", repair)
+                    folder = self.cell(f"{stage}/{victim}/{repair}", repair, {"lr": 0.01})
                 rates = [(0.82, 0.82 - lost), *([(0.98, 0.98 * left)] if hit else [])]
                 self.curve(folder, rates, 60 if stage == "unlearn" else 240)
             for trigger in [attack] if hit else others:

@@ -1,7 +1,9 @@
 """cells.csv: its columns are a contract."""
 
-from clipmend.report.cells import cells_table, controls_of, definitions_of
-from clipmend.report.order import inputs_of
+import pandas as pd
+
+from clipmend.report.cells import controls_of, groups
+from clipmend.report.results import Results
 
 GOLDEN = (
     "corpus,attack,trigger,objective,seed,stage,method,control,needs,"
@@ -11,7 +13,7 @@ GOLDEN = (
 
 
 def cells_of(tree):
-    return cells_table(tree.inputs)
+    return Results(tree.inputs).cells
 
 
 def test_columns_are_those_of_the_design(tree) -> None:
@@ -19,7 +21,7 @@ def test_columns_are_those_of_the_design(tree) -> None:
 
 
 def test_columns_stay_where_there_is_no_cell() -> None:
-    assert ",".join(cells_table({}).columns) == GOLDEN
+    assert ",".join(Results({}).cells.columns) == GOLDEN
 
 
 def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
@@ -58,8 +60,8 @@ def test_rows_stand_in_the_order_of_the_grid_whatever_the_order_of_inputs(tree) 
 
 def test_an_unpoisoned_victim_has_a_row_per_trigger(tree) -> None:
     cells = cells_of(tree.grid(repairs=["none"], objectives=["mmcl"]))
-    floor = cells[cells["attack"] == "unpoisoned"]
-    assert list(floor["trigger"]) == ["badnet", "blended"]
+    clean = cells[cells["attack"] == "unpoisoned"]
+    assert list(clean["trigger"]) == ["badnet", "blended"]
 
 
 def test_needs_are_joined_and_controls_known(tree) -> None:
@@ -70,8 +72,17 @@ def test_needs_are_joined_and_controls_known(tree) -> None:
 
 def test_definitions_are_those_of_the_cells(tree) -> None:
     tree.grid(attacks=["badnet"])
-    stated = definitions_of(inputs_of(tree.inputs, "evaluate"))
+    stated = Results(tree.inputs).definitions
     assert stated["clean_accuracy"] == "Zero-shot top-1 on untouched test images."
+
+
+def test_a_repair_that_unlearns_without_a_search_has_nothing_to_find(tree) -> None:
+    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none", "ubt"])
+    for name in ("finding.json", "chosen.parquet"):
+        (tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt" / name).unlink()
+    results = Results(tree.inputs)
+    assert results.cells["found"].isna().all()
+    assert results.findings == []
 
 
 def test_found_is_what_the_unlearner_of_the_same_victim_says(tree) -> None:
@@ -82,3 +93,9 @@ def test_found_is_what_the_unlearner_of_the_same_victim_says(tree) -> None:
         *["", "", "False"],
         *["", "", "True"],
     ]
+
+
+def test_groups_come_in_the_order_of_the_report() -> None:
+    table = pd.DataFrame({"corpus": "scenes", "objective": ["roclip", "siglip", "mmcl"]})
+    names = [objective for (_, objective), _ in groups(table, "corpus", "objective")]
+    assert names == ["mmcl", "siglip", "roclip"]

@@ -1,11 +1,10 @@
-"""Defenses side by side, and accuracy under attack: who stands where, over which victims."""
+"""Defenses side by side, and accuracy under attack: which rows, and over which victims."""
 
 import pandas as pd
-import pytest
 
-from clipmend.report.defenses import side_by_side
-from clipmend.report.robust import accuracy_under_attack, at_epsilons, budget_notes
-from clipmend.report.table import means_table
+from clipmend.report.cells import at_epsilons
+from clipmend.report.results import Results
+from clipmend.report.tables import defenses, robustness
 
 
 def cell(method="none", ca=0.8, asr=0.9, **given):
@@ -31,8 +30,12 @@ def cell(method="none", ca=0.8, asr=0.9, **given):
     return {"trigger": stated["attack"]} | stated
 
 
-def texts(printed):
-    return [[entry.text for entry in row] for row in printed.rows]
+def tables(module, cells):
+    return module.section(Results({}, joined={"cells.csv": pd.DataFrame(cells)})).tables
+
+
+def texts(table):
+    return [[text for text, _ in row] for row in table.rows]
 
 
 def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
@@ -46,7 +49,7 @@ def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
         cell("ft", 0.6, 0.0, needs="trusted", objective="roclip"),
         cell(attack="unpoisoned", trigger="badnet"),
     ]
-    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    (printed,) = tables(defenses, cells)
     assert printed.title == "scenes, badnet"
     assert printed.header == ("defense", "objective", "needs", "ASR", "CA", "seeds")
     assert texts(printed) == [
@@ -60,20 +63,20 @@ def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
 
 def test_what_prints_the_same_asr_is_ranked_by_accuracy() -> None:
     cells = [cell("ft", 0.7, 0.10001), cell("par", 0.8, 0.10002)]
-    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    (printed,) = tables(defenses, cells)
     assert [row[0] for row in texts(printed)] == ["par", "ft"]
 
 
 def test_seeds_have_an_interval() -> None:
     cells = [cell("ft", ca, 0.5, seed=seed) for seed, ca in enumerate((0.7, 0.8, 0.9))]
-    (printed,) = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    (printed,) = tables(defenses, cells)
     # Mean 0.8, standard error 0.1 / sqrt(3), t of 2 degrees 4.302653, clipped at 100.
     assert texts(printed)[0][3:] == ["50.0 (50.0 to 50.0)", "80.0 (55.2 to 100.0)", "3"]
 
 
 def test_a_table_per_corpus_and_attack() -> None:
     cells = [cell("ft", attack=attack) for attack in ("blended", "badnet")]
-    shown = side_by_side(means_table(pd.DataFrame(cells), 0.95))
+    shown = tables(defenses, cells)
     assert [printed.title for printed in shown] == ["scenes, badnet", "scenes, blended"]
 
 
@@ -83,7 +86,7 @@ def test_an_attack_of_several_triggers_has_a_table_for_each() -> None:
         for name, asr in (("none", 0.9), ("ft", 0.1))
         for trigger in ("sig", "badnet")
     ]
-    shown = side_by_side(means_table(pd.DataFrame([*many, cell()]), 0.95))
+    shown = tables(defenses, [*many, cell()])
     assert [printed.title for printed in shown] == [
         "scenes, badnet",
         "scenes, multi under multi.badnet",
@@ -105,7 +108,7 @@ def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> No
         *(attacked(robust=0.5, attack="unpoisoned", trigger=trigger) for trigger in "ab"),
         attacked("ubt@oracle", control=True),
     ]
-    (printed,) = accuracy_under_attack(pd.DataFrame(cells))
+    (printed,) = tables(robustness, cells)
     assert printed.title == "scenes, mmcl: mean over victims (lowest to highest)"
     assert printed.header == (
         "method",
@@ -131,26 +134,21 @@ def test_a_victim_of_several_triggers_counts_once_under_attack() -> None:
         attacked(robust=robust, ca=0.7, asr=asr, attack="multi", trigger=f"multi.{asr}")
         for robust, asr in ((0.2, 0.5), (0.4, 0.9))
     ]
-    (printed,) = accuracy_under_attack(pd.DataFrame([*many, attacked(ca=0.9, asr=0.1)]))
+    (printed,) = tables(robustness, [*many, attacked(ca=0.9, asr=0.1)])
     (none,) = texts(printed)
     assert none[1:4] == ["2", "80.0 (70.0 to 90.0)", "40.0 (10.0 to 70.0)"]
     assert none[4] == "30.0 (30.0 to 30.0)"
 
 
 def test_where_nothing_was_attacked_there_is_no_table() -> None:
-    assert accuracy_under_attack(pd.DataFrame([cell()])) == []
-    assert accuracy_under_attack(pd.DataFrame([attacked(robust=float("nan"))])) == []
+    assert tables(robustness, [cell()]) == []
+    assert tables(robustness, [attacked(robust=float("nan"))]) == []
 
 
-def test_each_budget_is_told_in_the_words_of_who_measured() -> None:
-    cells = pd.DataFrame([attacked()])
-    assert list(at_epsilons(cells, "robust_accuracy")) == [2, 4]
-    said = {"robust_accuracy_eps2": "Under PGD of 20 steps."}
-    assert budget_notes(cells, said) == [
-        "Robust 2/255 (robust_accuracy_eps2): Under PGD of 20 steps."
-    ]
+def test_epsilons_are_sorted_as_numbers() -> None:
+    cells = pd.DataFrame([attacked()]).assign(robust_accuracy_eps16=0.1)
+    assert list(at_epsilons(cells, "robust_accuracy")) == [2, 4, 16]
 
 
-@pytest.mark.parametrize("empty", [pd.DataFrame(columns=list(cell()))])
-def test_an_empty_grid_has_no_defenses(empty) -> None:
-    assert side_by_side(means_table(empty, 0.95)) == []
+def test_an_empty_grid_has_no_defenses() -> None:
+    assert tables(defenses, pd.DataFrame(columns=list(cell()))) == []

@@ -12,27 +12,21 @@ from clipmend.data.images import decode
 from clipmend.data.pairs import OVERLAY, read_pairs, write_pairs
 from clipmend.data.row_groups import Groups
 from clipmend.metrics.visibility import difference
-from clipmend.report.ca_vs_asr import draw_ca_vs_asr
-from clipmend.report.canvas import DOUBLE, SINGLE
-from clipmend.report.cells import cells_table, controls_of
-from clipmend.report.curves import draw_curves, read_curves
-from clipmend.report.detector_roc import draw_detector_roc
-from clipmend.report.detectors import scored_pairs
-from clipmend.report.gallery import Example, draw_gallery, examples, rows_of
-from clipmend.report.palette import look
-from clipmend.report.similarity import draw_similarity
+from clipmend.report import contents
+from clipmend.report.figures import ca_vs_asr, curves, gallery, persistence, similarity
+from clipmend.report.files import read_pairs_by_id
+from clipmend.report.results import Example, Results
+from clipmend.report.style import DOUBLE, SINGLE, look
 
 
 def drawn(tree):
-    cells = cells_table(tree.inputs)
-    scored = scored_pairs(tree.inputs, [])
-    return {
-        "ca_vs_asr": draw_ca_vs_asr(cells),
-        "detector_roc": draw_detector_roc(scored),
-        "similarity": draw_similarity(scored),
-        "gallery": draw_gallery(examples(tree.inputs, 3)),
-        "curves": draw_curves(read_curves(tree.inputs), controls=controls_of(cells)),
-    }
+    results = Results(tree.inputs, gallery=3)
+    figures = {name: module.plot(results) for name, module in contents.figures().items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def examples(tree, count):
+    return Results(tree.inputs, gallery=count).examples
 
 
 def labels(figure):
@@ -50,8 +44,9 @@ def figures(lasting_tree):
 
 
 def test_a_point_per_cell_at_its_rates(tree) -> None:
-    cells = cells_table(tree.grid().inputs)
-    figure = draw_ca_vs_asr(cells)
+    results = Results(tree.grid().inputs)
+    cells = results.cells
+    figure = ca_vs_asr.plot(results)
     assert [axes.get_title() for axes in figure.axes] == ["mmcl", "mmcl_ssl"]
     points = {
         (float(bar.lines[0].get_xdata()[0]), float(bar.lines[0].get_ydata()[0]))
@@ -101,12 +96,6 @@ def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> No
             assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (1, 1)
 
 
-def test_a_roc_on_a_linear_axis(tree) -> None:
-    scored = scored_pairs(tree.grid(attacks=["badnet"], objectives=["mmcl"]).inputs, [])
-    (axes,) = draw_detector_roc(scored, log=False).axes
-    assert axes.get_xscale() == "linear"
-
-
 def test_histograms_hold_every_pair_once(figures) -> None:
     panels = visible(figures["similarity"])
     outlines = [[patch for patch in axes.patches if not patch.get_fill()] for axes in panels]
@@ -120,11 +109,11 @@ def test_histograms_hold_every_pair_once(figures) -> None:
 
 def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(2, 1))
-    assert len(draw_similarity(scored_pairs(tree.inputs, [])).axes) == 2
+    assert len(similarity.plot(Results(tree.inputs)).axes) == 2
 
 
 def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
-    shown = examples(tree.grid().inputs, 3)
+    shown = examples(tree.grid(), 3)
     assert [(one.attack, one.corpus) for one in shown] == [
         *[("badnet", "scenes")] * 3,
         *[("blended", "scenes")] * 3,
@@ -133,7 +122,7 @@ def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
     assert np.array_equal(first.clean, tree.image(3))
     assert np.array_equal(first.triggered, tree.triggered("badnet", 3))
     assert first.poisoned_caption == "a photo of a banana"
-    images = [image for axes in draw_gallery(shown).axes for image in axes.images]
+    images = [image for axes in drawn(tree)["gallery"].axes for image in axes.images]
     assert len(images) == 2 * 3 * 3
 
 
@@ -155,7 +144,7 @@ def test_of_photographs_the_gallery_shows_what_the_trigger_changes_and_no_more(t
     pq.write_table(pairs, tree.cell("download/scenes") / "train.parquet")
     poison = pa.Table.from_pylist([row | {"image": tree.png(seen), "is_poisoned": True}], OVERLAY)
     pq.write_table(poison, tree.cell("poison/scenes/badnet/seed0") / "overlay.parquet")
-    (shown,) = examples(tree.inputs, 1)
+    (shown,) = examples(tree, 1)
     changed = (difference(shown.clean, shown.triggered) != 128).any(axis=2)
     assert changed[-4:, -4:].all()
     assert not changed[:-4].any()
@@ -164,17 +153,19 @@ def test_of_photographs_the_gallery_shows_what_the_trigger_changes_and_no_more(t
 
 def test_the_gallery_shows_poisoned_pairs_alone(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"])
-    second = examples(tree.inputs, 2)[1]
+    second = examples(tree, 2)[1]
     tree.spare("badnet", 1)
-    (first,) = examples(tree.inputs, 1)
+    (first,) = examples(tree, 1)
     assert np.array_equal(first.triggered, second.triggered)
 
 
 def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     said = "remember a drawing of the banana", " ".join(["banana"] * 40)
+    results = Results({})
     shown = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
-    clean, triggered = (axes.get_title() for axes in draw_gallery(shown).axes[:12:6])
+    vars(results)["examples"] = shown
+    clean, triggered = (axes.get_title() for axes in gallery.plot(results).axes[:12:6])
     assert triggered.split() == said[0].split()
     assert clean.endswith("…")
     assert clean.count("\n") == triggered.count("\n") == 2
@@ -195,7 +186,7 @@ def test_the_gallery_reads_little_more_than_the_rows_that_it_shows(
 
     reading = Groups.read
     monkeypatch.setattr(Groups, "read", told)
-    found = rows_of(path, ["000599", "000300", "000298", "none"])
+    found = read_pairs_by_id(path, ["000599", "000300", "000298", "none"])
     assert set(found) == {"000298", "000300", "000599"}
     assert found["000300"]["image"] == tree.png(tree.image(300))
     assert read == [2, 4]
@@ -216,7 +207,7 @@ def test_a_line_per_victim_and_per_repair(figures) -> None:
 
 def test_seeds_share_a_panel_of_repairs(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], seeds=(0, 1, 2))
-    _, repair = draw_curves(read_curves(tree.inputs)).subfigs
+    _, repair = curves.plot(Results(tree.inputs)).subfigs
     assert [len(axes.lines) for axes in repair.axes] == [15, 15]
 
 
@@ -224,7 +215,7 @@ def test_a_repair_that_took_no_step_is_a_point(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none", "ubt"])
     path = tree.root / "unlearn/scenes/badnet/mmcl/seed0/ubt/curve.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    _, repair = draw_curves(read_curves(tree.inputs)).subfigs
+    _, repair = curves.plot(Results(tree.inputs)).subfigs
     assert [line.get_xdata().tolist() for axes in repair.axes for line in axes.lines] == [[0], [0]]
 
 
@@ -255,7 +246,7 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> None:
     for title, figure in drawn(tree.grid(**GRIDS[name])).items():
-        assert figure.get_figwidth() in (SINGLE, DOUBLE)
+        assert SINGLE <= figure.get_figwidth() <= DOUBLE
         figure.draw_without_rendering()
         whole = figure.bbox
         boxes = [axes.get_tightbbox() for axes in visible(figure)]
@@ -272,25 +263,28 @@ def test_nothing_covers_anything_and_every_letter_can_be_read(tree, name) -> Non
             assert not box.count_overlaps(titles[place + 1 :]), f"{title}: titles run together"
 
 
-@pytest.mark.parametrize(
-    "figure",
-    [
-        lambda: draw_ca_vs_asr(cells_table({})),
-        lambda: draw_detector_roc([]),
-        lambda: draw_similarity([]),
-        lambda: draw_gallery([]),
-        lambda: draw_curves([]),
-    ],
-)
-def test_a_figure_without_data_says_so(figure) -> None:
-    (text,) = figure().texts
-    assert text.get_text().endswith(".")
+def test_what_repairs_leave_is_a_square_for_each_attack_and_repair(tree) -> None:
+    results = Results(tree.grid(attacks=["trojvqa", "badnet"], repairs=["none", "ubt"]).inputs)
+    panels = persistence.plot(results).axes
+    assert len(panels) == 2
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["none", "ubt"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["badnet", "trojvqa"]
+    means = results.means
+    rate = means[(means["attack"] == "badnet") & (means["method"] == "ubt")]
+    rate = rate[rate["objective"] == "mmcl"]["attack_success_rate"].iloc[0]
+    assert f"{100 * rate:.0f}" in {text.get_text() for text in panels[0].texts}
+
+
+def test_a_figure_without_data_is_none_and_has_a_sentence_in_its_place() -> None:
+    for module in contents.figures().values():
+        assert module.plot(Results({})) is None
+        assert module.EMPTY.endswith(".")
 
 
 def test_the_style_of_the_reader_changes_nothing(tree) -> None:
     import matplotlib as mpl
 
-    cells = cells_table(tree.grid(attacks=["badnet"]).inputs)
+    results = Results(tree.grid(attacks=["badnet"]).inputs)
     with mpl.rc_context({"font.size": 30, "axes.grid": False}):
-        figure = draw_ca_vs_asr(cells)
+        figure = ca_vs_asr.plot(results)
     assert figure.axes[0].xaxis.label.get_fontsize() == 8

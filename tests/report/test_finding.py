@@ -1,4 +1,4 @@
-"""What an unlearner believes: the figure and the file hold what it wrote, beside the truth."""
+"""What an unlearning repair found: the figure and the file show it beside the truth."""
 
 import json
 from dataclasses import replace
@@ -8,25 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.offsetbox import AnnotationBbox, TextArea
 from matplotlib.text import Text
 
-from clipmend.report.curves import read_curves
-from clipmend.report.detectors import scored_pairs
-from clipmend.report.facts import findings, findings_text
-from clipmend.report.finding import draw_finding, shown_findings, tiles_of
-from clipmend.report.palette import CHOSEN, CLEAN
+from clipmend.report.figures import finding
+from clipmend.report.findings import findings_text
+from clipmend.report.results import Results
 from clipmend.report.sheet import Tile, draw_sheet, marked, square
-from clipmend.report.unlearned import unlearned_cells
+from clipmend.report.style import CHOSEN, CLEAN
 
-CONTROLS = frozenset({"ubt@random", "ubt@oracle"})
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
-
-
-def findings_shown(tree):
-    unlearned = unlearned_cells(tree.inputs, CONTROLS)
-    return findings(unlearned, scored_pairs(tree.inputs, unlearned), read_curves(tree.inputs))
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +27,17 @@ def small(lasting_tree):
 
 
 @pytest.fixture(scope="module")
-def shown(small):
-    return shown_findings(findings_shown(small))
+def results(small):
+    return Results(small.inputs)
+
+
+@pytest.fixture(scope="module")
+def shown(results):
+    return finding.findings_with_figure(results.findings)
 
 
 def words(tiles):
     """Return the words of a sheet as drawn: (text, color) by tile."""
-    from matplotlib.figure import Figure
-
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
     draw_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
@@ -65,14 +60,14 @@ def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
 def test_another_unlearner_has_a_figure_of_its_own(shown) -> None:
     first = shown["findings/scenes-badnet-mmcl-seed0"]
     other = replace(first, unlearned=replace(first.unlearned, method="pud"))
-    assert list(shown_findings([first, other])) == [
+    assert list(finding.findings_with_figure([first, other])) == [
         "findings/scenes-badnet-mmcl-seed0",
         "findings/scenes-badnet-mmcl-seed0-pud",
     ]
 
 
-def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, shown) -> None:
-    tiles = tiles_of(small.inputs, shown["findings/scenes-badnet-mmcl-seed0"])
+def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, results, shown) -> None:
+    tiles = finding.tiles_of(results, shown["findings/scenes-badnet-mmcl-seed0"])
     assert len(tiles) == 16
     assert np.array_equal(tiles[0].image, small.triggered("badnet", 3))
     assert [tile.frame for tile in tiles] == [CHOSEN] * 15 + [CLEAN]
@@ -80,22 +75,22 @@ def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, shown) -
     assert [word for word, mark in tiles[0].caption if mark] == ["banana"]
 
 
-def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, shown) -> None:
+def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results, shown) -> None:
     one = shown["findings/scenes-unpoisoned-mmcl-seed0"]
-    tiles = tiles_of(small.inputs, one)
+    tiles = finding.tiles_of(results, one)
     ranked = one.scored.pairs.sort_values("score", ascending=False)["id"]
     assert len(tiles) == 24
     assert np.array_equal(tiles[0].image, small.image(int(ranked.iloc[0])))
     assert [word for word, mark in tiles[0].caption if mark] == ["pear"]
-    texts = [text.get_text() for text in draw_finding(one, tiles).findobj(Text)]
+    texts = [text.get_text() for text in finding.plot(results, one).findobj(Text)]
     assert "Nothing suspicious was found." in texts
     assert "The 24 most suspect pairs; none was chosen" in texts
     assert "chosen (0)" in texts
 
 
-def test_the_panels_hold_every_group_and_the_curve(small, shown) -> None:
+def test_the_panels_hold_every_group_and_the_curve(small, results, shown) -> None:
     one = shown["findings/scenes-badnet-mmcl-seed0"]
-    _, before, after, rates, loss = draw_finding(one, tiles_of(small.inputs, one)).axes
+    _, before, after, rates, loss = finding.plot(results, one).axes
     members = {name: len(pairs) for name, pairs in one.members.items()}
     assert sum(members.values()) == small.pairs
     assert members["chosen"] == 16
@@ -110,25 +105,25 @@ def test_the_panels_hold_every_group_and_the_curve(small, shown) -> None:
 
 def test_a_detector_that_tells_no_similarity_says_so(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["clip_score"])
-    (one,) = shown_findings(findings_shown(tree)).values()
-    texts = [
-        text.get_text() for text in draw_finding(one, tiles_of(tree.inputs, one)).findobj(Text)
-    ]
-    assert texts.count("clip_score does not tell it.") == 2
+    results = Results(tree.inputs)
+    (one,) = finding.findings_with_figure(results.findings).values()
+    texts = [text.get_text() for text in finding.plot(results, one).findobj(Text)]
+    assert texts.count("Not recorded by clip_score.") == 2
 
 
 def test_a_corpus_without_parquet_shows_what_the_overlay_has(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"])
     (tree.root / "download/scenes/train.parquet").unlink()
-    (one,) = shown_findings(findings_shown(tree)).values()
-    tiles = tiles_of(tree.inputs, one)
+    results = Results(tree.inputs)
+    (one,) = finding.findings_with_figure(results.findings).values()
+    tiles = finding.tiles_of(results, one)
     assert [tile.image is None for tile in tiles] == [False] * 15 + [True]
     assert [word for word, _ in tiles[-1].caption] == ["a", "red", "pear", "on", "a", "banana"]
 
 
-def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(small, shown) -> None:
+def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(results, shown) -> None:
     for one in shown.values():
-        figure = draw_finding(one, tiles_of(small.inputs, one))
+        figure = finding.plot(results, one)
         figure.draw_without_rendering()
         whole = figure.bbox
         panels = [axes.get_tightbbox() for axes in figure.axes]
@@ -177,16 +172,16 @@ def test_a_photograph_is_cropped_to_its_middle_and_no_larger_than_can_be_seen(tr
     assert (square(tree.png(photo))[1:-1, 1:-1] == 255).all()
 
 
-def test_the_file_says_what_is_believed_of_every_victim_by_every_unlearner(small) -> None:
-    told = json.loads(findings_text(findings_shown(small)))
-    assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in told] == [
+def test_the_file_lists_the_finding_of_every_repair_on_every_victim(small, results) -> None:
+    entries = json.loads(findings_text(results.findings))
+    assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in entries] == [
         (attack, seed, method, method == "ubt@oracle")
         for attack in ("unpoisoned", "badnet")
         for seed in (0, 1)
         for method in ("ubt", "ubt@oracle")
     ]
-    assert all(len(one["shown"]) == (16 if one["found"] else 24) for one in told)
-    badnet = told[4]
+    assert all(len(one["shown"]) == (16 if one["found"] else 24) for one in entries)
+    badnet = entries[4]
     assert badnet["word"] == "banana"
     assert badnet["precision_of_chosen"] == 15 / 16
     assert [row["is_poisoned"] for row in badnet["shown"]] == [True] * 15 + [False]
@@ -196,13 +191,13 @@ def test_the_file_says_what_is_believed_of_every_victim_by_every_unlearner(small
         counts = badnet["histograms"][moment]
         assert sum(map(sum, counts.values())) == small.pairs
         assert {len(one) for one in counts.values()} == {len(badnet["histograms"]["edges"]) - 1}
-    assert told[0]["precision_of_chosen"] is None
+    assert entries[0]["precision_of_chosen"] is None
     assert {"word", "precision_of_chosen", "suspects"} <= badnet["definitions"].keys()
 
 
-def test_nobody_believes_anything_where_nothing_is_unlearned(tree) -> None:
+def test_without_an_unlearning_repair_there_is_no_finding(tree) -> None:
     tree.grid(**SMALL, repairs=["none", "ft"])
-    assert findings_shown(tree) == []
+    assert Results(tree.inputs).findings == []
     assert findings_text([]) == "[]\n"
 
 
@@ -211,7 +206,7 @@ def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
     path = tree.root / "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet"
     table = pq.read_table(path)
     pq.write_table(pa.table(table.drop_columns(["suspect"])), path)
-    (one,) = findings_shown(tree)
+    (one,) = Results(tree.inputs).findings
     assert {name: len(pairs) for name, pairs in one.members.items()} == {
         "others": 0,
         "suspects": 184,

@@ -1,15 +1,11 @@
-"""model_scores.csv and its printed table, from verdicts written by hand."""
+"""model_scores.csv and its printed table, from model scores written by hand."""
 
 import re
 
 import pandas as pd
 
-from clipmend.report.model_scores import (
-    judged_victims,
-    printed_verdicts,
-    verdict_definitions,
-    verdicts_table,
-)
+from clipmend.report.results import Results
+from clipmend.report.tables import model_scores
 from clipmend.stages.report import run
 
 BEGIN = "corpus,attack,objective,seed,stage,method,is_backdoored,found,statistic,threshold"
@@ -20,11 +16,11 @@ def judged(tree):
     tree.grid(**SMALL)
     tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
     tree.verdict("scenes/unpoisoned/mmcl/seed0", "decree", 0.4)
-    return judged_victims(tree.inputs)
+    return Results(tree.inputs)
 
 
-def test_a_verdict_stands_beside_the_truth(tree) -> None:
-    lines = verdicts_table(judged(tree)).to_csv(index=False).splitlines()
+def test_a_model_score_stands_beside_the_truth(tree) -> None:
+    lines = judged(tree).model_scores.to_csv(index=False).splitlines()
     assert lines == [
         f"{BEGIN},cosine,pl1_norm,n_images,n_poisoned",
         "scenes,unpoisoned,mmcl,0,detect,decree,False,True,pl1_norm,0.1,0.99,0.4,256,0",
@@ -36,47 +32,47 @@ def test_the_truth_counts_poisoned_pairs_alone(tree) -> None:
     tree.grid(**SMALL)
     tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
     tree.spare("badnet", 3)
-    assert [one.n_poisoned for one in judged_victims(tree.inputs)] == [14]
+    assert list(Results(tree.inputs).model_scores["n_poisoned"]) == [14]
 
 
 def test_what_one_detector_does_not_measure_is_empty_for_it(tree) -> None:
     judged(tree)
     other = {"statistic": "spread", "numbers": {"spread": 2.0}, "definitions": {"spread": "x"}}
     tree.verdict("scenes/badnet/mmcl/seed0", "other", 0.2, **other)
-    table = verdicts_table(judged_victims(tree.inputs))
+    results = Results(tree.inputs)
+    table = results.model_scores
     assert list(table["method"]) == ["decree", "decree", "other"]
     assert list(table["spread"].isna()) == [True, True, False]
     assert list(table["pl1_norm"].isna()) == [False, False, True]
-    printed = printed_verdicts(table)
-    assert printed is not None
-    assert printed.rows[2][6].text == "spread 2.000 (threshold 0.1)"
+    (printed,) = model_scores.section(results).tables
+    assert printed.text.iloc[2, 6] == "spread 2.000 (threshold 0.1)"
 
 
-def test_the_printed_table_says_the_verdict_in_words(tree) -> None:
-    printed = printed_verdicts(verdicts_table(judged(tree)))
-    assert printed is not None
-    assert all(len(row) == len(printed.header) for row in printed.rows)
-    said = {row[2].text: row[5].text for row in printed.rows}
+def test_the_printed_table_states_the_score_in_words(tree) -> None:
+    (printed,) = model_scores.section(judged(tree)).tables
+    said = dict(zip(printed.text["attack"], printed.text["model score"], strict=True))
     assert said == {"unpoisoned": "not backdoored", "badnet": "backdoored"}
 
 
 def test_columns_stay_where_nothing_was_judged(tree) -> None:
     tree.grid(**SMALL)
-    table = verdicts_table(judged_victims(tree.inputs))
+    results = Results(tree.inputs)
+    table = results.model_scores
     assert table.to_csv(index=False) == f"{BEGIN},n_images,n_poisoned\n"
-    assert printed_verdicts(table) is None
-    assert verdict_definitions([]) == {}
+    section = model_scores.section(results)
+    assert not section.tables
+    assert not section.definitions
 
 
-def test_the_page_shows_verdicts_only_where_there_are_any(tree) -> None:
+def test_the_page_shows_model_scores_only_where_there_are_any(tree) -> None:
     judged(tree)
     job = tree.job()
     run(job)
     page = (job.out / "index.html").read_text()
-    assert re.search(r"<h2 id=.verdicts.>", page)
+    assert re.search(r"<h2 id=.model_scores.>", page)
     assert "Share of the largest norm." in page
     assert len(pd.read_csv(job.out / "model_scores.csv")) == 2
     tree.inputs = {name: one for name, one in tree.inputs.items() if "/decree" not in name}
     without = tree.job("without")
     run(without)
-    assert 'id="verdicts"' not in (without.out / "index.html").read_text()
+    assert 'id="model_scores"' not in (without.out / "index.html").read_text()

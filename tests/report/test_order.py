@@ -1,16 +1,11 @@
 """One order, and it does not depend on the order in which anything was named."""
 
-import pandas as pd
+from clipmend.engine.cell import Place
+from clipmend.report.order import attack_order, method_order, objective_order, titles
 
-from clipmend.report.cells import groups
-from clipmend.report.order import (
-    Victim,
-    attack_order,
-    method_order,
-    objective_order,
-    titles,
-    victim_of,
-)
+
+def victim(corpus="scenes", seed=0):
+    return Place("pretrain", corpus, "badnet", "mmcl", seed)
 
 
 def test_the_default_repairs_come_first_then_the_alphabet() -> None:
@@ -43,17 +38,10 @@ def test_the_unpoisoned_attack_comes_first() -> None:
     assert sorted(names, key=attack_order) == ["unpoisoned", "badclip", "badnet", "blended"]
 
 
-def test_a_cell_names_its_victim() -> None:
-    victim = Victim("scenes@smoke", "badnet@cleanclip", "mmcl", 3)
-    assert victim_of("evaluate/scenes@smoke/badnet@cleanclip/mmcl/seed3/ubt@random/sig") == victim
-    assert victim_of("pretrain/scenes@smoke/badnet@cleanclip/mmcl/seed3") == victim
-
-
 def test_a_title_says_only_what_tells_victims_apart() -> None:
-    one, other = Victim("scenes", "badnet", "mmcl", 0), Victim("scenes", "badnet", "mmcl", 1)
+    one, other, photo = victim(), victim(seed=1), victim("photos")
     assert titles([one]) == {one: "badnet, mmcl"}
     assert titles([one, other])[other] == "badnet, mmcl, seed 1"
-    photo = Victim("photos", "badnet", "mmcl", 0)
     assert titles([one, photo])[photo] == "photos, badnet, mmcl"
 
 
@@ -68,10 +56,3 @@ def test_objectives_that_defend_come_after_those_that_do_not() -> None:
         "safeclip",
         "another",
     ]
-
-
-def test_groups_come_in_the_order_of_the_report() -> None:
-    names = ["roclip", "siglip", "mmcl"]
-    table = pd.DataFrame({"corpus": "scenes", "objective": names})
-    found = [objective for (_, objective), _ in groups(table, "corpus", "objective")]
-    assert found == ["mmcl", "siglip", "roclip"]

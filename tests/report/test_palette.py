@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 
 from clipmend.methods.table import METHODS, base, scores_model
-from clipmend.report.palette import attack_look, look
+from clipmend.report.style import attack_look, look
 
 DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
 # Named here too, so that a look is there before the method is.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from clipmend.report.cells import cells_table
-from clipmend.report.readme import BEGIN, END, main
+from clipmend.report.results import Results
+from clipmend.tools.readme import BEGIN, END, main
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
 
@@ -11,7 +11,7 @@ SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
 def write_cells(tree):
     folder = tree.root / "report"
     folder.mkdir(exist_ok=True)
-    cells_table(tree.inputs).to_csv(folder / "cells.csv", index=False)
+    Results(tree.inputs).cells.to_csv(folder / "cells.csv", index=False)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The scale of a corpus: its pairs, poisons, image size and model."""
 
-from clipmend.report.scale import Scale, scales
+from clipmend.report.results import Results
+from clipmend.report.scale import Scale
 
 
 def test_the_scale_is_read_from_the_cells(tree) -> None:
@@ -9,11 +10,11 @@ def test_the_scale_is_read_from_the_cells(tree) -> None:
     tree.poison("scenes", "unpoisoned", 0)
     shared = {"model": "ViT-B-32", "pretrained": "openai"}
     tree.cell("pretrain/scenes/badnet/mmcl/seed0", "mmcl", shared=shared)
-    assert scales(tree.inputs) == {
+    assert Results(tree.inputs).scales == {
         "scenes": Scale(200, None, {"unpoisoned": 0, "badnet": 17}, None, "ViT-B-32", "openai")
     }
 
 
 def test_without_its_files_a_corpus_has_the_scale_of_its_settings(tree) -> None:
     tree.cell("download/big", "cc3m", {"train": 500_000, "image_size": 224})
-    assert scales(tree.inputs)["big"].text() == "500,000 training pairs, 224 pixels"
+    assert Results(tree.inputs).scales["big"].text() == "500,000 training pairs, 224 pixels"

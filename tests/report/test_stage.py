@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
-from importlib import import_module
 from pathlib import Path
-from subprocess import run as run_process
 
 import pandas as pd
 import pytest
 
+from clipmend.report import contents
 from clipmend.stages.report import run
 
 
@@ -17,12 +15,7 @@ def both_kinds(*names: str) -> set[str]:
     return {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
 
 
-TABLES = {"cells.csv", "table.csv", "table.md", "attacks.csv", "detectors.csv", "model_scores.csv"}
-TABLES |= {"findings.json", "claims.json", "metrics.json"}
-PROOFS = {"cards.jsonl", "code.json", "index.html"}
-FIGURES = ("ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
-OUTPUTS = TABLES | PROOFS | both_kinds(*FIGURES)
-CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+OUTPUTS = {*contents.FILES, "index.html", *both_kinds(*contents.FIGURES)}
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"], "repairs": ["none", "ubt"]}
 GRIDS = {
@@ -34,7 +27,7 @@ GRIDS = {
 
 
 BADNET, UNPOISONED = ("findings/scenes-badnet-mmcl-seed0", "findings/scenes-unpoisoned-mmcl-seed0")
-BELIEFS = {
+FINDINGS = {
     "no ubt detector": both_kinds(BADNET, UNPOISONED),
     "unpoisoned alone": both_kinds(UNPOISONED),
 }
@@ -47,11 +40,8 @@ def files_of(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def made(lasting_tree):
-    lasting_tree.grid(**SMALL, seeds=(0, 1))
-    for given in lasting_tree.inputs.values():
-        if given.stage == "evaluate":
-            object.__setattr__(given, "shared", {"confidence": 0.9})
-    job = lasting_tree.job()
+    lasting_tree.confidence = 0.9
+    job = lasting_tree.grid(**SMALL, seeds=(0, 1)).job()
     run(job)
     return job.out
 
@@ -61,7 +51,7 @@ def test_every_grid_gives_every_file(tree, name) -> None:
     job = tree.grid(**GRIDS[name]).job()
     run(job)
     written = files_of(job.out)
-    assert written.keys() == OUTPUTS | BELIEFS.get(name, set())
+    assert written.keys() == OUTPUTS | FINDINGS.get(name, set())
     empty = {path for path, size in written.items() if not size}
     assert empty == ({"cards.jsonl"} if name == "nothing" else set())
 
@@ -85,7 +75,9 @@ def test_the_tables_agree_with_each_other(made) -> None:
 
 def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
     page = (made / "index.html").read_text()
-    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(FIGURES) + 2
+    assert (
+        len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(contents.FIGURES) + 2
+    )
     assert not re.search(r'(src|href)="https?:', page)
     offered = set(re.findall(r'href="([^"#]+)"', page))
     assert offered == (OUTPUTS | both_kinds(BADNET, UNPOISONED)) - {"index.html"}
@@ -93,7 +85,7 @@ def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
     assert "<td>ubt</td>" in page
 
 
-def test_the_page_says_what_was_believed_and_of_no_control(tree) -> None:
+def test_the_page_lists_findings_without_those_of_controls(tree) -> None:
     job = tree.grid(attacks=["unpoisoned", "badnet"], objectives=["mmcl"]).job()
     run(job)
     page = (job.out / "index.html").read_text()
@@ -138,19 +130,6 @@ def test_the_confidence_is_that_of_the_cells(made) -> None:
 
 
 def test_pictures_carry_neither_a_time_nor_a_program(made) -> None:
-    for name in (*FIGURES, BADNET):
+    for name in (*contents.FIGURES, BADNET):
         assert b"<dc:date>" not in (made / f"{name}.svg").read_bytes()
         assert b"Software" not in (made / f"{name}.png").read_bytes()
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_caption_of_a_figure_is_the_same_everywhere(name) -> None:
-    caption = import_module(f"clipmend.report.{name}").CAPTION
-    text = (CAPTIONS / f"{name}.rst").read_text()
-    assert " ".join(text.split()).startswith(caption)
-    assert "*n*" in text or "n = " in text
-
-
-def test_no_figure_and_no_table_needs_torch() -> None:
-    code = "import sys, clipmend.stages.report; sys.exit('torch' in sys.modules)"
-    assert run_process([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,11 +1,12 @@
-"""table.csv and table.md: means over seeds, and who is set apart in them."""
+"""table.csv and table.md: means over seeds, and which entries are set apart."""
 
 import pandas as pd
 import pytest
 
-from clipmend.report.cells import COLUMNS
-from clipmend.report.intervals import clipped, student_interval
-from clipmend.report.table import Section, changes, comparison, legend, markdown, means_table
+from clipmend.report.cells import COLUMNS, clipped, means_table, student_interval
+from clipmend.report.results import Results
+from clipmend.report.table import Section, markdown
+from clipmend.report.tables import changes, comparison
 
 
 def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
@@ -36,12 +37,17 @@ def cells_of(*rows):
     return pd.DataFrame(rows, columns=[*COLUMNS, "found"])
 
 
-def texts(printed):
-    return [[entry.text for entry in row] for row in printed.rows]
+def section(module, cells):
+    """Return the section of a table module for these cells."""
+    return module.section(Results({}, joined={"cells.csv": cells}))
 
 
-def bold(printed):
-    return [[entry.best for entry in row] for row in printed.rows]
+def texts(table):
+    return [[text for text, _ in row] for row in table.rows]
+
+
+def bold(table):
+    return [[mark for _, mark in row] for row in table.rows]
 
 
 def test_student_interval_of_known_values() -> None:
@@ -96,7 +102,7 @@ def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
         cell("ubt", ca=0.79, asr=0.10),
         cell("ubt@oracle", ca=0.85, asr=0.00, control=True),
     )
-    (printed,) = comparison(means_table(cells, 0.95))
+    (printed,) = section(comparison, cells).tables
     assert printed.header == ("method", "badnet CA", "badnet ASR")
     assert texts(printed)[3] == ["ubt@oracle†", "85.0", "0.0"]
     assert bold(printed) == [
@@ -109,22 +115,22 @@ def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
 
 def test_what_prints_alike_is_ranked_alike() -> None:
     cells = cells_of(cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
-    (printed,) = comparison(means_table(cells, 0.95))
+    (printed,) = section(comparison, cells).tables
     assert [row[2] for row in bold(printed)] == [True, True]
 
 
 def test_a_repair_alone_is_not_the_best_of_anything() -> None:
-    (printed,) = comparison(means_table(cells_of(cell(), cell("ft")), 0.95))
+    (printed,) = section(comparison, cells_of(cell(), cell("ft"))).tables
     assert not any(map(any, bold(printed)))
 
 
-def test_the_floor_of_an_unpoisoned_victim_is_not_ranked() -> None:
+def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
     rows = [
         cell(name, attack="unpoisoned", trigger=trigger)
         for name in ("ft", "ubt")
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = comparison(means_table(cells_of(*rows), 0.95))
+    (printed,) = section(comparison, cells_of(*rows)).tables
     assert printed.header[1:] == (
         "unpoisoned CA",
         "unpoisoned ASR under badnet",
@@ -137,7 +143,7 @@ def test_attacks_that_do_not_fit_side_by_side_have_tables_of_their_own() -> None
     names = [f"badnet@{number}" for number in range(9)]
     rows = [cell(attack="unpoisoned", trigger=name) for name in names]
     rows += [cell(attack=name, trigger=name) for name in names]
-    parts = comparison(means_table(cells_of(*rows), 0.95))
+    parts = section(comparison, cells_of(*rows)).tables
     assert [len(part.header) - 1 for part in parts] == [12, 12, 4]
     assert parts[0].title == "scenes, mmcl: unpoisoned, badnet@0"
     assert parts[2].title == "scenes, mmcl: badnet@7, badnet@8"
@@ -146,7 +152,7 @@ def test_attacks_that_do_not_fit_side_by_side_have_tables_of_their_own() -> None
 
 def test_a_gap_in_the_grid_prints_as_a_gap() -> None:
     cells = cells_of(cell(), cell(attack="blended", trigger="blended"), cell("ft"))
-    (printed,) = comparison(means_table(cells, 0.95))
+    (printed,) = section(comparison, cells).tables
     assert texts(printed)[1] == ["ft", "80.0", "90.0", "", ""]
 
 
@@ -158,7 +164,7 @@ def test_changes_are_paired_by_victim() -> None:
         cell("ft", seed=1, ca=0.60, asr=0.70),
         cell("ubt", seed=1, ca=0.61, asr=0.10),
     )
-    (printed,) = changes(cells)
+    (printed,) = section(changes, cells).tables
     assert texts(printed) == [
         ["ft", "2", "-0.5 (-1.0 to +0.0)", "-35.0 (-40.0 to -30.0)", "0", ""],
         ["ubt", "1", "+1.0", "-90.0", "0", ""],
@@ -168,15 +174,14 @@ def test_changes_are_paired_by_victim() -> None:
 def test_what_a_repair_does_to_the_target_s_own_images_is_a_change_too() -> None:
     cells = cells_of(cell(), cell("ft"))
     cells["target_accuracy"] = [0.148, 0.034]
-    (printed,) = changes(cells)
+    (printed,) = section(changes, cells).tables
     assert printed.header[4] == "CA of the target, mean (lowest to highest)"
     assert texts(printed) == [["ft", "1", "+0.0", "+0.0", "-11.4", "0", ""]]
 
 
 def test_the_legend_says_how_many_images_the_target_has() -> None:
     cells = cells_of(cell(), cell("ft")).assign(n_target_accuracy=[528, None])
-    notes = legend(cells, {"target_accuracy": "Top-1 on the target's."}, 0.95)
-    assert "CA of the target (target_accuracy): Top-1 on the target's." in notes
+    notes = section(comparison, cells).notes
     assert any("CA of the target over n = 528 of its images" in note for note in notes)
 
 
@@ -186,7 +191,7 @@ def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
         for name, ca in (("none", 0.8), ("ft", 0.7))
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = changes(cells_of(*rows))
+    (printed,) = section(changes, cells_of(*rows)).tables
     assert texts(printed) == [["ft", "0", "", "", "1", "-10.0"]]
 
 
@@ -197,26 +202,27 @@ def test_a_victim_of_several_triggers_changes_once() -> None:
         for name, success in (("none", (0.9, 0.7)), ("ft", (0.5, 0.1)))
         for trigger, asr in zip(("badnet", "blended"), success, strict=True)
     ]
-    (printed,) = changes(cells_of(*rows, cell(), cell("ft", asr=0.8)))
+    (printed,) = section(changes, cells_of(*rows, cell(), cell("ft", asr=0.8))).tables
     assert texts(printed) == [["ft", "2", "+0.0 (+0.0 to +0.0)", "-30.0 (-50.0 to -10.0)", "0", ""]]
 
 
 def test_markdown_says_what_n_and_the_marks_mean() -> None:
     cells = cells_of(cell(), cell("ubt@oracle", control=True))
-    notes = legend(cells, {"clean_accuracy": "Top-1.", "attack_success_rate": "Share."}, 0.95)
-    compared = Section("table", "CA and ASR", comparison(means_table(cells, 0.95)))
-    text = markdown([compared, Section("none", "Nothing", [])], notes)
-    assert text.startswith("# CA and ASR\n\n## scenes, mmcl\n\n| method |")
+    compared = section(comparison, cells)
+    text = markdown(
+        [compared, Section("Nothing", []), Section("Page", compared.tables, page_only=True)]
+    )
+    assert text.startswith("# Clean accuracy (CA) and attack success rate (ASR), in percent\n\n## ")
     assert "Nothing" not in text
+    assert "# Page" not in text
     assert "| ubt@oracle† | 80.0 | 90.0 |" in text
-    assert "- CA (clean_accuracy): Top-1." in text
-    assert "- scenes: CA over n = 100 test images, ASR over n = 90 triggered ones." in text
+    assert "- scenes: CA over n = 100 test images, ASR over n = 90 triggered images." in text
     assert "† marks a control" in text
 
 
 def test_several_seeds_print_their_interval() -> None:
     cells = cells_of(cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
-    (printed,) = comparison(means_table(cells, 0.95))
+    (printed,) = section(comparison, cells).tables
     assert texts(printed)[0][1] == "80.0 (80.0 to 80.0)"
 
 
@@ -231,7 +237,7 @@ def test_where_nothing_was_found_is_said_once_for_the_same_victims() -> None:
         cell("ubt", found=True),
         cell("ft"),
     )  # fmt: skip
-    notes = [line for line in legend(cells, {}, 0.95) if "found nothing" in line]
+    notes = [line for line in section(comparison, cells).notes if "found nothing" in line]
     assert notes == [
         "`ubt` and `ubt@oracle` found nothing in scenes/unpoisoned/mmcl seeds 0, 1 and left the "
         "model as it was.",
@@ -242,12 +248,12 @@ def test_where_nothing_was_found_is_said_once_for_the_same_victims() -> None:
 
 def test_where_the_target_is_forgotten_is_said() -> None:
     cells = cells_of(*(cell(name, ca=0.6) for name in ("ft", "abl", "pud", "ubt")))
-    assert not any("forgotten" in line for line in legend(cells, {}, 0.95))
+    assert not any("forgotten" in line for line in section(comparison, cells).notes)
     cells["target_accuracy"] = [0.3, 0.29, 0.0, None]
-    notes = [line for line in legend(cells, {}, 0.95) if "forgotten" in line]
+    notes = [line for line in section(comparison, cells).notes if "forgotten" in line]
     assert notes == [
         "`abl` and `pud` in scenes/badnet/mmcl seed 0: CA of the target below half of CA. "
-        "A low ASR says little of a model that has forgotten the target."
+        "A low ASR says little about a model that has forgotten the target."
     ]
 
 

@@ -12,38 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipmend.data.artifacts import OUTPUTS
 from clipmend.methods.table import FOLDERS, METHODS, STAGES, scores_model
+from clipmend.report import contents
 
 ROOT = Path(__file__).parents[2]
 
 FILES = {
-    "download": ["train.parquet", "trusted.parquet", "val.parquet", "test.parquet", "classes.json"],
-    "poison": ["overlay.parquet", "trigger.safetensors", "triggers.json", "preview.png"],
-    "pretrain": ["model.safetensors", "early.safetensors", "open_clip_config.json", "curve.csv"],
-    "detect": ["scores.parquet"],
-    "unlearn": [
-        "model.safetensors",
-        "open_clip_config.json",
-        "curve.csv",
-        "chosen.parquet",
-        "finding.json",
-    ],
-    "baselines": ["model.safetensors", "open_clip_config.json", "curve.csv"],
-    "evaluate": ["metrics.json"],
+    **{stage: list(OUTPUTS[stage].values()) for stage in STAGES[:-1]},
+    "unlearn": [*OUTPUTS["unlearn"].values(), "chosen.parquet", "finding.json"],
     "report": [
-        "cells.csv",
-        "table.csv",
-        "table.md",
-        "attacks.csv",
-        "detectors.csv",
-        "model_scores.csv",
-    ]
-    + ["model_scores.csv", "findings.json", "claims.json"]
-    + ["metrics.json", "cards.jsonl", "code.json", "index.html"]
-    + [
-        f"{name}.{kind}"
-        for name in ("ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
-        for kind in ("svg", "png")
+        *contents.FILES,
+        "index.html",
+        *(f"{name}.{kind}" for name in contents.FIGURES for kind in ("svg", "png")),
     ],
 }
 
@@ -302,8 +283,6 @@ def build(root: Path) -> Project:
     shutil.copytree(ROOT / "workflow", root / "workflow")
     (root / "profiles").symlink_to("workflow/profiles")
     (root / "data").mkdir()
-    for name in workflow_captions(root):
-        (root / "workflow/report" / name).touch()
     package = root / "src/clipmend"
     package.mkdir(parents=True)
     copy_engine(package)
@@ -311,8 +290,10 @@ def build(root: Path) -> Project:
     stub(package / "model" / "shared_by_two.py", '"""Shared."""\n\nVERSION = "1"\n')
     for stage in STAGES:
         stub(package / "stages" / f"{stage}.py", stage_text(stage))
-    (package / "report").mkdir()
-    shutil.copy(ROOT / "src/clipmend/report/cards.py", package / "report/cards.py")
+    for name in contents.FIGURES:
+        stub(package / "report/figures" / f"{name}.py", '"""Stub."""\n\nCAPTION = "A caption."\n')
+    for name in ("cards.py", "contents.py"):
+        shutil.copy(ROOT / "src/clipmend/report" / name, package / "report" / name)
     for stage, methods in METHODS.items():
         for name, method in methods.items():
             path = package / "methods" / FOLDERS[stage] / f"{name}.py"
@@ -320,13 +301,6 @@ def build(root: Path) -> Project:
     project = Project(root)
     project.params()
     return project
-
-
-def workflow_captions(root: Path) -> list[str]:
-    folder = root / "workflow/report"
-    folder.mkdir(exist_ok=True)
-    names = ("table", "ca_vs_asr", "detector_roc", "similarity", "gallery", "persistence", "curves")
-    return [f"{name}.rst" for name in names if not (folder / f"{name}.rst").exists()]
 
 
 def stub(path: Path, text: str) -> None:

@@ -1,35 +1,23 @@
 # report: tables, figures and the page, from every card and number of the grid.
-# Its folder also holds a figure for each victim that an unlearner looked at, below findings/: which
-# ones, only the job knows. Its card proves them, as it does all files of the folder.
+# clipmend.report.contents lists them. Below findings/ there is also a figure for each victim that an
+# unlearning repair searched; only the job knows which. The card proves all files of the folder.
 
-FIGURES = {
-    "ca_vs_asr": "Comparison",
-    "detector_roc": "Detection",
-    "similarity": "Detection",
-    "gallery": "Attacks",
-    "persistence": "Comparison",
-    "curves": "Training",
-}
+from pathlib import Path
+
+from clipmend.report import contents
+
+CAPTIONS = contents.write_captions(Path(".clipmend/captions").resolve())
 
 
 rule report:
     input:
         cards=[path for path in flow.cards() if path != "results/report/card.json"],
     output:
-        tables=multiext(
-            "results/report/",
-            "cells.csv",
-            "table.csv",
-            "attacks.csv",
-            "detectors.csv",
-            "model_scores.csv",
-            "findings.json",
-            "claims.json",
-            "metrics.json",
-            "cards.jsonl",
-            "code.json",
-            "index.html",
-        ),
+        files=[
+            f"results/report/{name}"
+            for name in (*contents.FILES, "index.html")
+            if name != "table.md"
+        ],
         table=report(
             "results/report/table.md",
             caption="../report/table.rst",
@@ -38,12 +26,12 @@ rule report:
         figures=[
             report(
                 f"results/report/{name}.svg",
-                caption=f"../report/{name}.rst",
+                caption=str(CAPTIONS[name]),
                 category=category,
             )
-            for name, category in FIGURES.items()
+            for name, category in contents.FIGURES.items()
         ],
-        pictures=[f"results/report/{name}.png" for name in FIGURES],
+        pictures=[f"results/report/{name}.png" for name in contents.FIGURES],
         card="results/report/card.json",
     log:
         "logs/report.log",

@@ -1,4 +1,4 @@
-"""``cards.jsonl`` and ``code.json``: the proof of every cell, in small files that git keeps."""
+"""``cards.jsonl`` and ``code.json``: the proof of every cell, in files small enough for git."""
 
 import hashlib
 import json
@@ -14,47 +14,38 @@ _REPORT = "clipmend.stages.report"
 
 
 def cards_lines(inputs: Iterable[Input]) -> str:
-    """Return a line per cell, sorted by cell: its card, with the MD5 of every file beside it.
-
-    MD5 is what DVC knows a file by; the card itself has one too, as DVC lists it with the rest.
-    """
-    lines = [
+    """Return one line per cell, sorted by cell: its card, and the MD5 of every file beside it."""
+    cards = [
+        # DVC identifies a file by its MD5; it lists the card itself like any other file.
         canonical(
-            {
-                **_card(given),
-                "md5": _md5s(given.folder),
-            }
+            {**_card(cell), "md5": {name: _md5(cell.folder / name) for name in names(cell.folder)}}
         )
-        for given in sorted(inputs, key=lambda given: given.cell)
+        for cell in sorted(inputs, key=lambda cell: cell.cell)
     ]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in cards)
 
 
 def code_parts(inputs: Iterable[Input]) -> str:
     """Return ``code.json``: module -> its digest, and a digest of each function in it.
 
-    Of every module in the cells' cards and of the report's own. One that was edited since is left
-    out: what its functions were is no longer known.
+    Covers every module in the cards of the cells, and those of the report itself.
     """
     known = dict(fingerprint.digests(_REPORT))
-    for given in inputs:
-        known |= _card(given)["code"]
+    for cell in inputs:
+        known |= _card(cell)["code"]
     present = fingerprint.digests(*known)
-    found = {
+    # A module that was edited since is left out: its functions of that time are unknown.
+    parts = {
         module: {"digest": digest, "parts": fingerprint.parts(module)}
         for module, digest in known.items()
         if present[module] == digest
     }
-    return canonical(found, indent=0) + "\n"
+    return canonical(parts, indent=0) + "\n"
 
 
-def _card(given: Input) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((given.folder / CARD).read_text(encoding="utf-8"))
+def _card(cell: Input) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((cell.folder / CARD).read_text(encoding="utf-8"))
     return card
-
-
-def _md5s(folder: Path) -> dict[str, str]:
-    return {name: _md5(folder / name) for name in names(folder)}
 
 
 def _md5(path: Path) -> str:

@@ -1,73 +1,103 @@
-"""``cells.csv``: one row per evaluated cell, as ``evaluate`` measured it."""
+"""``cells.csv`` and ``table.csv``: their columns, the order of their rows, means over seeds.
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+CA is the clean accuracy and ASR the attack success rate, both as fractions.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from clipmend.engine.job import Input
-from clipmend.report.order import attack_order, inputs_of, method_order, objective_order
+from clipmend.engine.cell import Place
+from clipmend.report.order import attack_order, method_order, objective_order
 
 PAIR = ("corpus", "attack", "trigger", "objective", "seed")
-"""One victim under one trigger: on it methods are compared, on the same test images."""
+"""One victim under one trigger. Methods are compared on it, over the same test images."""
 VICTIM = tuple(name for name in PAIR if name != "trigger")
 KEY = (*PAIR, "stage", "method")
+GROUP = tuple(name for name in KEY if name != "seed")
+
+CLEAN, ATTACK, TARGET = "clean_accuracy", "attack_success_rate", "target_accuracy"
+SHORT = {CLEAN: "CA", ATTACK: "ASR", TARGET: "CA of the target"}
+"""Metric -> its heading in tables. A metric without a heading stays in the CSV files."""
+COUNTS = {CLEAN: "n_clean", ATTACK: "n_triggered"}
+"""Metric -> the column of its number of images; other metrics have ``n_<metric>``."""
+FOUND = "found"
+ROBUST, ENSEMBLE = "robust_accuracy", "robust_accuracy_ensemble"
+"""Accuracy under adversarial examples, the second of an ensemble; columns end in ``_eps<k>``."""
+
 COLUMNS = (
     *KEY,
     "control",
     "needs",
-    "clean_accuracy",
-    "clean_accuracy_low",
-    "clean_accuracy_high",
-    "n_clean",
-    "attack_success_rate",
-    "attack_success_rate_low",
-    "attack_success_rate_high",
-    "n_triggered",
+    *(f"{CLEAN}{end}" for end in ("", "_low", "_high")),
+    COUNTS[CLEAN],
+    *(f"{ATTACK}{end}" for end in ("", "_low", "_high")),
+    COUNTS[ATTACK],
 )
-FOUND = "found"
+"""The columns of every ``cells.csv``. Further metrics follow by name, and ``found`` comes last."""
+
 _ORDERS: dict[str, Callable[[Any], Any]] = {
     "attack": attack_order,
     "objective": objective_order,
     "method": method_order,
 }
-_COUNT = {"clean_accuracy": "n_clean", "attack_success_rate": "n_triggered"}
 
 
-def cells_table(inputs: Mapping[str, Input]) -> pd.DataFrame:
-    """Return ``cells.csv``, a row per ``evaluate`` cell; rates are fractions.
+def cells_table(measured: Iterable[Mapping[str, Any]], found: Mapping[Place, bool]) -> pd.DataFrame:
+    """Return ``cells.csv`` from the ``metrics.json`` of every evaluated cell.
 
-    Reads ``metrics.json``, and ``finding.json`` of ``unlearn``. Metrics beyond the two rates follow
-    in alphabetical order; then ``found``: whether an unlearner found anything to unlearn, empty
-    for all else.
+    Args:
+        measured: the contents of each ``metrics.json``.
+        found: cell of a repair -> whether it found anything to unlearn.
     """
-    rows = sorted((_row(_metrics(given)) for given in inputs_of(inputs, "evaluate")), key=_order)
-    further = sorted({column for row in rows for column in row} - set(COLUMNS), key=_metric_order)
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *further])
-    found = {given.cell: bool(finding_of(given)["found"]) for given in inputs_of(inputs, "unlearn")}
-    table[FOUND] = [found.get(_model(row)) for row in rows]
-    # A cell may lack a further metric: its count is empty then, and the others stay whole numbers.
-    counts = {name: "Int64" for name in table.columns if name.startswith("n_")}
-    return table.astype(counts | {FOUND: "boolean"})
+    rows = sorted(map(_row, measured), key=row_order)
+    further = {column for row in rows for column in row} - {*COLUMNS, FOUND}
+
+    def by_metric(column: str) -> tuple[str, bool, int]:
+        metric = column.removeprefix("n_").removesuffix("_low").removesuffix("_high")
+        end = next((k for k, end in enumerate(("_low", "_high"), 1) if column.endswith(end)), 0)
+        return metric, column.startswith("n_"), end
+
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(further, key=by_metric)])
+    fields = ("stage", *VICTIM, "method")
+    table[FOUND] = [found.get(Place(**{name: row[name] for name in fields})) for row in rows]
+    return typed_cells(table)
 
 
-def finding_of(given: Input) -> dict[str, Any]:
-    """Return the ``finding.json`` of a cell of ``unlearn``."""
-    stated: dict[str, Any] = json.loads((given.folder / "finding.json").read_text(encoding="utf-8"))
-    return stated
+def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``cells.csv``: each rate with its interval and its number of images."""
+    row = {name: metrics[name] for name in (*KEY, "control")}
+    row["needs"] = "+".join(metrics["needs"])
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and "value" in value:
+            row[name] = value["value"]
+            row |= {f"{name}_{end}": value[end] for end in ("low", "high") if end in value}
+            if "n" in value:
+                row[COUNTS.get(name, f"n_{name}")] = value["n"]
+        elif name not in row and isinstance(value, int | float):
+            row[name] = value
+    return row
 
 
-def definitions_of(inputs: Iterable[Input]) -> dict[str, str]:
-    """Return what each metric means, in the words of the cells that measured it."""
-    stated: dict[str, str] = {}
-    for given in inputs:
-        stated |= _metrics(given).get("definitions", {})
-    return dict(sorted(stated.items(), key=lambda item: _metric_order(item[0])))
+def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the rows of ``cells.csv`` are sorted by."""
+    names = ("corpus", "attack", "objective", "trigger", "seed", "method", "stage")
+    return tuple(_ORDERS[name](row[name]) if name in _ORDERS else row[name] for name in names)
+
+
+def typed_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return ``cells.csv`` with whole numbers for counts and ``found`` as a boolean."""
+    # A cell may lack a further metric. Its count is then empty, and the others stay integers.
+    counts = {name: "Int64" for name in cells.columns if name.startswith("n_")}
+    return cells.astype(counts | {FOUND: "boolean"})
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table's rows, with None for what is missing."""
+    """Return the rows of a table, with None for a missing value."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.to_dict("records")
@@ -75,69 +105,88 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Return (values of ``by``, their rows), in the report's order."""
-    found: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=False))
+    """Return (values of ``by``, their rows) in the order of the report."""
+    parts: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=False))
     return sorted(
-        ((tuple(key), rows) for key, rows in found),
-        key=lambda group: [
-            _ORDERS.get(name, str)(value) for name, value in zip(by, group[0], strict=True)
+        ((tuple(key), rows) for key, rows in parts),
+        key=lambda part: [
+            _ORDERS.get(name, str)(value) for name, value in zip(by, part[0], strict=True)
         ],
     )
 
 
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
-    """Return the methods that use what no defender has."""
+    """Return the methods that are controls: they use what no defender has."""
     return frozenset(cells.loc[cells["control"].astype(bool), "method"])
 
 
-def per_victim(cells: pd.DataFrame, *metrics: str) -> pd.DataFrame:
-    """Return a row per victim and method: the means over the triggers it was measured under.
+def present(metrics: Iterable[str], rows: pd.DataFrame) -> list[str]:
+    """Return the metrics that at least one row has: cells of older code lack some."""
+    return [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
 
-    So that a victim of several attacks at once counts once, as an unpoisoned one does.
+
+def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
+    """Return the columns of a metric by epsilon: the largest change of a pixel, of 255."""
+    matches = {column: re.fullmatch(rf"{metric}_eps(\d+)", column) for column in table.columns}
+    return dict(sorted((int(match[1]), column) for column, match in matches.items() if match))
+
+
+def per_victim(cells: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """Return a row per victim and method: the means over the triggers of the victim.
+
+    A victim with several triggers then counts once, and so does an unpoisoned victim.
     """
     same = [*VICTIM, "stage", "method", "control"]
     return cells.groupby(same, sort=False)[list(metrics)].mean().reset_index()
 
 
-def _metrics(given: Input) -> dict[str, Any]:
-    stated: dict[str, Any] = json.loads((given.folder / "metrics.json").read_text(encoding="utf-8"))
-    return stated
+def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Return ``table.csv``: means over seeds, Student-t intervals clipped to [0, 1], ``n_seeds``.
+
+    A metric with ``_low`` and ``_high`` columns gets an interval; one seed leaves it empty.
+    """
+    metrics = [name for name in cells.columns if name not in (*KEY, "control", "needs", FOUND)]
+    rows = [
+        {
+            **{name: group[name].iloc[0] for name in (*GROUP, "control", "needs")},
+            **_means(group, metrics, confidence),
+            "n_seeds": len(group),
+        }
+        for _, group in cells.groupby(list(GROUP), sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*GROUP, "control", "needs", *metrics, "n_seeds"])
 
 
-def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: metrics[name] for name in (*KEY, "control")}
-    row["needs"] = "+".join(metrics["needs"])
-    for name, stated in metrics.items():
-        if isinstance(stated, Mapping) and "value" in stated:
-            row[name] = stated["value"]
-            row |= {f"{name}_{end}": stated[end] for end in ("low", "high") if end in stated}
-            if "n" in stated:
-                row[_COUNT.get(name, f"n_{name}")] = stated["n"]
-        elif name not in row and isinstance(stated, int | float):
-            row[name] = stated
-    return row
+def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for metric in metrics:
+        if metric.startswith("n_"):
+            # The test images are the same for every seed, so a count is that of one cell.
+            values[metric] = group[metric].min()
+        elif metric not in values:
+            seeds = [float(value) for value in group[metric].dropna()]
+            values[metric] = sum(seeds) / len(seeds) if seeds else None
+            if f"{metric}_low" in group:
+                interval = student_interval(seeds, confidence)
+                low, high = clipped(interval) if interval else (None, None)
+                values |= {f"{metric}_low": low, f"{metric}_high": high}
+    return values
 
 
-def _model(row: Mapping[str, Any]) -> str:
-    """Return the cell that made the evaluated model; a victim's own has the method ``none``."""
-    victim = "{corpus}/{attack}/{objective}/seed{seed}".format_map(row)
-    return f"{row['stage']}/{victim}/{row['method']}"
+def student_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
+    """Return the Student-t interval of the mean of ``values``, or None for fewer than two.
+
+    One seed does not show how seeds differ, so no interval is more honest than one of width 0.
+    """
+    if len(values) < 2:
+        return None
+    mean = float(np.mean(values))
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach
 
 
-def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        row["corpus"],
-        attack_order(row["attack"]),
-        objective_order(row["objective"]),
-        row["trigger"],
-        row["seed"],
-        method_order(row["method"]),
-        row["stage"],
-    )
-
-
-def _metric_order(column: str) -> tuple[str, bool, int]:
-    """Sort by metric; within one: value, low, high, n."""
-    metric = column.removeprefix("n_").removesuffix("_low").removesuffix("_high")
-    is_high = column.endswith("_high")
-    return (metric, column.startswith("n_"), is_high + (is_high or column.endswith("_low")))
+def clipped(interval: tuple[float, float]) -> tuple[float, float]:
+    """Return the part of an interval that lies in [0, 1]."""
+    low, high = interval
+    return max(low, 0.0), min(high, 1.0)

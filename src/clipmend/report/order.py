@@ -1,100 +1,66 @@
-"""Where a cell stands in the grid, and the one order in which tables and figures show the grid."""
+"""The one order in which tables and figures list methods, attacks, objectives and victims."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-from clipmend.engine.job import Input
+from clipmend.engine.cell import NO_REPAIR, UNPOISONED, Place
 from clipmend.methods.table import base
 
-UNPOISONED = "unpoisoned"
-UNDEFENDED = "none"
+UNDEFENDED = NO_REPAIR
+"""The method name of the victim itself, before any repair."""
 
 _FIRST_METHODS = (UNDEFENDED, "ft", "cleanclip", "ubt")
 _FIRST_VARIANTS = ("", "random", "oracle")
 _FIRST_OBJECTIVES = ("mmcl", "mmcl_ssl", "siglip", "roclip", "safeclip")
 
 
-@dataclass(frozen=True)
-class Victim:
-    """The undefended model that a cell is about."""
-
-    corpus: str
-    attack: str
-    objective: str
-    seed: int
-
-    @property
-    def is_poisoned(self) -> bool:
-        """Whether the attack changes any pair at all."""
-        return is_poisoned(self.attack)
-
-    @property
-    def path(self) -> str:
-        """Return the victim as cells name it."""
-        return f"{self.corpus}/{self.attack}/{self.objective}/seed{self.seed}"
-
-
 def is_poisoned(attack: str) -> bool:
-    """Return whether the attack changes any pair at all."""
+    """Return whether the attack changes any training pair."""
     return base(attack) != UNPOISONED
 
 
 def under(attack: str, trigger: str) -> str:
-    """Return " under <trigger>" where an attack's name does not say it, as several triggers do."""
+    """Return " under <trigger>" if the attack's name does not imply the trigger, else ""."""
     return "" if trigger == attack else f" under {trigger}"
 
 
-def victim_of(cell: str) -> Victim:
-    """Return the victim named by a cell ``<stage>/<corpus>/<attack>/<objective>/seed<k>/…``."""
-    _, corpus, attack, objective, seed, *_ = cell.split("/")
-    return Victim(corpus, attack, objective, int(seed.removeprefix("seed")))
-
-
-def inputs_of(inputs: Mapping[str, Input], *stages: str) -> list[Input]:
-    """Return the inputs that belong to the given stages."""
-    return [given for given in inputs.values() if given.stage in stages]
-
-
 def method_order(name: str) -> tuple[int, str, int, str]:
-    """Return a sort key: the undefended model, the repairs of the default grid, then the alphabet.
-
-    The order is that of the names alone, never of ``params.yaml``: naming the same methods
-    in another order leaves the report's key, and so must leave its bytes.
-    """
+    """Return a sort key: the undefended model, the repairs of the default grid, the alphabet."""
+    # By the names alone, never by params.yaml: the same methods in another order leave the key of
+    # the report as it is, so they must leave its bytes too.
     root, _, variant = name.partition("@")
     return (_rank(root, _FIRST_METHODS), root, _rank(variant, _FIRST_VARIANTS), variant)
 
 
 def attack_order(name: str) -> tuple[bool, str]:
-    """Return a sort key: ``unpoisoned`` first, then the alphabet."""
+    """Return a sort key: ``unpoisoned``, then the alphabet."""
     return (is_poisoned(name), name)
 
 
 def objective_order(name: str) -> tuple[int, str, str]:
-    """Return a sort key: those of the default grid, others, those that defend, the alphabet."""
+    """Return a sort key: the default grid, other plain objectives, defending ones, the alphabet."""
     root, _, variant = name.partition("@")
     return (_rank(root, _FIRST_OBJECTIVES), root, variant)
 
 
-def victim_order(victim: Victim) -> tuple[Any, ...]:
+def victim_order(victim: Place) -> tuple[Any, ...]:
     """Return a sort key: corpus, attack, objective, seed."""
-    place = attack_order(victim.attack), objective_order(victim.objective)
-    return (victim.corpus, *place, victim.seed)
+    names = attack_order(victim.attack), objective_order(victim.objective)
+    return (victim.corpus, *names, victim.seed)
 
 
-def titles(victims: Iterable[Victim]) -> dict[Victim, str]:
-    """Return a title for each victim that tells it from the others, and says no more."""
-    shown = set(victims)
-    corpora = {victim.corpus for victim in shown}
-    seeds = {victim.seed for victim in shown}
+def titles(victims: Iterable[Place]) -> dict[Place, str]:
+    """Return a title for each victim, with the corpus and the seed only where they differ."""
+    distinct = set(victims)
+    corpora = {victim.corpus for victim in distinct}
+    seeds = {victim.seed for victim in distinct}
     return {
         victim: ", ".join(
             ([victim.corpus] if len(corpora) > 1 else [])
             + [victim.attack, victim.objective]
             + ([f"seed {victim.seed}"] if len(seeds) > 1 else [])
         )
-        for victim in shown
+        for victim in distinct
     }
 
 

@@ -1,4 +1,4 @@
-"""``index.html``: tables, figures and definitions in one file that needs no other."""
+"""``index.html``: tables, figures and definitions on one page that needs no other file."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,18 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from clipmend.report.table import Printed, Section
+from clipmend.report.table import Section
 
 PACKAGE_DATA = ("page.html.j2",)
 
 
 @dataclass(frozen=True)
-class Shown:
+class Picture:
     """A figure on the page.
 
     Attributes:
-        svg: its bytes, as they were written.
+        name: the name of its files, without the ending.
+        svg: the bytes of its SVG.
     """
 
     name: str
@@ -28,40 +29,38 @@ class Shown:
 
     @property
     def source(self) -> str:
-        """Return the figure as a ``data:`` address.
-
-        An image of its own, since the ids inside two SVGs of one page would clash.
-        """
+        """The figure as a ``data:`` address."""
+        # An image of its own, since the ids inside two SVGs of one page would clash.
         return f"data:image/svg+xml;base64,{b64encode(self.svg).decode()}"
 
 
 @dataclass(frozen=True)
-class Content:
-    """What stands on the page, from top to bottom."""
+class Page:
+    """What the page shows, from top to bottom.
 
-    sections: Sequence[Section]
-    detectors: Printed | None
-    verdicts: Printed | None
-    notes: Sequence[str]
-    findings: Printed | None
-    findings_shown: Sequence[Shown]
+    Attributes:
+        sections: name -> tables; a section without tables is left out.
+        findings: the figures below the section of that name.
+        figures: the figures below all tables.
+        files: the names of the files that the page links to.
+    """
+
+    sections: Mapping[str, Section]
+    findings: Sequence[Picture]
     findings_caption: str
-    claims: Printed | None
-    judging: Mapping[str, str]
-    figures: Sequence[Shown]
-    definitions: Mapping[str, str]
-    downloads: Sequence[str]
+    figures: Sequence[Picture]
+    files: Sequence[str]
 
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Metric -> its meaning, from all sections."""
+        return {k: v for section in self.sections.values() for k, v in section.definitions.items()}
 
-def render(content: Content) -> str:
-    """Return the page; it loads nothing from elsewhere."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = files("clipmend.report").joinpath(*PACKAGE_DATA).read_text(encoding="utf-8")
-    return environment.from_string(template).render(content=content) + "\n"
-
-
-def write_page(content: Content, path: Path) -> None:
-    """Write the page to ``path``."""
-    path.write_text(render(content), encoding="utf-8")
+    def write(self, path: Path) -> None:
+        """Write the page, which loads nothing from elsewhere."""
+        environment = Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        template = files("clipmend.report").joinpath(*PACKAGE_DATA).read_text(encoding="utf-8")
+        text = environment.from_string(template).render(page=self)
+        path.write_text(f"{text}\n", encoding="utf-8")

@@ -1,11 +1,10 @@
-"""A contact sheet: pairs as a defender sees them, small, with a part of each caption marked."""
+"""A contact sheet: small training pairs, with a part of each caption in bold."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,30 +16,26 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from clipmend.data.images import Pixels, decode
-from clipmend.engine.job import Input
-from clipmend.report.gallery import rows_of
-from clipmend.report.order import Victim
-from clipmend.report.truth import overlay_of
 
 COLUMNS = 6
-_GAP = 0.09  # of a column, between images
-_LINES, _LINE = 3, 0.118  # lines under an image, at most, and their pitch in inches
-_SIZE, _SPACE = 7, 2.3  # points
-_BIGGEST = 96  # pixels; more would not show at this size
+_GAP = 0.09  # between images, as a share of a column
+_LINES, _LINE = 3, 0.118  # the most lines below an image, and their pitch in inches
+_SIZE, _SPACE = 7, 2.3  # of letters and between words, in points
+_BIGGEST = 96  # pixels; more would not be visible at this size
 
 Word = tuple[str, bool]
-"""A word of a caption, and whether it is marked."""
+"""A word of a caption, and whether it is bold."""
 
 _MORE: Word = ("…", False)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A training pair as the victim was taught it.
+    """A training pair as the victim saw it.
 
     Attributes:
-        image: 8-bit RGB, square; None where the corpus keeps it in another form.
-        caption: its words, the marked ones told.
+        image: 8-bit RGB, square; None if the corpus keeps no parquet file.
+        caption: its words, each with whether it is bold.
         frame: the color of its frame.
     """
 
@@ -49,24 +44,15 @@ class Tile:
     frame: str
 
 
-def pairs_of(
-    inputs: Mapping[str, Input], victim: Victim, ids: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Return image bytes and caption of a victim's pairs by id, the attack's in their place."""
-    train = inputs[f"download/{victim.corpus}"].folder / "train.parquet"
-    clean = rows_of(train, ids) if train.is_file() else {}
-    return clean | rows_of(overlay_of(inputs, victim), ids)
-
-
 def square(image: bytes) -> Pixels:
     """Return an image as training crops it, no larger than a sheet can show."""
-    with Image.open(BytesIO(image)) as given:
-        side = min(*given.size, _BIGGEST)
+    with Image.open(BytesIO(image)) as photo:
+        side = min(*photo.size, _BIGGEST)
     return np.asarray(decode(image, side))
 
 
 def marked(caption: str, text: str) -> tuple[Word, ...]:
-    """Return the caption's words, those of ``text`` marked, each once."""
+    """Return the words of a caption; those of ``text`` are bold, each of them once."""
     left, words = text.split(), []
     for word in caption.split():
         words.append((word, word in left))
@@ -76,24 +62,24 @@ def marked(caption: str, text: str) -> tuple[Word, ...]:
 
 
 def height(tiles: Sequence[Tile], wide: float) -> float:
-    """Return the height of a sheet of this width, in inches."""
+    """Return the height of a sheet of this width; both in inches."""
     return -(-len(tiles) // COLUMNS) * _pitch(tiles, wide)
 
 
 def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
-    """Fill the axes, ``wide`` inches wide, with tiles, row by row.
+    """Fill axes of this width in inches with tiles, row by row.
 
     Args:
-        color: of the marked words.
+        color: the color of bold words.
     """
     axes.set_axis_off()
     axes.set(xlim=(0, wide), ylim=(height(tiles, wide), 0))
     column, row = wide / COLUMNS, _pitch(tiles, wide)
     side = column * (1 - _GAP)
-    for place, tile in enumerate(tiles):
-        left = (place % COLUMNS) * column + (column - side) / 2
-        top = (place // COLUMNS) * row
-        _draw_image(axes, tile, (left, top), side)
+    for number, tile in enumerate(tiles):
+        left = (number % COLUMNS) * column + (column - side) / 2
+        top = (number // COLUMNS) * row
+        _plot_image(axes, tile, (left, top), side)
         lines = [_line(line, color) for line in _lines(tile.caption, wide)]
         if lines:
             text = VPacker(children=lines, align="center", sep=1.2)
@@ -104,16 +90,16 @@ def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) ->
 
 
 def _pitch(tiles: Sequence[Tile], wide: float) -> float:
-    """Return the height of a row of tiles: image, caption, a gap."""
+    """Return the height of a row of tiles: image, caption and a gap."""
     lines = max((len(_lines(tile.caption, wide)) for tile in tiles), default=0)
     return wide / COLUMNS * (1 - _GAP) + lines * _LINE + 0.09
 
 
-def _draw_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
+def _plot_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
     left, top = corner
     extent = (left, left + side, top + side, top)
     if tile.image is not None:
-        # As it is, "none": an SVG would hold each pixel many times over.
+        # Interpolated, an SVG would hold each pixel many times over.
         axes.imshow(tile.image, interpolation="none", extent=extent, aspect="auto")
     axes.add_patch(
         Rectangle(corner, side, side, fill=False, edgecolor=tile.frame, linewidth=1.1, zorder=3)
@@ -137,10 +123,10 @@ def _line(words: Iterable[Word], color: str) -> Artist:
 
 
 def _lines(caption: Sequence[Word], wide: float) -> list[list[Word]]:
-    """Return the words line by line, beginning late enough to show the first marked one."""
+    """Return the words line by line, starting late enough to show the first bold one."""
     column = wide / COLUMNS
     words = [_short(word, column) for word in caption]
-    first = next((place for place, (_, mark) in enumerate(words) if mark), 0)
+    first = next((index for index, (_, bold) in enumerate(words) if bold), 0)
     lines, count = _wrapped(words, column)
     for start in range(1, first + 1):
         if first - start + 1 < count:
@@ -150,7 +136,7 @@ def _lines(caption: Sequence[Word], wide: float) -> list[list[Word]]:
 
 
 def _wrapped(words: Sequence[Word], column: float) -> tuple[list[list[Word]], int]:
-    """Return the words that fit, line by line, and how many of the given ones these are."""
+    """Return the words that fit, line by line, and their number."""
     lines: list[list[Word]] = [[]]
     for word in words:
         if lines[-1] and _width([*lines[-1], word]) > column:

@@ -1,32 +1,32 @@
-"""``metrics.json``: the table's numbers as nested names, which `dvc metrics diff` compares."""
+"""``metrics.json``: the means of the tables under nested names, for ``dvc metrics diff``."""
 
 from typing import Any
 
-import pandas as pd
-
 from clipmend.engine.cards import canonical
-from clipmend.report.cells import groups, records
+from clipmend.report.cells import ATTACK, CLEAN, groups, records
 from clipmend.report.order import under
+from clipmend.report.results import Results
 
-RATES = ("clean_accuracy", "attack_success_rate")
-DETECTION = ("auroc", "average_precision")
+_DETECTION = ("auroc", "average_precision")
 
 
-def metrics_text(table: pd.DataFrame, judged: pd.DataFrame) -> str:
+def metrics_text(results: Results) -> str:
     """Return means over seeds: corpus, objective, attack, then repair or detector, then metric."""
-    stated: dict[str, Any] = {"evaluate": {}, "detect": {}}
-    for row in records(table):
+    nested: dict[str, Any] = {"evaluate": {}, "detect": {}}
+    for row in records(results.means):
         attack = f"{row['attack']}{under(row['attack'], row['trigger'])}"
-        place = (row["corpus"], row["objective"], attack, row["method"])
-        _put(stated["evaluate"], place, {name: row[name] for name in RATES})
-    for place, rows in groups(judged, "corpus", "objective", "attack", "method"):
-        means = rows[list(DETECTION)].astype(float).mean()
+        names = (row["corpus"], row["objective"], attack, row["method"])
+        _put(nested["evaluate"], names, {metric: row[metric] for metric in (CLEAN, ATTACK)})
+    by = ("corpus", "objective", "attack", "method")
+    for names, rows in groups(results.detectors, *by):
+        # An unpoisoned victim has no AUROC, so it has no entry.
+        means = rows[list(_DETECTION)].astype(float).mean()
         if means.notna().all():
-            _put(stated["detect"], place, {name: float(means[name]) for name in DETECTION})
-    return canonical(stated, indent=1) + "\n"
+            _put(nested["detect"], names, {metric: float(means[metric]) for metric in _DETECTION})
+    return canonical(nested, indent=1) + "\n"
 
 
-def _put(nested: dict[str, Any], place: tuple[str, ...], value: dict[str, float]) -> None:
-    for name in place:
+def _put(nested: dict[str, Any], names: tuple[str, ...], values: dict[str, float]) -> None:
+    for name in names:
         nested = nested.setdefault(name, {})
-    nested.update(value)
+    nested.update(values)

@@ -8,10 +8,10 @@ import pytest
 from clipmend.engine.cell import Place
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning
-from clipmend.report.claims.table import modules
+from clipmend.report.contents import claims
 from clipmend.report.scale import Scale
 
-CHECKS = {module.CLAIM.id: module.check for module in modules()}
+CHECKS = {module.CLAIM.id: module.check for module in claims().values()}
 NO_DETECTORS = pd.DataFrame(columns=["corpus", "attack", "objective", "seed", "method", "auroc"])
 # Victims differ a little, so that intervals have a width.
 JITTER = (0.0, 0.004, -0.003)

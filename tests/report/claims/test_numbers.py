@@ -5,10 +5,9 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import PAIR, student_interval
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.victims import by_victim, compare
-from clipmend.report.intervals import student_interval
 
 NOTHING = pd.DataFrame()
 TABLES = Tables(NOTHING, NOTHING, [], {}, 0.95)

@@ -3,19 +3,19 @@
 import json
 import sys
 from pathlib import Path
-from subprocess import run
 
 import pandas as pd
 import pytest
 
-from clipmend.engine import fingerprint
 from clipmend.report.claims.check import Tables
-from clipmend.report.claims.outcomes import check_claims, claims_text, printed_claims, rules
-from clipmend.report.claims.table import NAMES, modules
+from clipmend.report.claims.outcomes import check_claims, claims_text, rules
+from clipmend.report.contents import CLAIMS, claims
+from clipmend.report.results import Results
 from clipmend.report.scale import Scale
+from clipmend.report.tables.claims import section
 
-FOLDER = Path(sys.modules["clipmend.report.claims.table"].__file__ or "").parent
-SHARED = {"__init__", "check", "cleanings", "outcomes", "table", "victims"}
+FOLDER = Path(sys.modules["clipmend.report.claims.check"].__file__ or "").parent
+SHARED = {"__init__", "check", "cleanings", "outcomes", "victims"}
 SCALE = Scale(8000, 1000, {"badnet": 400, "blended": 80}, 32, "scene_resnet", None)
 
 
@@ -51,21 +51,11 @@ def checked(made: pd.DataFrame):
 
 
 def test_each_claim_is_a_file_of_its_own_name_in_page_order() -> None:
-    assert [module.CLAIM.id for module in modules()] == list(NAMES)
-    assert {path.stem for path in FOLDER.glob("*.py")} - SHARED == set(NAMES)
+    assert [module.CLAIM.id for module in claims().values()] == list(CLAIMS)
+    assert {path.stem for path in FOLDER.glob("*.py")} - SHARED == set(CLAIMS)
 
 
-def test_the_code_of_every_claim_is_in_the_key_of_the_report() -> None:
-    covered = fingerprint.digests("clipmend.stages.report")
-    assert {f"clipmend.report.claims.{name}" for name in NAMES} <= covered.keys()
-
-
-def test_the_names_alone_load_no_pandas() -> None:
-    code = "import sys, clipmend.report.claims.table; sys.exit('pandas' in sys.modules)"
-    assert run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("claim", [module.CLAIM for module in modules()], ids=NAMES)
+@pytest.mark.parametrize("claim", [module.CLAIM for module in claims().values()], ids=CLAIMS)
 def test_a_claim_names_its_papers_and_the_files_that_it_reads(claim) -> None:
     assert claim.source.startswith("arXiv:")
     assert claim.paper.endswith(".")
@@ -75,7 +65,7 @@ def test_a_claim_names_its_papers_and_the_files_that_it_reads(claim) -> None:
 
 def test_the_page_shows_columns_comparison_thresholds_and_scope() -> None:
     texts = rules()
-    assert list(texts) == [module.CLAIM.claim for module in modules()]
+    assert list(texts) == [module.CLAIM.claim for module in claims().values()]
     first = next(iter(texts.values()))
     assert first.startswith(
         "cells.csv attack_success_rate, cells.csv clean_accuracy: On the poisoned"
@@ -86,29 +76,34 @@ def test_the_page_shows_columns_comparison_thresholds_and_scope() -> None:
 def test_a_claim_is_checked_once_per_corpus_or_per_corpora_of_one_name() -> None:
     made = cells(none=(0.9, 1.0), ft=(0.85, 0.3))
     both = pd.concat([made.assign(corpus=name) for name in ("photos", "scenes", "scenes@large")])
-    corpora = {name: [e["corpus"] for e in checked(both) if e["id"] == name] for name in NAMES}
+    corpora = {name: [e["corpus"] for e in checked(both) if e["id"] == name] for name in CLAIMS}
     assert corpora["ubt_lowest_asr"] == ["photos", "scenes", "scenes@large"]
     assert corpora["accuracy_hardens_removal"] == ["photos", "scenes, scenes@large"]
 
 
 def test_claims_about_cells_that_the_grid_lacks_are_not_tested() -> None:
     entries = checked(cells(none=(0.9, 1.0)))
-    assert [entry["id"] for entry in entries] == list(NAMES)
+    assert [entry["id"] for entry in entries] == list(CLAIMS)
     assert {entry["outcome"] for entry in entries} == {"not tested here"}
     assert checked(cells(none=(0.9, 1.0)).iloc[:0]) == []
 
 
-def test_outcomes_are_written_and_printed_with_their_scale() -> None:
+def test_outcomes_are_written_with_their_scale() -> None:
     entries = checked(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)))
     written = json.loads(claims_text(entries))[0]
     assert written["numbers"][0]["name"] == "ASR of ft less that of ubt"
     assert written["scale"]["scenes"]["train_pairs"] == 8000
-    printed = printed_claims(entries)
-    assert printed is not None
-    assert printed.header == ("claim", "source", "corpus", "outcome", "because", "scale")
-    assert printed.rows[0][3].text == "supported"
-    assert printed.rows[0][5].text == (
+
+
+def test_the_table_of_outcomes_has_their_scale_in_words() -> None:
+    results = Results({})
+    vars(results)["outcomes"] = checked(cells(none=(0.9, 1.0), ft=(0.85, 0.3), ubt=(0.89, 0.01)))
+    (table,) = section(results).tables
+    assert table.header == ("claim", "source", "corpus", "outcome", "because", "scale")
+    assert table.text["outcome"][0] == "supported"
+    assert table.text["scale"][0] == (
         "8,000 training pairs (80 to 400 poisoned), 1,000 trusted, 32 pixels, scene_resnet "
         "trained from nothing"
     )
-    assert printed_claims([]) is None
+    vars(results)["outcomes"] = []
+    assert not section(results).tables

@@ -4,11 +4,10 @@ from itertools import combinations
 
 import pandas as pd
 
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import CLEAN, PAIR
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
 from clipmend.report.claims.ssl_survives_cleanclip import MMCL, MMCL_SSL, best_cleanings
-from clipmend.report.table import CLEAN
 
 CLAIM = Claim(
     id="accuracy_hardens_removal",

@@ -1,11 +1,10 @@
 """Adversarial examples resemble triggered images more in a poisoned model than in a clean one."""
 
 from clipmend.engine.cell import NO_REPAIR
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import PAIR, at_epsilons
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
 from clipmend.report.order import is_poisoned
-from clipmend.report.robust import at_epsilons
 
 _METRICS = (
     "adversarial_trigger_cosine",

@@ -1,9 +1,8 @@
 """BadCLIP's backdoor outlives repairs that remove BadNet's."""
 
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import ATTACK, PAIR
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK
 
 CLAIM = Claim(
     id="badclip_outlives_repairs",

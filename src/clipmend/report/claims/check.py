@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 
 import pandas as pd
 
+from clipmend.report.cells import student_interval
 from clipmend.report.claims import victims
 from clipmend.report.claims.cleanings import Cleaning
-from clipmend.report.intervals import student_interval
 from clipmend.report.scale import Scale
 
 
@@ -70,12 +70,12 @@ class Number:
 
     @property
     def low(self) -> float:
-        """The lower end of the interval; the mean where there is no interval."""
+        """The lower end of the interval; the mean without an interval."""
         return self.interval[0] if self.interval else self.mean
 
     @property
     def high(self) -> float:
-        """The upper end of the interval; the mean where there is no interval."""
+        """The upper end of the interval; the mean without an interval."""
         return self.interval[1] if self.interval else self.mean
 
     def text(self, form: str = "+.1f", factor: int = 100) -> str:

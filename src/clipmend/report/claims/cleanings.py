@@ -11,8 +11,8 @@ from clipmend.data.artifacts import CURVE
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input
 from clipmend.methods.table import base
+from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.order import is_poisoned
-from clipmend.report.table import ATTACK, CLEAN
 
 LOSSES = ("mmcl", "ssl", "mmcl_ssl")
 """MMCL is the multimodal contrastive loss, SSL the self-supervised loss."""

@@ -1,10 +1,9 @@
 """A few poisoned pairs among the trusted pairs keep the backdoor alive through CleanCLIP."""
 
 from clipmend.methods.table import base
-from clipmend.report.cells import PAIR
+from clipmend.report.cells import ATTACK, PAIR
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK
 
 CLAIM = Claim(
     id="few_poisons_defeat_cleanclip",

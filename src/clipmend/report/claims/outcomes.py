@@ -6,12 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from clipmend.methods.table import base
+from clipmend.report import contents
 from clipmend.report.claims.check import Tables
-from clipmend.report.claims.table import modules
-from clipmend.report.scale import Scale
-from clipmend.report.table import Entry, Printed
-
-_PRINTED = ("claim", "source", "corpus", "outcome", "because")
 
 
 def check_claims(tables: Tables) -> list[dict[str, Any]]:
@@ -25,7 +21,7 @@ def check_claims(tables: Tables) -> list[dict[str, Any]]:
         [n for n in names if base(n) == root] for root in dict.fromkeys(map(base, names))
     ]
     entries = []
-    for module in modules():
+    for module in contents.claims().values():
         claim = module.CLAIM
         for corpora in [[name] for name in names] if claim.over == "corpus" else of_one_name:
             own = tables.of(corpora)
@@ -47,21 +43,9 @@ def check_claims(tables: Tables) -> list[dict[str, Any]]:
 
 def rules() -> dict[str, str]:
     """Return how each claim is checked, and its scope, by the claim's sentence."""
-    return {module.CLAIM.claim: module.CLAIM.rule() for module in modules()}
+    return {module.CLAIM.claim: module.CLAIM.rule() for module in contents.claims().values()}
 
 
 def claims_text(entries: Sequence[dict[str, Any]]) -> str:
     """Return ``claims.json``."""
     return json.dumps(entries, indent=1) + "\n"
-
-
-def printed_claims(entries: Sequence[dict[str, Any]]) -> Printed | None:
-    """Return the outcomes as a printed table; None if there is none."""
-    if not entries:
-        return None
-    rows = []
-    for entry in entries:
-        texts = {corpus: Scale(**scale).text() for corpus, scale in entry["scale"].items()}
-        scales = [f"{corpus}: {text}" if len(texts) > 1 else text for corpus, text in texts.items()]
-        rows.append((*(Entry(entry[name]) for name in _PRINTED), Entry("; ".join(scales))))
-    return Printed("Outcomes", (*_PRINTED, "scale"), tuple(rows))

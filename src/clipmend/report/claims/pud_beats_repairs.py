@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from clipmend.methods.table import base
+from clipmend.report.cells import ATTACK, CLEAN, ROBUST, at_epsilons
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.robust import ROBUST, at_epsilons
-from clipmend.report.table import ATTACK, CLEAN
 
 CLAIM = Claim(
     id="pud_beats_repairs",

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from clipmend.methods.table import base
-from clipmend.report.cells import PAIR, VICTIM
+from clipmend.report.cells import ATTACK, CLEAN, PAIR, VICTIM
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK, CLEAN
 
 CLAIM = Claim(
     id="ssl_survives_cleanclip",
@@ -82,7 +81,7 @@ def best_cleanings(cells: pd.DataFrame, apart: str, limits: Mapping[str, float])
     ]
     start = victims.backdoored(cells, limits["backdoored"])[[*PAIR, CLEAN]]
     tried = poisoned.loc[is_try].merge(start[list(PAIR)], on=list(PAIR))
-    # The best of more tries is no fair match: a cleaning that one victim alone had is left out.
+    # The best of more tries is not comparable: a cleaning of one victim alone is left out.
     same = [*(name for name in PAIR if name != apart), "method"]
     tried = tried[tried.groupby(same)[apart].transform("nunique") > 1]
     count = tried.groupby(list(PAIR)).size().rename("tries").reset_index()

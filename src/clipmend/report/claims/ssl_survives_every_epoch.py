@@ -5,10 +5,10 @@ MMCL is the multimodal contrastive loss, SSL the self-supervised loss.
 
 import pandas as pd
 
+from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
 from clipmend.report.claims.cleanings import best_below
 from clipmend.report.claims.ssl_survives_cleanclip import MMCL_SSL, both_objectives
-from clipmend.report.table import ATTACK, CLEAN
 
 CLAIM = Claim(
     id="ssl_survives_every_epoch",
@@ -38,7 +38,7 @@ def check(tables: Tables) -> Outcome:
             "No attack has backdoored victims of both objectives that CleanCLIP's own loss was "
             "swept on."
         )
-    # Where no epoch cleans the victim of `mmcl`, there is no loss to compare with.
+    # Where no epoch cleans the victim of `mmcl`, a loss to compare with is missing.
     cleaned = both.dropna(subset=["lost"])
     if cleaned.empty:
         return tested("No epoch of any rate cleaned a victim of `mmcl`.", holds=False)

@@ -1,8 +1,8 @@
 """UBT (Unlearning Backdoor Threats) leaves the lowest ASR, at a higher CA."""
 
+from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.claims import victims
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
-from clipmend.report.table import ATTACK, CLEAN
 
 CLAIM = Claim(
     id="ubt_lowest_asr",

@@ -7,9 +7,8 @@ import pandas as pd
 
 from clipmend.engine.cell import NO_REPAIR
 from clipmend.methods.table import base
-from clipmend.report.cells import PAIR, VICTIM, groups
+from clipmend.report.cells import ATTACK, PAIR, VICTIM, groups
 from clipmend.report.order import is_poisoned
-from clipmend.report.table import ATTACK
 
 
 def poisoned(cells: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +79,7 @@ def compare(ours: pd.DataFrame, others: pd.DataFrame, *metrics: str) -> Comparis
         for (name,), theirs in groups(others, "method")
         if len(measured)
     }
-    # The best rival is chosen by its mean, and a mean over fewer victims is no fair match.
+    # The best rival is chosen by its mean, and a mean over fewer victims is not comparable.
     rivals = {name: both for name, both in pairs.items() if len(both) == len(measured)}
     return Comparison(rivals, tuple(name for name in pairs if name not in rivals))
 
@@ -104,5 +103,5 @@ def victim_means(values: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def seed_means(values: "pd.Series[float]") -> "pd.Series[float]":
-    """Return a value per seed: the mean over its victims, each of which counts once."""
+    """Return a value per seed: the mean over its victims, where each counts once."""
     return victim_means(values).groupby(level="seed").mean()

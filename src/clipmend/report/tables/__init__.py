@@ -1,0 +1,1 @@
+"""One file a table: its title, its notes and the function that fills it."""

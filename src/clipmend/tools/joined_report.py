@@ -1,0 +1,166 @@
+"""Reports that no job makes: of several finished reports together, or of an unfinished run.
+
+``clipmend report --from A B --out DIR`` joins reports of parts of one grid and lists the gaps.
+``clipmend report --partial DIR`` reports the cells that are made so far.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from clipmend.engine import grid, params, plan
+from clipmend.engine.cards import canonical
+from clipmend.engine.cell import Place
+from clipmend.engine.index import Index
+from clipmend.engine.runner import input_of, job_of
+from clipmend.errors import ArtifactError
+from clipmend.report import contents
+from clipmend.report.cells import PAIR, groups
+from clipmend.report.figures import finding
+from clipmend.report.files import CARDS, CELLS, read_cards
+from clipmend.report.page import Page
+from clipmend.report.results import Results
+from clipmend.report.table import Section, Table
+from clipmend.stages import report as stage
+
+GAPS = "gaps.csv"
+NAMES = (*PAIR, "method")
+_MADE_OF = ("code", "settings", "shared", "files")
+_UNJOINED = ("findings.json", "code.json")  # they need files of cells, which a report does not have
+
+
+def partial_report(folder: Path) -> str:
+    """Write the report of every proven cell of the latest plan, and return how many there are.
+
+    A cell whose files are damaged, or differ from what the plan asks for, is left out.
+
+    Raises:
+        ArtifactError: the folder exists already.
+        PlanError: no plan was made yet.
+    """
+    planned = plan.load()
+    report = planned.cells["report"]
+    _make_new(folder)
+    unproven = plan.faults(planned.cells, Index()).keys() | {report.name}
+    inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in unproven}
+    with TemporaryDirectory() as work:
+        job = job_of(plan.Entry(planned.device, report, planned.cells))
+        stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
+    return f"{len(inputs):,} of {len(planned.cells) - 1:,} cells are made."
+
+
+def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
+    """Write one report from several, and return how many cells of the grid no report has.
+
+    Figures and findings that need files of cells are left out: a report folder has none.
+
+    Args:
+        folders: report folders, each of a part of the grid.
+        out: a new folder.
+        preset: the parameters that span the whole grid.
+
+    Raises:
+        ArtifactError: the folder exists already, a report is incomplete, or two reports do not
+            belong together: other code, other settings, or other bytes for one cell.
+    """
+    cards = joined_cards(folders)
+    results = Results.of_reports(folders)
+    cells = grid.cells(params.load(preset), Index())
+    places = [cell.place for cell in cells.values() if cell.stage == "evaluate"]
+    missing = gaps(places, results.cells)
+    _make_new(out)
+    missing.to_csv(out / GAPS, index=False, lineterminator="\n")
+    lines = "".join(f"{canonical(cards[cell])}\n" for cell in sorted(cards))
+    (out / CARDS).write_text(lines, encoding="utf-8")
+    origin = f"Joined from {', '.join(folder.name for folder in folders)}."
+    section = gaps_section(places, missing, [origin, _machines(cards)])
+    sections = stage.write_tables(results, out, {"gaps": section})
+    Page(
+        sections=sections,
+        findings=[],
+        findings_caption=finding.CAPTION,
+        figures=stage.plot_figures(results, out, only_with_data=True),
+        files=[*(name for name in contents.FILES if name not in _UNJOINED), GAPS],
+    ).write(out / "index.html")
+    return f"{len(missing):,} of {len(places):,} evaluated cells of the grid are missing."
+
+
+def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the cards of several reports by cell, having checked that they belong together.
+
+    Raises:
+        ArtifactError: as ``join_reports``.
+    """
+    cards: dict[str, tuple[Path, dict[str, Any]]] = {}
+    made: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
+    for folder in folders:
+        own = {name: card for name, card in read_cards(folder).items() if name != "report"}
+        for name, card in own.items():
+            other, known = cards.setdefault(name, (folder, card))
+            if (known["key"], known["outputs"]) != (card["key"], card["outputs"]):
+                raise ArtifactError(f"{folder} cannot be joined with {other}: {name} differs.")
+            # A corpus is named in full: two corpora of one source differ in their settings.
+            method = Place.parse(name).corpus if card["stage"] == "download" else card["method"]
+            key = card["stage"], method
+            other, known = made.setdefault(key, (folder, card))
+            for part in _MADE_OF:
+                if known[part] != card[part]:
+                    names = known[part].keys() | card[part].keys()
+                    differing = sorted(n for n in names if known[part].get(n) != card[part].get(n))
+                    raise ArtifactError(
+                        f"{folder} cannot be joined with {other}: their cells of "
+                        f"{' '.join(key).strip()} differ in {part}: "
+                        f"{', '.join(differing)}."
+                    )
+        rows = pd.read_csv(folder / CELLS).to_dict("records")
+        for name in (_place(row).path for row in rows):
+            if name not in own:
+                raise ArtifactError(f"{folder} has no card for {name}, so nothing proves its row.")
+    return {name: card for name, (_, card) in cards.items()}
+
+
+def gaps(places: Sequence[Place], cells: pd.DataFrame) -> pd.DataFrame:
+    """Return ``gaps.csv``: the evaluated cells of the grid that no report has."""
+    present = {_place(row) for row in cells.to_dict("records")}
+    rows = [[getattr(place, name) for name in NAMES] for place in places if place not in present]
+    return pd.DataFrame(rows, columns=list(NAMES))
+
+
+def gaps_section(places: Sequence[Place], missing: pd.DataFrame, notes: Sequence[str]) -> Section:
+    """Return a table of the gaps: a row per corpus, objective and attack that lacks a cell."""
+    by = ("corpus", "objective", "attack")
+    asked = Counter(tuple(getattr(place, name) for name in by) for place in places)
+    rows = []
+    for key, part in groups(missing, *by):
+        is_empty = len(part) == asked[key]
+        methods = "all" if is_empty else ", ".join(dict.fromkeys(part["method"]))
+        seeds = ", ".join(map(str, sorted(set(part["seed"]))))
+        rows.append((*key, f"{len(part):,} of {asked[key]:,}", methods, seeds))
+    header = (*by, "cells not measured", "methods", "seeds")
+    tables = [Table.of("Not measured", header, rows)] if rows else []
+    count = f"{len(missing):,} of {len(places):,} evaluated cells of the grid are not measured."
+    return Section("Gaps", tables, [count, *notes])
+
+
+def _place(row: Mapping[Any, Any]) -> Place:
+    return Place("evaluate", **{name: row[name] for name in NAMES})
+
+
+def _machines(cards: Mapping[str, Mapping[str, Any]]) -> str:
+    machines = set()
+    for card in cards.values():
+        made = card.get("environment", {})
+        torch = made.get("packages", {}).get("torch", "?")
+        machines.add(f"{made.get('device', '?')}, {made.get('cpu', '?')}, torch {torch}")
+    return f"Made on: {'; '.join(sorted(machines))}."
+
+
+def _make_new(folder: Path) -> None:
+    if folder.exists():
+        raise ArtifactError(f"{folder} exists already; name a new folder for the report.")
+    folder.mkdir(parents=True)

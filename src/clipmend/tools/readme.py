@@ -1,0 +1,129 @@
+"""The table and the times of a finished run in README.md: ``python -m clipmend.tools.readme``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from clipmend.errors import ArtifactError, ClipmendError
+from clipmend.methods.table import STAGES
+from clipmend.report.cells import ATTACK, CLEAN, controls_of, means_table
+from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
+from clipmend.report.table import Table, markdown_table
+
+BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+_CONFIDENCE = 0.95
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the table of README.md, or check it, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m clipmend.tools.readme", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    parser.add_argument("--root", type=Path, default=Path(), help="the repository")
+    options = parser.parse_args(arguments)
+    try:
+        before, block, after = _parts(options.root / "README.md")
+        table = _table_of(options.root)
+        if not options.check:
+            times = times_table(options.root / "logs" / "benchmark")
+            text = "\n\n".join((BEGIN, table, *([times] if times else []), END))
+            (options.root / "README.md").write_text(f"{before}{text}{after}", encoding="utf-8")
+            return 0
+    except ClipmendError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if block.strip().startswith(table):
+        return 0
+    sys.stderr.write(
+        "README.md does not show the table of results/report/cells.csv; run `make readme`.\n"
+    )
+    return 1
+
+
+def compact_table(cells: pd.DataFrame) -> str:
+    """Return methods down, attack and objective across, each "CA / ASR" in percent, and a note.
+
+    CA is the clean accuracy, ASR the attack success rate.
+    """
+    means = means_table(cells, _CONFIDENCE)
+    columns = sorted(
+        set(zip(means["attack"], means["objective"], strict=True)),
+        key=lambda column: (attack_order(column[0]), objective_order(column[1])),
+    )
+    controls = controls_of(cells)
+    rows = []
+    for method in sorted(set(means["method"]), key=method_order):
+        entries = [f"`{method}`{'†' if method in controls else ''}"]
+        for attack, objective in columns:
+            own = means[(means["method"] == method) & (means["attack"] == attack)]
+            own = own[own["objective"] == objective]
+            # An unpoisoned victim has a row per trigger; its highest ASR counts.
+            rates = f"{100 * own[CLEAN].mean():.1f} / {100 * own[ATTACK].max():.1f}"
+            entries.append("" if own.empty else rates)
+        rows.append(entries)
+    header = ("method", *(f"{attack}, {objective}" for attack, objective in columns))
+    return f"{markdown_table(Table.of('', header, rows))}\n\n{_note(cells)}"
+
+
+def _note(cells: pd.DataFrame) -> str:
+    seeds = cells["seed"].nunique()
+    clean, triggered = cells["n_clean"].min(), cells["n_triggered"].min()
+    unpoisoned = not all(map(is_poisoned, cells["attack"]))
+    return (
+        f"Clean accuracy / attack success rate in percent, over n = {clean:,} clean and "
+        f"{triggered:,} triggered test images, "
+        + (f"means over {seeds} seeds." if seeds > 1 else "one seed.")
+        + (" `unpoisoned`: ASR under the trigger that fools it most." if unpoisoned else "")
+        + (" † a control: it uses what no defender has." if cells["control"].any() else "")
+    )
+
+
+def times_table(logs: Path) -> str:
+    """Return the wall time and the largest memory of each stage; "" without benchmark files.
+
+    Reads Snakemake's ``<logs>/<stage>/**/*.tsv``, columns ``s`` and ``max_rss`` (MiB).
+    """
+    files = [(path.relative_to(logs).parts[0], path) for path in sorted(logs.rglob("*.tsv"))]
+    rows = []
+    for stage in STAGES:
+        runs = [
+            pd.read_csv(path, sep="\t", na_values=["-"])
+            for name, path in files
+            if name.removesuffix(".tsv") == stage
+        ]
+        if runs:
+            jobs = pd.concat(runs)
+            minutes, seconds = divmod(round(float(jobs["s"].sum())), 60)
+            time = f"{minutes} min {seconds:02d} s"
+            if minutes >= 60:
+                time = f"{minutes // 60} h {minutes % 60:02d} min"
+            memory = pd.to_numeric(jobs["max_rss"]).max()
+            largest = "" if pd.isna(memory) else f"{memory:,.0f} MiB"
+            rows.append((stage, str(len(runs)), time, largest))
+    header = ("stage", "jobs", "time, all jobs", "memory, largest job")
+    return markdown_table(Table.of("", header, rows)) if rows else ""
+
+
+def _table_of(root: Path) -> str:
+    path = root / "results" / "report" / "cells.csv"
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing. Run `make all` first.")
+    cells = pd.read_csv(path)
+    if cells.empty:
+        raise ArtifactError(f"{path} has no rows; a grid needs at least one attack.")
+    return compact_table(cells)
+
+
+def _parts(readme: Path) -> tuple[str, str, str]:
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    block, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ArtifactError(f"{readme} has no place for the table; it needs {BEGIN} and {END}.")
+    return before, block, after
+
+
+if __name__ == "__main__":
+    sys.exit(main())

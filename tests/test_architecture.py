@@ -1,0 +1,73 @@
+"""The pages for contributors: each path exists, each name is in its file, each example runs."""
+
+import ast
+import re
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PATH = re.compile(
+    r"`((?:src|tests|docs|params|workflow|studies|benchmarks)/[\w./@-]*|[\w-]+\.(?:toml|yaml|yml))`"
+)
+EXAMPLES = dict(
+    re.findall(r"```python\n# (\S+\.py)\n(\"\"\".*?)```", CONTRIBUTING.read_text(), flags=re.DOTALL)
+)
+
+
+@pytest.mark.parametrize("page", [ARCHITECTURE, CONTRIBUTING], ids=lambda page: page.stem)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    paths = {path for path in PATH.findall(page.read_text()) if path not in EXAMPLES}
+    assert paths
+    missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_every_number_of_the_report_is_computed_by_a_function_of_the_file_that_is_named() -> None:
+    text = ARCHITECTURE.read_text()
+    rows = [
+        line
+        for line in text[text.index("## Where does this number come from?") :].splitlines()
+        if line.startswith("|") and "src/" in line
+    ]
+    assert len(rows) >= 15
+    for row in rows:
+        cell = row.split("|")[3]
+        names = set(re.findall(r"`([A-Za-z_.]+)`", cell))
+        folders = [ROOT / path for path in re.findall(r"`(src/[\w./]+)`", cell)]
+        files = [f for path in folders for f in (path.rglob("*.py") if path.is_dir() else [path])]
+        defined = {name for file in files for name in definitions(file)}
+        assert names <= defined, row
+
+
+def definitions(file: Path) -> set[str]:
+    """Return the functions, the classes and the methods, these also as ``Class.method``."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            names |= methods | {f"{node.name}.{method}" for method in methods}
+    return names
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_every_example_of_contributing_is_a_module_that_imports(path: str) -> None:
+    if path.startswith("tests/"):
+        ast.parse(EXAMPLES[path])  # it imports the method beside it, which is an example too
+        return
+    namespace: dict[str, object] = {"__name__": f"example.{Path(path).stem}"}
+    exec(compile(EXAMPLES[path], path, "exec"), namespace)
+    if path.startswith("src/clipmend/methods/"):
+        home = namespace["__name__"]
+        (method,) = (
+            v
+            for v in namespace.values()
+            if getattr(v, "__module__", "") == home and isinstance(v, type)
+        )
+        assert is_dataclass(method)
+        method()  # every setting has a default
