@@ -1,4 +1,4 @@
-"""A split whose images stay in its file gives what the decoded one gives, in bounded memory."""
+"""A split whose images stay in its file is read as the decoded one, in bounded memory."""
 
 import os
 import signal
@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from pytest import MonkeyPatch
+from torch import Tensor
 
 from clipmend.data import decoders, row_groups, streaming, workers
 from clipmend.data.pairs import read_pairs, table_of, write_pairs
@@ -34,20 +38,13 @@ from clipmend.model.clip import build
 from clipmend.model.fit import Schedule, Task, fit
 
 COUNT = 600
-CLASSES = '{"classes": ["apple", "banana"], "prompts": ["a {}"], "image_size": 32}'
 FORWARD, SHUFFLED = torch.arange(COUNT), torch.randperm(COUNT, generator=torch.Generator())
 
 
 @pytest.fixture(scope="module")
-def folder(corpus: Input, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of several groups of rows: the drawn one, repeated under other ids."""
-    folder = tmp_path_factory.mktemp("many")
-    drawn = read_pairs(corpus.folder / "train.parquet")
-    table = drawn.take([row % len(drawn) for row in range(COUNT)])
-    ids = pa.array([f"row-{row}" for row in range(COUNT)])
-    write_pairs(table.set_column(0, table.schema.field("id"), ids), folder / "train.parquet")
-    (folder / "classes.json").write_text(CLASSES)
-    return folder
+def folder(repeated: Any, write_corpus: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a corpus of several groups of rows."""
+    return write_corpus(tmp_path_factory.mktemp("groups"), repeated(COUNT))
 
 
 @pytest.fixture
@@ -60,19 +57,29 @@ def overlay(poison: Input, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def both(folder: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pairs, Pairs]:
-    """Return the split decoded, and left in its file; nothing is few from then on."""
-    whole = load_split(folder, "train", overlay=overlay)
+def decoded(folder: Path, overlay: Path) -> Pairs:
+    """Return the split with decoded images."""
+    pairs = load_split(folder, "train", overlay=overlay)
+    assert isinstance(pairs.images, Tensor)
+    return pairs
+
+
+@pytest.fixture
+def encoded(decoded: Pairs, folder: Path, overlay: Path, monkeypatch: MonkeyPatch) -> Pairs:  # noqa: ARG001
+    """Return the split with images that stay in their file."""
     monkeypatch.setattr(streaming, "_DECODED", 0)
-    left = load_split(folder, "train", overlay=overlay)
-    assert isinstance(whole.images, torch.Tensor)
-    assert isinstance(left.images, EncodedImages)
-    return whole, left
+    pairs = load_split(folder, "train", overlay=overlay)
+    assert isinstance(pairs.images, EncodedImages)
+    return pairs
+
+
+def workers_of(pairs: Pairs) -> list[Any]:
+    assert isinstance(pairs.images, EncodedImages)
+    return pairs.images._source.decoders()._workers
 
 
 def processes_of(pairs: Pairs) -> list[int]:
-    assert isinstance(pairs.images, EncodedImages)
-    return [worker.process.pid for worker in pairs.images._source.decoders()._workers]
+    return [worker.process.pid for worker in workers_of(pairs)]
 
 
 def is_gone(pid: int, *, within: float = 10.0) -> bool:
@@ -88,159 +95,131 @@ def is_gone(pid: int, *, within: float = 10.0) -> bool:
     return False
 
 
-def test_all_but_the_images_is_the_same(both: tuple[Pairs, Pairs]) -> None:
-    whole, left = both
-    assert (left.ids, left.captions) == (whole.ids, whole.captions)
-    assert torch.equal(left.label, whole.label)
-    assert torch.equal(left.is_poisoned, whole.is_poisoned)
-    assert left.images.shape == whole.images.shape
-    assert len(left.images) == len(whole.images)
+def test_all_columns_but_the_images_are_equal(decoded: Pairs, encoded: Pairs) -> None:
+    assert (encoded.ids, encoded.captions) == (decoded.ids, decoded.captions)
+    assert torch.equal(encoded.label, decoded.label)
+    assert torch.equal(encoded.is_poisoned, decoded.is_poisoned)
+    assert encoded.images.shape == decoded.images.shape
+    assert len(encoded.images) == len(decoded.images)
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [slice(None), slice(120, 140), slice(-5, None), slice(0, 0), SHUFFLED, SHUFFLED[:1], FORWARD],
+def change(images: Tensor, rows: row_groups.Rows) -> Tensor:
+    return images + torch.from_numpy(rows % 7).to(torch.uint8)[:, None, None, None]
+
+
+ROWS: list[slice | Tensor] = [slice(None), slice(120, 140), slice(-5, None), slice(0, 0)]
+ROWS += [SHUFFLED, SHUFFLED[:1], FORWARD]
+READS: dict[str, Callable[[Any], Tensor]] = {
+    **{f"rows {n}": lambda images, rows=rows: images[rows] for n, rows in enumerate(ROWS)},
+    **{
+        f"blocks of {size}": lambda images, size=size: torch.cat(list(images.split(size)))
+        for size in (100, COUNT, 2 * COUNT)
+    },
+    "blocks of 1": lambda images: torch.cat(list(take_images(images, FORWARD[:20]).split(1))),
+    "rows of rows": lambda images: take_images(
+        take_images(images, SHUFFLED[:200]), SHUFFLED[SHUFFLED < 200]
+    )[:],
+    "joined": lambda images: join_images([images, CLEAN[:7]])[:],
+    "rows of joined": lambda images: join_images([images, CLEAN[:7]])[MORE],
+    "joined, taken": lambda images: take_images(join_images([images, CLEAN[:7]]), MORE)[5:20],
+    "changed": lambda images: change_images(images, change)[SHUFFLED],
+    "blocks of changed": lambda images: torch.cat(list(change_images(images, change).split(90))),
+    "changed, taken": lambda images: take_images(change_images(images, change), SHUFFLED)[3:50],
+}
+CLEAN = torch.randint(
+    256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
-def test_rows_and_slices_are_those_of_the_tensor(
-    both: tuple[Pairs, Pairs], wanted: slice | torch.Tensor
+MORE = torch.randperm(COUNT + 7, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_encoded_images_are_read_as_the_decoded_ones(
+    decoded: Pairs, encoded: Pairs, read: Callable[[Any], Tensor]
 ) -> None:
-    whole, left = both
-    assert torch.equal(left.images[wanted], whole.images[wanted])
+    assert torch.equal(read(encoded.images), read(decoded.images))
 
 
-@pytest.mark.parametrize("size", [1, 100, COUNT, 2 * COUNT])
-def test_blocks_are_those_of_the_tensor(both: tuple[Pairs, Pairs], size: int) -> None:
-    whole, left = both
-    if size == 1:
-        whole, left = whole.take(FORWARD[:20]), left.take(FORWARD[:20])
-    blocks = list(left.images.split(size))
-    assert [len(block) for block in blocks] == [len(block) for block in whole.images.split(size)]
-    assert torch.equal(torch.cat(blocks), whole.images)
+def test_joined_and_changed_images_stay_encoded(decoded: Pairs, encoded: Pairs) -> None:
+    assert isinstance(join_images([encoded.images, decoded.images[:7]]), JoinedImages)
+    assert isinstance(change_images(encoded.images, change), ChangedImages)
+    blocks = [len(block) for block in encoded.images.split(100)]
+    assert blocks == [len(block) for block in decoded.images.split(100)]
 
 
 @pytest.mark.parametrize("ahead", [0, 100, 10_000])
-def test_a_stream_is_in_order_however_far_it_reads_ahead(
-    both: tuple[Pairs, Pairs], ahead: int, monkeypatch: pytest.MonkeyPatch
+def test_a_stream_has_the_order_of_its_rows_however_far_it_reads_ahead(
+    decoded: Pairs, encoded: Pairs, ahead: int, monkeypatch: MonkeyPatch
 ) -> None:
-    whole, left = both
     monkeypatch.setattr(decoders, "_AHEAD", ahead)
     parts = SHUFFLED.split(70)
-    for rows, images in zip(parts, stream_images(left.images, parts), strict=True):
-        assert torch.equal(images, whole.images[rows])
+    for rows, images in zip(parts, stream_images(encoded.images, parts), strict=True):
+        assert torch.equal(images, decoded.images[rows])
 
 
-def test_rows_are_had_while_a_stream_goes_on_and_after_it_is_dropped(
-    both: tuple[Pairs, Pairs],
-) -> None:
-    whole, left = both
-    coming = stream_images(left.images, SHUFFLED.split(50))
+def test_rows_can_be_read_during_and_after_a_stream(decoded: Pairs, encoded: Pairs) -> None:
+    parts = stream_images(encoded.images, SHUFFLED.split(50))
     for rows in SHUFFLED.split(50)[:3]:
-        assert torch.equal(next(coming), whole.images[rows])
-        assert torch.equal(left.images[FORWARD[200:300]], whole.images[200:300])
-    del coming
-    assert torch.equal(left.images[:], whole.images)
+        assert torch.equal(next(parts), decoded.images[rows])
+        assert torch.equal(encoded.images[FORWARD[200:300]], decoded.images[200:300])
+    del parts
+    assert torch.equal(encoded.images[:], decoded.images)
 
 
-def test_some_pairs_of_some_pairs_are_those_of_the_decoded(both: tuple[Pairs, Pairs]) -> None:
-    whole, left = (pairs.take(SHUFFLED[:200]).take(SHUFFLED[SHUFFLED < 200]) for pairs in both)
-    assert isinstance(left.images, EncodedImages)
-    assert left.ids == whole.ids
-    assert torch.equal(left.images[:], whole.images)
-
-
-def test_few_are_decoded_when_they_are_taken(
-    both: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
+def test_a_small_selection_is_decoded(
+    decoded: Pairs, encoded: Pairs, monkeypatch: MonkeyPatch
 ) -> None:
-    whole, left = both
     monkeypatch.setattr(streaming, "_DECODED", 10 * 3 * 32**2)
-    assert isinstance(left.take(SHUFFLED[:11]).images, EncodedImages)
-    few = left.take(SHUFFLED[:10]).images
-    assert isinstance(few, torch.Tensor)
-    assert torch.equal(few, whole.images[SHUFFLED[:10]])
+    assert isinstance(encoded.take(SHUFFLED[:11]).images, EncodedImages)
+    few = encoded.take(SHUFFLED[:10])
+    assert isinstance(few.images, Tensor)
+    assert few.ids == decoded.take(SHUFFLED[:10]).ids
+    assert torch.equal(few.images, decoded.images[SHUFFLED[:10]])
 
 
-def test_joined_images_are_those_of_the_tensors(both: tuple[Pairs, Pairs]) -> None:
-    whole, left = (pairs.images for pairs in both)
-    together = torch.cat([whole, whole[:7]])
-    mixed = join_images([left, whole[:7]])
-    assert isinstance(mixed, JoinedImages)
-    rows = torch.randperm(COUNT + 7, generator=torch.Generator())
-    assert torch.equal(mixed[:], together)
-    assert torch.equal(mixed[rows], together[rows])
-    assert torch.equal(mixed.take(rows)[5:20], together[rows][5:20])
-    assert torch.equal(take_images(mixed, rows)[:], together[rows])
-    assert torch.equal(join_images([whole, whole[:7]])[:], together)
-
-
-def test_changed_images_are_the_changed_tensor(both: tuple[Pairs, Pairs]) -> None:
-    def change(images: torch.Tensor, rows: row_groups.Rows) -> torch.Tensor:
-        return images + torch.from_numpy(rows % 7).to(torch.uint8)[:, None, None, None]
-
-    whole, left = (change_images(pairs.images, change) for pairs in both)
-    assert isinstance(left, ChangedImages)
-    assert torch.equal(left[SHUFFLED], whole[SHUFFLED])
-    assert torch.equal(torch.cat(list(left.split(90))), whole)
-    assert torch.equal(left.take(SHUFFLED)[3:50], whole[SHUFFLED][3:50])
-
-
-def test_threads_share_the_processes(both: tuple[Pairs, Pairs]) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    whole, left = both
-    parts = SHUFFLED.split(20)
+def test_threads_share_the_processes(decoded: Pairs, encoded: Pairs) -> None:
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda rows: left.images[rows], parts))
-    assert torch.equal(torch.cat(found), whole.images[SHUFFLED])
+        parts = list(threads.map(lambda rows: encoded.images[rows], SHUFFLED.split(20)))
+    assert torch.equal(torch.cat(parts), decoded.images[SHUFFLED])
 
 
 @pytest.mark.parametrize("cores", [1, 3, 40])
-def test_trained_bytes_are_those_of_the_decoded_split_for_any_number_of_processes(
-    both: tuple[Pairs, Pairs], cores: int, monkeypatch: pytest.MonkeyPatch
+def test_encoded_and_decoded_images_train_the_same_bytes(
+    decoded: Pairs, encoded: Pairs, cores: int, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoders, "cores", lambda: cores)
 
-    def trained(pairs: Pairs) -> dict[str, torch.Tensor]:
+    def trained(pairs: Pairs) -> dict[str, Tensor]:
         model = build("scene_resnet", seed=0).prune_vocabulary(pairs.captions)
         task = Task(pairs, multimodal, Schedule(1, batch_size=64, lr=1e-3))
         fit(model, task, torch.Generator().manual_seed(0))
         return model.full_state()
 
-    whole, left = (trained(pairs.take(SHUFFLED[:320])) for pairs in both)
-    assert all(torch.equal(left[name], whole[name]) for name in whole)
+    state, expected = (trained(pairs.take(SHUFFLED[:320])) for pairs in (encoded, decoded))
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
-def test_memory_does_not_grow_with_the_pairs(
-    both: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, left = both
+def test_memory_does_not_grow_with_the_pairs(encoded: Pairs, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "_AHEAD", 100)
     monkeypatch.setattr(decoders, "cores", lambda: 1)
-    image = 3 * 32**2
 
     def peak(pairs: Pairs) -> int:
-        next(iter(pairs.images.split(16)))  # the processes are there
+        next(iter(pairs.images.split(16)))  # starts the processes
         tracemalloc.start()
         for _ in pairs.images.split(16):
             pass
-        found = tracemalloc.get_traced_memory()[1]
+        size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return size
 
-    few, many = peak(left.take(FORWARD[:300])), peak(left.take(FORWARD.repeat(8)))
-    assert few < 300 * image
+    few, many = peak(encoded.take(FORWARD[:300])), peak(encoded.take(FORWARD.repeat(8)))
+    assert few < 300 * 3 * 32**2
     assert many < few + 200_000  # row numbers, 8 bytes a pair
+    buffers = [worker.ring.shape for worker in workers_of(encoded)]
+    assert sum(shape[0] * shape[1] for shape in buffers) <= 2 * max(100, 128 * len(buffers))
 
 
-def test_the_room_of_the_processes_does_not_depend_on_the_pairs(both: tuple[Pairs, Pairs]) -> None:
-    _, left = both
-    assert isinstance(left.images, EncodedImages)
-    workers = left.images._source.decoders()._workers
-    room = sum(worker.ring.shape[0] * worker.ring.shape[1] for worker in workers)
-    assert room <= 2 * max(decoders._AHEAD, 128 * len(workers))
-
-
-class Counted(Groups):
-    """Groups that count how often one is read."""
+class CountedGroups(Groups):
+    """Groups that count how often a group is read."""
 
     count = 0
 
@@ -249,94 +228,76 @@ class Counted(Groups):
         return super().read(group, columns)
 
 
-@pytest.fixture
-def reader(folder: Path) -> Callable[[int], Reader]:
+def reader_of(path: Path, budget: int = 2**30) -> Reader:
     ids = tuple(f"row-{row}" for row in range(COUNT))
-
-    def made(budget: int) -> Reader:
-        reader = Reader(
-            Encoded(folder / "train.parquet", ids, {}, pa.chunked_array([[b""]])), budget
-        )
-        reader._groups = Counted(folder / "train.parquet")
-        return reader
-
-    return made
+    reader = Reader(Encoded(path, ids, {}, pa.chunked_array([[b""]])), budget)
+    reader._groups = CountedGroups(path)
+    return reader
 
 
-def test_a_shuffled_pass_reads_a_group_no_more_than_twice(
-    reader: Callable[[int], Reader],
+@pytest.mark.parametrize(("budget", "kept"), [(2**30, 5), (1, 1)])
+def test_a_shuffled_pass_keeps_groups_within_its_budget(
+    folder: Path, budget: int, kept: int
 ) -> None:
-    one = reader(2**30)
+    reader = reader_of(folder / "train.parquet", budget)
     for part in SHUFFLED.split(32):
-        list(one.images(part.numpy()))
-    assert one._groups.count == 2 * 5  # 600 rows in groups of 128
+        list(reader.images(part.numpy()))
+    assert len(reader._kept) == kept
+    assert reader._bytes == sum(group.nbytes for group in reader._kept.values())
+    if kept == 5:  # 600 rows in groups of 128: each group is read at most twice
+        assert reader._groups.count == 2 * 5
 
 
-def test_groups_are_kept_within_a_budget(reader: Callable[[int], Reader]) -> None:
-    one = reader(1)
-    for part in SHUFFLED.split(32):
-        list(one.images(part.numpy()))
-    assert len(one._kept) == 1
-    assert one._bytes == next(iter(one._kept.values())).nbytes
-
-
-def test_rows_from_anywhere_do_not_displace_what_is_kept(
-    reader: Callable[[int], Reader], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_is_read_once_displaces_none(folder: Path, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(row_groups, "_REMEMBERED", 2)
-    one = reader(2**30)
-    for row in (0, 1, 130, 260, 390, 520, 131):  # only the first group is soon wanted again
-        list(one.images(torch.tensor([row]).numpy()))
-    assert list(one._kept) == [0]
+    reader = reader_of(folder / "train.parquet")
+    for row in (0, 1, 130, 260, 390, 520, 131):  # only the first group is soon read again
+        list(reader.images(torch.tensor([row]).numpy()))
+    assert list(reader._kept) == [0]
 
 
-def broken(folder: Path, into: Path, row: int) -> Path:
-    columns = read_pairs(folder / "train.parquet").to_pydict()
-    columns["image"][row] = columns["image"][row][:60]
-    write_pairs(table_of(columns), into / "train.parquet")
-    (into / "classes.json").write_text(CLASSES)
-    return into
-
-
-def test_a_truncated_image_is_one_line_that_names_its_row_and_leaves_no_process(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_truncated_image_is_an_error_of_one_line_that_names_its_row(
+    repeated: Any, write_corpus: Any, tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_DECODED", 0)
-    pairs = load_split(broken(folder, tmp_path, 333), "train")
+    columns = repeated(COUNT).to_pydict()
+    columns["image"][333] = columns["image"][333][:60]
+    pairs = load_split(write_corpus(tmp_path, table_of(columns)), "train")
     pids = processes_of(pairs)
     with pytest.raises(
         PairsError, match=r"^Row 'row-333': Pillow cannot decode its image of 60 bytes [^\n]*$"
     ):
         list(pairs.images.split(100))
     assert all(map(is_gone, pids))
-    assert len(pairs.images[FORWARD[:10]]) == 10  # others can still be had
+    assert len(pairs.images[FORWARD[:10]]) == 10  # other rows can still be read
 
 
-def test_a_damaged_file_is_one_line(folder: Path, tmp_path: Path) -> None:
-    ids = tuple(f"row-{row}" for row in range(COUNT))
+def test_a_damaged_file_is_an_error_of_one_line_that_names_a_row(
+    folder: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "train.parquet"
-    path.write_bytes((folder / "train.parquet").read_bytes())
-    one = Reader(Encoded(path, ids, {}, pa.chunked_array([[b""]])), 2**30)
-    whole = path.read_bytes()
+    content = (folder / "train.parquet").read_bytes()
+    path.write_bytes(content)
+    reader = reader_of(path)
     with path.open("r+b") as file:
-        file.seek(len(whole) // 3)
-        file.write(bytes(len(whole) // 3))
+        file.seek(len(content) // 3)
+        file.write(bytes(len(content) // 3))
     with pytest.raises(PairsError, match=r"train.parquet cannot be read from row 'row-\d+' on"):
-        list(one.images(FORWARD.numpy()))
+        list(reader.images(FORWARD.numpy()))
 
 
-def test_a_killed_process_is_one_line_that_names_a_row(both: tuple[Pairs, Pairs]) -> None:
-    _, left = both
-    pids = processes_of(left)
+def test_a_killed_process_is_an_error_of_one_line_that_names_a_row(encoded: Pairs) -> None:
+    pids = processes_of(encoded)
     os.kill(pids[0], signal.SIGKILL)
     with pytest.raises(PairsError, match=r"^A process that decodes .*exit code -9.* row 'row-\d+'"):
-        left.images[:]
+        encoded.images[:]
     assert all(map(is_gone, pids))
 
 
-def test_processes_end_with_the_pairs(both: tuple[Pairs, Pairs]) -> None:
-    _, left = both
-    alone = replace(left, images=EncodedImages.of(left.images._source._encoded, 32))
+def test_the_processes_end_with_the_pairs(encoded: Pairs) -> None:
+    images = encoded.images
+    assert isinstance(images, EncodedImages)
+    alone = replace(encoded, images=EncodedImages.of(images._source._encoded, 32))
     pids = processes_of(alone)
     del alone
     assert all(map(is_gone, pids))
@@ -357,17 +318,13 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def running(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def test_the_processes_end_with_a_parent_that_is_killed(folder: Path) -> None:
     command = [sys.executable, "-c", ENDLESS, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
-
-
-def test_processes_end_with_a_parent_that_is_killed(running: subprocess.Popen[str]) -> None:
-    assert running.stdout is not None
-    pids = list(map(int, running.stdout.readline().split()))
-    assert len(pids) == 1 + min(workers.cores(), decoders._MOST)
-    running.send_signal(signal.SIGKILL)
-    assert all(map(is_gone, pids))
+        try:
+            assert process.stdout is not None
+            pids = list(map(int, process.stdout.readline().split()))
+            assert len(pids) == 1 + min(workers.cores(), decoders._MOST)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        assert all(map(is_gone, pids))

@@ -1,4 +1,4 @@
-"""What a card says of the machine."""
+"""The record of the machine in a card."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ FLAGS = "flags : fpu avx avx2 avx512f avx512_bf16"
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("cpuinfo", "expected"),
     [
         (f"vendor_id : AuthenticAMD\n{FLAGS}", "amd avx512_bf16"),
         (f"vendor_id : GenuineIntel\n{FLAGS}", "intel avx512_bf16"),
@@ -18,10 +18,10 @@ FLAGS = "flags : fpu avx avx2 avx512f avx512_bf16"
         ("CPU implementer : 0x41\nFeatures : fp asimd", "asimd"),
     ],
 )
-def test_processors_that_add_in_another_order_are_told_apart(
-    told: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_card_distinguishes_processors_that_add_in_another_order(
+    cpuinfo: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cards.platform, "machine", lambda: "m")
-    monkeypatch.setattr(cards, "_versions", lambda _: ())  # which read files too
-    monkeypatch.setattr(Path, "read_text", lambda _: told)
-    assert cards.environment("cpu")["cpu"] == f"m {said}"
+    monkeypatch.setattr(cards, "_versions", lambda _: ())  # which reads files too
+    monkeypatch.setattr(Path, "read_text", lambda _: cpuinfo)
+    assert cards.environment("cpu")["cpu"] == f"m {expected}"

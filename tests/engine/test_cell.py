@@ -1,4 +1,4 @@
-"""A cell's place and its path are one thing in two forms, for every stage."""
+"""The place and the path of a cell convert into each other, for every stage."""
 
 import pytest
 
@@ -40,6 +40,6 @@ def test_a_place_of_another_stage_keeps_the_fields_that_the_stage_has() -> None:
 @pytest.mark.parametrize(
     "path", ["", "train/scenes", "download", "poison/scenes/sig/3", "poison/scenes/sig/seed3/x"]
 )
-def test_a_path_that_no_stage_has_is_refused(path: str) -> None:
+def test_a_path_of_no_stage_is_refused(path: str) -> None:
     with pytest.raises(PlanError, match=r"does not name a cell|in place of"):
         Place.parse(path)

@@ -1,4 +1,4 @@
-"""Which GPU a job sees: one that no other job of the folder holds."""
+"""A job sees a GPU that no other job of the folder holds."""
 
 import os
 import platform
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 
 from clipmend.engine import gpus, locks
 
@@ -18,11 +19,11 @@ HOLD = (
 
 
 @pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in a folder of its own, on a machine with three GPUs."""
+def machine(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Path]:
+    """Run the test in a folder of its own, on a machine with three GPUs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locks, "_held", {})
-    monkeypatch.setenv(gpus.VISIBLE, "")  # so that what a test sets is taken away again
+    monkeypatch.setenv(gpus.VISIBLE, "")  # so that the value of a test is removed after it
     monkeypatch.delenv(gpus.VISIBLE)
     monkeypatch.setattr(gpus, "DEVICES", tmp_path / "dev")
     (tmp_path / "dev").mkdir()
@@ -33,7 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         file.close()
 
 
-def test_a_job_sees_the_first_gpu_that_no_other_holds(machine: Path) -> None:
+def test_a_job_sees_the_first_gpu_that_no_other_job_holds(machine: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=machine
     ) as other:
@@ -44,25 +45,24 @@ def test_a_job_sees_the_first_gpu_that_no_other_holds(machine: Path) -> None:
     assert os.environ[gpus.VISIBLE] == "1"
 
 
-def test_where_all_are_taken_jobs_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "hold", lambda _: False)
-    gpus.claim(2)
-    assert os.environ[gpus.VISIBLE] == "0,1"
-
-
-def test_several_are_held_together() -> None:
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(
+    monkeypatch: MonkeyPatch, is_free: bool
+) -> None:
+    if not is_free:
+        monkeypatch.setattr(locks, "hold", lambda _: False)
     gpus.claim(2)
     assert os.environ[gpus.VISIBLE] == "0,1"
     assert not locks.hold(f"{platform.node()}-gpu1")
 
 
-def test_what_is_chosen_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_of_the_user_is_kept(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.VISIBLE, "7")
     gpus.claim()
     assert os.environ[gpus.VISIBLE] == "7"
 
 
-def test_one_gpu_needs_no_choice(machine: Path) -> None:
+def test_a_single_gpu_is_not_chosen(machine: Path) -> None:
     for name in ("nvidia1", "nvidia2"):
         (machine / "dev" / name).unlink()
     gpus.claim()

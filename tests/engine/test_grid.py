@@ -1,6 +1,7 @@
-"""The cells that the parameters span, and what moves their keys."""
+"""The cells that the parameters span, and the changes that change their keys."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,18 @@ from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError, ModelError, ParamsError
 
-# What a method returns may be said by the class that it inherits from.
-LOCAL = """
-class Local:
-    def __call__(self) -> Verdict: ...
-"""
-JUDGE = """
-from dataclasses import dataclass
-
-from clipmend.methods.detectors.local import Local
-
-
-@dataclass(frozen=True)
-class DECREE(Local):
-    rate: float = 0.1
-"""
-
-STARTING = """
+METHOD = """
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class MMCL:
-    start: ObjectiveName | None = None
+class {cls}:
+    {setting}
 """
 
-SURROGATE = """
-from dataclasses import dataclass
-
-from clipmend.methods.settings import ModelName
-
-
-@dataclass(frozen=True)
-class BadNet:
-    surrogate: ModelName = "scene_resnet"
-"""
+TARGET = {"target": "x", "target_captions": ["a {}"]}
+MMCL = {"model": "scene_resnet", "methods": ["mmcl"]}
+VICTIM = "pretrain/scenes/badnet/mmcl/seed0"
 
 pytestmark = pytest.mark.usefixtures("write_params")
 
@@ -55,21 +33,18 @@ def cells() -> dict[str, Cell]:
 
 
 def changed(before: dict[str, Cell]) -> set[str]:
-    """Return the cells that are new or whose key moved."""
+    """Return the cells that are new or have another key."""
     after = cells()
     return {name for name in after if name not in before or after[name].key != before[name].key}
 
 
-def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) -> None:
-    write_params(
-        poison={
-            "target": "x",
-            "target_captions": ["a {}"],
-            "methods": ["unpoisoned", "badnet", "blended"],
-        }
-    )
-    names = {name for name in cells() if name.startswith("evaluate/") and "/none/" in name}
-    assert names == {
+def unrepaired(names: Any) -> set[str]:
+    return {name for name in names if name.startswith("evaluate/") and "/none/" in name}
+
+
+def test_an_unpoisoned_victim_is_evaluated_under_every_trigger(write_params: Any) -> None:
+    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet", "blended"]})
+    assert unrepaired(cells()) == {
         "evaluate/scenes/unpoisoned/mmcl/seed0/none/badnet",
         "evaluate/scenes/unpoisoned/mmcl/seed0/none/blended",
         "evaluate/scenes/badnet/mmcl/seed0/none/badnet",
@@ -77,19 +52,25 @@ def test_an_unpoisoned_victim_is_tried_under_every_trigger(write_params: Any) ->
     }
 
 
-def test_an_unrepaired_victim_is_measured_as_it_is(write_params: Any) -> None:
-    before = cells()
-    unrepaired = {"methods": ["mmcl_ssl"], "attacks": ["badnet"]}
-    write_params(pretrain={"model": "scene_resnet", "methods": ["mmcl"], "unrepaired": unrepaired})
-    assert changed(before) == {
-        "pretrain/scenes/badnet/mmcl_ssl/seed0",
-        "evaluate/scenes/badnet/mmcl_ssl/seed0/none/badnet",
-        "report",
+def test_an_attack_of_several_triggers_is_evaluated_under_each(
+    write: Any, write_params: Any
+) -> None:
+    setting = 'triggers: tuple[AttackName, ...] = ("badnet", "sig")'
+    write("methods/attacks/multi.py", METHOD.format(cls="Multi", setting=setting))
+    write_params(poison=TARGET | {"methods": ["unpoisoned", "multi"]})
+    grid_cells = cells()
+    evaluated = unrepaired(grid_cells)
+    assert evaluated == {
+        f"evaluate/scenes/{attack}/mmcl/seed0/none/multi.{trigger}"
+        for attack in ("unpoisoned", "multi")
+        for trigger in ("badnet", "sig")
     }
+    inputs = {grid_cells[name].inputs["trigger"] for name in evaluated}
+    assert inputs == {"poison/scenes/multi/seed0"}
 
 
 @pytest.mark.parametrize(
-    ("unrepaired", "said"),
+    ("objectives", "message"),
     [
         ({"methods": ["mmcl"]}, "'mmcl', which pretrain.methods names too"),
         ({"methods": ["mmcl_ssl"], "attacks": ["badnt"]}, "Did you mean 'badnet'?"),
@@ -97,47 +78,40 @@ def test_an_unrepaired_victim_is_measured_as_it_is(write_params: Any) -> None:
     ],
 )
 def test_unrepaired_objectives_are_checked(
-    write_params: Any, unrepaired: dict[str, list[str]], said: str
+    write_params: Any, objectives: dict[str, list[str]], message: str
 ) -> None:
-    write_params(pretrain={"model": "scene_resnet", "methods": ["mmcl"], "unrepaired": unrepaired})
-    with pytest.raises(ClipmendError, match=re.escape(said)):
+    write_params(pretrain=MMCL | {"unrepaired": objectives})
+    with pytest.raises(ClipmendError, match=re.escape(message)):
         cells()
 
 
-def test_roles_name_the_cells_that_play_them() -> None:
-    found = cells()
-    assert found["unlearn/scenes/badnet/mmcl/seed0/ubt"].inputs == {
+def test_the_inputs_of_a_cell_have_their_roles_and_come_before_it() -> None:
+    grid_cells = cells()
+    assert grid_cells["unlearn/scenes/badnet/mmcl/seed0/ubt"].inputs == {
         "corpus": "download/scenes",
         "poison": "poison/scenes/badnet/seed0",
-        "victim": "pretrain/scenes/badnet/mmcl/seed0",
+        "victim": VICTIM,
         "detector": "detect/scenes/badnet/mmcl/seed0/ubt",
     }
-    assert found["evaluate/scenes/unpoisoned/mmcl/seed0/ft/badnet"].inputs == {
+    assert grid_cells["evaluate/scenes/unpoisoned/mmcl/seed0/ft/badnet"].inputs == {
         "corpus": "download/scenes",
         "model": "baselines/scenes/unpoisoned/mmcl/seed0/ft",
         "trigger": "poison/scenes/badnet/seed0",
     }
-    assert set(found["report"].inputs) == found.keys() - {"report"}
+    assert set(grid_cells["report"].inputs) == grid_cells.keys() - {"report"}
+    earlier: set[str] = set()
+    for cell in grid_cells.values():
+        assert set(cell.inputs.values()) <= earlier
+        earlier.add(cell.name)
 
 
-def test_cells_come_after_those_that_they_read() -> None:
-    seen: set[str] = set()
-    for cell in cells().values():
-        assert set(cell.inputs.values()) <= seen
-        seen.add(cell.name)
-
-
-def test_a_detector_that_is_not_in_the_grid_is_named(write_params: Any) -> None:
+def test_a_detector_outside_the_grid_is_refused_by_name(write_params: Any) -> None:
     write_params(detect={"methods": ["clip_score"]})
     with pytest.raises(ParamsError, match="reads the scores of detector 'ubt', which"):
         cells()
 
 
-def test_a_detector_that_judges_the_model_has_no_scores_to_be_read(
-    write: Any, write_params: Any
-) -> None:
-    write("methods/detectors/local.py", LOCAL)
-    write("methods/detectors/decree.py", JUDGE)
+def test_a_repair_cannot_read_the_scores_of_a_model_detector(write_params: Any) -> None:
     write_params(
         detect={"methods": ["ubt", "decree"]},
         unlearn={"methods": ["ubt"], "settings": {"ubt": {"detector": "decree"}}},
@@ -150,125 +124,145 @@ def test_a_detector_that_judges_the_model_has_no_scores_to_be_read(
         cells()
 
 
-def test_a_method_that_reads_no_detector_needs_none(write_params: Any) -> None:
+def test_a_repair_without_a_detector_reads_no_scores(write_params: Any) -> None:
     write_params(detect={}, unlearn={"methods": ["ubt"], "settings": {"ubt": {"detector": None}}})
     assert "detector" not in cells()["unlearn/scenes/badnet/mmcl/seed0/ubt"].inputs
 
 
-def test_a_setting_moves_its_cells_and_those_below(write_params: Any) -> None:
+def ft(rate: float) -> dict[str, Any]:
+    return {"methods": ["ft"], "settings": {"ft": {"rate": rate}}}
+
+
+FT = [f"scenes/{attack}/mmcl/seed0/ft" for attack in ("badnet", "unpoisoned")]
+BELOW_FT = {f"baselines/{cell}" for cell in FT} | {f"evaluate/{cell}/badnet" for cell in FT}
+UNREPAIRED = {"methods": ["mmcl_ssl"], "attacks": ["badnet"]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"baselines": ft(0.2)}, {*BELOW_FT, "report"}),
+        ({"baselines": ft(0.1)}, set()),  # the default, written out
+        ({"device": "auto"}, set()),
+        ({"pretrain": MMCL | {"loop": {"precision": "auto", "chunk": None}}}, set()),  # defaults
+        (
+            {"pretrain": MMCL | {"unrepaired": UNREPAIRED}},
+            {
+                "pretrain/scenes/badnet/mmcl_ssl/seed0",
+                "evaluate/scenes/badnet/mmcl_ssl/seed0/none/badnet",
+                "report",
+            },
+        ),
+    ],
+)
+def test_an_edit_changes_the_keys_of_its_cells_and_those_below(
+    write_params: Any, sections: dict[str, Any], expected: set[str]
+) -> None:
     before = cells()
-    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}})
-    victims = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
-    expected = {f"baselines/{v}/ft" for v in victims} | {f"evaluate/{v}/ft/badnet" for v in victims}
-    assert changed(before) == expected | {"report"}
+    write_params(**sections)
+    assert changed(before) == expected
 
 
-def test_a_default_written_out_moves_nothing(write_params: Any) -> None:
+@pytest.mark.parametrize(
+    ("sections", "part"),
+    [
+        ({"seeds": [0, 1]}, "/seed1"),
+        ({"poison": TARGET | {"methods": ["unpoisoned", "badnet", "blended"]}}, "/blended"),
+    ],
+)
+def test_a_new_seed_or_attack_adds_cells_and_changes_only_the_report(
+    write_params: Any, sections: dict[str, Any], part: str
+) -> None:
+    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet"]})
     before = cells()
-    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.1}}})
-    assert changed(before) == set()
+    write_params(**{"poison": TARGET | {"methods": ["unpoisoned", "badnet"]}, **sections})
+    assert {name for name in changed(before) if part not in name} == {"report"}
 
 
-def test_the_device_moves_nothing(write_params: Any) -> None:
+def test_the_target_changes_everything_below_poison(write_params: Any) -> None:
     before = cells()
-    write_params(device="auto")
-    assert changed(before) == set()
-
-
-def test_another_seed_adds_cells_and_moves_only_the_report(write_params: Any) -> None:
-    before = cells()
-    write_params(seeds=[0, 1])
-    assert {name for name in changed(before) if "seed1" not in name} == {"report"}
-
-
-def test_the_target_moves_everything_below_poison(write_params: Any) -> None:
-    before = cells()
-    write_params(
-        poison={"target": "pear", "target_captions": ["a {}"], "methods": ["unpoisoned", "badnet"]}
-    )
+    write_params(poison=TARGET | {"target": "pear", "methods": ["unpoisoned", "badnet"]})
     assert changed(before) == cells().keys() - {"download/scenes"}
 
 
-def test_no_two_cells_share_a_key(write_params: Any) -> None:
+def test_a_setting_of_the_loop_is_in_the_key_of_the_victims(write_params: Any) -> None:
+    before = cells()
+    write_params(pretrain=MMCL | {"loop": {"chunk": 64}})
+    assert VICTIM in changed(before)
+    assert cells()[VICTIM].shared["loop"] == {"chunk": 64}
+
+
+def test_no_two_cells_have_the_same_key(write_params: Any) -> None:
     same = {"ubt@a": {"rate": 0.1}, "ubt@b": {"rate": 0.1}}
     write_params(unlearn={"methods": ["ubt", "ubt@a", "ubt@b"], "settings": same})
     keys = [cell.key for cell in cells().values()]
     assert len(set(keys)) == len(keys)
 
 
-def test_how_the_loop_computes_is_in_the_key_where_it_is_not_the_default(write_params: Any) -> None:
-    model = {"model": "scene_resnet", "methods": ["mmcl"]}
-    write_params(pretrain=model)
-    before = cells()
-    write_params(pretrain={**model, "loop": {"precision": "auto", "chunk": None}})
-    assert not changed(before)
-    write_params(pretrain={**model, "loop": {"chunk": 64}})
-    assert "pretrain/scenes/badnet/mmcl/seed0" in changed(before)
-    assert cells()["pretrain/scenes/badnet/mmcl/seed0"].shared["loop"] == {"chunk": 64}
+def with_surrogate(write: Any, write_params: Any, surrogate: str) -> None:
+    """Write an attack with a surrogate, and parameters that name the surrogate's model."""
+    setting = 'surrogate: ModelName = "scene_resnet"'
+    write("methods/attacks/badnet.py", METHOD.format(cls="BadNet", setting=setting))
+    settings = {"badnet": {"surrogate": surrogate}}
+    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet"], "settings": settings})
 
 
-def test_the_bytes_of_a_model_config_move_the_victims(write_params: Any) -> None:
-    Path("m.json").write_text("{}")
-    write_params(pretrain={"model": "m.json", "methods": ["mmcl"]})
-    before = cells()
-    Path("m.json").write_text("[]")
-    assert "pretrain/scenes/badnet/mmcl/seed0" in changed(before)
+def with_model(write: Any, write_params: Any, model: str) -> None:  # noqa: ARG001
+    write_params(pretrain=MMCL | {"model": model})
 
 
-def with_surrogate(write: Any, write_params: Any, surrogate: str) -> Cell:
-    """Return the poison cell of an attack that trains one."""
-    write("methods/attacks/badnet.py", SURROGATE)
-    write_params(
-        poison={
-            "target": "x",
-            "target_captions": ["a {}"],
-            "methods": ["unpoisoned", "badnet"],
-            "settings": {"badnet": {"surrogate": surrogate}},
-        }
-    )
-    return cells()["poison/scenes/badnet/seed0"]
-
-
-def test_the_bytes_of_a_surrogate_s_config_move_the_poison(write: Any, write_params: Any) -> None:
-    Path("m.json").write_text("{}")
-    before = with_surrogate(write, write_params, "m.json")
-    Path("m.json").write_text("[]")
-    after = with_surrogate(write, write_params, "m.json")
-    assert set(after.files) == {"m.json"}
-    assert after.key != before.key
-
-
-def test_the_name_of_a_surrogate_is_no_file(write: Any, write_params: Any) -> None:
-    Path("RN50").write_text("not read")
-    assert with_surrogate(write, write_params, "RN50").files == {}
-
-
-def test_a_missing_config_of_a_surrogate_is_named(write: Any, write_params: Any) -> None:
-    said = r"poison\.settings\.badnet\.surrogate is 'none\.json', which does not exist"
-    with pytest.raises(ModelError, match=said):
-        with_surrogate(write, write_params, "none.json")
+def with_weights(write: Any, write_params: Any, path: str) -> None:  # noqa: ARG001
+    write_params(pretrain=MMCL | {"pretrained": path})
 
 
 @pytest.mark.parametrize(
-    "model", [{"model": "none.json"}, {"model": "x", "pretrained": "none/epoch_1.pt"}]
+    ("write_with", "cell"),
+    [(with_model, VICTIM), (with_surrogate, "poison/scenes/badnet/seed0")],
 )
-def test_a_missing_model_file_is_named(write_params: Any, model: dict[str, str]) -> None:
-    write_params(pretrain={**model, "methods": ["mmcl"]})
-    with pytest.raises(ModelError, match=r"'none[^']*', which does not exist"):
+def test_the_bytes_of_a_model_config_are_in_the_key(
+    write: Any, write_params: Any, write_with: Callable[..., None], cell: str
+) -> None:
+    Path("m.json").write_text("{}")
+    write_with(write, write_params, "m.json")
+    before = cells()
+    assert set(before[cell].files) == {"m.json"}
+    Path("m.json").write_text("[]")
+    assert cell in changed(before)
+
+
+def test_the_name_of_a_known_model_is_not_read_as_a_file(write: Any, write_params: Any) -> None:
+    Path("RN50").write_text("not read")
+    with_surrogate(write, write_params, "RN50")
+    assert cells()["poison/scenes/badnet/seed0"].files == {}
+
+
+@pytest.mark.parametrize(
+    ("write_with", "name", "setting"),
+    [
+        (with_model, "none.json", "pretrain.model"),
+        (with_weights, "none/epoch_1.pt", "pretrain.pretrained"),
+        (with_surrogate, "none.json", "poison.settings.badnet.surrogate"),
+    ],
+)
+def test_a_missing_model_file_is_refused_with_its_setting(
+    write: Any, write_params: Any, write_with: Callable[..., None], name: str, setting: str
+) -> None:
+    write_with(write, write_params, name)
+    message = re.escape(f"{setting} is {name!r}, which does not exist")
+    with pytest.raises(ModelError, match=message):
         cells()
 
 
 def from_clean(
     write: Any, write_params: Any, poison: list[str], start: str = "mmcl"
 ) -> dict[str, Cell]:
-    write("methods/objectives/mmcl.py", STARTING)
+    setting = "start: ObjectiveName | None = None"
+    write("methods/objectives/mmcl.py", METHOD.format(cls="MMCL", setting=setting))
+    settings = {"mmcl@from_clean": {"start": start}}
+    methods = ["mmcl@from_clean", "mmcl"]
     write_params(
-        poison={"target": "x", "target_captions": ["a {}"], "methods": poison},
-        pretrain={
-            "model": "scene_resnet",
-            "methods": ["mmcl@from_clean", "mmcl"],
-            "settings": {"mmcl@from_clean": {"start": start}},
-        },
+        poison=TARGET | {"methods": poison},
+        pretrain=MMCL | {"methods": methods, "settings": settings},
     )
     return cells()
 
@@ -276,12 +270,13 @@ def from_clean(
 def test_a_victim_that_starts_from_a_clean_one_reads_it_and_comes_after_it(
     write: Any, write_params: Any
 ) -> None:
-    made = from_clean(write, write_params, ["badnet", "unpoisoned"])
+    grid_cells = from_clean(write, write_params, ["badnet", "unpoisoned"])
     clean = "pretrain/scenes/unpoisoned/mmcl/seed0"
     for attack in ("badnet", "unpoisoned"):
-        assert made[f"pretrain/scenes/{attack}/mmcl@from_clean/seed0"].inputs["start"] == clean
-        assert "start" not in made[f"pretrain/scenes/{attack}/mmcl/seed0"].inputs
-    order = list(made)
+        victim = grid_cells[f"pretrain/scenes/{attack}/mmcl@from_clean/seed0"]
+        assert victim.inputs["start"] == clean
+        assert "start" not in grid_cells[f"pretrain/scenes/{attack}/mmcl/seed0"].inputs
+    order = list(grid_cells)
     assert order.index(clean) < order.index("pretrain/scenes/badnet/mmcl@from_clean/seed0")
 
 
@@ -289,38 +284,8 @@ def test_a_victim_that_starts_from_a_clean_one_reads_it_and_comes_after_it(
     ("poison", "start"),
     [(["badnet"], "mmcl"), (["unpoisoned"], "mmcl_ssl"), (["unpoisoned"], "mmcl@from_clean")],
 )
-def test_a_start_that_is_not_in_the_grid_is_refused(
+def test_a_start_outside_the_grid_is_refused(
     write: Any, write_params: Any, poison: list[str], start: str
 ) -> None:
     with pytest.raises(ParamsError, match="starts from"):
         from_clean(write, write_params, poison, start)
-
-
-def test_an_attack_of_several_triggers_is_tried_under_each(write: Any, write_params: Any) -> None:
-    write(
-        "methods/attacks/multi.py",
-        """
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Multi:
-    triggers: tuple[AttackName, ...] = ("badnet", "sig")
-""",
-    )
-    write_params(
-        poison={
-            "target": "x",
-            "target_captions": ["a {}"],
-            "methods": ["unpoisoned", "multi"],
-            "settings": {},
-        }
-    )
-    made = cells()
-    tried = {name for name in made if name.startswith("evaluate/") and "/none/" in name}
-    assert tried == {
-        f"evaluate/scenes/{attack}/mmcl/seed0/none/multi.{part}"
-        for attack in ("unpoisoned", "multi")
-        for part in ("badnet", "sig")
-    }
-    assert {made[name].inputs["trigger"] for name in tried} == {"poison/scenes/multi/seed0"}

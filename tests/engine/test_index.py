@@ -1,4 +1,4 @@
-"""A hash is taken once, and again whenever the bytes may have changed."""
+"""A hash is computed once, and again when the bytes may have changed."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from clipmend.engine.index import Index
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "file"
-    path.write_text("one")
+    path.write_text("old")
     return path
 
 
@@ -23,26 +23,28 @@ def test_bytes_are_read_once(file: Path, tmp_path: Path, monkeypatch: pytest.Mon
     index = Index(tmp_path / "index.json")
     digest = index.sha256(file)
     index.save()
-    again = Index(tmp_path / "index.json")
+    saved = Index(tmp_path / "index.json")
     monkeypatch.setattr(Path, "open", unreadable)
-    assert again.sha256(file) == digest
+    assert saved.sha256(file) == digest
 
 
-def test_other_bytes_of_the_same_size_and_mtime_are_noticed(file: Path, tmp_path: Path) -> None:
+def test_other_bytes_of_the_same_size_and_mtime_have_another_hash(
+    file: Path, tmp_path: Path
+) -> None:
     index = Index(tmp_path / "index.json")
     times = file.stat()
     digest = index.sha256(file)
-    file.write_text("two")
+    file.write_text("new")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert index.sha256(file) != digest
 
 
-def test_a_torn_index_is_an_empty_one(tmp_path: Path) -> None:
+def test_an_incomplete_index_is_read_as_empty(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text('{"a": [1')
     assert Index(tmp_path / "index.json").entries == {}
 
 
-def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
+def test_the_hash_of_a_folder_covers_names_and_contents(tmp_path: Path) -> None:
     index = Index(tmp_path / "index.json")
     folder = tmp_path / "folder"
     folder.mkdir()

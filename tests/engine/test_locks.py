@@ -1,10 +1,11 @@
-"""A lock is held until its process ends, and names its owner."""
+"""A lock is held until its process ends, and names its process."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 
 from clipmend.engine import locks
 from clipmend.errors import BusyError
@@ -28,8 +29,8 @@ def holder(folder: Path, statement: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_main_lock_is_refused_with_the_owners_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_main_lock_that_is_held_is_refused_with_the_number_of_its_process(
+    tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locks, "_held", {})
@@ -43,7 +44,7 @@ def test_the_main_lock_is_refused_with_the_owners_number(
 
 
 def test_a_cell_is_free_again_when_its_job_was_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert locks.is_free("detect/x")

@@ -1,4 +1,4 @@
-"""The one table: names, variants, and what an unknown one is answered with."""
+"""The table of methods: names, variants, and the answer to an unknown name."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from clipmend.errors import UnknownNameError
 from clipmend.methods import table
 
 
-def test_a_variant_is_its_base() -> None:
+def test_a_variant_has_the_class_of_its_base() -> None:
     assert table.reference("unlearn", "ubt@random") == table.reference("unlearn", "ubt")
 
 
@@ -18,7 +18,7 @@ def test_an_unknown_method_is_answered_with_the_nearest() -> None:
         table.reference("poison", "badnt")
 
 
-def test_a_name_means_one_repair_only() -> None:
+def test_no_name_is_in_both_unlearn_and_baselines() -> None:
     assert not table.METHODS["unlearn"].keys() & table.METHODS["baselines"].keys()
 
 
@@ -33,8 +33,6 @@ def test_the_settings_of_every_method_can_be_read_without_importing_it(
     assert schema.declaration(module, cls).__name__ == cls
 
 
-def test_lists_become_tuples_again_on_their_way_through_json(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_lists_of_json_become_tuples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "reference", lambda *_: ("builtins", "dict"))
     assert table.create("detect", "d", {"a": [1, [2]]}) == {"a": (1, (2,))}

@@ -1,4 +1,4 @@
-"""``results/`` holds what the parameters and code prove; everything else waits in the store."""
+"""``results/`` holds what the parameters and code prove; all other cells are in the store."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest import MonkeyPatch
 
 from clipmend.engine import cards, locks, plan, runner, store
 from clipmend.engine.cell import RESULTS, Cell
@@ -19,19 +20,19 @@ FT = "baselines/scenes/badnet/mmcl/seed0/ft"
 
 
 @pytest.fixture
-def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+def unlocked(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "hold_main", lambda: None)
 
 
 def make_missing(arranged: Plan) -> list[str]:
-    """Make every cell that is missing, as a job would, and return their names."""
+    """Make every missing cell, as a job would, and return their names."""
     index = Index()
-    made = []
+    names = []
     for cell in arranged.cells.values():
         folder = RESULTS / cell.name
         if cards.read(folder) is None:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "made.txt").write_text(cell.key)
+            (folder / "output.txt").write_text(cell.key)
             present = {name: cards.read(RESULTS / name) for name in cell.inputs.values()}
             card = {
                 **cell.ingredients(),
@@ -41,8 +42,8 @@ def make_missing(arranged: Plan) -> list[str]:
                 "environment": {},
             }
             cards.write(folder, card)
-            made.append(cell.name)
-    return made
+            names.append(cell.name)
+    return names
 
 
 def contents() -> dict[str, bytes]:
@@ -50,51 +51,43 @@ def contents() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def made(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
-    """What lies in results/ after every cell was made and arranged."""
+def results(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
+    """Make and arrange every cell, and return the contents of ``results/``."""
     make_missing(plan.arrange())
     plan.arrange()
     return contents()
 
 
-def test_what_is_proven_stays_with_one_mtime(made: dict[str, bytes]) -> None:
+def test_a_proven_cell_stays_and_has_the_mtime_of_the_plan(results: dict[str, bytes]) -> None:
     assert make_missing(plan.arrange()) == []
-    assert contents() == made
-    assert {(RESULTS / name).stat().st_mtime_ns for name in made} == {plan.PROVEN_MTIME}
+    assert contents() == results
+    assert {(RESULTS / name).stat().st_mtime_ns for name in results} == {plan.PROVEN_MTIME}
 
 
 def test_an_edit_empties_exactly_its_cells_and_they_come_back(
-    made: dict[str, bytes], write_params: Any
+    results: dict[str, bytes], write_params: Any
 ) -> None:
     write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}})
     victims = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
     expected = [f"baselines/{v}/ft" for v in victims]
     expected += [f"evaluate/{v}/ft/badnet" for v in victims]
     assert sorted(make_missing(plan.arrange())) == sorted([*expected, "report"])
-    write_params()
-    assert make_missing(plan.arrange()) == []
-    assert contents() == made
-
-
-def test_cells_outside_the_grid_wait_in_the_store(
-    made: dict[str, bytes], write_params: Any
-) -> None:
     write_params(baselines={"methods": []})
     plan.arrange()
     assert not [name for name in contents() if name.startswith("baselines/")]
     assert (RESULTS / "baselines").is_dir()
     write_params()
-    plan.arrange()
-    assert contents() == made
+    assert make_missing(plan.arrange()) == []
+    assert contents() == results
 
 
-@pytest.mark.usefixtures("made")
-def test_inputs_with_other_bytes_under_the_same_key_prove_nothing_below() -> None:
-    """As where a device is not deterministic: the same key was made again, with other bytes."""
+@pytest.mark.usefixtures("results")
+def test_a_cell_is_not_proven_when_its_input_has_other_bytes_under_the_same_key() -> None:
+    # As on a device that is not deterministic, where the same key can have other bytes.
     folder = RESULTS / "pretrain/scenes/badnet/mmcl/seed0"
     card = json.loads((folder / cards.CARD).read_text())
-    (folder / "made.txt").unlink()
-    (folder / "made.txt").write_text("other")
+    (folder / "output.txt").unlink()
+    (folder / "output.txt").write_text("other")
     card["outputs"] = cards.outputs(folder, Index())
     cards.write(folder, card)
     missing = make_missing(plan.arrange())
@@ -103,17 +96,19 @@ def test_inputs_with_other_bytes_under_the_same_key_prove_nothing_below() -> Non
     assert "pretrain/scenes/unpoisoned/mmcl/seed0" not in missing
 
 
-def test_a_job_at_work_is_left_alone(made: dict[str, bytes]) -> None:
+def test_the_folder_of_a_running_job_stays(results: dict[str, bytes]) -> None:
     (RESULTS / FT / cards.CARD).unlink()
     with locks.cell(FT):
         plan.arrange()
-        assert (RESULTS / FT / "made.txt").exists()
+        assert (RESULTS / FT / "output.txt").exists()
     plan.arrange()
-    assert contents() == made
+    assert contents() == results
 
 
-def test_links_as_dvc_makes_them_stay_whole(made: dict[str, bytes], tmp_path: Path) -> None:
-    file = RESULTS / FT / "made.txt"
+def test_the_links_of_dvc_are_proven_and_brought_back_as_files(
+    results: dict[str, bytes], tmp_path: Path
+) -> None:
+    file = RESULTS / FT / "output.txt"
     cached = tmp_path / "cached"
     cached.write_bytes(file.read_bytes())
     file.unlink()
@@ -123,17 +118,17 @@ def test_links_as_dvc_makes_them_stay_whole(made: dict[str, bytes], tmp_path: Pa
     assert {file.stat().st_mtime_ns, file.lstat().st_mtime_ns} == {plan.PROVEN_MTIME}
     file.unlink()
     plan.arrange()
-    assert contents() == made
+    assert contents() == results
     assert not file.is_symlink()
 
 
-def test_a_damaged_store_is_not_believed(made: dict[str, bytes]) -> None:
+def test_a_damaged_cell_of_the_store_is_made_again(results: dict[str, bytes]) -> None:
     key = plan.entry(FT).cell.key
-    with (store.STORE / key / "made.txt").open("a") as file:
+    with (store.STORE / key / "output.txt").open("a") as file:
         file.write("more")
     below = f"evaluate/{FT.removeprefix('baselines/')}/badnet"
     assert make_missing(plan.arrange()) == [FT, below, "report"]
-    assert contents() == made
+    assert contents() == results
 
 
 @pytest.mark.parametrize(
@@ -144,49 +139,44 @@ def test_a_damaged_store_is_not_believed(made: dict[str, bytes]) -> None:
             "setting rate: 0.1 -> 0.2",
         ),
         ({"pretrain": {"model": "other", "methods": ["mmcl"]}}, "an input changed"),
+        ({}, "code of clipmend.stages.baselines"),
     ],
 )
-def test_status_says_what_is_stale_and_why_and_changes_nothing(
-    made: dict[str, bytes], write_params: Any, change: dict[str, Any], why: str
+def test_status_names_stale_cells_with_their_reason_and_changes_nothing(
+    results: dict[str, bytes], write: Any, write_params: Any, change: dict[str, Any], why: str
 ) -> None:
     write_params(**change)
-    assert f"{FT}: {why}" in status.describe().splitlines()
-    assert contents() == made
+    if not change:
+        write("stages/baselines.py", "x = 1\n")
+    assert f"{FT}: {why}" in status.describe()
+    assert contents() == results
 
 
-def test_cells_are_judged_after_those_that_they_read_however_a_plan_is_sorted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_cell_is_checked_after_its_inputs(monkeypatch: MonkeyPatch) -> None:
     cells = {
         name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)
         for name, stage, inputs in (
-            ("evaluate/a", "evaluate", {"model": "pretrain/badnet/goes_on"}),
-            ("pretrain/badnet/goes_on", "pretrain", {"start": "pretrain/unpoisoned/mmcl"}),
+            ("evaluate/a", "evaluate", {"model": "pretrain/badnet/continued"}),
+            ("pretrain/badnet/continued", "pretrain", {"start": "pretrain/unpoisoned/mmcl"}),
             ("pretrain/unpoisoned/mmcl", "pretrain", {"corpus": "download/scenes"}),
             ("download/scenes", "download", {}),
         )
     }
-    judged: list[str] = []
-    monkeypatch.setattr(plan, "fault", lambda cell, *_: judged.append(cell.name))
+    checked: list[str] = []
+    monkeypatch.setattr(plan, "fault", lambda cell, *_: checked.append(cell.name))
     assert plan.faults(dict(sorted(cells.items())), Index()) == {}
-    assert judged == list(reversed(cells))
+    assert checked == list(reversed(cells))
 
 
-@pytest.mark.usefixtures("made")
-def test_status_names_edited_code(write: Any) -> None:
-    write("stages/baselines.py", "x = 1\n")
-    assert f"{FT}: code of clipmend.stages.baselines" in status.describe()
-
-
-@pytest.mark.usefixtures("made")
-def test_verify_names_what_differs_from_its_card() -> None:
+@pytest.mark.usefixtures("results")
+def test_verify_names_a_file_that_differs_from_its_card() -> None:
     assert status.damaged() == []
-    (RESULTS / FT / "made.txt").write_text("other")
-    assert status.damaged() == [f"{FT}: made.txt is not what its card says"]
+    (RESULTS / FT / "output.txt").write_text("other")
+    assert status.damaged() == [f"{FT}: output.txt is not what its card says"]
 
 
-def test_prune_empties_the_store_and_leaves_results_and_wanted_work(
-    made: dict[str, bytes],
+def test_prune_empties_the_store_and_keeps_results_and_needed_work(
+    results: dict[str, bytes],
 ) -> None:
     kept = next(iter(plan.load().cells.values())).key
     for key in (kept, "abandoned"):
@@ -196,4 +186,4 @@ def test_prune_empties_the_store_and_leaves_results_and_wanted_work(
         r"Deleted [1-9]\d* stored cells and 1 unfinished jobs.", status.prune(days=0.0)
     )
     assert [path.name for path in runner.WORK.iterdir()] == [kept]
-    assert contents() == made
+    assert contents() == results

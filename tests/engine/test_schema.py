@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clipmend.engine import schema
 from clipmend.errors import PlanError
@@ -51,40 +51,30 @@ class Parent(Like):
 Write = Callable[[str, str], None]
 
 
-def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(
-    write: Write,
-) -> None:
+@pytest.fixture
+def model(write: Write) -> type[BaseModel]:
     write("methods/detectors/m.py", METHOD)
     write("methods/detectors/parent.py", PARENT)
-    model = schema.declaration("clipmend.methods.detectors.m", "Method")
-    assert model(budget=1).model_dump() == {
-        "budget": 1,
-        "share": 0.5,
-        "steps": 3,
-        "kind": "a",
-        "names": ("x",),
-        "path": None,
-        "least": -1.0,
-    }
+    return schema.declaration("clipmend.methods.detectors.m", "Method")
+
+
+def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(
+    model: type[BaseModel],
+) -> None:
+    settings = {"share": 0.5, "steps": 3, "kind": "a", "names": ("x",), "path": None, "least": -1.0}
+    assert model(budget=1).model_dump() == {"budget": 1} | settings
 
 
 @pytest.mark.parametrize(
     "settings", [{}, {"share": 0}, {"steps": 0}, {"kind": "c"}, {"needs": ("x",)}, {"steps": 1.5}]
 )
-def test_settings_that_do_not_fit_are_refused(write: Write, settings: dict[str, object]) -> None:
-    write("methods/detectors/m.py", METHOD)
-    write("methods/detectors/parent.py", PARENT)
+def test_wrong_settings_are_refused(model: type[BaseModel], settings: dict[str, object]) -> None:
     required = {"budget": 1} if settings else {}
     with pytest.raises(ValidationError):
-        schema.declaration("clipmend.methods.detectors.m", "Method").model_validate(
-            {**required, **settings}
-        )
+        model.model_validate({**required, **settings})
 
 
-def test_a_setting_that_is_a_file_of_the_users_is_known(write: Write) -> None:
-    write("methods/detectors/m.py", METHOD)
-    write("methods/detectors/parent.py", PARENT)
-    model = schema.declaration("clipmend.methods.detectors.m", "Method")
+def test_a_setting_that_is_a_file_of_the_user_is_marked(model: type[BaseModel]) -> None:
     assert schema.marked(model(budget=1), OutsideFile) == {}
     assert schema.marked(model(budget=1, path="data/x"), OutsideFile) == {"path": "data/x"}
 
@@ -92,7 +82,9 @@ def test_a_setting_that_is_a_file_of_the_users_is_known(write: Write) -> None:
 @pytest.mark.parametrize(
     "line", ["x: Tensor = 1", "x: int = field(default=1)", "x: torch.Tensor = 1"]
 )
-def test_a_setting_that_cannot_be_read_says_what_can(write: Write, line: str) -> None:
+def test_a_setting_of_another_type_is_refused_with_the_allowed_types(
+    write: Write, line: str
+) -> None:
     write("a.py", f"@dataclass(frozen=True)\nclass A:\n    {line}\n")
     with pytest.raises(PlanError, match=r"type of clipmend\.methods\.settings"):
         schema.declaration("clipmend.a", "A")

@@ -1,4 +1,4 @@
-"""CA and ASR, by hand."""
+"""Clean accuracy (CA), attack success rate (ASR) and their intervals."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ def cosines(*predicted: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(predicted), 4).float()
 
 
-def test_asr_counts_only_images_that_were_not_already_the_target() -> None:
+def test_asr_counts_only_images_of_other_classes_than_the_target() -> None:
     label = torch.tensor([0, 1, 3, TARGET])
     measured = attack_success_rate(cosines(TARGET, TARGET, 3, TARGET), label, target_label=TARGET)
     assert (measured.value, measured.n) == (2 / 3, 3)
 
 
-def test_asr_is_not_defined_when_every_image_is_of_the_target() -> None:
+def test_asr_is_refused_where_every_image_is_of_the_target_class() -> None:
     with pytest.raises(MetricError, match="all 2 images are of the target class"):
         attack_success_rate(cosines(0, 1), torch.tensor([TARGET, TARGET]), target_label=TARGET)
 
@@ -64,6 +64,6 @@ def test_intervals_are_those_that_newcombe_printed(
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_intervals_are_those_of_scipy(hits: int, n: int, confidence: float) -> None:
     measured = rate(hits, n, confidence=confidence)
-    known = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    assert measured.low == pytest.approx(known.low, abs=1e-12)
-    assert measured.high == pytest.approx(known.high, abs=1e-12)
+    expected = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    assert measured.low == pytest.approx(expected.low, abs=1e-12)
+    assert measured.high == pytest.approx(expected.high, abs=1e-12)

@@ -1,4 +1,4 @@
-"""Robustness: what is left of the accuracy, and whether adversarial changes are the trigger's."""
+"""Robustness: the accuracy under attack, and how alike adversarial changes and the trigger are."""
 
 import pytest
 import torch
@@ -10,30 +10,26 @@ from clipmend.metrics.robustness import Attacked, robustness
 from clipmend.model.clip import Clip
 
 SIDE = 4
-GREY, MARK = 100, 116
+GRAY, MARK = 100, 116
 BUDGET = Budget(epsilon=16 / 255, steps=4)
 TARGET = 1
 
 
-class Planted(Clip):
-    """Sees the means of three groups of pixels, the red, green and blue ones, above gray.
-
-    Args:
-        gains: how much each counts; 0: not at all.
-    """
+class Channels(Clip):
+    """Embeds the mean of each channel above gray, multiplied by the gain of the channel."""
 
     def __init__(self, *gains: float) -> None:
         nn.Module.__init__(self)
         self.gains = nn.Parameter(torch.tensor(gains))
 
     def encode_image(self, images: Tensor) -> Tensor:
-        base = torch.tensor([0.0, 0.0, 0.02])  # so that at a scale of 100 a softmax is not flat
-        return base + (images.mean(dim=(2, 3)) - GREY / 255) * self.gains
+        base = torch.tensor([0.0, 0.0, 0.02])  # so that the softmax at a scale of 100 is not flat
+        return base + (images.mean(dim=(2, 3)) - GRAY / 255) * self.gains
 
 
 def attacked(label: Tensor, channel: int) -> Attacked:
-    """Grey images of which the trigger lifts one channel; blue is class 0, red 1, green 2."""
-    images = torch.full((len(label), 3, SIDE, SIDE), GREY, dtype=torch.uint8)
+    """Return gray images and a trigger that raises one channel; blue is class 0, red 1, green 2."""
+    images = torch.full((len(label), 3, SIDE, SIDE), GRAY, dtype=torch.uint8)
     triggered = images.clone()
     triggered[:, channel] = MARK
     classes = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -41,88 +37,84 @@ def attacked(label: Tensor, channel: int) -> Attacked:
 
 
 def measured(model: Clip, label: list[int], channel: int = 0) -> dict[str, float]:
-    found = robustness(model, attacked(torch.tensor(label), channel), BUDGET, confidence=0.95)
-    return {name: one.number.value for name, one in found.items()}
+    metrics = robustness(model, attacked(torch.tensor(label), channel), BUDGET, confidence=0.95)
+    return {name: metric.number.value for name, metric in metrics.items()}
 
 
-def test_where_the_trigger_is_the_only_way_out_the_attack_finds_it() -> None:
-    found = measured(Planted(1.0, 0.0, 0.0), [0] * 5)
-    assert found["robust_accuracy"] == 0.0
-    assert found["adversarial_target_rate"] == 1.0
-    assert found["adversarial_trigger_cosine"] == pytest.approx(1.0)
-    assert found["adversarial_trigger_cosine_sideways"] == pytest.approx(1.0)
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        # The trigger raises red, and only red makes the model leave the class.
+        ((1.0, 0.0, 0.0), {"accuracy": 0.0, "target_rate": 1.0, "cosine": 1.0, "sideways": 1.0}),
+        # Only green makes the model leave the class; the trigger does not change the embedding.
+        ((0.0, 1.0, 0.0), {"accuracy": 0.0, "target_rate": 0.0, "cosine": 0.0}),
+        # The gain of red is so small that no change within the bound outweighs green.
+        ((1e-3, 1.0, 0.0), {"cosine": 0.0}),
+    ],
+)
+def test_the_attack_is_as_like_the_trigger_as_their_changes_of_the_embedding(
+    gains: tuple[float, ...], expected: dict[str, float]
+) -> None:
+    names = {"accuracy": "robust_accuracy", "target_rate": "adversarial_target_rate"}
+    names |= {"cosine": "adversarial_trigger_cosine"}
+    names |= {"sideways": "adversarial_trigger_cosine_sideways"}
+    metrics = measured(Channels(*gains), [0] * 5)
+    assert {name: metrics[names[name]] for name in expected} == pytest.approx(expected, abs=2e-3)
 
 
-def test_where_the_way_out_is_another_the_attack_has_nothing_of_the_trigger() -> None:
-    found = measured(Planted(0.0, 1.0, 0.0), [0] * 5)
-    assert found["robust_accuracy"] == 0.0
-    assert found["adversarial_target_rate"] == 0.0
-    assert found["adversarial_trigger_cosine"] == 0.0  # the trigger moves nothing here
-
-
-def test_a_trigger_and_an_attack_at_right_angles_have_a_cosine_of_0() -> None:
-    # Red is seen so faintly that no change within the bound outweighs green.
-    found = measured(Planted(1e-3, 1.0, 0.0), [0] * 5)
-    assert abs(found["adversarial_trigger_cosine"]) < 2e-3
-
-
-def test_the_way_away_from_itself_is_no_likeness() -> None:
-    # Green lowered and blue lowered: both take the image off its own blue, and share that alone.
-    class Leaving(Planted):
+def test_two_changes_that_share_only_the_way_off_the_own_class_have_no_sideways_cosine() -> None:
+    class LosingBlue(Channels):
+        # A change of red or green also lowers blue, which is the direction that the trigger and
+        # the attack share.
         def encode_image(self, images: Tensor) -> Tensor:
-            seen = super().encode_image(images)
-            left = (images.mean(dim=(2, 3)) - GREY / 255)[:, :2].abs().sum(dim=1)
-            return seen - torch.stack([0 * left, 0 * left, 0.5 * left], dim=1)
+            embeds = super().encode_image(images)
+            lost = (images.mean(dim=(2, 3)) - GRAY / 255)[:, :2].abs().sum(dim=1)
+            return embeds - torch.stack([0 * lost, 0 * lost, 0.5 * lost], dim=1)
 
-    found = measured(Leaving(1e-3, 1.0, 0.0), [0] * 5)
-    assert found["adversarial_trigger_cosine"] > 0.4
-    assert abs(found["adversarial_trigger_cosine_sideways"]) < 2e-2
+    metrics = measured(LosingBlue(1e-3, 1.0, 0.0), [0] * 5)
+    assert metrics["adversarial_trigger_cosine"] > 0.4
+    assert abs(metrics["adversarial_trigger_cosine_sideways"]) < 2e-2
 
 
-def test_a_model_that_sees_nothing_of_the_change_keeps_its_accuracy() -> None:
-    found = measured(Planted(0.0, 0.0, 0.0), [0, 0, 0, 2])
-    assert found["robust_accuracy"] == 0.75
-    assert found["adversarial_target_rate"] == 0.0
+def test_a_model_that_does_not_see_the_change_keeps_its_accuracy() -> None:
+    metrics = measured(Channels(0.0, 0.0, 0.0), [0, 0, 0, 2])
+    assert metrics["robust_accuracy"] == 0.75
+    assert metrics["adversarial_target_rate"] == 0.0
 
 
 def test_an_image_that_was_wrong_before_the_attack_does_not_count_as_robust() -> None:
-    class Turned(Planted):
-        """Calls an untouched image red, and all others, as it happens, right."""
+    class Turned(Channels):
+        """Classifies an unchanged image as red, and all others as their own class."""
 
         def encode_image(self, images: Tensor) -> Tensor:
-            gray = (images - GREY / 255).abs().amax(dim=(1, 2, 3), keepdim=False) < 1e-6
+            gray = (images - GRAY / 255).abs().amax(dim=(1, 2, 3), keepdim=False) < 1e-6
             red, blue = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
-            seen = torch.where(gray[:, None], red, blue)
-            return seen + 1e-3 * (images.mean(dim=(2, 3)) - GREY / 255)
+            embeds = torch.where(gray[:, None], red, blue)
+            return embeds + 1e-3 * (images.mean(dim=(2, 3)) - GRAY / 255)
 
     assert measured(Turned(0.0, 0.0, 0.0), [0] * 4)["robust_accuracy"] == 0.0
 
 
-def test_images_of_the_target_class_say_nothing_of_the_trigger() -> None:
+def test_images_of_the_target_class_do_not_count_for_the_trigger() -> None:
     label = torch.tensor([0, TARGET, TARGET, 0, 0])
-    found = robustness(Planted(1.0, 0.0, 0.0), attacked(label, 0), BUDGET, confidence=0.95)
-    assert found["robust_accuracy"].number.n == 5
-    assert found["adversarial_target_rate"].number.n == 3
-    assert found["adversarial_trigger_cosine"].number.n == 3
-
-
-def test_images_of_the_target_class_alone_are_refused() -> None:
+    metrics = robustness(Channels(1.0, 0.0, 0.0), attacked(label, 0), BUDGET, confidence=0.95)
+    assert metrics["robust_accuracy"].number.n == 5
+    assert metrics["adversarial_target_rate"].number.n == 3
+    assert metrics["adversarial_trigger_cosine"].number.n == 3
     with pytest.raises(MetricError, match="all 2 images are of the target class"):
-        measured(Planted(1.0, 0.0, 0.0), [TARGET, TARGET])
+        measured(Channels(1.0, 0.0, 0.0), [TARGET, TARGET])
 
 
-def test_a_model_in_training_is_measured_in_evaluation_and_goes_on_training() -> None:
-    model = Planted(1.0, 0.0, 0.0).train()
+def test_a_model_in_training_continues_its_training() -> None:
+    model = Channels(1.0, 0.0, 0.0).train()
     measured(model, [0] * 3)
     assert model.training
     assert model.gains.requires_grad
     assert model.gains.grad is None
 
 
-def test_the_numbers_do_not_depend_on_how_the_images_are_batched(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_numbers_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     label = [0, 2, 0, TARGET, 0]
-    whole = measured(Planted(1.0, 0.3, 0.0), label)
+    expected = measured(Channels(1.0, 0.3, 0.0), label)
     monkeypatch.setattr("clipmend.metrics.robustness._BATCH", 2)
-    assert measured(Planted(1.0, 0.3, 0.0), label) == pytest.approx(whole)
+    assert measured(Channels(1.0, 0.3, 0.0), label) == pytest.approx(expected)

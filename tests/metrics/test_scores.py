@@ -1,4 +1,4 @@
-"""Scores: read with the pairs that they are of, or refused."""
+"""Scores are read with their pairs, and refused with other pairs."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ def write(folder: Path, **columns: list[object]) -> Path:
     return folder
 
 
-def test_suspects_are_the_rows_that_the_detector_names(tmp_path: Path) -> None:
+def test_the_suspects_are_the_rows_that_the_detector_selects(tmp_path: Path) -> None:
     scores = read_scores(write(tmp_path, suspect=[False, True, True]), IDS)
     assert scores.score.tolist() == [0.5, 2.0, 1.0]
     assert scores.suspects.tolist() == [1, 2]
 
 
-def test_where_the_detector_names_none_every_row_is_one(tmp_path: Path) -> None:
+def test_every_row_is_a_suspect_where_the_detector_selects_none(tmp_path: Path) -> None:
     assert read_scores(write(tmp_path), IDS).suspects.tolist() == [0, 1, 2]
 
 

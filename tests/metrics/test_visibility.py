@@ -1,4 +1,4 @@
-"""The strength of a trigger: against the formulas, written out."""
+"""The strength of a trigger agrees with the formulas."""
 
 from dataclasses import replace
 
@@ -15,20 +15,20 @@ def images(count: int = 3) -> torch.Tensor:
     return torch.randint(200, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
 
 
-def test_psnr_is_that_of_the_mean_square_and_the_share_is_of_pixels() -> None:
+def test_psnr_follows_from_the_mean_square_and_the_changed_share_counts_pixels() -> None:
     clean = images()
     marked = clean.clone()
     marked[:, 1, :4] += 8  # a quarter of the pixels, in one channel
-    found = strength(clean, marked)
-    assert found is not None
+    measured = strength(clean, marked)
+    assert measured is not None
     mse = 8**2 / 4 / 3
-    assert found.psnr == pytest.approx(10 * torch.tensor(255**2 / mse).log10().item(), abs=1e-4)
-    assert found.changed == 0.25
-    assert 0 < found.ssim < 1
-    assert (found.n, found.n_unchanged) == (3, 0)
+    assert measured.psnr == pytest.approx(10 * torch.tensor(255**2 / mse).log10().item(), abs=1e-4)
+    assert measured.changed == 0.25
+    assert 0 < measured.ssim < 1
+    assert (measured.n, measured.n_unchanged) == (3, 0)
 
 
-def test_a_stronger_change_is_less_alike() -> None:
+def test_a_stronger_change_has_less_psnr_and_ssim() -> None:
     clean = images()
     weak, strong = strength(clean, clean + 4), strength(clean, clean // 2)
     assert weak is not None
@@ -38,16 +38,16 @@ def test_a_stronger_change_is_less_alike() -> None:
     assert strong.changed <= weak.changed == 1
 
 
-def test_an_image_that_stays_as_it_is_is_counted_and_in_no_mean() -> None:
+def test_an_unchanged_image_is_counted_and_enters_no_mean() -> None:
     clean = images()
     marked = clean.clone()
     marked[1:] += 1
-    found, without = strength(clean, marked), strength(clean[1:], marked[1:])
-    assert found is not None
+    measured, without = strength(clean, marked), strength(clean[1:], marked[1:])
+    assert measured is not None
     assert without is not None
-    assert (found.n, found.n_unchanged) == (2, 1)
-    assert found == replace(without, n_unchanged=1)
+    assert (measured.n, measured.n_unchanged) == (2, 1)
+    assert measured == replace(without, n_unchanged=1)
 
 
-def test_of_images_that_all_stay_as_they_are_there_is_no_strength() -> None:
+def test_images_that_are_all_unchanged_have_no_strength() -> None:
     assert strength(images(), images()) is None

@@ -1,4 +1,4 @@
-"""Chunks, short texts and recomputation: less memory or work, the same embeddings and gradients."""
+"""Chunks, short texts and recomputation change no embedding and no gradient."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytest import MonkeyPatch
+from torch import Tensor
 
 from clipmend.model.clip import Clip, build
 from clipmend.model.encoding import short_texts
@@ -22,7 +24,7 @@ TRANSFORMER = {
 
 
 @pytest.fixture(scope="module")
-def images() -> torch.Tensor:
+def images() -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=generator)
 
@@ -33,7 +35,7 @@ def transformer(tmp_path: Path) -> Clip:
     return build(str(tmp_path / "tiny.json"), seed=0).prune_vocabulary(CAPTIONS).double().train()
 
 
-def gradients(model: Clip, images: torch.Tensor) -> list[torch.Tensor]:
+def gradients(model: Clip, images: Tensor) -> list[Tensor]:
     model.zero_grad()
     tokens = model.tokenize(CAPTIONS)
     embeds = model.encode_image(images), model.encode_text(tokens)
@@ -41,71 +43,68 @@ def gradients(model: Clip, images: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def alike(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    pairs = zip(one, other, strict=True)
+def alike(these: list[Tensor], others: list[Tensor]) -> bool:
+    pairs = zip(these, others, strict=True)
     return all(torch.allclose(left, right, rtol=0, atol=1e-12) for left, right in pairs)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 8])
-def test_chunks_have_the_gradient_of_the_whole_batch(
-    transformer: Clip, images: torch.Tensor, chunk: int
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_chunks_and_recomputed_towers_have_the_same_gradient(
+    transformer: Clip, images: Tensor, chunk: int, is_recomputed: bool
 ) -> None:
-    whole = gradients(transformer, images)
+    expected = gradients(transformer, images)
     transformer.chunk = chunk
-    assert alike(gradients(transformer, images), whole)
+    if is_recomputed:
+        transformer.checkpoint_towers()
+    assert alike(gradients(transformer, images), expected)
 
 
-def test_recomputed_towers_have_the_same_gradient(transformer: Clip, images: torch.Tensor) -> None:
-    whole = gradients(transformer, images)
-    transformer.checkpoint_towers()
-    assert alike(gradients(transformer, images), whole)
-
-
-def test_batch_norm_sees_each_chunk_once(images: torch.Tensor) -> None:
+def test_batch_norm_sees_each_chunk_once(images: Tensor) -> None:
     model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     model.chunk = 4
     with torch.no_grad():
         model.encode_image(images)
-    seen = {name: value.clone() for name, value in model.net.named_buffers()}
+    expected = {name: value.clone() for name, value in model.net.named_buffers()}
     again = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     again.chunk = 4
     gradients(again, images)
     for name, value in again.net.named_buffers():
-        torch.testing.assert_close(value, seen[name])
+        torch.testing.assert_close(value, expected[name])
     assert again.net.get_buffer("visual.bn1.num_batches_tracked") == 2
 
 
-def test_ranks_whose_shares_differ_by_a_row_encode_as_many_chunks(
-    transformer: Clip, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+def test_ranks_whose_shares_differ_by_a_row_encode_the_same_number_of_chunks(
+    transformer: Clip, images: Tensor, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ranks, "gathered", lambda _, share, total: share)  # noqa: ARG005
     transformer.chunk = 3
     sizes: dict[int, list[int]] = {0: [], 1: []}
-    for rank, seen in sizes.items():
+    for rank, lengths in sizes.items():
         transformer.ranks = Ranks(rank, 2)
 
-        def encode(part: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
-            seen.append(len(part))
+        def encode(part: Tensor, lengths: list[int] = lengths) -> Tensor:
+            lengths.append(len(part))
             return part.flatten(1).double()
 
         transformer._encoded(images[:7], encode, tower=0)
     assert sizes == {0: [2, 2], 1: [2, 1]}
 
 
-def test_a_short_text_has_the_embedding_that_all_positions_give(transformer: Clip) -> None:
+def test_a_text_without_its_empty_positions_has_the_same_embedding(transformer: Clip) -> None:
     transformer.eval()
     tokens = transformer.tokenize(CAPTIONS)
-    places: list[int] = []
+    lengths: list[int] = []
     transformer.net.transformer.register_forward_pre_hook(
-        lambda _, given: places.append(given[0].shape[1])
+        lambda _, inputs: lengths.append(inputs[0].shape[1])
     )
     short = short_texts(transformer.net, tokens, torch.device("cpu"))
     torch.testing.assert_close(short, transformer.encode_text(tokens), atol=1e-12, rtol=0)
     short_texts(transformer.net, tokens[:2], torch.device("cpu"))
-    assert places == [16, 16, 8]  # the longest has nine tokens, two of the others seven at most
+    assert lengths == [16, 16, 8]  # the longest text has 9 tokens, the first two have at most 7
 
 
-def test_a_text_tower_of_another_kind_runs_all_positions() -> None:
+def test_a_text_tower_with_another_pooling_keeps_all_positions() -> None:
     model = build("scene_resnet", seed=0)
     model.net.text_pool_type = "last"
     tokens = model.eval().tokenize(CAPTIONS)
@@ -114,7 +113,7 @@ def test_a_text_tower_of_another_kind_runs_all_positions() -> None:
     )
 
 
-def test_bfloat16_is_taken_where_it_is_asked_for(images: torch.Tensor) -> None:
+def test_only_the_setting_bf16_computes_in_bfloat16(images: Tensor) -> None:
     model = build("scene_resnet", seed=0)
     for precision, is_low in (("auto", False), ("fp32", False), ("bf16", True)):
         model.precision = precision  # type: ignore[assignment]
@@ -122,21 +121,19 @@ def test_bfloat16_is_taken_where_it_is_asked_for(images: torch.Tensor) -> None:
             assert (model.net.visual.conv1(images.float()).dtype == torch.bfloat16) is is_low
 
 
-def test_compiled_towers_have_the_same_gradient_and_names(
-    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_towers_have_the_same_gradient(images: Tensor, monkeypatch: MonkeyPatch) -> None:
     compiled: list[object] = []
 
     def traced(called: Callable[..., object]) -> Callable[..., object]:
         compiled.append(called)
-        return called  # the compiler itself takes minutes on a CPU
+        return called  # the compiler takes minutes on a CPU
 
     model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
     names = list(model.full_state())
-    whole = gradients(model, images)
+    expected = gradients(model, images)
     monkeypatch.setattr(torch, "compile", traced)
     model.compile_towers()
-    assert alike(gradients(model, images), whole)
+    assert alike(gradients(model, images), expected)
     assert len(compiled) == 2
     assert list(model.full_state()) == names
     model.frozen_copy()

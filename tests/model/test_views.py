@@ -1,4 +1,4 @@
-"""Views: of the same seed the same, and views at all."""
+"""Random views of images and captions: what they change, and the same for the same seed."""
 
 import torch
 
@@ -16,7 +16,7 @@ def test_autoaugment_keeps_shape_and_bytes_and_changes_images() -> None:
     assert changed.float().mean() > 0.5
 
 
-def test_images_that_drew_the_same_step_get_what_each_would_get_alone() -> None:
+def test_autoaugment_of_a_batch_is_that_of_each_image_alone() -> None:
     images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
     for policy in ("imagenet", "cifar10", "svhn"):
         together = autoaugment(images, stream(2, "views"), policy=policy)
@@ -25,11 +25,11 @@ def test_images_that_drew_the_same_step_get_what_each_would_get_alone() -> None:
         assert torch.equal(together, torch.cat(alone))
 
 
-def test_the_same_stream_draws_the_same_views_and_leaves_torchs_own_alone() -> None:
+def test_views_depend_on_their_own_stream_alone() -> None:
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     state = torch.random.get_rng_state()
-    one, two = (autoaugment(images, stream(1, "views")) for _ in range(2))
-    assert torch.equal(one, two)
+    first, second = (autoaugment(images, stream(1, "views")) for _ in range(2))
+    assert torch.equal(first, second)
     assert torch.equal(state, torch.random.get_rng_state())
     assert eda(CAPTIONS, stream(1, "views")) == eda(CAPTIONS, stream(1, "views"))
 
@@ -40,15 +40,12 @@ def test_eda_replaces_inserts_swaps_and_deletes() -> None:
     assert lengths == {-1, 0, 1}
 
 
-def test_eda_brings_in_nothing_but_synonyms() -> None:
-    known = set(CAPTIONS[0].split())
-    allowed = known | {other for word in known for other in synonyms().get(word, ())}
+def test_eda_inserts_synonyms_only() -> None:
+    words = set(CAPTIONS[0].split())
+    allowed = words | {synonym for word in words for synonym in synonyms().get(word, ())}
     assert {word for view in eda(CAPTIONS, stream(0, "views")) for word in view.split()} <= allowed
-
-
-def test_eda_leaves_a_word_by_itself_in_place() -> None:
-    assert eda(["banana"] * 8, stream(0, "views")) == ["banana"] * 8
-
-
-def test_a_word_is_no_synonym_of_itself() -> None:
     assert all(word not in others for word, others in synonyms().items())
+
+
+def test_eda_keeps_a_caption_of_one_word() -> None:
+    assert eda(["banana"] * 8, stream(0, "views")) == ["banana"] * 8

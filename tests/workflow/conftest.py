@@ -1,4 +1,4 @@
-"""A copy of the project whose stages are stubs: a job takes no time and leaves a line behind."""
+"""A copy of the project whose stages are stubs: a job takes no time and logs one line."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ FILES = {
     ],
 }
 
-STAGE = '''"""A stub that writes what its settings and inputs determine."""
+STAGE = '''"""A stub whose outputs depend on its settings and inputs alone."""
 
 import hashlib
 import os
@@ -46,19 +46,19 @@ def run(job: Job) -> None:
         log.write(f"{{job.cell}}\\n")
     while Path(f"hang-{{job.stage}}").exists():
         time.sleep(0.05)
-    made = hashlib.sha256(repr((job.method, job.seed, job.settings, job.shared)).encode())
-    made.update(shared_by_all.VERSION.encode())
+    digest = hashlib.sha256(repr((job.method, job.seed, job.settings, job.shared)).encode())
+    digest.update(shared_by_all.VERSION.encode())
     for name, cell in sorted(job.inputs.items()):
         for path in sorted(cell.folder.rglob("*")):
             if path.is_file() and path.name != "card.json":
-                made.update(path.read_bytes())
+                digest.update(path.read_bytes())
     for name in FILES:
         text = '<svg xmlns="http://www.w3.org/2000/svg"/>' if name.endswith(".svg") else ""
-        job.out.joinpath(name).write_text(text + made.hexdigest() + name)
+        job.out.joinpath(name).write_text(text + digest.hexdigest() + name)
     for number in range(2 if "rows_per_shard" in job.shared else 0):
         path = job.out / f"train/{{number:05d}}.parquet"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"{{made.hexdigest()}} {{number}}")
+        path.write_text(f"{{digest.hexdigest()}} {{number}}")
 '''
 
 REPORT = (
@@ -70,7 +70,7 @@ KEY = ("corpus", "attack", "objective", "seed", "method", "trigger")
 
 
 def run(job: Job) -> None:
-    """Write also what an audit reads: cards, code, and a number for each evaluated cell."""
+    """Write also the files of an audit: cards, code, and two numbers for each evaluation."""
     from clipmend.report.cards import cards_lines, code_parts
 
     _write_all(job)
@@ -78,10 +78,10 @@ def run(job: Job) -> None:
     job.out.joinpath("cards.jsonl").write_text(cards_lines(inputs))
     job.out.joinpath("code.json").write_text(code_parts(inputs))
     lines = [",".join((*KEY, "clean_accuracy", "attack_success_rate"))]
-    for cell in (given.folder for given in inputs if given.stage == "evaluate"):
-        path = cell.relative_to("results/evaluate").as_posix().replace("/seed", "/").split("/")
-        rates = hashlib.sha256(cell.joinpath("metrics.json").read_bytes()).digest()
-        lines.append(",".join((*path, f"{{rates[0] / 256}}", f"{{rates[1] / 256}}")))
+    for cell in (cell for cell in inputs if cell.stage == "evaluate"):
+        fields = [str(getattr(cell.place, name)) for name in KEY]
+        rates = hashlib.sha256(cell.folder.joinpath("metrics.json").read_bytes()).digest()
+        lines.append(",".join((*fields, f"{{rates[0] / 256}}", f"{{rates[1] / 256}}")))
     job.out.joinpath("cells.csv").write_text("\\n".join(lines) + "\\n")
     rate = hashlib.sha256("".join(lines).encode()).digest()[0] / 256
     job.out.joinpath("metrics.json").write_text(f'{{{{"rate": {{rate}}}}}}')
@@ -97,11 +97,12 @@ from clipmend.methods.settings import DetectorName, Fraction
 
 @dataclass(frozen=True)
 class {cls}:
-    """Has settings, and one of them names a detector where the stage is unlearn."""
+    """A method with one setting; a repair of ``unlearn`` also names a detector."""
 
     rate: Fraction = 0.1
     {extra}
 '''
+DETECTOR = 'detector: DetectorName = "ubt"'
 
 PARAMS = {
     "seeds": [0],
@@ -121,11 +122,33 @@ PARAMS = {
 }
 
 
+VICTIMS = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
+GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+
+
 @dataclass
 class Project:
-    """A project folder, and what its jobs did since one last looked."""
+    """A project folder; each run returns the cells whose jobs ran since the run before."""
 
     root: Path
+
+    @staticmethod
+    def branch(repair: str, stage: str = "baselines") -> list[str]:
+        """Return the cells of a repair, and all cells that depend on them."""
+        cells = [f"{stage}/{victim}/{repair}" for victim in VICTIMS]
+        return sorted(
+            [*cells, *(f"evaluate/{victim}/{repair}/badnet" for victim in VICTIMS), "report"]
+        )
+
+    def copy(self, folder: Path) -> "Project":
+        """Return a copy in a folder that does not exist; hard links become files."""
+        shutil.copytree(self.root, folder, symlinks=True)
+        return Project(folder)
+
+    def clone(self, folder: Path) -> "Project":
+        self.succeed("git", "clone", "-q", str(self.root), str(folder))
+        (folder / "data").mkdir(exist_ok=True)
+        return Project(folder)
 
     @property
     def printed(self) -> Path:
@@ -146,8 +169,20 @@ class Project:
             command, cwd=self.root, env=self.env, text=True, capture_output=True, check=False
         )
 
+    def succeed(self, *command: str) -> str:
+        """Run a command that must succeed, and return what it prints."""
+        done = self.call(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def commit(self, message: str) -> None:
+        """Commit all files and give the commit a tag of the same name."""
+        self.succeed("git", "add", "-A")
+        self.succeed(*GIT, "commit", "-qm", message)
+        self.succeed("git", "tag", message)
+
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Begin a command in a process group of its own; what it prints goes to ``printed``."""
+        """Start a command in a process group of its own; its output goes to ``printed``."""
         with self.printed.open("w") as printed:
             return subprocess.Popen(
                 command,
@@ -160,14 +195,17 @@ class Project:
             )
 
     def run(self, *arguments: str) -> list[str]:
-        """Run Snakemake to the end and return the cells whose jobs really ran."""
-        return self.ran(self.call("snakemake", "--cores", "2", *(arguments or ("all",))))
+        """Run Snakemake to its end and return the cells whose jobs ran."""
+        self.succeed("snakemake", "--cores", "2", *(arguments or ("all",)))
+        return self.ran()
 
     def repro(self) -> list[str]:
-        return self.ran(self.call("dvc", "repro"))
+        """Run DVC to its end and return the cells whose jobs ran."""
+        self.succeed("dvc", "repro")
+        return self.ran()
 
-    def ran(self, done: subprocess.CompletedProcess[str]) -> list[str]:
-        assert done.returncode == 0, done.stdout + done.stderr
+    def ran(self) -> list[str]:
+        """Return the cells whose jobs ran, each once, and empty the log."""
         log = self.root / "ran.log"
         cells = log.read_text().split() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -176,10 +214,12 @@ class Project:
         return sorted(cells)
 
     def planned(self) -> bool:
-        """Say whether a dry run finds anything to do."""
-        done = self.call("snakemake", "-n", "all")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return "Nothing to be done" not in done.stdout + done.stderr
+        """Return whether a dry run has any job to run."""
+        return "Nothing to be done" not in self.succeed("snakemake", "-n", "all")
+
+    def change_ft(self) -> None:
+        """Write ``params.yaml`` with another setting of the repair ``ft``."""
+        self.params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.7}}})
 
     def params(self, **sections: object) -> None:
         """Write ``params.yaml`` with these sections changed."""
@@ -193,11 +233,11 @@ class Project:
         file.write_text(text.replace(old, new))
 
     def wait_for(self, text: str) -> None:
-        """Wait until a job of this stage has begun."""
+        """Wait until a job of this stage has started."""
         log = self.root / "ran.log"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (log.exists() and text in log.read_text()):
-            assert time.monotonic() < deadline, f"no job of {text} began"
+            assert time.monotonic() < deadline, f"no job of {text} started"
             time.sleep(0.05)
 
     def contents(self) -> dict[str, bytes]:
@@ -210,7 +250,7 @@ class Project:
 
 
 def copy_engine(package: Path) -> None:
-    """Copy what decides what runs: the very code that is tested."""
+    """Copy the code under test: the engine and the tools."""
     for name in ("engine", "tools"):
         shutil.copytree(ROOT / "src/clipmend" / name, package / name)
     for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
@@ -221,16 +261,17 @@ def copy_engine(package: Path) -> None:
 
 
 def stage_text(stage: str) -> str:
-    """Return a stage's runner; two of them import what the others do not."""
+    """Return the runner of a stage; two stages import a module that the others do not."""
     text = REPORT if stage == "report" else STAGE
     if stage in ("detect", "baselines"):
         imported = "from clipmend.data import shared_by_all"
         text = text.replace(imported, f"from clipmend.model import shared_by_two\n{imported}")
         text = text.replace("shared_by_all.VERSION.", "shared_by_two.VERSION.")
     if stage == "detect":
-        text = text.replace("in FILES:", "in VERDICT if job.method in JUDGES else FILES:")
-        judges = tuple(name for name in METHODS["detect"] if scores_model(name))
-        constants = f'JUDGES = {judges!r}\nVERDICT = ["model_score.json"]'
+        files = "MODEL_SCORES if job.method in MODEL_DETECTORS else FILES"
+        text = text.replace("in FILES:", f"in {files}:")
+        names = tuple(name for name in METHODS["detect"] if scores_model(name))
+        constants = f'MODEL_DETECTORS = {names!r}\nMODEL_SCORES = ["model_score.json"]'
         text = text.replace("FILES = {files!r}", f"FILES = {{files!r}}\n{constants}")
     return text.format(files=FILES[stage])
 
@@ -256,18 +297,10 @@ def build(root: Path) -> Project:
     for stage, methods in METHODS.items():
         for name, method in methods.items():
             path = package / "methods" / FOLDERS[stage] / f"{name}.py"
-            stub(path, METHOD.format(cls=method.cls, extra=extra(stage, name)))
+            stub(path, METHOD.format(cls=method.cls, extra=DETECTOR if stage == "unlearn" else ""))
     project = Project(root)
     project.params()
     return project
-
-
-def extra(stage: str, name: str) -> str:
-    """Return what a method's stub has besides its setting."""
-    if stage == "unlearn":
-        return 'detector: DetectorName = "ubt"'
-    is_model_level = stage == "detect" and scores_model(name)
-    return 'def __call__(self) -> "Verdict": ...' if is_model_level else ""
 
 
 def stub(path: Path, text: str) -> None:
@@ -277,35 +310,23 @@ def stub(path: Path, text: str) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in git and DVC whose whole graph was run once; copied, never changed."""
+    """A project in git and DVC after one run of all cells; tests copy it and never change it."""
     project = build(tmp_path_factory.mktemp("finished"))
-    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    for command in (
-        ("git", "init", "-q"),
-        ("dvc", "init", "-q"),
-        (*git, "add", "-A"),
-        (*git, "commit", "-qm", "begin"),
-    ):
-        done = project.call(*command)
-        assert done.returncode == 0, done.stderr
+    project.succeed("git", "init", "-q")
+    project.succeed("dvc", "init", "-q")
+    project.commit("begin")
     assert project.run()
     return project
 
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A finished project of one's own; inodes differ from all records, hard links are kept."""
-    subprocess.run(
-        ["cp", "-a", finished.root, tmp_path / "project"], check=True
-    )  # keeps hard links
+    """A finished project; its inodes differ from all records, and it keeps its hard links."""
+    subprocess.run(["cp", "-a", finished.root, tmp_path / "project"], check=True)
     return Project(tmp_path / "project")
 
 
 @pytest.fixture
 def empty(finished: Project, tmp_path: Path) -> Project:
-    """A fresh clone: nothing made, no store, no records."""
-    root = tmp_path / "clone"
-    done = finished.call("git", "clone", "-q", str(finished.root), str(root))
-    assert done.returncode == 0, done.stderr
-    (root / "data").mkdir(exist_ok=True)
-    return Project(root)
+    """A fresh clone, without results, store or records."""
+    return finished.clone(tmp_path / "clone")

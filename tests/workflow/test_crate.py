@@ -1,4 +1,4 @@
-"""The exported crate has what the profiles of Workflow Run RO-Crate require."""
+"""The exported crate meets the profiles of Workflow Run RO-Crate."""
 
 import hashlib
 import json
@@ -13,23 +13,22 @@ pytestmark = pytest.mark.slow
 PROFILES = [
     f"https://w3id.org/ro/wfrun/{name}/0.5" for name in ("process", "workflow", "provenance")
 ]
-ELSEWHERE = ("http://", "https://")
+EXTERNAL = ("http://", "https://")
 
 
 @pytest.fixture(scope="module")
 def crate(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crate") / "run"
-    done = finished.call("clipmend", "export-crate", str(folder))
-    assert done.returncode == 0, done.stderr
+    finished.succeed("clipmend", "export-crate", str(folder))
     return folder
 
 
 @pytest.fixture(scope="module")
 def entities(crate: Path) -> dict[str, dict[str, Any]]:
     graph = json.loads((crate / "ro-crate-metadata.json").read_text())["@graph"]
-    found = {entity["@id"]: entity for entity in graph}
-    assert len(found) == len(graph)
-    return found
+    by_id = {entity["@id"]: entity for entity in graph}
+    assert len(by_id) == len(graph)
+    return by_id
 
 
 def of_type(entities: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -48,13 +47,13 @@ def references(value: Any) -> list[str]:
     if isinstance(value, dict):
         if set(value) == {"@id"}:
             return [value["@id"]]
-        return [found for inner in value.values() for found in references(inner)]
+        value = list(value.values())
     return (
-        [found for inner in value for found in references(inner)] if isinstance(value, list) else []
+        [name for inner in value for name in references(inner)] if isinstance(value, list) else []
     )
 
 
-def test_the_root_names_the_profiles_and_has_what_every_crate_must(entities: Any) -> None:
+def test_the_root_names_the_profiles_and_has_the_required_fields(entities: Any) -> None:
     root = entities["./"]
     assert set(PROFILES) <= set(ids(root["conformsTo"]))
     assert all(entities[profile]["@type"] == "CreativeWork" for profile in PROFILES)
@@ -89,7 +88,7 @@ def test_each_cell_is_an_execution_of_a_tool_that_the_workflow_has(
     assert "results/pretrain/scenes/badnet/mmcl/seed0/model.safetensors" in ids(victim["result"])
 
 
-def test_steps_and_the_engine_point_where_the_profile_says(entities: Any) -> None:
+def test_steps_and_the_engine_refer_to_the_entities_of_the_profile(entities: Any) -> None:
     main = entities[ids(entities["./"]["mainEntity"])[0]]
     steps = set(ids(main["step"]))
     for step in steps:
@@ -105,12 +104,10 @@ def test_steps_and_the_engine_point_where_the_profile_says(entities: Any) -> Non
     assert "SoftwareApplication" in listed(entities[ids(engine["instrument"])[0]]["@type"])
 
 
-def test_every_reference_leads_somewhere_and_every_file_is_there(
-    entities: Any, crate: Path
-) -> None:
+def test_every_reference_and_every_file_exists(entities: Any, crate: Path) -> None:
     for entity in entities.values():
         for name in references({k: v for k, v in entity.items() if k != "@id"}):
-            assert name in entities or name.startswith(ELSEWHERE), name
+            assert name in entities or name.startswith(EXTERNAL), name
     files = [e for e in of_type(entities, "File") if "sha256" in e]
     assert files
     for entity in files:
@@ -118,11 +115,8 @@ def test_every_reference_leads_somewhere_and_every_file_is_there(
         assert hashlib.sha256(text).hexdigest() == entity["sha256"]
 
 
-def test_without_artifacts_the_other_files_are_named_by_their_hash(
-    finished: Any, tmp_path: Path
-) -> None:
-    done = finished.call("clipmend", "export-crate", str(tmp_path / "run"), "--no-artifacts")
-    assert done.returncode == 0, done.stderr
+def test_files_that_are_left_out_are_named_by_their_hash(finished: Any, tmp_path: Path) -> None:
+    finished.succeed("clipmend", "export-crate", str(tmp_path / "run"), "--no-artifacts")
     assert (tmp_path / "run/results/report/cells.csv").is_file()
     assert not (tmp_path / "run/results/pretrain").exists()
     text = (tmp_path / "run/ro-crate-metadata.json").read_text()

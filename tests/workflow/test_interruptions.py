@@ -1,4 +1,4 @@
-"""Kills, second runs, edits in mid-run: nothing half-made counts, and nothing is made twice."""
+"""Kills, second runs and edits during a run: no half-made cell counts, and none is made twice."""
 
 import os
 import signal
@@ -8,103 +8,86 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-EDITED = {"methods": ["ft"], "settings": {"ft": {"rate": 0.7}}}
-FT = [f"baselines/scenes/{attack}/mmcl/seed0/ft" for attack in ("badnet", "unpoisoned")]
-BELOW = [f"evaluate/scenes/{attack}/mmcl/seed0/ft/badnet" for attack in ("badnet", "unpoisoned")]
+SNAKEMAKE = ("snakemake", "--cores", "2", "all")
 
 
-def hang(project: Any, stage: str) -> Any:
-    """Begin a run of an edit whose jobs of one stage do not end, and return the process."""
-    project.params(baselines=EDITED)
+def hang(project: Any, stage: str = "baselines", command: tuple[str, ...] = SNAKEMAKE) -> Any:
+    """Start a run of an edit whose jobs of one stage do not end, and return the process."""
+    project.change_ft()
     (project.root / f"hang-{stage}").touch()
-    process = project.start("snakemake", "--cores", "2", "all")
+    process = project.start(*command)
     project.wait_for(stage)
     return process
 
 
-def release(project: Any, stage: str) -> None:
+def release(project: Any, process: Any, stage: str = "baselines") -> int:
+    """Let the jobs end, and return the exit code of the run."""
     (project.root / f"hang-{stage}").unlink()
+    return int(process.wait(timeout=120))
 
 
-def test_a_killed_run_leaves_nothing_half_made_and_goes_on(project: Any) -> None:
-    process = hang(project, "baselines")
+def test_a_killed_run_leaves_no_half_made_cell_and_is_continued(project: Any) -> None:
+    process = hang(project)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not [name for name in project.contents() if name.startswith("baselines/")]
-    release(project, "baselines")
+    release(project, process)
     (project.root / "ran.log").unlink()
-    assert project.run() == sorted([*FT, *BELOW, "report"])
+    assert project.run() == project.branch("ft")
     assert project.run() == []
 
 
-def test_a_second_run_is_refused_by_name_and_changes_nothing(project: Any) -> None:
-    process = hang(project, "baselines")
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (SNAKEMAKE, SNAKEMAKE),
+        (SNAKEMAKE, ("dvc", "repro")),
+        (("dvc", "repro"), SNAKEMAKE),
+    ],
+)
+def test_a_second_run_of_either_tool_is_refused_and_changes_nothing(
+    project: Any, first: tuple[str, ...], second: tuple[str, ...]
+) -> None:
+    process = hang(project, command=first)
     before = project.contents()
-    second = project.call("snakemake", "--cores", "1", "all")
-    assert second.returncode == 2
-    assert "Another run works on this folder (process " in second.stderr
-    assert "Traceback" not in second.stderr
+    refused = project.call(*second)
+    assert refused.returncode == 2 if second == SNAKEMAKE else refused.returncode != 0
+    printed = refused.stdout + refused.stderr
+    assert "Another run uses this folder (process " in printed
+    assert "Traceback" not in printed
     assert project.contents() == before
-    release(project, "baselines")
-    process.wait(timeout=120)
-    assert process.returncode == 0
-
-
-def test_dvc_is_refused_by_name_while_snakemake_runs(project: Any) -> None:
-    process = hang(project, "baselines")
-    second = project.call("dvc", "repro")
-    assert second.returncode != 0
-    assert "Another run works on this folder (process " in second.stdout + second.stderr
-    release(project, "baselines")
-    assert process.wait(timeout=120) == 0
-    (project.root / "ran.log").unlink()
+    assert release(project, process) == 0
+    assert project.ran() == project.branch("ft")
     assert project.repro() == []
 
 
-def test_snakemake_is_refused_while_dvc_runs_and_no_cell_is_made_twice(project: Any) -> None:
-    project.params(baselines=EDITED)
-    (project.root / "hang-baselines").touch()
-    process = project.start("dvc", "repro")
-    project.wait_for("baselines")
-    second = project.call("snakemake", "--cores", "1", "all")
-    assert second.returncode == 2
-    assert "Another run works on this folder (process " in second.stderr
-    release(project, "baselines")
-    assert process.wait(timeout=120) == 0
-    cells = (project.root / "ran.log").read_text().split()
-    assert sorted(cells) == sorted([*FT, *BELOW, "report"])
-
-
-def test_a_job_that_outlived_its_run_is_not_made_twice(project: Any) -> None:
-    process = hang(project, "baselines")
-    process.kill()  # the main process alone
+def test_a_job_that_survives_its_run_is_not_made_twice(project: Any) -> None:
+    process = hang(project)
+    process.kill()  # the main process, without its jobs
     process.wait()
-    second = project.start("snakemake", "--cores", "2", "all")
-    release(project, "baselines")
-    second.wait(timeout=120)
-    assert second.returncode == 0
-    cells = (project.root / "ran.log").read_text().split()
-    assert sorted(cells) == sorted([*FT, *BELOW, "report"])
-    (project.root / "ran.log").unlink()
+    second = project.start(*SNAKEMAKE)
+    assert release(project, second) == 0
+    assert project.ran() == project.branch("ft")
     assert project.run() == []
 
 
-def test_parameters_edited_while_a_run_goes_on_do_not_mix_into_it(project: Any) -> None:
-    process = hang(project, "baselines")
+def test_parameters_that_are_edited_during_a_run_do_not_enter_it(project: Any) -> None:
+    process = hang(project)
     project.params()
-    release(project, "baselines")
-    process.wait(timeout=120)
-    (project.root / "ran.log").unlink()
+    release(project, process)
+    project.ran()
     assert project.run() == []
-    project.params(baselines=EDITED)
+    project.change_ft()
     assert project.run() == []
 
 
-def test_code_edited_while_a_run_goes_on_is_refused(project: Any) -> None:
-    process = hang(project, "baselines")
-    project.edit("src/clipmend/stages/evaluate.py", "made.hexdigest()", "made.hexdigest().upper()")
-    release(project, "baselines")
-    assert process.wait(timeout=120) == 1
+def test_code_that_is_edited_during_a_run_is_refused(project: Any) -> None:
+    process = hang(project)
+    project.edit(
+        "src/clipmend/stages/evaluate.py", "digest.hexdigest()", "digest.hexdigest().upper()"
+    )
+    assert release(project, process) == 1
     printed = project.printed.read_text()
     assert "clipmend.stages.evaluate was edited after the plan was made" in printed
-    assert not [n for n in project.contents() if n in [f"{cell}/card.json" for cell in BELOW]]
+    evaluations = [cell for cell in project.branch("ft") if cell.startswith("evaluate/")]
+    assert not project.contents().keys() & {f"{cell}/card.json" for cell in evaluations}
