@@ -16,7 +16,7 @@ flow = Flow(workflow, config)
 wildcard_constraints:
     corpus=r"[^/]+",
     attack=r"[^/]+",
-    seed=r"\d+",
+    seed=r"(0|[1-9]\d*)",
     objective=r"[^/]+",
     method=r"[^/]+",
     trigger=r"[^/]+",

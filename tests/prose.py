@@ -121,6 +121,8 @@ def _message(node: ast.expr) -> Iterator[Text]:
 def _entries(docstring: str) -> Iterator[str]:
     """Yield paragraphs, and each entry of a section such as ``Args:`` by itself."""
     for paragraph in re.split(r"\n\s*\n", docstring):
+        if "├" in paragraph:  # the drawing of a tree
+            continue
         entry = ""
         for line in paragraph.splitlines():
             if re.match(r"\s*(?:Args|Attributes|Raises|Returns|Yields):\s*$", line):

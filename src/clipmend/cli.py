@@ -96,7 +96,7 @@ def pretrain(
     from clipmend.engine.processes import launch
 
     if processes > 1:
-        launch(processes, ["pretrain", cell])
+        launch(processes, ["pretrain", cell, *(["--cores", str(cores)] if cores else [])])
     else:
         runner.run(f"pretrain/{cell.strip('/')}", cores=cores)
 

@@ -38,7 +38,15 @@ def test_a_place_of_another_stage_keeps_the_fields_that_the_stage_has() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "train/scenes", "download", "poison/scenes/sig/3", "poison/scenes/sig/seed3/x"]
+    "path",
+    [
+        "",
+        "train/scenes",
+        "download",
+        "poison/scenes/sig/3",
+        "poison/scenes/sig/seed3/x",
+        "poison/a/b/seed03",
+    ],
 )
 def test_a_path_of_no_stage_is_refused(path: str) -> None:
     with pytest.raises(PlanError, match=r"does not name a cell|in place of"):

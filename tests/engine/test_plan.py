@@ -12,6 +12,7 @@ from clipmend.engine import cards, locks, plan, runner, store
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
+from clipmend.errors import PlanError
 from clipmend.tools import status
 
 pytestmark = pytest.mark.usefixtures("write_params", "unlocked")
@@ -187,3 +188,21 @@ def test_prune_empties_the_store_and_keeps_results_and_needed_work(
     )
     assert [path.name for path in runner.WORK.iterdir()] == [kept]
     assert contents() == results
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize("damage", [b"", b"not a database " * 9])
+def test_a_damaged_plan_is_one_line_that_names_it(damage: bytes) -> None:
+    plan.arrange()
+    plan.PLAN.write_bytes(damage)
+    with pytest.raises(PlanError, match=r"plan\.sqlite cannot be read \(.*`snakemake -n` makes it"):
+        plan.entry(FT)
+
+
+def test_a_cell_outside_the_plan_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlanError, match="has no plan yet"):
+        runner.run(FT)
+    assert not Path(".clipmend").exists()

@@ -1,5 +1,6 @@
 """The errors and reports of the Snakefile, and the settings that its profiles share."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,24 @@ PROFILE = {
 }
 
 
-@pytest.mark.parametrize(
+every_profile = pytest.mark.parametrize(
     "profile", sorted(ROOT.glob("workflow/profiles/*/config.yaml")), ids=lambda p: p.parent.name
 )
+
+
+@every_profile
 def test_every_profile_lets_the_plan_decide_which_cells_are_stale(profile: Path) -> None:
     settings = yaml.safe_load(profile.read_text())
     assert {name: settings.get(name) for name in PROFILE} == PROFILE
+
+
+@every_profile
+def test_every_profile_gives_resources_to_rules_that_exist(profile: Path) -> None:
+    settings = yaml.safe_load(profile.read_text())
+    named = {*settings.get("set-resources", {}), *settings.get("set-threads", {})}
+    texts = [path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk")]
+    rules = {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
+    assert named <= rules
 
 
 def test_the_profiles_are_where_snakemake_looks_for_them() -> None:

@@ -60,7 +60,7 @@ class Place:
             raise PlanError(f"{path!r} does not name a cell; an example is 'download/scenes'.")
         values = dict(zip(names, parts, strict=True))
         if "seed" in values:
-            number = re.fullmatch(r"seed(\d+)", values["seed"])
+            number = re.fullmatch(r"seed(0|[1-9]\d*)", values["seed"])
             if number is None:
                 raise PlanError(f"{path!r} has {values['seed']!r} in place of, say, 'seed0'.")
             values["seed"] = number[1]

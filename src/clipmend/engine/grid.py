@@ -97,9 +97,9 @@ class _Grid:
         ]
 
     @cached_property
-    def _repaired(self) -> list[Place]:
+    def _repaired(self) -> dict[Place, None]:
         repaired = self.params.pretrain.methods
-        return [victim for victim in self._victims if victim.objective in repaired]
+        return {victim: None for victim in self._victims if victim.objective in repaired}
 
     def _objectives(self, attack: str) -> tuple[str, ...]:
         repaired, others = self.params.pretrain.methods, self.params.pretrain.unrepaired
@@ -171,8 +171,9 @@ class _Grid:
 
     def _evaluate(self) -> Iterator[Cell]:
         for victim in self._victims:
+            triggers = self._triggers(victim.attack)
             for repair, model in self._models(victim).items():
-                for trigger, attack in self._triggers(victim.attack).items():
+                for trigger, attack in triggers.items():
                     inputs = _paths(
                         corpus=victim.at("download"),
                         model=model,

@@ -103,7 +103,7 @@ class Poison(Section):
     """The attacker: the target, the captions of poisoned pairs, and the attacks.
 
     Attributes:
-        target: the class that triggered images are to be predicted as.
+        target: the class that the attacker wants triggered images to be predicted as.
         target_captions: caption templates of poisoned pairs; `{}` marks the place of the target.
     """
 
@@ -286,7 +286,7 @@ class Params(Section):
         """Return the method that ``name`` stands for: a corpus has a source, all else itself.
 
         Raises:
-            UnknownNameError: there is no source of this name.
+            UnknownNameError: the source does not exist.
         """
         if stage != "download":
             return name
@@ -328,7 +328,7 @@ def load_preset(name: str) -> Params:
     """Return the parameters of a preset.
 
     Raises:
-        ParamsError: there is no such preset, or it does not describe a run.
+        ParamsError: the preset does not exist, or it does not describe a run.
     """
     return load(presets.preset(name))
 

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ def arrange() -> Plan:
 
 
 def load() -> Plan:
-    """Return the frozen plan whole.
+    """Return the frozen plan with all its cells.
 
     Raises:
-        PlanError: no plan was made yet.
+        PlanError: no plan was made yet, or it cannot be read.
     """
-    with closing(_open()) as database:
+    with _frozen() as database:
         names = [name for (name,) in database.execute("SELECT name FROM cell")]
         return Plan(_device(database), _cells(database, names))
 
@@ -79,9 +79,9 @@ def entry(name: str) -> Entry:
     """Return one cell of the frozen plan with the cells that it reads.
 
     Raises:
-        PlanError: no plan was made yet, or it has no such cell.
+        PlanError: no plan was made yet, it cannot be read, or it does not have the cell.
     """
-    with closing(_open()) as database:
+    with _frozen() as database:
         cells = _cells(database, [name])
         if name not in cells:
             stage = name.partition("/")[0]
@@ -97,18 +97,24 @@ def entry(name: str) -> Entry:
 
 def key_of(name: str) -> str | None:
     """Return the key that the frozen plan gives a cell, or None if it has no such cell."""
-    with closing(_open()) as database:
+    with _frozen() as database:
         cell = _cells(database, [name]).get(name)
     return None if cell is None else cell.key
 
 
-def _open() -> sqlite3.Connection:
+@contextmanager
+def _frozen() -> Iterator[sqlite3.Connection]:
+    """Open the frozen plan for reading."""
+    if not PLAN.is_file():
+        raise PlanError("This folder has no plan yet; `snakemake -n` makes one from params.yaml.")
     # Immutable: the file is replaced, never changed, so no lock is needed on a shared file system.
+    address = f"{PLAN.absolute().as_uri()}?mode=ro&immutable=1"
     try:
-        return sqlite3.connect(f"{PLAN.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.OperationalError:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            yield database
+    except (sqlite3.Error, TypeError, ValueError) as error:  # damaged, or of another clipmend
         raise PlanError(
-            "This folder has no plan yet; `snakemake -n` makes one from params.yaml."
+            f"The plan in {PLAN} cannot be read ({error}); `snakemake -n` makes it again."
         ) from None
 
 
@@ -318,7 +324,9 @@ def _freeze(plan: Plan) -> None:
         fields = {name: value for name, value in vars(cell).items() if name not in ("name", "code")}
         number = codes.setdefault(cards.canonical(cell.code), len(codes))
         rows.append((cell.name, number, cards.canonical(fields)))
-    with closing(sqlite3.connect(fresh)) as database, database:
+    # The lock of the main process excludes other writers; some file systems have no sqlite locks.
+    address = f"{fresh.absolute().as_uri()}?nolock=1"
+    with closing(sqlite3.connect(address, uri=True)) as database, database:
         database.executescript(_SCHEMA)
         database.execute("INSERT INTO device VALUES (?)", (plan.device,))
         database.executemany("INSERT INTO code VALUES (?, ?)", [(n, c) for c, n in codes.items()])

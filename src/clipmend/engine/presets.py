@@ -32,7 +32,7 @@ def preset(name: str) -> Path:
     """Return the file of a preset.
 
     Raises:
-        UnknownNameError: there is no preset of this name.
+        UnknownNameError: the preset does not exist.
     """
     files = presets()
     if name not in files:
@@ -108,6 +108,8 @@ def read(path: Path) -> Any:
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
             "params.yaml; `clipmend preset` lists the presets."
         ) from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 

@@ -60,8 +60,9 @@ def run(name: str, *, cores: int | None = None) -> None:
             f"{name} cannot run with {processes.count()} processes; only "
             f"{', '.join(MULTIPROCESS)} supports several."
         )
+    plan.entry(name)  # refuses an unknown cell before anything is written
     with locks.cell(name):
-        # Read under the lock: the job that held it before may have had another plan.
+        # Read again under the lock: the job that held it before may have had another plan.
         entry, index = plan.entry(name), Index()
         cell = entry.cell
         present = _inputs(entry, index)
@@ -167,9 +168,16 @@ def _import(cell: Cell) -> ModuleType:
     goes on is then either refused here, or comes too late to be used.
     """
     gc.disable()  # collections take a quarter of the time of importing torch and open_clip
-    for module in cell.code:
-        import_module(module)
-    stage = import_module(f"clipmend.stages.{cell.stage}")
+    try:
+        for module in cell.code:
+            import_module(module)
+        stage = import_module(f"clipmend.stages.{cell.stage}")
+    except ModuleNotFoundError as error:
+        if error.name not in cell.code:
+            raise
+        raise PlanError(
+            f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
+        ) from None
     gc.enable()
     gc.freeze()  # modules live as long as the process: no collection needs to visit them
     fingerprint.forget()

@@ -96,7 +96,7 @@ def _fields(module: str, cls: str) -> Iterator[tuple[str, Any, Any]]:
         if home is not None:
             yield from _fields(*home)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return  # the annotations of a Protocol are no settings
+        return  # the annotations of a Protocol are not settings
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):
             yield ast.unparse(item.target), *_field(module, cls, item)

@@ -35,7 +35,7 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
     """Write the parameters of a preset to a file.
 
     Raises:
-        ParamsError: there is no such preset, or ``out`` has values that no preset has.
+        ParamsError: the preset does not exist, or ``out`` has values that no preset has.
     """
     text = render(name)
     if out.exists() and not force and not _is_preset(out):
@@ -43,7 +43,10 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
             f"{out} has values of its own, which no preset has. Move the file away, or overwrite "
             "it with --force."
         )
-    out.write_text(text)
+    try:
+        out.write_text(text)
+    except OSError as error:
+        raise ParamsError(f"{out} cannot be written: {error.strerror}.") from None
 
 
 def _is_preset(path: Path) -> bool:
@@ -68,7 +71,7 @@ def render(name: str) -> str:
     """Return the complete ``params.yaml`` of a preset.
 
     Raises:
-        ParamsError: there is no such preset, or it does not describe a run.
+        ParamsError: the preset does not exist, or it does not describe a run.
     """
     path = presets.preset(name)
     writer = _Writer(params.load(path), _sources(path))

@@ -175,7 +175,7 @@ async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> byt
         async with aclosing(await transport.handle_async_request(request)) as response:
             if not response.has_redirect_location:
                 return await _body(response, transport.limits.max_bytes)
-            target = urljoin(url, response.headers["Location"])
+            target = urljoin(url, response.headers.get_list("Location")[0])
         if len(hops) == REDIRECTS:
             raise NoImageError("too_many_redirects", f"more than {REDIRECTS}; the next is {target}")
         hops.append(target)
