@@ -28,6 +28,7 @@ STAGE_PANEL = "Pipeline stages (called by Snakemake)"
 def main() -> None:
     """Run a command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Libraries log at their own levels; only our own progress belongs in the log of a job.
     logging.getLogger("clipmend").setLevel(logging.INFO)  # Snakemake keeps these lines as the log
     try:
         app(prog_name="clipmend")

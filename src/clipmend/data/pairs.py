@@ -38,6 +38,7 @@ def table_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema = PAIRS) ->
 
 def write_pairs(table: pa.Table, path: Path) -> None:
     """Write pairs; the same rows always give the same bytes."""
+    # No statistics and a fixed group size: the same rows give the same bytes.
     pq.write_table(table, path, compression="zstd", write_statistics=False, row_group_size=GROUP)
 
 

@@ -98,6 +98,7 @@ def load_split(corpus: Path, split: str, *, overlay: Path | None = None) -> Pair
     """
     path, vocabulary = corpus / f"{split}.parquet", read_vocabulary(corpus)
     poison = read_pairs(overlay, OVERLAY) if overlay is not None else _NO_OVERLAY
+    # A small split is decoded once; a large one would not fit into memory.
     if fits(count_pairs(path), vocabulary.image_size):
         return _with_overlay(read_pairs(path), poison, vocabulary)
     return _with_overlay(read_manifest(path), poison, vocabulary, path)

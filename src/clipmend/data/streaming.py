@@ -180,6 +180,7 @@ def take_images(images: Images, rows: Int[Tensor, " rows"]) -> Images:
 
 def join_images(parts: Sequence[Images]) -> Images:
     """Return the images of all parts, one after another."""
+    # One lazy part makes the whole lazy: decoding it could exceed memory.
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) == len(parts):
         return torch.cat(tensors)

@@ -45,7 +45,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def write(folder: Path, card: Mapping[str, Any]) -> None:
     """Write a card atomically."""
-    fresh = folder / f".{CARD}.new"
+    fresh = folder / f".{CARD}.new"  # renamed into place, so that no half-written card exists
     fresh.write_text(canonical(card, indent=1) + "\n")
     fresh.replace(folder / CARD)
 

@@ -60,6 +60,7 @@ class Place:
             raise PlanError(f"{path!r} does not name a cell; an example is 'download/scenes'.")
         values = dict(zip(names, parts, strict=True))
         if "seed" in values:
+            # One spelling per seed: "seed03" would be a second folder for "seed3".
             number = re.fullmatch(r"seed(0|[1-9]\d*)", values["seed"])
             if number is None:
                 raise PlanError(f"{path!r} has {values['seed']!r} in place of, say, 'seed0'.")

@@ -99,6 +99,7 @@ def tree(module: str) -> ast.Module:
 @cache
 def _digest(module: str) -> str:
     parsed = tree(module)
+    # Of the tree, not of the text: comments, docstrings and layout make nothing stale.
     digest = hashlib.sha256(repr(_meaning(parsed)).encode())
     for name in _package_data(parsed):
         digest.update(name.encode())

@@ -27,5 +27,6 @@ def claim(count: int = 1) -> None:
     for number in range(present):
         if len(held) < count and locks.hold(f"{platform.node()}-gpu{number}"):
             held.append(number)
+    # More jobs than GPUs: the rest share those that others hold, rather than wait.
     shared = [number for number in range(present) if number not in held]
     os.environ[VISIBLE] = ",".join(map(str, [*held, *shared][:count]))

@@ -41,7 +41,7 @@ def cells(params: Params, index: Index) -> dict[str, Cell]:
         ClipmendError: a file or a name in the parameters does not exist.
     """
     grid = _Grid(params, index)
-    done: dict[str, Cell] = {}
+    done: dict[str, Cell] = {}  # cells whose inputs have keys: a key contains those of its inputs
     for cell in grid.walk():
         done[cell.name] = _keyed(cell, done)
     report = grid.report(tuple(done))
@@ -111,6 +111,7 @@ class _Grid:
             yield self._cell(Place("download", corpus), corpus, {})
 
     def _poison(self) -> Iterator[Cell]:
+        # Victims of several objectives share their poison.
         for place in dict.fromkeys(victim.at("poison") for victim in self._victims):
             yield self._cell(place, place.attack, _paths(corpus=place.at("download")))
 
@@ -218,6 +219,7 @@ class _Grid:
         return names
 
     def _cell(self, place: Place, name: str, inputs: Mapping[str, str]) -> Cell:
+        # Resolved once per method: thousands of cells share settings and digests.
         ingredients = self._ingredients.setdefault((place.stage, name), {})
         if not ingredients:
             ingredients.update(self._resolved(place.stage, name))

@@ -35,6 +35,7 @@ class Index:
             return str(entry[-1])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # Keyed by inode, so that hard links and renames of a file share one entry.
         self.entries[identity] = [*state, digest]
         return digest
 

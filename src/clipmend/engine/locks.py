@@ -81,6 +81,7 @@ def _take(file: IO[str], patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
         try:
+            # The kernel releases this lock when the process ends, even by SIGKILL.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:

@@ -59,7 +59,7 @@ def arrange() -> Plan:
     for cell in plan.cells.values():
         _arrange_cell(cell, present, index)
     _remove_strays(plan, present, index)
-    index.save()
+    index.save()  # before the plan, so that jobs need not hash large files again
     _freeze(plan)
     return plan
 
@@ -316,7 +316,7 @@ def _is_below(path: Path, folders: list[Path]) -> bool:
 
 
 def _freeze(plan: Plan) -> None:
-    fresh = PLAN.with_suffix(".new")
+    fresh = PLAN.with_suffix(".new")  # replaced atomically: jobs of an earlier run may read the old
     fresh.unlink(missing_ok=True)
     codes: dict[str, int] = {}  # the cells of a method share their code
     rows = []

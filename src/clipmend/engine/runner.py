@@ -108,6 +108,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
             )
     work = WORK / cell.key
     out = work / "out"
+    # A killed job may have left half an output here; its checkpoints are in `progress`.
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
@@ -121,8 +122,9 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
         "outputs": cards.outputs(out, index),
         "environment": cards.environment(_device_name(job.device)),
     }
-    cards.write(out, card)
+    cards.write(out, card)  # last: a folder with a card is complete
     store.put(out, card, index)
+    # The parameters may have changed while this job ran; then the cell waits in the store.
     if plan.key_of(cell.name) == cell.key:
         store.place(out, RESULTS / cell.name)
     else:

@@ -176,6 +176,7 @@ def _evaluate(module: str, expression: ast.expr) -> object:
         if alias is not None:
             known[name] = _evaluate(module, alias)
     # The expression sees these types alone, so that nothing of the module runs.
+    # Builtins are removed: an annotation may name types only.
     code = compile(ast.Expression(expression), f"<{module}>", "eval")
     return eval(code, {"__builtins__": {}}, known)
 

@@ -104,4 +104,4 @@ def refuse(error: ClipmendError) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.write(f"clipmend: {error}\n")
     sys.stderr.flush()
-    os._exit(2)
+    os._exit(2)  # a SystemExit would be caught by Snakemake and printed as its own failure

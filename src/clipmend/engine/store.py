@@ -26,6 +26,7 @@ def put(folder: Path, card: Mapping[str, Any], index: Index) -> None:
     target = STORE / card["key"]
     if _same(folder, target, card):
         return
+    # The process number keeps two jobs that store the same key apart.
     fresh = STORE / f".{card['key']}.{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     for name, digest in _files(folder, card, index):
@@ -47,7 +48,7 @@ def restore(key: str, folder: Path, inputs: Mapping[str, Any], index: Index) -> 
     if cards.damage(STORE / key, card, index) is not None:
         shutil.rmtree(STORE / key)
         return False
-    clear(folder)
+    clear(folder)  # a proven cell may have replaced files of another key
     for name, digest in _files(STORE / key, card, index):
         link(STORE / key / name, folder / name)
         index.carry(folder / name, digest)

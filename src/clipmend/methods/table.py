@@ -140,6 +140,7 @@ def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:
         UnknownNameError: the table has no such method.
     """
     module, cls = reference(stage, name)
+    # Imported on use: the table is read by commands that must not wait for torch.
     return getattr(import_module(module), cls)(**{k: _frozen(v) for k, v in settings.items()})
 
 

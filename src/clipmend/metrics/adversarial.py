@@ -31,6 +31,7 @@ class Budget:
     @property
     def step_size(self) -> float:
         """The change of a pixel in one step: 2.5 times the step that just reaches the bound."""
+        # The published factor: steps can reach the bound and still turn back.
         return 2.5 * self.epsilon / self.steps
 
 

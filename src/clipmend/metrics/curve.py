@@ -68,6 +68,7 @@ def measure_on_val(
             cosines = class_cosines(model, triggered, triggered_classes)
             target_label = vocabulary.label_of(trigger.target)
             asr = attack_success_rate(cosines, val.label, target_label=target_label)
+            # Rates are summed as counts, so that triggers weigh by their images.
             hits, count = hits + round(asr.value * asr.n), count + asr.n
         return {
             "clean_accuracy": clean.value,

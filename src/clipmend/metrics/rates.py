@@ -44,6 +44,7 @@ def rate(hits: int, n: int, *, confidence: float = 0.95) -> Rate:
     # Written out here: importing scipy's function takes most of a second in every job.
     if n == 0:
         raise MetricError("A rate of 0 images is not defined.")
+    # Wilson, since the normal approximation fails near 0 and 1, where ASRs are.
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     center = (hits + z**2 / 2) / (n + z**2)
     half = z * sqrt(hits * (n - hits) / n + z**2 / 4) / (n + z**2)

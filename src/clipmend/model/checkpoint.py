@@ -162,7 +162,7 @@ class Checkpoints:
         half = self._work / "fit.half"
         try:
             torch.save(state.saved(), half)
-            half.replace(self._work / CHECKPOINT)
+            half.replace(self._work / CHECKPOINT)  # atomic: a kill leaves the old or the new one
         except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
             half.unlink(missing_ok=True)
             reason = " ".join(str(cast("Exception", error)).split())

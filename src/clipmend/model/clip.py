@@ -44,6 +44,7 @@ class Clip(nn.Module):
 
     def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
         super().__init__()
+        # Convolutions are faster in this layout.
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
@@ -53,6 +54,7 @@ class Clip(nn.Module):
         self.chunk: int | None = None
         self._kept_ids: Tensor | None = None  # ids, in the full vocabulary, of the rows kept
         self._full_table: Tensor | None = None
+        # Not persistent: the weights must load in plain open_clip, which has no such buffers.
         self._mean = nn.Buffer(_pixel_statistic(config, "mean"), persistent=False)
         self._std = nn.Buffer(_pixel_statistic(config, "std"), persistent=False)
 
@@ -73,6 +75,7 @@ class Clip(nn.Module):
 
     def logit_scale(self) -> Float[Tensor, ""]:
         """Return the factor of cosines in the logits, at most 100."""
+        # Clamped in use, not in place: the parameter keeps its gradient below the bound.
         return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()
 
     def logit_bias(self) -> Float[Tensor, ""]:
@@ -296,8 +299,10 @@ def _load_weights(net: nn.Module, path: Path) -> None:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
+            # Weights only: a checkpoint from elsewhere must not execute code.
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
+        # Checkpoints of several processes have the prefix that DistributedDataParallel adds.
         state = {key.removeprefix("module."): state[key] for key in state}
         _refuse_other_shapes(net, state, path)
         net.load_state_dict(state)

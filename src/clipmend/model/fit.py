@@ -137,6 +137,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     if not len(task.pairs):
         raise TrainingError(f"{hooks.label} cannot start: it was given an empty set of pairs.")
     ranks, schedule = model.ranks, task.schedule
+    # Measuring and saving are done once; the other processes wait in the next collective call.
     hooks = hooks if ranks.leads else replace(hooks, measure=None, after_epoch=None)
     state, checkpoints = _start(model, task, generator), _checkpoints(task, hooks, ranks)
     if checkpoints.load(state):
@@ -144,6 +145,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     elif hooks.measure is not None:
         state.curve.append(Point(0, 0.0, None, hooks.measure(model)))
     _agree(ranks, task, state)
+    # Tokenized once: the tokenizer is slow, and captions do not change between epochs.
     tokens = model.tokenize(task.pairs.captions)
     measured = {ceil(schedule.epochs * (k + 1) / hooks.points) for k in range(hooks.points)}
     remaining = range(state.epoch, schedule.epochs)
@@ -156,7 +158,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
             hooks.after_epoch(state.epoch, model)
         is_over = state.is_over(schedule.epochs, schedule.cooldown)
         _add_point(state, task, loss, hooks, is_measured=state.epoch in measured or is_over)
-        checkpoints.save(state)
+        checkpoints.save(state)  # after the hooks, so that a kill in one of them repeats it
     if task.averaged_model is not None:
         model.net.load_state_dict(task.averaged_model(model).net.state_dict())
     model.eval()
@@ -202,8 +204,10 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
     trained = [p for p in _parameters(model, task) if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
+        # Biases, norms and the temperature: decay would pull them to 0 without regularizing.
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    # The betas and epsilon of CLIP's vision transformers (arXiv:2103.00020).
     optimizer = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
     return State(model, task.loss, optimizer, generator, curve=[])
 
@@ -313,7 +317,7 @@ def _step(state: State, task: Task, batch: Batch) -> None:
     model.ranks.average([p.grad for p in parameters if p.grad is not None])
     torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
     state.optimizer.step()
-    state.losses.append(loss.detach())
+    state.losses.append(loss.detach())  # stays on the GPU: reading it would wait for the step
 
 
 def _precision(model: Clip) -> torch.autocast:

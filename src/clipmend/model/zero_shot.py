@@ -18,6 +18,7 @@ def prompts_of(vocabulary: Vocabulary) -> list[str]:
 def class_embeds(model: Clip, vocabulary: Vocabulary) -> Float[Tensor, "classes dim"]:
     """Return the embedding of each class: the normalized mean over its prompts, as CLIP."""
     embeds = embed_texts(model, model.tokenize(prompts_of(vocabulary)))
+    # Prompts are listed class by class, so a reshape groups them.
     by_class = embeds.view(len(vocabulary.classes), len(vocabulary.prompts), -1)
     return F.normalize(by_class.mean(dim=1), dim=-1)
 

@@ -64,6 +64,7 @@ def _write_pair_scores(job: Job, ids: tuple[str, ...], scores: PairScores) -> No
         raise MetricError(f"{job.cell}: {strange} scores are not finite.")
     columns = {"id": pa.array(ids), "score": pa.array(scores.score.float().numpy())}
     columns |= {name: pa.array(values.numpy()) for name, values in scores.columns.items()}
+    # Statistics would only add bytes: every reader takes whole columns.
     pq.write_table(pa.table(columns), job.out / artifacts.SCORES, write_statistics=False)
     for name, model in scores.models.items():
         model.save(job.out, name)

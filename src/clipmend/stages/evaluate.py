@@ -132,6 +132,7 @@ def _attack_success(subject: _Subject) -> dict[str, Measured]:
 def _robustness(subject: _Subject, job: Job) -> dict[str, Measured]:
     """Return the robustness at each bound, on test images that are sampled by id."""
     adversarial, confidence = job.shared["adversarial"], subject.confidence
+    # The same images for all models: the sample depends on the ids alone.
     rows = sample(subject.test.ids, adversarial["images"])
     attacked = Attacked(
         images=subject.test.images[rows],

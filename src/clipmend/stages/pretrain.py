@@ -33,6 +33,7 @@ def run(job: Job) -> None:
     model.ranks = ranks
     poisoned = [train.captions[row] for row in train.is_poisoned.nonzero().flatten().tolist()]
     # Before hours of training: poison without its target would teach no backdoor.
+    # A target name beyond the context length would never reach the text tower.
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
     # The prompts too, because the curve embeds them during training.
@@ -52,7 +53,7 @@ def run(job: Job) -> None:
 
     hooks = Hooks(measure_on_val(corpus, triggers), after_epoch=keep, work=job.work, label=job.cell)
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
-    leave(ranks)
+    leave(ranks)  # before writing, which only the leading process does
     if not ranks.leads:
         return
     early.replace(job.out / artifacts.EARLY_MODEL)

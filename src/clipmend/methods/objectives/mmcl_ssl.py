@@ -37,6 +37,7 @@ class MMCLSSL(Pretraining):
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
+        # Caption views are made once, as in the published code; image views change at every step.
         views = caption_views(model, train.captions, generator)
         loss = SelfSupervised(views, ssl_weight=self.ssl_weight, policy=self.policy)
         return Task(train, loss, self.schedule())

@@ -55,5 +55,6 @@ def sigmoid_loss(
     It is a sum over all image-caption combinations of the batch, divided by the batch size.
     """
     logits = logit_scale * image_embeds @ text_embeds.T + logit_bias  # (image, text)
+    # +1 for a pair, -1 for every other combination of the batch.
     is_pair = 2 * torch.eye(len(logits), device=logits.device) - 1
     return -F.logsigmoid(is_pair * logits).sum() / len(logits)

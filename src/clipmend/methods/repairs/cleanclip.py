@@ -143,6 +143,7 @@ def shrink_and_perturb(
 
     Ash and Adams 2020, arXiv:1910.08475. The statistics of batch norm stay.
     """
+    # Returns before the generator is used, so that the default leaves its stream as it was.
     if shrink == 1 and perturb == 0:
         return
     fresh = assets.fresh(int(torch.randint(2**31, (), generator=generator)))

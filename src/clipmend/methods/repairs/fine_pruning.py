@@ -74,6 +74,7 @@ def units_of(model: Clip) -> Units:
         ModelError: the image tower is neither of the two.
     """
     visual: Any = model.net.visual
+    # The published method prunes the last convolutional layer.
     if hasattr(visual, "layer4"):
         norms = []
         for block in visual.layer4:
@@ -112,5 +113,6 @@ def mean_activity(model: Clip, module: nn.Module, images: Images) -> Float[Tenso
 
 def dormant(activity: Float[Tensor, " units"], share: float) -> Int[Tensor, " dormant"]:
     """Return the indices of the least active share of the units, ascending."""
+    # Stable: units with equal activity, such as dead ones, keep their order on every machine.
     order = activity.argsort(stable=True)
     return order[: round(share * len(activity))].sort().values
