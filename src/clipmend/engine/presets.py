@@ -99,7 +99,7 @@ def read(path: Path) -> Any:
     """Return what one file says, without what it extends.
 
     Raises:
-        ParamsError: the file does not exist, is not YAML, or has a key twice.
+        ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
         return yaml.load(path.read_text(), Loader=_StrictLoader)
@@ -108,6 +108,8 @@ def read(path: Path) -> Any:
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
             "params.yaml; `clipmend preset` lists the presets."
         ) from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 
