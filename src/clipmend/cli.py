@@ -234,6 +234,8 @@ def prune(
 
     which = f"older than {days:g} days" if days else "of every age"
     if not yes:
+        if not sys.stdin.isatty():
+            raise ClipmendError("`clipmend prune` cannot ask without a terminal; add --yes.")
         typer.confirm(f"Delete stored and damaged cells {which}?", abort=True)
     typer.echo(state.prune(days))
 

@@ -58,7 +58,12 @@ def test_prune_deletes_nothing_without_a_yes(
     stored.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locks, "hold_main", lambda: None)
-    monkeypatch.setattr("sys.stdin", StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin", StringIO())
+    run(monkeypatch, capsys, "prune", status=2)
+    assert stored.is_dir()
+    answers = StringIO("n\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", answers)
     assert "Delete stored and damaged cells of every age?" in run(
         monkeypatch, capsys, "prune", status=1
     )

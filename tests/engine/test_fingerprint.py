@@ -68,3 +68,15 @@ def test_every_data_file_of_the_package_is_declared_by_a_module() -> None:
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
     assert {path for path in data - declared if path.parent.name != "configs"} == set()
+
+
+def test_the_constants_of_a_module_are_its_level_without_the_imports(write: Write) -> None:
+    def level(text: str) -> tuple[str, str]:
+        write("a.py", text)
+        parts = fingerprint.parts("clipmend.a")
+        return parts[fingerprint.MODULE_LEVEL], parts[fingerprint.CONSTANTS]
+
+    plain, imported, changed = map(level, ("X = 1\n", "import os\n\nX = 1\n", "X = 2\n"))
+    assert imported[0] != plain[0]
+    assert imported[1] == plain[1]
+    assert changed[1] != plain[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from clipmend.engine.runner import RESTORED
 from studies.cost.make import costs, import_seconds, page
 
 VICTIM = "scenes/badnet/mmcl/seed0"
@@ -67,7 +68,7 @@ def test_a_job_that_the_run_did_not_make_has_no_cost(project: Path, reason: str)
         path.unlink()
     elif reason == "restored":
         log.parent.mkdir(parents=True)
-        log.write_text(f"{cell}: taken from the store\n")
+        log.write_text(f"{cell}: {RESTORED}\n")
     else:
         path.write_text("s\n5.9\n")
     text = page(costs_of(project), START.__getitem__)

@@ -20,6 +20,10 @@ _SHORT = 12  # hex digits of a part's digest: enough to tell two versions of one
 FLOORS = ("data", "metrics", "methods", "model", "report", "stages")
 """The packages whose code is part of a key. Nothing in ``engine/`` or ``tools/`` is."""
 
+MODULE_LEVEL = "module level"
+CONSTANTS = "constants"
+"""The parts of a module beside its functions and classes: with and without its imports."""
+
 TABLE = "clipmend.methods.table"  # names every method: a new line must not change every key
 
 
@@ -40,11 +44,14 @@ def digests(*modules: str) -> dict[str, str]:
 def parts(module: str) -> dict[str, str]:
     """Return a short digest of each function, method and class of a module, and of the rest.
 
+    The rest is ``module level``; ``constants`` is the same without the import statements.
     An audit uses them to name the edited functions of a file; they are in no key.
     """
     parsed = tree(module)
     found = dict(_named_parts(parsed.body, ""))
-    found["module level"] = _short([node for node in parsed.body if not _is_part(node)])
+    rest = [node for node in parsed.body if not _is_part(node)]
+    found[MODULE_LEVEL] = _short(rest)
+    found[CONSTANTS] = _short([n for n in rest if not isinstance(n, ast.Import | ast.ImportFrom)])
     for name in _package_data(parsed):
         data = (_path(module).parent / name).read_bytes()
         found[name] = hashlib.sha256(data).hexdigest()[:_SHORT]

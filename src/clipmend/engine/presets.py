@@ -99,7 +99,7 @@ def read(path: Path) -> Any:
     """Return what one file says, without what it extends.
 
     Raises:
-        ParamsError: the file does not exist, is not YAML, or has a key twice.
+        ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
         return yaml.load(path.read_text(), Loader=_StrictLoader)

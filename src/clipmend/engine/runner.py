@@ -20,6 +20,10 @@ from clipmend.engine.plan import Entry
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
 
 WORK = Path(".clipmend/work")
+UP_TO_DATE = "is up to date"
+RESTORED = "restored from the store"
+"""What the log of a job says if the job did not make its cell; an estimate reads it."""
+
 GRACE = 15.0  # seconds that a following process leaves the leading one to report an error
 WITHOUT_GPU = ("download", "report")  # stages that do not use one
 MULTIPROCESS = ("pretrain",)  # stages whose cells several processes can make together
@@ -68,10 +72,10 @@ def run(name: str, *, cores: int | None = None) -> None:
         present = _inputs(entry, index)
         if plan.fault(cell, cards.read(RESULTS / name), present, index) is None:
             processes.send(go=False)
-            _say(f"{name}: is up to date")
+            _say(f"{name}: {UP_TO_DATE}")
         elif store.restore(cell.key, RESULTS / name, plan.as_read(cell, present), index):
             processes.send(go=False)
-            _say(f"{name}: restored from the store")
+            _say(f"{name}: {RESTORED}")
         else:
             _make(entry, present, index)
 

@@ -66,11 +66,28 @@ def test_a_stage_is_compared_with_dvc_s_name_of_its_folder() -> None:
     cards = {"pretrain/a/b": {"md5": md5}}
     name = directory_md5({f"a/b/{file}": digest for file, digest in md5.items()})
     lock = f"stages:\n  pretrain:\n    outs:\n    - path: results/pretrain\n      md5: {name}\n"
-    assert differing_stages(cards, lock.encode()) == {}
-    assert differing_stages(cards, lock.replace(name, "other.dir").encode()).keys() == {"pretrain"}
-    assert differing_stages({}, lock.encode()) == {}
+    assert differing_stages(cards, lock.encode(), "a") == {}
+    assert differing_stages(cards, lock.replace(name, "other.dir").encode(), "a").keys() == {
+        "pretrain"
+    }
+    assert differing_stages({}, lock.encode(), "a") == {}
     sharded = {"pretrain/a/b": {"md5": md5 | {"train/00000.parquet": "e" * 32}}}
-    assert differing_stages(sharded, lock.encode()) == {}  # they may be left out of DVC
+    assert differing_stages(sharded, lock.encode(), "a") == {}  # they may be left out of DVC
     edited = {"pretrain/a/b": {"md5": md5 | {"card.json": "f" * 32}}}
-    assert differing_stages(edited, lock.encode()).keys() == {"pretrain"}
-    assert differing_stages(cards, None) == {}
+    assert differing_stages(edited, lock.encode(), "a").keys() == {"pretrain"}
+    assert differing_stages(cards, None, "a") == {}
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"stages: [1]", b"stages: {a: 1}", b"\xff\x00"])
+def test_a_lock_that_cannot_be_read_is_an_error(text: bytes) -> None:
+    with pytest.raises(AuditError, match=r"^dvc\.lock of v1 cannot be read: "):
+        differing_stages({}, text, "v1")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"clipmend.a": 1}', '{"clipmend.a": {"digest": "x"}}']
+)
+def test_digests_of_functions_that_cannot_be_read_are_an_error(report: Path, text: str) -> None:
+    (report / "code.json").write_text(text)
+    with pytest.raises(AuditError, match=r"^code\.json of .* cannot be read: "):
+        side(str(report)).functions("clipmend.a", "x")

@@ -12,6 +12,7 @@ import pytest
 from clipmend import cli
 from clipmend.engine import cards, params, store
 from clipmend.engine.index import UNREAD, Glance, Index
+from clipmend.engine.runner import RESTORED, UP_TO_DATE
 from clipmend.methods.table import METHODS, STAGES, base
 from clipmend.tools.estimate import costs
 from clipmend.tools.estimate.costs import START, Measurements, Timing, reference, wall_time
@@ -139,7 +140,7 @@ def test_a_job_that_was_timed_under_other_settings_is_scaled(make: Any) -> None:
     assert START + 50 in hours
 
 
-@pytest.mark.parametrize("text", ["taken from the store", "is made already"])
+@pytest.mark.parametrize("text", [RESTORED, UP_TO_DATE])
 def test_a_job_that_made_nothing_has_no_time(tmp_path: Path, text: str) -> None:
     tsv, log = tmp_path / "ft.tsv", tmp_path / "ft.log"
     assert wall_time(tsv, log) is None
@@ -147,6 +148,28 @@ def test_a_job_that_made_nothing_has_no_time(tmp_path: Path, text: str) -> None:
     assert wall_time(tsv, log) == 12.5
     log.write_text(f"baselines: {text}\n")
     assert wall_time(tsv, log) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s\th:m:s\n", "s\nNA\n", "s\nnan\n", "h:m:s\n0:00:12\n", "\0"]
+)
+def test_a_benchmark_without_a_number_is_no_time(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ft.tsv").write_text(text)
+    assert wall_time(tmp_path / "ft.tsv", tmp_path / "ft.log") is None
+
+
+def test_a_job_without_an_epoch_gives_the_time_of_its_like_alone() -> None:
+    measured = Measurements([replace(FT, epochs=0.0)])
+    assert measured.seconds(FT) is None
+    assert measured.seconds(replace(FT, epochs=0.0)) == FT.seconds
+
+
+def test_a_file_of_the_user_that_is_no_parquet_has_an_unknown_number_of_pairs(
+    folder: Path,
+) -> None:
+    (folder / "data/photos").mkdir(parents=True)
+    (folder / "data/photos/a.parquet").write_text("not parquet")
+    assert stage(cost("photos"), "pretrain").basis == {"unknown": 2}
 
 
 def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
@@ -187,6 +210,7 @@ def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
     ("words", "line"),
     [
         ([], "params.yaml does not exist in this folder. `clipmend preset default` writes"),
+        (["--params", str(PRESETS)], f"{PRESETS} cannot be read: Is a directory."),
         (["--params", "no.yaml"], "no.yaml does not exist in this folder. "),
         (
             ["--params", str(PRESETS / "default.yaml"), "--machine", "h1000"],

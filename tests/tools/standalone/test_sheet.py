@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipmend.tools.standalone.sheet import Sheet, draw
+from clipmend.tools.standalone.sheet import Sheet, draw, ending
 
 ACCENT = (0xD5, 0x5E, 0x00)
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -20,7 +20,8 @@ def sheet() -> Sheet:
     images[:, 0] = 255
     images[6, 0], images[6, 2] = 0, 255
     captions = ["a Banana, ripe", *["a photo of a tree"] * 6]
-    return Sheet("'banana' is in all.", "7 of 7", "banana", captions, images)
+    ids = [f"photos/{number:07}.jpg" for number in range(7)]
+    return Sheet("'banana' is in all.", "7 of 7", "banana", ids, captions, images)
 
 
 def pixels(sheet: Sheet) -> np.ndarray:
@@ -45,6 +46,14 @@ def test_the_shared_word_alone_is_in_color(sheet: Sheet) -> None:
     assert len(where(replace(sheet, word=""), ACCENT)[0]) == 0
 
 
+def test_each_tile_has_its_rank_and_the_end_of_its_id(sheet: Sheet) -> None:
+    long = replace(sheet, ids=["a/long/folder/of/photos/0001.jpg", "second", *"34567"])
+    texts = [text.get_text() for text in draw(long).axes[0].texts]
+    assert texts[:2] == [f"1  {ending(long.ids[0])}", "2  second"]
+    assert ending(long.ids[0]).startswith("…")
+    assert ending(long.ids[0]).endswith("photos/0001.jpg")
+
+
 @pytest.mark.parametrize("text", ["", "x" * 300, "no $price_here, {braces} " * 9])
 def test_any_text_can_be_a_caption_and_a_title(sheet: Sheet, text: str) -> None:
-    draw(replace(sheet, title=text, captions=[text] * 7))
+    draw(replace(sheet, title=text, ids=[text] * 7, captions=[text] * 7))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from clipmend.engine.fingerprint import CONSTANTS, MODULE_LEVEL
 from clipmend.tools.audit.sides import Card, Side, entries, setting_of
 
 Kind = Literal[
@@ -84,10 +85,20 @@ def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
             yield Cause("code", module, *(("", "imported") if was is None else ("imported", "")))
             continue
         parts_a, parts_b = a.functions(module, was), b.functions(module, now)
-        names = [n for n, _, _ in differences(parts_a, parts_b)] if parts_a and parts_b else []
+        names = _edited_parts(parts_a, parts_b) if parts_a and parts_b else []
         where = f" ({', '.join(names)})" if names else ""
         path = f"src/{module.replace('.', '/')}.py"
         yield Cause("code", f"{path}{where}", _short(was), _short(now))
+
+
+def _edited_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return the parts of a module that differ; the module level only once."""
+    names = [name for name, _, _ in differences(old, new)]
+    # A report of an earlier version has no digest of the constants, only of the module level.
+    is_compared = CONSTANTS in old and CONSTANTS in new
+    return [
+        n for n in names if n != (MODULE_LEVEL if is_compared and CONSTANTS in names else CONSTANTS)
+    ]
 
 
 def _grid(cell: str, a: Side, b: Side) -> Cause:

@@ -1,11 +1,12 @@
 """Two runs compared: the causes of every changed cell, and the effect of every cause."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from clipmend.data.artifacts import FINDING, METRICS, MODEL_SCORE, TRIGGERS
 from clipmend.methods.table import STAGES
 from clipmend.tools.audit.causes import (
     KINDS,
@@ -20,6 +21,9 @@ from clipmend.tools.audit.moves import Move, align
 from clipmend.tools.audit.sides import REPORT, Card, Side
 
 How = Literal["changed", "added", "removed", "remade"]
+
+# The files that hold names of cells, methods or settings; the last two by their former names.
+_NAMING = {METRICS, TRIGGERS, FINDING, MODEL_SCORE, "belief.json", "verdict.json"}
 
 
 @dataclass(frozen=True)
@@ -203,12 +207,21 @@ def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change
         causes += environment(cell, a, b)
         how = "changed" if files or edited else "remade"
         if files and not causes and not fed:
-            unexplained = Cause("unexplained", f"{cell}: other bytes from the same parts")
-            # Files hold names, such as that of their cell: a rename explains other bytes.
-            causes.append(RENAMED if cell in a.renamed else unexplained)
+            causes.append(_other_bytes(cell, files.keys(), a))
     rates = differences(a.numbers.get(cell, {}), b.numbers.get(cell, {}))
     numbers = {metric: (was, now) for metric, was, now in rates}
     return Change(cell, how, files, tuple(causes), inputs, fed, numbers)
+
+
+def _other_bytes(cell: str, files: Iterable[str], a: Side) -> Cause:
+    """Return the cause of other bytes in a cell whose ingredients differ in names at most."""
+    uncompared = sorted(a.uncompared & a.cards[cell]["code"].keys())
+    # A rename explains other bytes only in files that hold names, never in a model or scores.
+    holds_names = cell == REPORT or all(name in _NAMING for name in files)
+    if cell in a.renamed and holds_names and not uncompared:
+        return RENAMED
+    more = f" (module level not compared: {', '.join(uncompared)})" if uncompared else ""
+    return Cause("unexplained", f"{cell}: other bytes from the same parts{more}")
 
 
 def _without_md5(card: Card | None) -> dict[str, Any]:

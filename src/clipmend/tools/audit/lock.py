@@ -8,23 +8,37 @@ from typing import Any
 import yaml
 
 from clipmend.engine.cell import RESULTS
+from clipmend.errors import AuditError
 
 
 def differing_stages(
-    collected: Mapping[str, Mapping[str, Any]], lock: bytes | None
+    collected: Mapping[str, Mapping[str, Any]], lock: bytes | None, side: str
 ) -> dict[str, str]:
     """Return the stages whose folder in ``dvc.lock`` differs from their cards, with the reason.
 
     Either files were edited after their jobs had ended, or the lock is out of date. Shards can be
     left out of DVC (docs/remotes.md); the comparison is then made without them.
+
+    Args:
+        side: the name of the side, for an error.
+
+    Raises:
+        AuditError: the lock cannot be read.
     """
     if lock is None:
         return {}
-    content = yaml.safe_load(lock) or {}
+    try:
+        content = yaml.safe_load(lock) or {}
+        stages = {
+            name: {out["path"]: out.get("md5") for out in stage.get("outs", [])}
+            for name, stage in content.get("stages", {}).items()
+        }
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())  # YAML's errors have several lines
+        raise AuditError(f"dvc.lock of {side} cannot be read: {reason}.") from None
     differing = {}
-    for name, stage in content.get("stages", {}).items():
+    for name, locked in stages.items():
         complete, unsharded = (_files(collected, name, shards=shards) for shards in (True, False))
-        locked = {out["path"]: out.get("md5") for out in stage.get("outs", [])}
         accepted = (None, directory_md5(complete), directory_md5(unsharded))
         # A stage without an MD5 in the lock was never committed; there is nothing to compare.
         if complete and locked.get(f"{RESULTS}/{name}") not in accepted:

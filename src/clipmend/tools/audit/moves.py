@@ -4,20 +4,38 @@ Side A is rewritten in the names of side B. A rename is then one move, and not a
 cell that has the name in its key.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from clipmend.engine.cell import INGREDIENTS
-from clipmend.tools.audit.sides import Card, Side, setting_of
+from clipmend.engine.fingerprint import CONSTANTS, MODULE_LEVEL
+from clipmend.tools.audit.sides import REPAIRS, Card, Side, setting_of
 
 Kind = Literal["cell", "file", "module", "setting"]
 KINDS: tuple[Kind, ...] = ("cell", "file", "module", "setting")
 
-_MODULE_LEVEL = "module level"  # imports and constants: a move changes the imports
 _LEAST_LIKENESS = 0.5  # of two modules; below, the new one is a rewrite and not the old one moved
+_LEAST_NAME_LIKENESS = 0.5  # of two settings of a frequent value
+
+_FREQUENT = {"0", "0.0", "1", "1.0", "true", "false", "null", '""'}
+"""Values, as JSON, that many settings have: they do not show that one setting is another."""
+
+_NEW_NAMES = {
+    "moves": "trainable",
+    "pace": "lr_scale",
+    "settled": "converged",
+    "outcome": "averaged_model",
+    "watched_epochs": "curve_epochs",
+    "watched_images": "curve_images",
+    "optimised": "optimized",
+    "centred": "centered",
+    "neighbours": "neighbors",
+}
+"""Settings that clipmend itself renamed, by their former names."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +43,9 @@ class Move:
     """A new name for the same content.
 
     Attributes:
-        is_same: False if the cell also has other bytes, or the module other functions.
+        is_same: False if the cell also has other bytes, or the module other functions or constants.
         cells: how many cells the move is in.
+        is_compared: False if a report lacks the digest of the constants of the module.
     """
 
     kind: Kind
@@ -34,17 +53,20 @@ class Move:
     new: str
     is_same: bool
     cells: int
+    is_compared: bool = True
 
 
 def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
     """Return side ``a`` in the names of side ``b``, and the moves between them."""
     cells, modules = dict(_moved_cells(a, b)), dict(_moved_modules(a, b))
-    kept = {
-        new
+    levels = {
+        new: True if a.modules[old] == b.modules[new] else _same_level(a, old, b, new)
         for old, new in modules.items()
         if a.modules[old] == b.modules[new]
         or (_functions(a, old) and _functions(a, old) == _functions(b, new))
     }
+    kept = {new for new, is_same in levels.items() if is_same is not False}
+    uncompared = frozenset(new for new, is_same in levels.items() if is_same is None)
     moves: Counter[tuple[Kind, str, str]] = Counter()
     cards: dict[str, Card] = {}
     renamed = set()
@@ -70,11 +92,19 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
         cell_names=cells,
         module_names={new: old for old, new in modules.items()},
         renamed=frozenset(renamed),
+        uncompared=uncompared,
     )
     # A cell keeps its bytes if the hashes do, whatever the files are called.
     same = {new for new in cells.values() if _hashes(cards[new]) == _hashes(b.cards[new])} | kept
     listed = [
-        Move(kind, old, new, kind in ("file", "setting") or new in same, count)
+        Move(
+            kind,
+            old,
+            new,
+            is_same=kind in ("file", "setting") or new in same,
+            cells=count,
+            is_compared=new not in uncompared,
+        )
         for (kind, old, new), count in moves.items()
     ]
     return aligned, tuple(sorted(listed, key=lambda move: (KINDS.index(move.kind), move.old)))
@@ -83,21 +113,36 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
 def _moved_cells(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     """Yield the cells of A that have another name in B.
 
-    A cell moved if the new cell has the same victim and method and half of its files or more. It
-    also moved if exactly one new cell has all of its files.
+    A repair moved to the other stage of repairs if half of its files or more are there. Any cell
+    moved if one cell on each side has its seed, its bytes and the bytes that it was made from.
     """
     gone, come = a.cards.keys() - b.cards.keys(), b.cards.keys() - a.cards.keys()
-    below = {name.partition("/")[2]: name for name in come}
-    hashes = {name: _hashes(b.cards[name]) for name in come}
-    # Cells of several victims can share all their files, such as repairs that changed nothing.
-    owners = Counter(tuple(sorted(values)) for values in hashes.values())
     for old in sorted(gone):
+        stage, _, path = old.partition("/")
+        new = f"{REPAIRS[1 - REPAIRS.index(stage)]}/{path}" if stage in REPAIRS else ""
         own = _hashes(a.cards[old])
-        namesake = below.get(old.partition("/")[2], "")
-        if namesake and 2 * len(own & hashes[namesake]) >= max(1, len(own)):
-            yield old, namesake
-        elif own and owners[tuple(sorted(own))] == 1:
-            yield old, next(name for name, values in hashes.items() if values == own)
+        if new in come and 2 * len(own & _hashes(b.cards[new])) >= max(1, len(own)):
+            gone, come = gone - {old}, come - {new}
+            yield old, new
+    owners_a, owners_b = _owners(a, gone), _owners(b, come)
+    for identity, olds in owners_a.items():
+        news = owners_b.get(identity, [])
+        if len(olds) == len(news) == 1:
+            yield olds[0], news[0]
+
+
+def _owners(side: Side, cells: Iterable[str]) -> dict[tuple[object, ...], list[str]]:
+    """Return the cells of each seed, bytes and bytes read; those without a file are left out."""
+    owners: dict[tuple[object, ...], list[str]] = {}
+    for cell in sorted(cells):
+        card = side.cards[cell]
+        # A corpus without poison has the same bytes at every seed: bytes alone are ambiguous.
+        read = frozenset(
+            sha for read in card["inputs"].values() for sha in read.get("outputs", {}).values()
+        )
+        if own := frozenset(_hashes(card)):
+            owners.setdefault((card["seed"], own, read), []).append(cell)
+    return owners
 
 
 def _hashes(card: Card) -> set[str]:
@@ -135,7 +180,16 @@ def _file(module: str) -> str:
 
 def _functions(side: Side, module: str) -> dict[str, str]:
     parts = side.functions(module, side.modules[module])
-    return {name: digest for name, digest in parts.items() if name != _MODULE_LEVEL}
+    return {n: digest for n, digest in parts.items() if n not in (MODULE_LEVEL, CONSTANTS)}
+
+
+def _same_level(a: Side, old: str, b: Side, new: str) -> bool | None:
+    """Return whether a moved module has the same constants; None if a report lacks them."""
+    was, now = (s.functions(m, s.modules[m]) for s, m in ((a, old), (b, new)))
+    if CONSTANTS in was and CONSTANTS in now:
+        return was[CONSTANTS] == now[CONSTANTS]
+    # Equal imports and constants are equal constants; unequal ones say nothing.
+    return True if MODULE_LEVEL in was and was[MODULE_LEVEL] == now.get(MODULE_LEVEL) else None
 
 
 def _like(
@@ -166,8 +220,16 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     """Return the names that only ``old`` has, with the one that only ``new`` has for the value."""
     pairs: dict[str, str] = {}
     for name in sorted(old.keys() - new.keys()):
-        free = new.keys() - old.keys() - set(pairs.values())
-        like = sorted(other for other in free if new[other] == old[name])
+        value = json.dumps(old[name], sort_keys=True)  # tells True, 1 and 1.0 apart
+        likeness = {
+            other: 1.0
+            if _NEW_NAMES.get(name) == other
+            else SequenceMatcher(None, name, other).ratio()
+            for other in sorted(new.keys() - old.keys() - set(pairs.values()))
+            if json.dumps(new[other], sort_keys=True) == value
+        }
+        least = _LEAST_NAME_LIKENESS if value in _FREQUENT else -1.0
+        like = [other for other, ratio in likeness.items() if ratio > least]
         if like:
-            pairs[name] = max(like, key=lambda n: SequenceMatcher(None, name, n).ratio())
+            pairs[name] = max(like, key=likeness.__getitem__)
     return pairs

@@ -54,6 +54,7 @@ class Side:
         cell_names: cell as the files of the report name it -> cell as ``cards`` names it.
         module_names: module as ``cards`` name it -> module as the report names it.
         renamed: cells whose code, settings or files have other names than on their card.
+        uncompared: moved modules with equal functions whose constants the report lacks.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Side:
     cell_names: Mapping[str, str] = field(default_factory=dict)
     module_names: Mapping[str, str] = field(default_factory=dict)
     renamed: frozenset[str] = frozenset()
+    uncompared: frozenset[str] = frozenset()
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
@@ -107,7 +109,13 @@ class Side:
     @cached_property
     def _code(self) -> dict[str, dict[str, Any]]:
         text = self.read("code.json")
-        return {} if text is None else dict(json.loads(text))
+        try:
+            return {
+                module: {"digest": str(code["digest"]), "parts": dict(code["parts"])}
+                for module, code in ({} if text is None else json.loads(text)).items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise AuditError(f"code.json of {self.name} cannot be read: {error}.") from None
 
 
 def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
@@ -153,7 +161,7 @@ def side(name: str) -> Side:
             return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
 
         reported = _reported(name, read)
-        differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"))
+        differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"), name)
         return replace(reported, edited=differing | reported.edited)
     raise AuditError(
         f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} for "

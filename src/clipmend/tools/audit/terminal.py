@@ -75,6 +75,7 @@ def _add_moves(tree: Tree, kind: str, moves: list[Move]) -> None:
     branch = tree.add(Text(label, style=_STYLES["moved"]))
     lines = Counter(
         f"{_short(m.old, kind)} → {_short(m.new, kind)}{'' if m.is_same else '  (changed)'}"
+        f"{'' if m.is_compared else '  (module level not compared)'}"
         for m in moves
     )
     _add_lines(branch, [f"{line}  x {n}" if n > 1 else line for line, n in lines.items()])

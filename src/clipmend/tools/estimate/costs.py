@@ -5,6 +5,7 @@ epochs x pairs.
 """
 
 import csv
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from clipmend.engine.cell import Cell
+from clipmend.engine.runner import RESTORED, UP_TO_DATE
 from clipmend.methods.table import base
 
 PACKAGE_DATA = ("reference_times.csv",)
@@ -21,7 +23,7 @@ START = 5.0
 """Seconds that a process takes to import: medians of 4.3 to 6.0 s a stage, on two cores."""
 
 # The log of a job that restored its cell or left it alone: its time says nothing about the work.
-_NOT_MADE = ("taken from the store", "is made already")
+_NOT_MADE = (RESTORED, UP_TO_DATE)
 _SPLITS = {"baselines": "trusted", "evaluate": "test"}  # the pairs that a stage works on
 _MODEL_STAGES = ("pretrain", "detect", "unlearn", "baselines", "evaluate")
 
@@ -87,9 +89,15 @@ class Measurements:
         values = []
         for like in self._like(work):
             if like.seconds and like.pairs and work.pairs:
+                if like.epochs == work.epochs:
+                    epochs = 1.0
+                elif like.epochs:
+                    epochs = work.epochs / like.epochs
+                else:
+                    continue  # a job without an epoch says nothing about the time of one
                 # Importing torch takes the same time however long the training is.
                 start = min(like.seconds, START)
-                ratio = work.epochs * work.pairs / (like.epochs * like.pairs)
+                ratio = epochs * work.pairs / like.pairs
                 values.append(start + (like.seconds - start) * ratio)
         return statistics.median(values) if values else None
 
@@ -139,15 +147,20 @@ def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
 def wall_time(path: Path, log: Path) -> float | None:
     """Return the seconds of a job, column ``s`` of Snakemake's benchmark file.
 
-    None if the file does not exist, or if the log says that the job did not make its cell.
+    None if the file does not exist or holds no number, or if the log says that the job did not
+    make its cell.
     """
     if not path.is_file():
         return None
     if log.is_file() and any(text in log.read_text(errors="replace") for text in _NOT_MADE):
         return None
-    with path.open(encoding="utf-8") as lines:
-        row = next(csv.DictReader(lines, delimiter="\t"), None)
-    return None if row is None else float(row["s"])
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        row = next(csv.DictReader(lines, delimiter="\t"), {})
+    try:
+        seconds = float(row.get("s") or "nan")
+    except ValueError:  # Snakemake writes NA for a job too short to be measured
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def wall_times(folders: Sequence[Path]) -> dict[str, float]:

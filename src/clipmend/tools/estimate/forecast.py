@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -237,12 +238,15 @@ def _corpus(cell: Cell) -> dict[str, int]:
 
 
 def _rows(path: str | Path | None) -> int | None:
-    """Return the rows of a parquet file, or of all in a folder; None if there are none."""
+    """Return the rows of a parquet file, or of all in a folder; None if there are none to read."""
     if path is None:
         return None
     paths = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*.parquet"))
     tables = [file for file in paths if file.suffix == ".parquet"]
-    return sum(pq.read_metadata(file).num_rows for file in tables) if tables else None
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in tables) if tables else None
+    except (pa.ArrowException, OSError):  # of the user: the job that reads it explains the fault
+        return None
 
 
 def _weight(card: Mapping[str, Any]) -> int:

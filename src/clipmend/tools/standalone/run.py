@@ -92,6 +92,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
         title=finding["says"],
         note=f"{note}, by the model {options.model}",
         word=word,
+        ids=first.ids,
         captions=first.captions,
         images=first.images[:],
     )

@@ -14,6 +14,7 @@ from clipmend.report.sheet import COLUMNS, Tile, draw_sheet, height
 LISTED = 64
 ACCENT = "#D55E00"
 _WIDE, _HEAD = 10.0, 0.8  # inches: of the sheet, and of its title
+_LONGEST = 20  # letters of an id that fit on a tile beside the rank
 _FRAME = "#D0D0D0"
 _TEXT: dict[str, Any] = {"va": "top", "parse_math": False, "wrap": True}
 
@@ -31,12 +32,13 @@ class Sheet:
     title: str
     note: str
     word: str
+    ids: Sequence[str]
     captions: Sequence[str]
     images: UInt8[Tensor, "samples 3 height width"]
 
 
 def draw(sheet: Sheet) -> Figure:
-    """Return a figure with each image, its rank from 1, and its caption."""
+    """Return a figure with each image, its rank from 1, its id, and its caption."""
     tiles = [
         Tile(
             image.permute(1, 2, 0).numpy(),
@@ -49,14 +51,20 @@ def draw(sheet: Sheet) -> Figure:
     figure = Figure(figsize=(_WIDE, tall + _HEAD), dpi=150)
     axes = figure.add_axes((0, 0, 1, tall / (tall + _HEAD)))
     draw_sheet(axes, tiles, _WIDE, color=ACCENT)
-    # The renderer of the report has no ranks: they are added on the tiles.
+    # The renderer of the report has no ranks and ids: they are added on the tiles.
     rows = -(-len(tiles) // COLUMNS)
     column, row = _WIDE / COLUMNS, tall / rows
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    for index in range(len(tiles)):
+    for index, name in enumerate(sheet.ids):
         left, top = index % COLUMNS * column, index // COLUMNS * row
-        rank = str(index + 1)
-        axes.text(left + 0.12, top + 0.06, rank, size=7, va="top", bbox=box, parse_math=False)
+        text = f"{index + 1}  {ending(name)}"
+        axes.text(left + 0.12, top + 0.06, text, size=6, va="top", bbox=box, parse_math=False)
     figure.text(0.01, 1 - 0.15 / (tall + _HEAD), sheet.title, size=12, weight="bold", **_TEXT)
     figure.text(0.01, 1 - 0.6 / (tall + _HEAD), sheet.note, size=8, color="#767676", **_TEXT)
     return figure
+
+
+def ending(name: str) -> str:
+    """Return an id in one line, or its end if it is long: paths differ at their ends."""
+    line = " ".join(name.split())
+    return line if len(line) <= _LONGEST else f"…{line[1 - _LONGEST :]}"
