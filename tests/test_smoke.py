@@ -160,7 +160,7 @@ def test_a_victim_that_was_trained_loads_in_plain_open_clip(by_snakemake: Path) 
     [
         ("poison_rate: 0.05", "poison_rat: 0.05", "poison_rate"),
         ("methods: [cleanclip]", "methods: [cleanclp]", "Did you mean 'cleanclip'?"),
-        ("pretrained: null", "pretrained: data/none.pt", "data/none.pt"),
+        ("# pretrained: null", "pretrained: data/none.pt", "data/none.pt"),
         ("target: banana", "targt: banana", "target"),
     ],
 )

@@ -112,4 +112,4 @@ def test_another_stage_in_several_processes_is_refused(project: Path) -> None:
     command = ("torchrun", "--standalone", "--nproc-per-node", "2", "-m", "clipmend")
     done = call(project, *command, "download", "tiny")
     assert done.returncode != 0
-    assert "cannot be made by 2 processes; pretrain alone" in done.stderr
+    assert "cannot run with 2 processes; only pretrain" in done.stderr
