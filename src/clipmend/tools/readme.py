@@ -71,13 +71,16 @@ def _note(cells: pd.DataFrame) -> str:
     seeds = cells["seed"].nunique()
     clean, triggered = cells["n_clean"].min(), cells["n_triggered"].min()
     unpoisoned = not all(map(is_poisoned, cells["attack"]))
-    return (
+    sentences = [
         f"Clean accuracy / attack success rate in percent, over n = {clean:,} clean and "
         f"{triggered:,} triggered test images, "
         + (f"means over {seeds} seeds." if seeds > 1 else "one seed.")
-        + (" `unpoisoned`: ASR under the trigger that fools it most." if unpoisoned else "")
-        + (" † a control: it uses what no defender has." if cells["control"].any() else "")
-    )
+    ]
+    if unpoisoned:
+        sentences.append("`unpoisoned`: the highest ASR under any trigger, without a backdoor.")
+    if cells["control"].any():
+        sentences.append("† Control: uses information that a defender does not have.")
+    return " ".join(sentences)
 
 
 def times_table(logs: Path) -> str:
