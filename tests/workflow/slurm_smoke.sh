@@ -99,7 +99,7 @@ make_table local --cores all
 # A node without GPUs, and jobs of seconds: the cluster's own values are overridden.
 make_table cluster --profile workflow/profiles/slurm --jobs "$(nproc)" --latency-wait 10 \
 	--default-resources slurm_partition=debug runtime=10 mem_mb=1000 \
-	--set-resources download:runtime=10 \
+	--set-resources download:runtime=10 --set-threads download=1 \
 	--slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1
 for file in cells.csv table.md detectors.csv; do
 	cmp "$work/local/results/report/$file" "$work/cluster/results/report/$file"
