@@ -176,8 +176,8 @@ class Detect(Section):
     settings: Settings = {}
 
 
-class Unlearn(Section):
-    """The repairs that work on the training pairs, poison included.
+class Repairs(Section):
+    """The repairs of a stage.
 
     Attributes:
         curve_epochs: epochs of a repair that are measured for its curve, evenly spread.
@@ -190,18 +190,12 @@ class Unlearn(Section):
     settings: Settings = {}
 
 
-class Baselines(Section):
-    """The repairs that work on trusted clean pairs.
+class Unlearn(Repairs):
+    """The repairs that work on the training pairs, poison included."""
 
-    Attributes:
-        curve_epochs: epochs of a repair that are measured for its curve, evenly spread.
-        curve_images: validation images that each point of the curve is measured on.
-    """
 
-    curve_epochs: Annotated[int, Field(ge=1)] = 10
-    curve_images: Annotated[int, Field(ge=1)] = 500
-    methods: Names = ()
-    settings: Settings = {}
+class Baselines(Repairs):
+    """The repairs that work on trusted clean pairs."""
 
 
 class Adversarial(Section):
