@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from clipmend.engine.job import Input, Job
+from clipmend.model import arithmetic
+
+arithmetic.prepare("portable")  # before a test imports torch; jobs have their own processes
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}", "this is a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}

@@ -8,6 +8,7 @@ ClipmendError
 ├── AttackError         an attack would poison nothing, or change no pixel
 ├── ModelError          a model, checkpoint or config cannot be used
 ├── TrainingError       training cannot start, or its loss is no longer finite
+├── LibraryError        a numerical library computes other bits than portable arithmetic
 ├── MetricError         a number is not defined for these inputs
 ├── ArtifactError       a file under results/ is missing or differs from its card
 ├── PlanError           a cell is not in the plan, or the plan is outdated
@@ -56,6 +57,10 @@ class ModelError(ClipmendError):
 
 class TrainingError(ClipmendError):
     """Training that cannot start, or whose loss is no longer finite."""
+
+
+class LibraryError(ClipmendError):
+    """A numerical library that computes other bits than portable arithmetic has."""
 
 
 class MetricError(ClipmendError):

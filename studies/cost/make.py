@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipmend.engine.cell import Place
-from clipmend.engine.runner import THREADS
+from clipmend.model.arithmetic import THREADS
 from clipmend.methods.table import METHODS, reference
 from clipmend.tools.estimate.costs import wall_time
 
@@ -71,7 +71,7 @@ def import_seconds(stage: str) -> float:
     # As a job does it: without the collector, in one thread.
     lines = ("import gc, time", "gc.disable()", f"import {', '.join(sorted(modules))}")
     command = [sys.executable, "-c", "; ".join([*lines, "print(time.process_time())"])]
-    environment = os.environ | dict.fromkeys(THREADS, "1")
+    environment = os.environ | THREADS
     starts = [subprocess.check_output(command, env=environment) for _ in range(STARTS)]
     return statistics.median(map(float, starts))
 

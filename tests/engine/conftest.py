@@ -61,6 +61,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 @pytest.fixture
 def write_params(write: Write) -> WriteParams:
     """Write ``params.yaml`` with some sections changed, beside stub sources of every method."""
+    write("model/arithmetic.py", "")
     for stage in STAGES:
         write(f"stages/{stage}.py", "")
     for stage, methods in METHODS.items():

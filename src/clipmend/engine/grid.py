@@ -231,8 +231,10 @@ class _Grid:
         return {}
 
     def _resolved(self, stage: str, name: str) -> dict[str, Any]:
-        shared = self.params.section(stage).shared()
-        modules = [f"clipmend.stages.{stage}"]
+        arithmetic = self.params.arithmetic
+        shared = {**self.params.section(stage).shared(), "arithmetic": arithmetic}
+        # It decides the bytes of every stage, also of those that do not import it.
+        modules = [f"clipmend.stages.{stage}", "clipmend.model.arithmetic"]
         settings: dict[str, Any] = {}
         files: dict[str, str] = {}
         if name:

@@ -19,6 +19,7 @@ from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError, UnknownNameError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import Count, Natural
+from clipmend.model.arithmetic import Arithmetic
 
 PARAMS = Path("params.yaml")
 
@@ -242,10 +243,13 @@ class Params(Section):
     Attributes:
         seeds: seeds of poisoning, initialization, order and repair; corpora do not depend on them.
         device: where models are computed; it is recorded on every card, and part of no key.
+        arithmetic: `portable` gives the same bytes on every x86-64 processor with AVX2; `fastest`
+            leaves each library to choose by the processor. It is part of every key.
     """
 
     seeds: Seeds
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    arithmetic: Arithmetic = "portable"
     download: Download
     poison: Poison
     pretrain: Pretrain

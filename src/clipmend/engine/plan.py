@@ -18,6 +18,7 @@ from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
 from clipmend.errors import PlanError, suggestion
 from clipmend.methods.table import STAGES
+from clipmend.model.arithmetic import Arithmetic
 
 PLAN = Path(".clipmend/plan.sqlite")
 PROVEN_MTIME = 1_000_000_000 * 10**9  # ns; the one mtime of proven files, older than any new output
@@ -43,6 +44,12 @@ class Entry:
     device: str
     cell: Cell
     inputs: Mapping[str, Cell]
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """The arithmetic of the job."""
+        chosen: Arithmetic = self.cell.shared["arithmetic"]
+        return chosen
 
 
 def arrange() -> Plan:

@@ -18,6 +18,7 @@ from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
+from clipmend.model import arithmetic
 
 WORK = Path(".clipmend/work")
 UP_TO_DATE = "is up to date"
@@ -28,14 +29,6 @@ GRACE = 15.0  # seconds that a following process leaves the leading one to repor
 WITHOUT_GPU = ("download", "report")  # stages that do not use one
 MULTIPROCESS = ("pretrain",)  # stages whose cells several processes can make together
 CORES = "CLIPMEND_CORES"  # how many cores the scheduler gave this job; decoders use them
-
-THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 def run(name: str, *, cores: int | None = None) -> None:
@@ -50,21 +43,19 @@ def run(name: str, *, cores: int | None = None) -> None:
     Raises:
         ClipmendError: the cell is not in the plan, or the stage cannot make it.
     """
-    # Set before anything imports torch: the bytes of a cell depend on the number of threads.
-    for variable in THREADS:
-        os.environ[variable] = "1"
+    entry = plan.entry(name)  # refuses an unknown cell before anything is written
+    arithmetic.prepare(entry.arithmetic)  # before anything imports a numerical library
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else sums on a GPU vary
     if cores is not None:
         os.environ[CORES] = str(cores)
     if processes.rank() > 0:
-        _follow(name)
+        _follow(entry)
         return
     if processes.count() > 1 and Place.parse(name).stage not in MULTIPROCESS:
         raise ClipmendError(
             f"{name} cannot run with {processes.count()} processes; only "
             f"{', '.join(MULTIPROCESS)} supports several."
         )
-    plan.entry(name)  # refuses an unknown cell before anything is written
     with locks.cell(name):
         # Read again under the lock: the job that held it before may have had another plan.
         entry, index = plan.entry(name), Index()
@@ -117,6 +108,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
     job = job_of(entry)
+    arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
     stage.run(job)
     card = {
@@ -124,7 +116,10 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
         "key": cell.key,
         "inputs": plan.as_read(cell, present),
         "outputs": cards.outputs(out, index),
-        "environment": cards.environment(_device_name(job.device)),
+        "environment": {
+            **cards.environment(_device_name(job.device)),
+            "arithmetic": arithmetic.describe(entry.arithmetic),
+        },
     }
     cards.write(out, card)  # last: a folder with a card is complete
     store.put(out, card, index)
@@ -136,14 +131,15 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     shutil.rmtree(work)
 
 
-def _follow(name: str) -> None:
+def _follow(entry: Entry) -> None:
     """Train with the leading process, which writes the results and prints for all."""
     logging.getLogger("clipmend").setLevel(logging.WARNING)
     if not processes.receive():
         return
-    entry = plan.entry(name)
     try:
-        _import(entry.cell).run(job_of(entry))
+        stage, job = _import(entry.cell), job_of(entry)
+        arithmetic.start(entry.arithmetic, job.device)
+        stage.run(job)
     except ClipmendError:
         time.sleep(GRACE)  # an error that all processes meet has ended this one by then
         raise

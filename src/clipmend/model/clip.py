@@ -18,7 +18,7 @@ from clipmend.data.seeds import seed_of
 from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
-from clipmend.model.openclip import open_clip
+from clipmend.model.openclip import load_timm, open_clip
 from clipmend.model.parallel import ALONE
 
 WEIGHTS = "model.safetensors"
@@ -136,6 +136,7 @@ class Clip(nn.Module):
 
     def compile_towers(self) -> None:
         """Let torch compile both towers at their first use; the names of weights do not change."""
+        torch.use_deterministic_algorithms(True, warn_only=True)  # of the compiled code too
         for tower in self._towers:
             tower.compile()
 
@@ -241,6 +242,8 @@ def model_config(model: str) -> dict[str, Any]:
             f"Unknown model {model!r}; name a .json config, an open_clip model, "
             f"or one that clipmend has: {packaged}."
         )
+    if "timm_model_name" in model_cfg["vision_cfg"]:
+        load_timm()
     defaults = {
         "mean": list(open_clip.OPENAI_DATASET_MEAN),
         "std": list(open_clip.OPENAI_DATASET_STD),

@@ -1,6 +1,12 @@
-"""The one place where open_clip and torchvision are imported."""
+"""The one place where open_clip is imported, without the libraries that it needs for little."""
 
+import importlib
 import importlib.metadata
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.utils.deterministic
@@ -27,12 +33,53 @@ def _declare_missing_operators() -> "torch.library.Library | None":
 # Kept alive: a library that is garbage-collected removes its schemas.
 _OPERATORS = _declare_missing_operators()
 
-import open_clip  # noqa: E402  (only after the schemas are declared)
-from torchvision.transforms import v2 as transforms  # noqa: E402
 
-torch.use_deterministic_algorithms(True, warn_only=True)
+@contextmanager
+def _light_imports() -> Iterator[None]:
+    """Keep out of an import what takes longer to load than torch itself, and is not called.
+
+    open_clip treats timm as optional, and clipmend publishes no model. torchvision imports the
+    compiler of torch only to ask whether a device supports it, and the exporter to ONNX (Open
+    Neural Network Exchange) only to register operators for boxes.
+    """
+    compiler, exporter = "torch._dynamo.utils", "torchvision.ops._register_onnx_ops"
+    publisher = "open_clip.push_to_hf_hub"
+    absent: dict[str, Any] = {
+        "timm": None,
+        "torch._dynamo": ModuleType("torch._dynamo"),
+        compiler: _module(compiler, is_compile_supported=lambda _device: False),
+        exporter: _module(exporter, _register_custom_op=lambda: None),
+        publisher: _module(publisher, push_to_hf_hub=None, push_pretrained_to_hf_hub=None),
+    }
+    replaced = {name: module for name, module in absent.items() if name not in sys.modules}
+    sys.modules.update(replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del sys.modules[name]
+
+
+def _module(name: str, **members: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(members)
+    return module
+
+
+with _light_imports():
+    import open_clip
+
+
+def load_timm() -> None:
+    """Import timm for open_clip, which builds some image towers with it."""
+    if open_clip.timm_model.timm is None:
+        importlib.reload(open_clip.timm_model)
+
+
+# The public function also imports the compiler, for a second; `compile_towers` calls it.
+torch._C._set_deterministic_algorithms(True, warn_only=True)
 # Filling fresh memory with NaN, to reveal reads of it, takes a twelfth of every step.
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
-__all__ = ["open_clip", "transforms"]
+__all__ = ["load_timm", "open_clip"]

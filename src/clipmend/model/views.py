@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from clipmend.model.openclip import transforms
+from clipmend.model.transforms import transforms
 
 PACKAGE_DATA = ("synonyms.json",)
 Policy = Literal["imagenet", "cifar10", "svhn"]
