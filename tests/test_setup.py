@@ -4,12 +4,20 @@ import re
 import tomllib
 from pathlib import Path
 
+from clipmend.engine.cards import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_torch_and_torchvision_are_pinned_exactly() -> None:
+def test_every_package_that_a_card_records_is_pinned_exactly() -> None:
+    pinned = {name for name, _, version in map(split, PROJECT["dependencies"]) if version}
+    assert set(PACKAGES) <= pinned
     assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(PROJECT["dependencies"])
+
+
+def split(dependency: str) -> tuple[str, str, str]:
+    return dependency.partition("==")
 
 
 def test_every_other_dependency_has_a_lower_and_an_upper_bound() -> None:

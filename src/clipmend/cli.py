@@ -214,14 +214,35 @@ def estimate(
 
 
 @app.command()
-def verify() -> None:
+def verify(
+    again: Annotated[
+        int | None,
+        typer.Option("--rerun", min=1, help="Make this many cells again, aside, and compare them."),
+    ] = None,
+) -> None:
     """Compare every file in results/ with its card. Exit code 1 if one differs."""
+    from clipmend.tools import rerun
     from clipmend.tools import status as state
 
     damaged = state.damaged()
     for line in damaged:
         typer.echo(line)
-    raise typer.Exit(1 if damaged else 0)
+    all_same = not damaged
+    for is_same, line in rerun.rerun(again) if again and all_same else ():
+        typer.echo(line)
+        all_same &= is_same
+    raise typer.Exit(0 if all_same else 1)
+
+
+@app.command(hidden=True)
+def remake(
+    cell: Annotated[str, typer.Argument(help="Path of the cell below results/.")],
+    folder: Annotated[Path, typer.Argument(help="An empty folder.")],
+) -> None:
+    """Make one cell again in another folder, for `verify --rerun`."""
+    from clipmend.engine import runner
+
+    runner.remake(cell, folder)
 
 
 @app.command()

@@ -91,26 +91,25 @@ def test_ranks_whose_shares_differ_by_a_row_encode_the_same_number_of_chunks(
     assert sizes == {0: [2, 2], 1: [2, 1]}
 
 
-def test_a_text_without_its_empty_positions_has_the_same_embedding(transformer: Clip) -> None:
+def test_texts_are_encoded_once_each_and_without_their_empty_positions(transformer: Clip) -> None:
     transformer.eval()
-    tokens = transformer.tokenize(CAPTIONS)
-    lengths: list[int] = []
+    tokens = transformer.tokenize(CAPTIONS)  # four captions, twice
+    whole = transformer.net.encode_text(tokens, normalize=True)
+    shapes: list[tuple[int, ...]] = []
     transformer.net.transformer.register_forward_pre_hook(
-        lambda _, inputs: lengths.append(inputs[0].shape[1])
+        lambda _, inputs: shapes.append(tuple(inputs[0].shape[:2]))
     )
     short = short_texts(transformer.net, tokens, torch.device("cpu"))
-    torch.testing.assert_close(short, transformer.encode_text(tokens), atol=1e-12, rtol=0)
-    short_texts(transformer.net, tokens[:2], torch.device("cpu"))
-    assert lengths == [16, 16, 8]  # the longest text has 9 tokens, the first two have at most 7
+    torch.testing.assert_close(short, whole, atol=1e-12, rtol=0)
+    assert shapes == [(3, 7), (1, 9)]  # three captions of at most 7 tokens, one of 9
 
 
 def test_a_text_tower_with_another_pooling_keeps_all_positions() -> None:
     model = build("scene_resnet", seed=0)
     model.net.text_pool_type = "last"
     tokens = model.eval().tokenize(CAPTIONS)
-    torch.testing.assert_close(
-        short_texts(model.net, tokens, torch.device("cpu")), model.encode_text(tokens)
-    )
+    whole = model.net.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(short_texts(model.net, tokens, torch.device("cpu")), whole)
 
 
 def test_only_the_setting_bf16_computes_in_bfloat16(images: Tensor) -> None:

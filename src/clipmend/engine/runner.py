@@ -71,6 +71,23 @@ def run(name: str, *, cores: int | None = None) -> None:
             _make(entry, present, index)
 
 
+def remake(name: str, work: Path) -> None:
+    """Make a cell of the plan again below the empty folder ``work``; ``results/`` stays as it is.
+
+    Raises:
+        ClipmendError: the cell is not in the plan, or its inputs are not those of the plan.
+    """
+    entry = plan.entry(name)
+    arithmetic.prepare(entry.arithmetic)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    _inputs(entry, Index())
+    stage, job = _import(entry.cell), job_of(entry, work)
+    job.out.mkdir()
+    job.work.mkdir()
+    arithmetic.start(entry.arithmetic, job.device)
+    stage.run(job)
+
+
 def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
     """Return the cards of a cell's inputs, having checked that they are what the plan means."""
     cell, present = entry.cell, {}
@@ -107,7 +124,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (work / "progress").mkdir(exist_ok=True)
-    job = job_of(entry)
+    job = job_of(entry, work)
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
     stage.run(job)
@@ -137,7 +154,7 @@ def _follow(entry: Entry) -> None:
     if not processes.receive():
         return
     try:
-        stage, job = _import(entry.cell), job_of(entry)
+        stage, job = _import(entry.cell), job_of(entry, WORK / entry.cell.key)
         arithmetic.start(entry.arithmetic, job.device)
         stage.run(job)
     except ClipmendError:
@@ -145,10 +162,9 @@ def _follow(entry: Entry) -> None:
         raise
 
 
-def job_of(entry: Entry) -> Job:
-    """Return what the stage of a cell is given."""
+def job_of(entry: Entry, work: Path) -> Job:
+    """Return what the stage of a cell is given; it writes into the folder ``work``."""
     cell = entry.cell
-    work = WORK / cell.key
     return Job(
         cell=cell.name,
         stage=cell.stage,

@@ -79,7 +79,7 @@ def start(arithmetic: Arithmetic, device: str) -> None:
         if bits != _BITS[level][library]:
             raise LibraryError(
                 f"{library} {metadata.version(library)} computes other bits than portable "
-                f"arithmetic ({level}) has; install the versions of constraints.txt, or set "
+                f"arithmetic ({level}) has; install the versions of pyproject.toml, or set "
                 "`arithmetic: fastest` in params.yaml."
             )
     if device == "cpu":

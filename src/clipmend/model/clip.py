@@ -123,7 +123,7 @@ class Clip(nn.Module):
     def _texts(self, tokens: Tensor) -> Tensor:
         device = self.device
         # Reading the length of GPU tokens would force a sync, so only CPU tokens are shortened.
-        if device.type == "cuda" and tokens.device.type == "cpu":
+        if tokens.device.type == "cpu":
             return short_texts(self.net, tokens, device)
         return cast("Tensor", self.net.encode_text(tokens.to(device), normalize=True))
 

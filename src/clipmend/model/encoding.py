@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 Precision = Literal["auto", "fp32", "bf16"]
-_STEP = 8  # texts are cut to a multiple of this, so that few shapes must be compiled
+_STEP = 8  # positions; a GPU cuts texts to multiples of it, so that few shapes are compiled
 
 
 def in_chunks(
@@ -77,7 +77,10 @@ def _statistics_kept(net: nn.Module) -> Iterator[None]:
 def short_texts(
     net: nn.Module, tokens: Int[Tensor, "batch context"], device: torch.device
 ) -> Float[Tensor, "batch dim"]:
-    """Return L2-normalized text embeddings, computed up to the end of the longest text.
+    """Return L2-normalized text embeddings, computed up to the end of the texts.
+
+    On a CPU, equal texts are encoded once, and short ones apart from long ones. On a GPU, where
+    a second pass costs more than it saves, all are cut to the end of the longest.
 
     Args:
         tokens: on the CPU, so that their length is known without waiting for a GPU.
@@ -88,11 +91,25 @@ def short_texts(
     if mask is None or getattr(net, "text_pool_type", "") != "argmax":
         ids = tokens.to(device, non_blocking=True)
         return cast("Tensor", net.encode_text(ids, normalize=True))  # type: ignore[operator]
-    longest = int(tokens.argmax(dim=1).max()) + 1
-    length = min(-(-longest // _STEP) * _STEP, tokens.shape[1])
-    places = cast("Tensor", net.positional_embedding)[:length]
-    shorter = {"positional_embedding": places, "attn_mask": mask[:length, :length].contiguous()}
-    cut = tokens[:, :length].contiguous()
+    if device.type != "cpu" or not len(tokens):
+        return _cut_texts(net, tokens, device)
+    distinct, position = tokens.unique(dim=0, return_inverse=True)
+    steps = distinct.argmax(dim=1) // _STEP
+    groups = [(steps == step).nonzero().flatten() for step in steps.unique()]
+    embeds = torch.cat([_cut_texts(net, distinct[rows], device) for rows in groups])
+    # Grouping has sorted the texts by length: undo that, and repeat the equal ones.
+    return embeds[torch.cat(groups).argsort()[position]]
+
+
+def _cut_texts(net: nn.Module, tokens: Tensor, device: torch.device) -> Tensor:
+    """Return the embeddings of texts that are cut to the longest, in steps on a GPU."""
+    longest = int(tokens.argmax(dim=1).max()) + 1 if len(tokens) else 1
+    if device.type != "cpu":
+        longest = min(-(-longest // _STEP) * _STEP, tokens.shape[1])
+    places = cast("Tensor", net.positional_embedding)[:longest]
+    mask = cast("Tensor", net.attn_mask)[:longest, :longest].contiguous()
+    cut = tokens[:, :longest].contiguous()
     ids = (cut.pin_memory() if device.type == "cuda" else cut).to(device, non_blocking=True)
+    shorter = {"positional_embedding": places, "attn_mask": mask}
     output = functional_call(net, shorter, (), {"text": ids})
     return cast("Tensor", output["text_features"] if isinstance(output, dict) else output[1])

@@ -315,7 +315,7 @@ def _step(state: State, task: Task, batch: Batch) -> None:
     loss.backward()
     parameters = _parameters(model, task)
     model.ranks.average([p.grad for p in parameters if p.grad is not None])
-    torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
+    torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM, foreach=True)
     state.optimizer.step()
     state.losses.append(loss.detach())  # stays on the GPU: reading it would wait for the step
 

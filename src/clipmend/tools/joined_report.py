@@ -49,7 +49,7 @@ def partial_report(folder: Path) -> str:
     unproven = plan.faults(planned.cells, Index()).keys() | {report.name}
     inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in unproven}
     with TemporaryDirectory() as work:
-        job = job_of(plan.Entry(planned.device, report, planned.cells))
+        job = job_of(plan.Entry(planned.device, report, planned.cells), Path(work))
         stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
     return f"{len(inputs):,} of {len(planned.cells) - 1:,} cells are made."
 
