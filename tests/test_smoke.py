@@ -1,7 +1,9 @@
 """The whole path on a small grid: the same bytes by either tool, on one core or on all."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clipmend.tools import preset
+from clipmend.tools import preset, rerun
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +183,34 @@ def test_a_mistake_in_params_is_one_line_and_exit_2_before_anything_runs(
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow")]
     assert [line.partition(":")[0] for line in lines] == ["clipmend"]
     assert contents(by_snakemake) == before
+
+
+def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake: Path) -> None:
+    before = contents(by_snakemake)
+    lines = call(by_snakemake, "clipmend", "verify", "--rerun", "3").stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.search(r": the same \d+ files \(\d+ s\)$", line) for line in lines), lines
+    assert contents(by_snakemake) == before
+
+
+def test_a_number_that_its_card_confirms_is_refuted_by_making_it_again(
+    by_snakemake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "forged"
+    shutil.copytree(by_snakemake, project, symlinks=True)
+    cell = next((project / "results" / "evaluate").rglob("metrics.json")).parent
+    metrics, card = cell / "metrics.json", cell / "card.json"
+    forged = metrics.read_text().replace('"value": 0', '"value": 1', 1)
+    for path in (metrics, card):
+        path.unlink()  # a file of the results may be one file with the store's
+    metrics.write_text(forged)
+    record = json.loads((by_snakemake / card.relative_to(project)).read_text())
+    digest = hashlib.sha256(forged.encode()).hexdigest()
+    record["outputs"]["metrics.json"] = {"sha256": digest, "size": len(forged.encode())}
+    card.write_text(json.dumps(record))
+    name = cell.relative_to(project / "results").as_posix()
+    monkeypatch.chdir(project)
+    call(project, "clipmend", "verify")
+    monkeypatch.setattr("random.sample", lambda *_: [name])
+    ((is_same, line),) = rerun.rerun(1)
+    assert (is_same, line.startswith(f"{name}: other bytes in metrics.json")) == (False, True)

@@ -39,8 +39,8 @@ def _light_imports() -> Iterator[None]:
     """Keep out of an import what takes longer to load than torch itself, and is not called.
 
     open_clip treats timm as optional, and clipmend publishes no model. torchvision imports the
-    compiler of torch only to ask whether a device supports it, and the exporter to ONNX (Open
-    Neural Network Exchange) only to register operators for boxes.
+    compiler of torch only to ask whether a device supports it. It imports the exporter to ONNX
+    (Open Neural Network Exchange) only to register operators for boxes.
     """
     compiler, exporter = "torch._dynamo.utils", "torchvision.ops._register_onnx_ops"
     publisher = "open_clip.push_to_hf_hub"
