@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,27 +61,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
     turns = parser.parse_args().turns
-    runs = []
+    runs, costs = [], []
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder))
         for objective in ("mmcl", "mmcl_ssl"):
-            measured: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
-            for _ in range(turns):
-                for kind in KINDS:
-                    measured[kind].append(_measured(kind, folder, objective))
-            for kind, figures in measured.items():
-                times = [figure["ms"] for figure in figures]
-                spread = {"least": min(times), "most": max(times)}
-                load = max(figure["load"] for figure in figures)
-                median = statistics.median(times)
-                runs.append(
-                    {"objective": objective, "kind": kind, "median": median, "load": load, **spread}
-                )
-    ratios = (
-        f"{100 * (a['median'] / b['median'] - 1):+.0f} %" for a, b in zip(runs[::2], runs[1::2])
-    )
+            order = KINDS * turns
+            figures = [(kind, _measured(kind, folder, objective)) for kind in order]
+            pair = [_row(kind, objective, [f for k, f in figures if k == kind]) for kind in KINDS]
+            runs += pair
+            costs.append(f"{100 * (pair[0]['median'] / pair[1]['median'] - 1):.0f} %")
     rows = table(runs, HEAD, ROW)
-    print(page("arithmetic", machine=machine(), rows=rows, turns=turns, cost=" and ".join(ratios)))
+    cost = " and ".join(costs)
+    print(page("arithmetic", machine=machine(), rows=rows, turns=turns, cost=cost))
+
+
+def _row(kind: Arithmetic, objective: str, figures: list[Figures]) -> dict[str, Any]:
+    times = [figure["ms"] for figure in figures]
+    return {
+        "objective": objective,
+        "kind": kind,
+        "median": statistics.median(times),
+        "least": min(times),
+        "most": max(times),
+        "load": max(figure["load"] for figure in figures),
+    }
 
 
 def _measured(kind: Arithmetic, folder: str, objective: str) -> Figures:

@@ -21,8 +21,8 @@ from pathlib import Path
 import pandas as pd
 
 from clipmend.engine.cell import Place
-from clipmend.model.arithmetic import THREADS
 from clipmend.methods.table import METHODS, reference
+from clipmend.model.arithmetic import THREADS
 from clipmend.tools.estimate.costs import wall_time
 
 REPAIRS = ("unlearn", "baselines")
