@@ -139,3 +139,22 @@ def test_a_bias_of_the_head_is_saved_and_is_0_by_default(tmp_path: Path) -> None
     assert plain.logit_bias.item() == -10
     assert load(tmp_path).logit_bias().item() == -10
     assert build("scene_resnet", seed=0).logit_bias().item() == 0
+
+
+def test_folded_batch_norms_give_the_same_embeddings_and_gradients() -> None:
+    model = build("scene_resnet", seed=0).double()
+    images = torch.rand(16, 3, 32, 32, dtype=torch.float64)
+    model.train()
+    model.encode_image(3 * images)  # statistics other than the initial ones
+    model.eval()
+
+    def outcome() -> list[torch.Tensor]:
+        pixels = images.clone().requires_grad_(True)
+        embeds = model.encode_image(pixels)
+        return [embeds, *torch.autograd.grad(embeds[:, 0].sum(), pixels)]
+
+    before = outcome()
+    model.fold_batch_norms()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    for old, new in zip(before, outcome(), strict=True):
+        torch.testing.assert_close(new, old, atol=1e-10, rtol=1e-8)

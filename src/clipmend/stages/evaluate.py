@@ -80,6 +80,7 @@ def _subject(job: Job) -> _Subject:
     trigger = triggers[job.place.trigger]
     prompts = prompts_under([trigger], vocabulary)
     model = load(job.inputs["model"].folder).prune_vocabulary(prompts).to(job.device)
+    model.fold_batch_norms()
     return _Subject(
         model=model,
         test=test,
