@@ -58,9 +58,8 @@ def cells_table(measured: Iterable[Mapping[str, Any]], found: Mapping[Place, boo
     further = {column for row in rows for column in row} - {*COLUMNS, FOUND}
 
     def by_metric(column: str) -> tuple[str, bool, int]:
-        metric = column.removeprefix("n_").removesuffix("_low").removesuffix("_high")
-        end = next((k for k, end in enumerate(("_low", "_high"), 1) if column.endswith(end)), 0)
-        return metric, column.startswith("n_"), end
+        ends = column.endswith("_low") + 2 * column.endswith("_high")
+        return re.sub("^n_|_low$|_high$", "", column), column.startswith("n_"), ends
 
     table = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(further, key=by_metric)])
     fields = ("stage", *VICTIM, "method")
@@ -168,7 +167,7 @@ def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> di
             values[metric] = sum(seeds) / len(seeds) if seeds else None
             if f"{metric}_low" in group:
                 interval = student_interval(seeds, confidence)
-                low, high = clipped(interval) if interval else (None, None)
+                low, high = np.clip(interval, 0.0, 1.0) if interval else (None, None)
                 values |= {f"{metric}_low": low, f"{metric}_high": high}
     return values
 
@@ -184,9 +183,3 @@ def student_interval(values: Sequence[float], confidence: float) -> tuple[float,
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
     reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return mean - reach, mean + reach
-
-
-def clipped(interval: tuple[float, float]) -> tuple[float, float]:
-    """Return the part of an interval that lies in [0, 1]."""
-    low, high = interval
-    return max(low, 0.0), min(high, 1.0)

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from clipmend.report.cells import ATTACK, CLEAN, FOUND, SHORT, TARGET, groups, present, records
+from clipmend.report.cells import (
+    ATTACK,
+    CLEAN,
+    FOUND,
+    SHORT,
+    TARGET,
+    controls_of,
+    groups,
+    records,
+)
 from clipmend.report.order import UNDEFENDED, attack_order, is_poisoned, method_order, under
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table, method_label, tenths, with_interval
@@ -62,18 +71,12 @@ def _parts(means: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
 
 
 def _table(title: str, means: pd.DataFrame) -> Table:
-    rows = records(means)
-    cells = {(row["attack"], row["trigger"], row["stage"], row["method"]): row for row in rows}
-    methods = sorted(
-        {(row["method"], row["stage"], row["control"]) for row in rows},
-        key=lambda method: (method_order(method[0]), method[1]),
-    )
-    text: dict[str, list[str]] = {
-        "method": [method_label(name, control=control) for name, _, control in methods]
-    }
+    cells = {(row["attack"], row["trigger"], row["method"]): row for row in records(means)}
+    methods, controls = sorted(set(means["method"]), key=method_order), controls_of(means)
+    text = {"method": [method_label(name, control=name in controls) for name in methods]}
     bold = [[False] * len(methods)]
     for heading, attack, trigger, metric in _columns(means):
-        column = [cells.get((attack, trigger, stage, name), {}) for name, stage, _ in methods]
+        column = [cells.get((attack, trigger, name), {}) for name in methods]
         text[heading] = [with_interval(row, metric) for row in column]
         bold.append(_best(column, metric))
     return Table(title, pd.DataFrame(text), np.array(bold).T)
@@ -107,6 +110,9 @@ def _notes(results: Results) -> list[str]:
         else f"One seed has no interval over seeds; cells.csv holds the {results.confidence:.0%} "
         "Wilson interval of each cell over its test images."
     )
+    idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
+    # The ASR of a model that hardly recognizes the target shows nothing.
+    forgetful = cells[cells[TARGET] < cells[CLEAN] / 2] if TARGET in cells else cells.iloc[:0]
     return [
         *(
             f"{short} ({metric}): {definitions[metric]}"
@@ -119,8 +125,15 @@ def _notes(results: Results) -> list[str]:
         "† marks a control, which uses what no defender has; it is never ranked.",
         "An `unpoisoned` victim saw no poison. Its CA is the CA of a clean model, and its ASR is "
         "the clean-model ASR under each trigger.",
-        *_nothing_found(cells),
-        *_target_forgotten(cells),
+        *(
+            f"{methods} found nothing in {victims} and left the model as it was."
+            for methods, victims in _methods_and_victims(idle)
+        ),
+        *(
+            f"{methods} in {victims}: {SHORT[TARGET]} below half of {SHORT[CLEAN]}. "
+            "A low ASR says little about a model that has forgotten the target."
+            for methods, victims in _methods_and_victims(forgetful)
+        ),
     ]
 
 
@@ -137,25 +150,6 @@ def _sizes(corpus: str, cells: pd.DataFrame) -> str:
     if len(own):
         parts.append(f"{SHORT[TARGET]} over n = {count(own)} of its images")
     return f"{corpus}: {', '.join(parts)}."
-
-
-def _nothing_found(cells: pd.DataFrame) -> list[str]:
-    idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
-    return [
-        f"{methods} found nothing in {victims} and left the model as it was."
-        for methods, victims in _methods_and_victims(idle)
-    ]
-
-
-def _target_forgotten(cells: pd.DataFrame) -> list[str]:
-    """Return a line for each model that hardly recognizes the target: its low ASR shows nothing."""
-    if not present([TARGET], cells):
-        return []
-    return [
-        f"{methods} in {victims}: {SHORT[TARGET]} below half of {SHORT[CLEAN]}. "
-        "A low ASR says little about a model that has forgotten the target."
-        for methods, victims in _methods_and_victims(cells[cells[TARGET] < cells[CLEAN] / 2])
-    ]
 
 
 def _methods_and_victims(cells: pd.DataFrame) -> Iterator[tuple[str, str]]:
