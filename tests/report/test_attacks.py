@@ -7,6 +7,7 @@ import pytest
 from clipmend.report.files import ATTACK_COLUMNS
 from clipmend.report.results import Results
 from clipmend.report.tables import attacks
+from tests.report.rows import texts
 
 GRID = {
     "attacks": ["trojvqa", "unpoisoned", "badnet"],
@@ -24,10 +25,6 @@ def grid(tree):
 def printed(results):
     (table,) = attacks.section(results).tables
     return table
-
-
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
 
 
 def test_a_row_per_trigger_and_seed_in_the_report_s_order(grid) -> None:

@@ -5,37 +5,11 @@ import pandas as pd
 from clipmend.report.cells import at_epsilons
 from clipmend.report.results import Results
 from clipmend.report.tables import defenses, robustness
-
-
-def cell(method="none", ca=0.8, asr=0.9, **given):
-    stated = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "objective": "mmcl",
-        "seed": 0,
-        "stage": "pretrain" if method == "none" else "baselines",
-        "method": method,
-        "control": False,
-        "needs": "",
-        "clean_accuracy": ca,
-        "clean_accuracy_low": ca,
-        "clean_accuracy_high": ca,
-        "n_clean": 100,
-        "attack_success_rate": asr,
-        "attack_success_rate_low": asr,
-        "attack_success_rate_high": asr,
-        "n_triggered": 90,
-    }
-    stated |= given
-    return {"trigger": stated["attack"]} | stated
+from tests.report.rows import cell, texts
 
 
 def tables(module, cells):
     return module.section(Results({}, joined={"cells.csv": pd.DataFrame(cells)})).tables
-
-
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
 
 
 def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:

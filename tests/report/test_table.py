@@ -3,34 +3,11 @@
 import pandas as pd
 import pytest
 
-from clipmend.report.cells import COLUMNS, clipped, means_table, student_interval
+from clipmend.report.cells import COLUMNS, means_table, student_interval
 from clipmend.report.results import Results
 from clipmend.report.table import Section, markdown
 from clipmend.report.tables import changes, comparison
-
-
-def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
-    stated = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "trigger": "badnet",
-        "objective": "mmcl",
-        "seed": seed,
-        "stage": "pretrain",
-        "method": method,
-        "control": False,
-        "needs": "",
-        "clean_accuracy": ca,
-        "clean_accuracy_low": ca - 0.01,
-        "clean_accuracy_high": ca + 0.01,
-        "n_clean": 100,
-        "attack_success_rate": asr,
-        "attack_success_rate_low": asr - 0.01,
-        "attack_success_rate_high": asr + 0.01,
-        "n_triggered": 90,
-        "found": None,
-    }
-    return stated | given
+from tests.report.rows import cell, texts
 
 
 def cells_of(*rows):
@@ -40,10 +17,6 @@ def cells_of(*rows):
 def section(module, cells):
     """Return the section of a table module for these cells."""
     return module.section(Results({}, joined={"cells.csv": cells}))
-
-
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
 
 
 def bold(table):
@@ -60,19 +33,14 @@ def test_one_seed_has_no_interval() -> None:
     assert student_interval([0.5], 0.95) is None
 
 
-def test_an_interval_of_fractions_is_clipped() -> None:
-    assert clipped((-0.2, 0.4)) == (0.0, 0.4)
-    assert clipped((0.7, 1.3)) == (0.7, 1.0)
-
-
-def test_seeds_become_one_row() -> None:
-    table = means_table(
-        cells_of(*(cell(seed=k, ca=ca) for k, ca in enumerate([0.7, 0.8, 0.9]))), 0.95
-    )
+def test_seeds_become_one_row_and_the_interval_of_a_fraction_is_clipped() -> None:
+    rates = enumerate([(0.7, 0.3), (0.8, 0.2), (0.9, 0.1)])
+    table = means_table(cells_of(*(cell(seed=k, ca=ca, asr=asr) for k, (ca, asr) in rates)), 0.95)
     (row,) = table.to_dict("records")
     assert row["clean_accuracy"] == pytest.approx(0.8)
     assert row["clean_accuracy_low"] == pytest.approx(0.8 - 4.302653 * 0.1 / 3**0.5)
     assert row["clean_accuracy_high"] == 1.0
+    assert row["attack_success_rate_low"] == 0.0
     assert (row["n_seeds"], row["n_clean"]) == (3, 100)
     assert "seed" not in row
 

@@ -126,8 +126,8 @@ def present(metrics: Iterable[str], rows: pd.DataFrame) -> list[str]:
 
 def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
     """Return the columns of a metric by epsilon: the largest change of a pixel, of 255."""
-    matches = {column: re.fullmatch(rf"{metric}_eps(\d+)", column) for column in table.columns}
-    return dict(sorted((int(match[1]), column) for column, match in matches.items() if match))
+    matches = (re.fullmatch(rf"{metric}_eps(\d+)", column) for column in table.columns)
+    return dict(sorted((int(match[1]), match[0]) for match in matches if match))
 
 
 def per_victim(cells: pd.DataFrame, *metrics: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from clipmend.data.images import Pixels, decode
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
 from clipmend.report import detection, files
-from clipmend.report.cells import cells_table, controls_of, means_table
+from clipmend.report.cells import cells_table, controls_of, groups, means_table
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning, cleanings
 from clipmend.report.claims.outcomes import check_claims
@@ -158,15 +158,12 @@ class Results:
     @cached_property
     def curves(self) -> list[Curve]:
         """The curve of every victim and every repair, in the order of the report."""
-        curves = [
-            Curve(
-                cell.place.victim,
-                UNDEFENDED if cell.stage == "pretrain" else cell.place.method,
-                pd.read_csv(cell.folder / artifacts.CURVE),
-            )
-            for stage in ("pretrain", "unlearn", "baselines")
-            for cell in self._having(stage, artifacts.CURVE)
-        ]
+        curves = []
+        for stage in ("pretrain", "unlearn", "baselines"):
+            for cell in self._having(stage, artifacts.CURVE):
+                method = UNDEFENDED if stage == "pretrain" else cell.place.method
+                points = pd.read_csv(cell.folder / artifacts.CURVE)
+                curves.append(Curve(cell.place.victim, method, points))
         return sorted(curves, key=lambda one: (victim_order(one.victim), method_order(one.method)))
 
     @cached_property
@@ -220,15 +217,13 @@ class Results:
     @cached_property
     def scored_models(self) -> list[ModelScore]:
         """What every detector of whole models measured, in the order of the report."""
-        scores = [
-            ModelScore(
-                cell.place.victim,
-                cell.method,
+        scores = []
+        for cell in self._having("detect", artifacts.MODEL_SCORE):
+            stated, poisoned = (
                 files.read_json(cell, artifacts.MODEL_SCORE),
-                len(self._poisoned_ids(cell.place)),
+                self._poisoned_ids(cell),
             )
-            for cell in self._having("detect", artifacts.MODEL_SCORE)
-        ]
+            scores.append(ModelScore(cell.place.victim, cell.method, stated, len(poisoned)))
         return sorted(scores, key=lambda one: (victim_order(one.victim), one.method))
 
     @cached_property
@@ -314,10 +309,8 @@ class Results:
         known = pd.DataFrame(rows, columns=["corpus", "attack", "n_poisoned"])
         # Joined reports have no overlays, but every detector counted the poisoned pairs.
         known = self.detectors if self.joined else known
-        counts = known[known["corpus"] == corpus].groupby("attack")["n_poisoned"].max()
-        return {
-            str(attack): int(counts[attack]) for attack in sorted(counts.index, key=attack_order)
-        }
+        own = groups(known[known["corpus"] == corpus], "attack")
+        return {attack: int(rows["n_poisoned"].max()) for (attack,), rows in own}
 
     def _having(self, stage: str, file: str) -> list[Input]:
         """Return the cells of a stage that have this file."""
@@ -335,13 +328,13 @@ class Results:
             poisoned[cell.place] = list(changed.loc[changed["is_poisoned"], "id"])
         return poisoned
 
-    def _poisoned_ids(self, place: Place) -> list[str]:
-        return self._poisoned[place.at("poison")]
+    def _poisoned_ids(self, cell: Input) -> list[str]:
+        return self._poisoned[cell.place.at("poison")]
 
     def _with_truth(self, cell: Input, file: str) -> pd.DataFrame:
         """Return a table of training pairs with the column ``is_poisoned``."""
         pairs = files.read_frame(cell.folder / file)
-        pairs["is_poisoned"] = pairs["id"].isin(self._poisoned_ids(cell.place))
+        pairs["is_poisoned"] = pairs["id"].isin(self._poisoned_ids(cell))
         return pairs
 
 

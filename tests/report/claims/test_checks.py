@@ -10,6 +10,7 @@ from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning
 from clipmend.report.contents import claims
 from clipmend.report.scale import Scale
+from tests.report import rows
 
 CHECKS = {module.CLAIM.id: module.check for module in claims().values()}
 NO_DETECTORS = pd.DataFrame(columns=["corpus", "attack", "objective", "seed", "method", "auroc"])
@@ -19,16 +20,8 @@ NEEDS = {"abl": "train", "ubt": "train", "pud": "train"}
 
 
 def cell(method="none", ca=0.8, asr=0.9, seed=0, **changed):
-    row = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "objective": "mmcl",
-        "method": method,
-        "control": False,
-        "needs": "" if method == "none" else NEEDS.get(method, "trusted"),
-    }
-    row |= {"clean_accuracy": ca + JITTER[seed], "attack_success_rate": asr, "seed": seed}
-    return {"trigger": row["attack"], **row, **changed}
+    needs = "" if method == "none" else NEEDS.get(method, "trusted")
+    return rows.cell(method, ca + JITTER[seed], asr, seed, **{"needs": needs, **changed})
 
 
 def seeds(method="none", ca=0.8, asr=0.9, **changed):

@@ -8,18 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullLocator
 
-from clipmend.report import style
+from clipmend.report import order, style
 from clipmend.report.cells import ATTACK, CLEAN
 from clipmend.report.findings import Curve
-from clipmend.report.order import (
-    UNDEFENDED,
-    attack_order,
-    is_poisoned,
-    method_order,
-    objective_order,
-    titles,
-    victim_order,
-)
 from clipmend.report.results import Results
 from clipmend.report.table import method_label
 
@@ -40,18 +31,18 @@ _RATES = {CLEAN: "Clean accuracy", ATTACK: "Attack success rate"}
 def plot(results: Results) -> Figure | None:
     """Plot the pretraining of the victims above the steps of the repairs."""
     curves = [curve for curve in results.curves if curve.method not in results.left_out]
-    trained = [curve for curve in curves if curve.method == UNDEFENDED]
-    repaired = [curve for curve in curves if curve.method != UNDEFENDED]
-    repaired = [one for one in repaired if is_poisoned(one.victim.attack)] or repaired
+    trained = [curve for curve in curves if curve.method == order.UNDEFENDED]
+    repaired = [curve for curve in curves if curve.method != order.UNDEFENDED]
+    repaired = [one for one in repaired if order.is_poisoned(one.victim.attack)] or repaired
     # Seeds of a victim share a panel, so all of them are called seed 0 here.
     repaired = [replace(one, victim=replace(one.victim, seed=0)) for one in repaired]
     parts = []
     if trained:
-        attacks = sorted({curve.victim.attack for curve in trained}, key=attack_order)
+        attacks = sorted({curve.victim.attack for curve in trained}, key=order.attack_order)
         keys = [style.key(name, markersize=4, **style.attack_look(name).line) for name in attacks]
         parts.append(("Pretraining", trained, keys, 1.25 * len(_objectives(trained))))
     if repaired:
-        names = sorted({curve.method for curve in repaired}, key=method_order)
+        names = sorted({curve.method for curve in repaired}, key=order.method_order)
         labels = {name: method_label(name, control=name in results.controls) for name in names}
         keys = [style.key(labels[n], markersize=4, **style.look(n).line) for n in names]
         rows = style.panel_rows(len({curve.victim for curve in repaired}))
@@ -70,7 +61,7 @@ def plot(results: Results) -> Figure | None:
 
 def _objectives(curves: Sequence[Curve]) -> list[tuple[str, str]]:
     rows = {(curve.victim.corpus, curve.victim.objective) for curve in curves}
-    return sorted(rows, key=lambda row: (row[0], objective_order(row[1])))
+    return sorted(rows, key=lambda row: (row[0], order.objective_order(row[1])))
 
 
 def _plot_trained(part: SubFigure, curves: Sequence[Curve]) -> None:
@@ -89,11 +80,11 @@ def _plot_trained(part: SubFigure, curves: Sequence[Curve]) -> None:
 
 
 def _plot_repaired(part: SubFigure, curves: Sequence[Curve]) -> None:
-    title = titles(curve.victim for curve in curves)
+    title = order.titles(curve.victim for curve in curves)
     columns = style.column_count(len(title))
     grid, stacks = style.split(part, len(title), stacked=2)
     for number, (stack, victim) in enumerate(
-        zip(stacks, sorted(title, key=victim_order), strict=True)
+        zip(stacks, sorted(title, key=order.victim_order), strict=True)
     ):
         lines = [(curve, style.look(curve.method)) for curve in curves if curve.victim == victim]
         for axes, (metric, name) in zip(stack, _RATES.items(), strict=True):
