@@ -84,18 +84,9 @@ def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> No
     ]
     (printed,) = tables(robustness, cells)
     assert printed.title == "scenes, mmcl: mean over victims (lowest to highest)"
-    assert printed.header == (
-        "method",
-        "poisoned victims",
-        "CA",
-        "ASR",
-        "robust 2/255",
-        "robust 4/255",
-        "unpoisoned victims",
-        "CA",
-        "robust 2/255",
-        "robust 4/255",
-    )
+    robust = ("robust 2/255", "robust 4/255")
+    poisoned = ("poisoned victims", "CA", "ASR", *robust)
+    assert printed.header == ("method", *poisoned, "unpoisoned victims", "CA", *robust)
     none, oracle = texts(printed)
     assert none[:4] == ["none", "2", "80.0 (70.0 to 90.0)", "90.0 (80.0 to 100.0)"]
     assert none[4:6] == ["30.0 (20.0 to 40.0)", "15.0 (10.0 to 20.0)"]

@@ -82,12 +82,8 @@ def test_a_victim_is_seen_behind_a_repair_that_left_it_as_it_was(figures) -> Non
 
 def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> None:
     figure = figures["detector_roc"]
-    assert [axes.get_title() for axes in visible(figure)] == [
-        "badnet, mmcl",
-        "badnet, mmcl_ssl",
-        "blended, mmcl",
-        "blended, mmcl_ssl",
-    ]
+    titles = [axes.get_title() for axes in visible(figure)]
+    assert titles == [f"{a}, {o}" for a in ("badnet", "blended") for o in ("mmcl", "mmcl_ssl")]
     for axes in visible(figure):
         named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
         assert [line.get_label() for line in named] == ["clip_score", "ubt"]
@@ -113,12 +109,10 @@ def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
 
 
 def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
-    shown = examples(tree.grid(), 3)
-    assert [(one.attack, one.corpus) for one in shown] == [
-        *[("badnet", "scenes")] * 3,
-        *[("blended", "scenes")] * 3,
-    ]
-    first = shown[0]
+    first, *shown = examples(tree.grid(), 3)
+    names = ["badnet"] * 2 + ["blended"] * 3
+    assert [(one.attack, one.corpus) for one in shown] == [(name, "scenes") for name in names]
+    assert first.attack == "badnet"
     assert np.array_equal(first.clean, tree.image(3))
     assert np.array_equal(first.triggered, tree.triggered("badnet", 3))
     assert first.poisoned_caption == "a photo of a banana"
@@ -195,12 +189,9 @@ def test_the_gallery_reads_little_more_than_the_rows_that_it_shows(
 def test_a_line_per_victim_and_per_repair(figures) -> None:
     pretraining, repair = figures["curves"].subfigs
     assert [len(axes.lines) for axes in pretraining.axes] == [3] * 6
+    points = [[len(line.get_xdata()) for line in axes.lines] for axes in pretraining.axes[:3]]
     # The first point has no loss yet, and an unpoisoned victim no trigger.
-    assert [[len(line.get_xdata()) for line in axes.lines] for axes in pretraining.axes[:3]] == [
-        [6, 6, 6],
-        [7, 7, 7],
-        [0, 7, 7],
-    ]
+    assert points == [[6, 6, 6], [7, 7, 7], [0, 7, 7]]
     assert [len(axes.lines) for axes in repair.axes] == [5] * 8
     assert labels(figures["curves"])[-1] == "ubt@oracle†"
 

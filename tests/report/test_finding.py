@@ -41,13 +41,8 @@ def words(tiles):
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
     draw_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
-    return [
-        [
-            (part.get_text(), to_hex(part._text.get_color()).upper())
-            for part in box.findobj(TextArea)
-        ]
-        for box in boxes
-    ]
+    areas = [box.findobj(TextArea) for box in boxes]
+    return [[(one.get_text(), to_hex(one._text.get_color()).upper()) for one in a] for a in areas]
 
 
 def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
@@ -139,13 +134,8 @@ def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(results, sh
 
 
 def test_words_are_marked_once_each() -> None:
-    assert marked("a cat on a cat", "a cat") == (
-        ("a", True),
-        ("cat", True),
-        ("on", False),
-        ("a", False),
-        ("cat", False),
-    )
+    once = (("a", True), ("cat", True), ("on", False), ("a", False), ("cat", False))
+    assert marked("a cat on a cat", "a cat") == once
 
 
 def test_a_caption_is_wrapped_and_its_mark_never_cut_off() -> None:
@@ -207,8 +197,5 @@ def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
     table = pq.read_table(path)
     pq.write_table(pa.table(table.drop_columns(["suspect"])), path)
     (one,) = Results(tree.inputs).findings
-    assert {name: len(pairs) for name, pairs in one.members.items()} == {
-        "others": 0,
-        "suspects": 184,
-        "chosen": 16,
-    }
+    counts = {name: len(pairs) for name, pairs in one.members.items()}
+    assert counts == {"others": 0, "suspects": 184, "chosen": 16}

@@ -1,5 +1,6 @@
 """table.csv and table.md: means over seeds, and which entries are set apart."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,13 +24,10 @@ def bold(table):
     return [[mark for _, mark in row] for row in table.rows]
 
 
-def test_student_interval_of_known_values() -> None:
+def test_student_interval_of_known_values_and_none_of_one_seed() -> None:
     # Mean 2, standard error 1 / sqrt(3), and the 97.5 % point of t with 2 degrees is 4.302653.
     low, high = student_interval([1.0, 2.0, 3.0], 0.95)
     assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-
-
-def test_one_seed_has_no_interval() -> None:
     assert student_interval([0.5], 0.95) is None
 
 
@@ -45,13 +43,10 @@ def test_seeds_become_one_row_and_the_interval_of_a_fraction_is_clipped() -> Non
     assert "seed" not in row
 
 
-def test_table_columns_are_those_of_the_cells_without_the_seed() -> None:
-    table = means_table(cells_of(cell()), 0.95)
+def test_columns_are_those_of_the_cells_without_the_seed_and_one_seed_has_no_interval() -> None:
+    table = means_table(cells_of(cell("ubt", found=True), cell()), 0.95)
     assert list(table.columns) == [*(name for name in COLUMNS if name != "seed"), "n_seeds"]
-
-
-def test_one_seed_leaves_the_interval_empty() -> None:
-    (line,) = means_table(cells_of(cell()), 0.95).to_csv(index=False).splitlines()[1:]
+    *_, line = table.to_csv(index=False).splitlines()
     assert line == "scenes,badnet,badnet,mmcl,pretrain,none,False,,0.8,,,100,0.9,,,90,1"
 
 
@@ -73,12 +68,8 @@ def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
     (printed,) = section(comparison, cells).tables
     assert printed.header == ("method", "badnet CA", "badnet ASR")
     assert texts(printed)[3] == ["ubt@oracle†", "85.0", "0.0"]
-    assert bold(printed) == [
-        [False, False, False],
-        [False, True, False],
-        [False, False, True],
-        [False, False, False],
-    ]
+    marked = [(row, column) for row, column in np.argwhere(bold(printed)).tolist()]
+    assert marked == [(1, 1), (2, 2)]
 
 
 def test_what_prints_alike_is_ranked_alike() -> None:
@@ -99,11 +90,8 @@ def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
         for trigger in ("badnet", "blended")
     ]
     (printed,) = section(comparison, cells_of(*rows)).tables
-    assert printed.header[1:] == (
-        "unpoisoned CA",
-        "unpoisoned ASR under badnet",
-        "unpoisoned ASR under blended",
-    )
+    headings = ("CA", "ASR under badnet", "ASR under blended")
+    assert printed.header[1:] == tuple(f"unpoisoned {heading}" for heading in headings)
     assert bold(printed)[0] == [False, True, False, False]
 
 
@@ -223,7 +211,3 @@ def test_where_the_target_is_forgotten_is_said() -> None:
         "`abl` and `pud` in scenes/badnet/mmcl seed 0: CA of the target below half of CA. "
         "A low ASR says little about a model that has forgotten the target."
     ]
-
-
-def test_what_was_found_has_no_mean() -> None:
-    assert "found" not in means_table(cells_of(cell("ubt", found=True)), 0.95)

@@ -117,32 +117,28 @@ def tried(*reached, objective="mmcl", names=TRIES, start=0.9):
     return [*seeds(asr=start, objective=objective), *(row for part in rows for row in part)]
 
 
-def test_a_backdoor_survives_if_every_tuning_is_costly() -> None:
-    ssl = tried((0.4, 0.02), objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
+@pytest.mark.parametrize(
+    ("best", "lost", "said"),
+    [
+        ([(0.4, 0.02)], 0.5, "cleanings of each: 4"),
+        ([], 1, "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones"),  # all of the CA is lost
+    ],
+)
+def test_a_backdoor_survives_if_every_tuning_is_costly(best, lost, said) -> None:
+    outcome = check_ssl_survives(tried((0.78, 0.02)), tried(*best, objective="mmcl_ssl"))
     assert outcome.status == "supported"
-    assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == pytest.approx(0.5, abs=0.01)
-    assert "cleanings of each: 4" in outcome.because
+    cost = means(outcome)["share of CA lost by cleaning mmcl_ssl"]
+    assert cost == (lost if lost == 1 else pytest.approx(lost, abs=0.01))
+    assert said in outcome.because
 
 
-def test_without_a_low_asr_all_of_the_ca_counts_as_lost() -> None:
-    ssl = tried(objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
-    assert outcome.status == "supported"
-    assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == 1
-    assert "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones" in outcome.because
-
-
-@pytest.mark.parametrize("tuned", [(0.78, 0.02), (0.73, 0.0)])
-def test_one_cheap_tuning_is_enough_against_survival(tuned) -> None:
-    ssl = tried(tuned, objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
+@pytest.mark.parametrize(
+    ("plain", "ssl"),
+    [([(0.78, 0.02)], [(0.78, 0.02)]), ([(0.78, 0.02)], [(0.73, 0.0)]), ([], [])],
+)
+def test_one_cheap_tuning_or_survival_of_both_objectives_is_enough_against_it(plain, ssl) -> None:
+    outcome = check_ssl_survives(tried(*plain), tried(*ssl, objective="mmcl_ssl"))
     assert outcome.status == "not supported"
-
-
-def test_if_both_objectives_survive_the_claim_is_not_supported() -> None:
-    rows = [tried(objective=objective) for objective in ("mmcl", "mmcl_ssl")]
-    assert check_ssl_survives(*rows).status == "not supported"
 
 
 @pytest.mark.parametrize(
@@ -278,12 +274,8 @@ def test_poisons_among_the_trusted_pairs_keep_the_backdoor() -> None:
 
 
 def test_the_largest_number_of_poisons_up_to_the_limit_decides() -> None:
-    tried = [
-        ("cleanclip@poisons5", 0.03),
-        ("cleanclip@poisons25", 0.04),
-        ("cleanclip@poisons100", 0.9),
-    ]
-    rows = [seeds(name, asr=asr) for name, asr in tried]
+    tried = {5: 0.03, 25: 0.04, 100: 0.9}
+    rows = [seeds(f"cleanclip@poisons{count}", asr=asr) for count, asr in tried.items()]
     outcome = check_few_poisons(CLEANED, *rows)
     assert outcome.status == "not supported"
     assert outcome.because.startswith("With 25 poisons")
@@ -302,24 +294,20 @@ def test_a_victim_that_cleanclip_does_not_clean_tests_nothing() -> None:
 def attacked(attack, cosine, rate, **changed):
     rates = {f"adversarial_trigger_cosine_eps{eps}": cosine for eps in (2, 4)}
     rates |= {f"adversarial_target_rate_eps{eps}": rate for eps in (2, 4)}
-    metrics = [{name: value + JITTER[seed] for name, value in rates.items()} for seed in range(3)]
-    rows = seeds(
-        asr=0.0 if attack == "unpoisoned" else 0.9, attack=attack, trigger="badnet", **changed
-    )
-    return [row | rates for row, rates in zip(rows, metrics, strict=True)]
+    asr = 0.0 if attack == "unpoisoned" else 0.9
+    rows = seeds(asr=asr, attack=attack, trigger="badnet", **changed)
+    return [row | {k: v + JITTER[row["seed"]] for k, v in rates.items()} for row in rows]
 
 
 def test_the_resemblance_in_an_unpoisoned_model_is_subtracted() -> None:
     outcome = check_resembles(attacked("badnet", 0.5, 0.4), attacked("unpoisoned", 0.1, 0.1))
     assert outcome.status == "supported"
-    assert means(outcome) == pytest.approx(
-        {
-            "adversarial_trigger_cosine_eps2, poisoned less unpoisoned": 0.4,
-            "adversarial_trigger_cosine_eps4, poisoned less unpoisoned": 0.4,
-            "adversarial_target_rate_eps2, poisoned less unpoisoned": 0.3,
-            "adversarial_target_rate_eps4, poisoned less unpoisoned": 0.3,
-        }
-    )
+    expected = {
+        f"adversarial_{metric}_eps{eps}, poisoned less unpoisoned": mean
+        for metric, mean in (("trigger_cosine", 0.4), ("target_rate", 0.3))
+        for eps in (2, 4)
+    }
+    assert means(outcome) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("clean", [(0.5, 0.1), (0.1, 0.4)])
@@ -338,19 +326,10 @@ def test_poisoned_and_unpoisoned_victims_must_share_the_objective() -> None:
 
 
 def scores(auroc, precision, method="pud"):
-    return pd.DataFrame(
-        {
-            "corpus": "scenes",
-            "attack": "badnet",
-            "objective": "mmcl",
-            "seed": range(3),
-            "method": method,
-            "auroc": [auroc + shift for shift in JITTER],
-            "precision_at_budget": None if precision is None else [precision + s for s in JITTER],
-            "n_poisoned": 400,
-            "n_pairs": 8000,
-        }
-    )
+    at_budget = None if precision is None else [precision + shift for shift in JITTER]
+    table = pd.DataFrame({"auroc": [auroc + shift for shift in JITTER], "seed": range(3)})
+    table = table.assign(corpus="scenes", attack="badnet", objective="mmcl", method=method)
+    return table.assign(precision_at_budget=at_budget, n_poisoned=400, n_pairs=8000)
 
 
 @pytest.mark.parametrize(
@@ -385,21 +364,12 @@ def roclip(asr, robust):
 
 
 def test_pud_is_compared_with_the_best_repair_in_each_metric() -> None:
-    outcome = check_beats_repairs(
-        repaired("pud", 0.05, 0.5),
-        repaired("ft", 0.3, 0.1),
-        repaired("par", 0.4, 0.4),
-        repaired("abl", 0.0, 0.9),  # trains on the training pairs, so it is no such repair
-    )
+    abl = repaired("abl", 0.0, 0.9)  # trains on the training pairs, so it is no such repair
+    others = repaired("ft", 0.3, 0.1), repaired("par", 0.4, 0.4)
+    outcome = check_beats_repairs(repaired("pud", 0.05, 0.5), *others, abl)
     assert outcome.status == "supported"
-    assert means(outcome) == pytest.approx(
-        {
-            "attack_success_rate against ft": 0.25,
-            "robust_accuracy_eps2 against par": 0.1,
-            "CA less that of ft": 0.0,
-        },
-        abs=1e-6,
-    )
+    expected = {"attack_success_rate against ft": 0.25, "robust_accuracy_eps2 against par": 0.1}
+    assert means(outcome) == pytest.approx(expected | {"CA less that of ft": 0.0}, abs=1e-6)
 
 
 @pytest.mark.parametrize("other", [("ft", 0.01, 0.1), ("cleanclip@lr1", 0.3, 0.6)])
@@ -469,13 +439,9 @@ def test_badclip_outlives_two_repairs_that_remove_badnet() -> None:
     parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.15)]
     outcome = check_outlives(BACKDOORED, *parts)
     assert outcome.status == "supported"
-    expected = {
-        "ASR of badclip after ft": 0.7,
-        "ASR of badnet after ft": 0.1,
-        "ASR of badclip after cleanclip": 0.6,
-        "ASR of badnet after cleanclip": 0.15,
-    }
-    assert means(outcome) == pytest.approx(expected, abs=0.001)
+    ft = {"ASR of badclip after ft": 0.7, "ASR of badnet after ft": 0.1}
+    cleanclip = {"ASR of badclip after cleanclip": 0.6, "ASR of badnet after cleanclip": 0.15}
+    assert means(outcome) == pytest.approx(ft | cleanclip, abs=0.001)
 
 
 @pytest.mark.parametrize("left", [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)])
@@ -484,17 +450,15 @@ def test_one_repair_that_removes_both_or_neither_is_enough_against_the_claim(lef
     assert check_outlives(BACKDOORED, *parts).status == "not supported"
 
 
+WEAK = [*seeds(asr=0.2, attack="badclip"), *seeds()]
+
+
 @pytest.mark.parametrize(
     "rows",
     [
         [BACKDOORED, after("ft", 0.7, 0.1)],
         [seeds(), after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)],
-        [
-            seeds(asr=0.2, attack="badclip"),
-            seeds(),
-            after("ft", 0.1, 0.1),
-            after("cleanclip", 0.1, 0.2),
-        ],
+        [WEAK, after("ft", 0.1, 0.1), after("cleanclip", 0.1, 0.2)],
     ],
 )
 def test_both_attacks_must_work_and_both_repairs_must_be_run(rows) -> None:
