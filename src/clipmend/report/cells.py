@@ -105,13 +105,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """Return (values of ``by``, their rows) in the order of the report."""
+    orders = [_ORDERS.get(name, str) for name in by]
     parts: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=False))
-    return sorted(
-        ((tuple(key), rows) for key, rows in parts),
-        key=lambda part: [
-            _ORDERS.get(name, str)(value) for name, value in zip(by, part[0], strict=True)
-        ],
-    )
+    return sorted(parts, key=lambda part: [f(v) for f, v in zip(orders, part[0], strict=True)])
 
 
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
