@@ -48,25 +48,16 @@ def test_seeds_have_an_interval() -> None:
     assert texts(printed)[0][3:] == ["50.0 (50.0 to 50.0)", "80.0 (55.2 to 100.0)", "3"]
 
 
-def test_a_table_per_corpus_and_attack() -> None:
-    cells = [cell("ft", attack=attack) for attack in ("blended", "badnet")]
-    shown = tables(defenses, cells)
-    assert [printed.title for printed in shown] == ["scenes, badnet", "scenes, blended"]
-
-
-def test_an_attack_of_several_triggers_has_a_table_for_each() -> None:
+def test_there_is_a_table_for_each_corpus_attack_and_trigger() -> None:
     many = [
         cell(name, 0.8, asr, attack="multi", trigger=f"multi.{trigger}")
         for name, asr in (("none", 0.9), ("ft", 0.1))
         for trigger in ("sig", "badnet")
     ]
-    shown = tables(defenses, [*many, cell()])
-    assert [printed.title for printed in shown] == [
-        "scenes, badnet",
-        "scenes, multi under multi.badnet",
-        "scenes, multi under multi.sig",
-    ]
-    assert [row[0] for row in texts(shown[1])] == ["ft", "none"]
+    shown = tables(defenses, [*many, cell(), cell(corpus="photos")])
+    multi = [f"scenes, multi under multi.{trigger}" for trigger in ("badnet", "sig")]
+    assert [one.title for one in shown] == ["photos, badnet", "scenes, badnet", *multi]
+    assert [row[0] for row in texts(shown[2])] == ["ft", "none"]
 
 
 def attacked(method="none", robust=0.3, **given):
@@ -105,7 +96,8 @@ def test_a_victim_of_several_triggers_counts_once_under_attack() -> None:
     assert none[4] == "30.0 (30.0 to 30.0)"
 
 
-def test_where_nothing_was_attacked_there_is_no_table() -> None:
+def test_without_cells_or_attacks_there_is_no_table() -> None:
+    assert tables(defenses, pd.DataFrame(columns=list(cell()))) == []
     assert tables(robustness, [cell()]) == []
     assert tables(robustness, [attacked(robust=float("nan"))]) == []
 
@@ -113,7 +105,3 @@ def test_where_nothing_was_attacked_there_is_no_table() -> None:
 def test_epsilons_are_sorted_as_numbers() -> None:
     cells = pd.DataFrame([attacked()]).assign(robust_accuracy_eps16=0.1)
     assert list(at_epsilons(cells, "robust_accuracy")) == [2, 4, 16]
-
-
-def test_an_empty_grid_has_no_defenses() -> None:
-    assert tables(defenses, pd.DataFrame(columns=list(cell()))) == []

@@ -113,8 +113,10 @@ def test_truth_comes_from_the_overlay_of_the_same_seed(tree) -> None:
 
 def test_a_pair_that_is_changed_and_stays_true_is_no_poison(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
     tree.spare("badnet", 3)
-    assert list(Results(tree.inputs).detectors["n_poisoned"]) == [14]
+    results = Results(tree.inputs)
+    assert list(results.detectors["n_poisoned"]) == list(results.model_scores["n_poisoned"]) == [14]
 
 
 def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:

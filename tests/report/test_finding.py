@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from clipmend.report.sheet import Tile, draw_sheet, marked, square
 from clipmend.report.style import CHOSEN, CLEAN
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
+BADNET, UNPOISONED = ("findings/scenes-badnet-mmcl-seed0", "findings/scenes-unpoisoned-mmcl-seed0")
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +47,15 @@ def words(tiles):
     return [[(one.get_text(), to_hex(one._text.get_color()).upper()) for one in a] for a in areas]
 
 
-def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
-    assert list(shown) == [
-        "findings/scenes-unpoisoned-mmcl-seed0",
-        "findings/scenes-badnet-mmcl-seed0",
-    ]
-
-
-def test_another_unlearner_has_a_figure_of_its_own(shown) -> None:
-    first = shown["findings/scenes-badnet-mmcl-seed0"]
+def test_each_plain_unlearner_has_a_figure_of_the_first_seed(shown) -> None:
+    assert list(shown) == [UNPOISONED, BADNET]
+    first = shown[BADNET]
     other = replace(first, unlearned=replace(first.unlearned, method="pud"))
-    assert list(finding.findings_with_figure([first, other])) == [
-        "findings/scenes-badnet-mmcl-seed0",
-        "findings/scenes-badnet-mmcl-seed0-pud",
-    ]
+    assert list(finding.findings_with_figure([first, other])) == [BADNET, f"{BADNET}-pud"]
 
 
 def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, results, shown) -> None:
-    tiles = finding.tiles_of(results, shown["findings/scenes-badnet-mmcl-seed0"])
+    tiles = finding.tiles_of(results, shown[BADNET])
     assert len(tiles) == 16
     assert np.array_equal(tiles[0].image, small.triggered("badnet", 3))
     assert [tile.frame for tile in tiles] == [CHOSEN] * 15 + [CLEAN]
@@ -71,7 +64,7 @@ def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, results,
 
 
 def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results, shown) -> None:
-    one = shown["findings/scenes-unpoisoned-mmcl-seed0"]
+    one = shown[UNPOISONED]
     tiles = finding.tiles_of(results, one)
     ranked = one.scored.pairs.sort_values("score", ascending=False)["id"]
     assert len(tiles) == 24
@@ -84,7 +77,7 @@ def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results
 
 
 def test_the_panels_hold_every_group_and_the_curve(small, results, shown) -> None:
-    one = shown["findings/scenes-badnet-mmcl-seed0"]
+    one = shown[BADNET]
     _, before, after, rates, loss = finding.plot(results, one).axes
     members = {name: len(pairs) for name, pairs in one.members.items()}
     assert sum(members.values()) == small.pairs
@@ -164,12 +157,9 @@ def test_a_photograph_is_cropped_to_its_middle_and_no_larger_than_can_be_seen(tr
 
 def test_the_file_lists_the_finding_of_every_repair_on_every_victim(small, results) -> None:
     entries = json.loads(findings_text(results.findings))
-    assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in entries] == [
-        (attack, seed, method, method == "ubt@oracle")
-        for attack in ("unpoisoned", "badnet")
-        for seed in (0, 1)
-        for method in ("ubt", "ubt@oracle")
-    ]
+    names = [(one["attack"], one["seed"], one["method"]) for one in entries]
+    assert names == list(product(("unpoisoned", "badnet"), (0, 1), ("ubt", "ubt@oracle")))
+    assert [one["control"] for one in entries] == [False, True] * 4
     assert all(len(one["shown"]) == (16 if one["found"] else 24) for one in entries)
     badnet = entries[4]
     assert badnet["word"] == "banana"

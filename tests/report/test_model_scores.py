@@ -32,13 +32,6 @@ def test_a_model_score_stands_beside_the_truth_and_is_printed_in_words(tree) -> 
     ]
 
 
-def test_the_truth_counts_poisoned_pairs_alone(tree) -> None:
-    tree.grid(**SMALL)
-    tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
-    tree.spare("badnet", 3)
-    assert list(Results(tree.inputs).model_scores["n_poisoned"]) == [14]
-
-
 def test_what_one_detector_does_not_measure_is_empty_for_it(tree) -> None:
     judged(tree)
     other = {"statistic": "spread", "numbers": {"spread": 2.0}, "definitions": {"spread": "x"}}
