@@ -21,6 +21,7 @@ from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
 from clipmend.report.cells import VICTIM
 
+DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
 # method: (stage, control, needs, CA lost, share of ASR left)
 REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
     "none": ("pretrain", False, [], 0.0, 1.0),
@@ -29,9 +30,7 @@ REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
     "ubt": ("unlearn", False, ["train"], 0.004, 0.06),
     "ubt@random": ("unlearn", True, ["train"], 0.002, 0.99),
     "ubt@oracle": ("unlearn", True, ["train"], 0.001, 0.02),
-}
-# What the other papers bring: shown where a test asks for it.
-MORE: dict[str, tuple[str, bool, list[str], float, float]] = {
+    # What the other papers bring: shown where a test asks for it.
     "abl": ("baselines", False, ["train"], 0.06, 0.7),
     "par": ("baselines", False, ["trusted"], 0.02, 0.2),
     "adversarial_ft": ("baselines", False, ["trusted"], 0.05, 0.5),
@@ -200,7 +199,7 @@ class Tree:
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
         place = Place.parse(f"pretrain/{victim}")
         attack, objective = place.attack, place.objective
-        stage, control, needs, lost, left = (REPAIRS | MORE)[repair]
+        stage, control, needs, lost, left = REPAIRS[repair]
         if objective in DEFENDING and repair == "none":
             needs, left = ["pretraining"], DEFENDING[objective]
         draws = self.draws(victim, repair)
@@ -238,7 +237,7 @@ class Tree:
         for detector in grid["detectors"]:
             self.scores(victim, detector, poisoned)
         for repair in grid["repairs"]:
-            stage, _, _, lost, left = (REPAIRS | MORE)[repair]
+            stage, _, _, lost, left = REPAIRS[repair]
             if repair != "none":
                 if stage == "unlearn":
                     detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]
@@ -258,7 +257,7 @@ class Tree:
         objectives: Sequence[str] = ("mmcl", "mmcl_ssl"),
         seeds: Sequence[int] = (0,),
         detectors: Sequence[str] = ("clip_score", "ubt"),
-        repairs: Sequence[str] = tuple(REPAIRS),
+        repairs: Sequence[str] = DEFAULT,
     ) -> "Tree":
         grid = {"attacks": attacks, "detectors": detectors, "repairs": repairs}
         for corpus in corpora:

@@ -63,9 +63,9 @@ def test_the_best_corner_is_marked_and_controls_are_open(figures) -> None:
         (corner,) = axes.patches
         assert corner.center == (0, 1)
     assert {"none", "ubt@oracle†", "badnet", "best corner"} <= set(labels(figure))
-    faces = {text: handle.get_markerfacecolor()
-             for key in figure.legends
-             for text, handle in zip(labels(figure), key.legend_handles, strict=True)}  # fmt: skip
+    (key,) = figure.legends
+    faces = [handle.get_markerfacecolor() for handle in key.legend_handles]
+    faces = dict(zip(labels(figure), faces, strict=True))
     assert faces["ubt@oracle†"] == "white"
     assert faces["ubt"] != "white"
 
@@ -157,8 +157,7 @@ def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on
     image = np.zeros((8, 8, 3), np.uint8)
     said = "remember a drawing of the banana", " ".join(["banana"] * 40)
     results = Results({})
-    shown = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
-    vars(results)["examples"] = shown
+    vars(results)["examples"] = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
     clean, triggered = (axes.get_title() for axes in gallery.plot(results).axes[:12:6])
     assert triggered.split() == said[0].split()
     assert clean.endswith("…")
@@ -260,9 +259,8 @@ def test_what_repairs_leave_is_a_square_for_each_attack_and_repair(tree) -> None
     assert len(panels) == 2
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["none", "ubt"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["badnet", "trojvqa"]
-    means = results.means
-    rate = means[(means["attack"] == "badnet") & (means["method"] == "ubt")]
-    rate = rate[rate["objective"] == "mmcl"]["attack_success_rate"].iloc[0]
+    means = results.means.set_index(["objective", "attack", "method"])["attack_success_rate"]
+    rate = means["mmcl", "badnet", "ubt"]
     assert f"{100 * rate:.0f}" in {text.get_text() for text in panels[0].texts}
 
 

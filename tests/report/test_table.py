@@ -20,6 +20,12 @@ def section(module, cells):
     return module.section(Results({}, joined={"cells.csv": cells}))
 
 
+def table_of(module, *rows):
+    """Return the only table of a table module for these cells."""
+    (table,) = section(module, cells_of(*rows)).tables
+    return table
+
+
 def bold(table):
     return [[mark for _, mark in row] for row in table.rows]
 
@@ -59,13 +65,9 @@ def test_a_metric_that_is_no_fraction_is_not_clipped_and_may_be_missing() -> Non
 
 
 def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
-    cells = cells_of(
-        cell("none", ca=0.99),
-        cell("ft", ca=0.80, asr=0.50),
-        cell("ubt", ca=0.79, asr=0.10),
-        cell("ubt@oracle", ca=0.85, asr=0.00, control=True),
-    )
-    (printed,) = section(comparison, cells).tables
+    repairs = cell("ft", ca=0.80, asr=0.50), cell("ubt", ca=0.79, asr=0.10)
+    control = cell("ubt@oracle", ca=0.85, asr=0.00, control=True)
+    printed = table_of(comparison, cell("none", ca=0.99), *repairs, control)
     assert printed.header == ("method", "badnet CA", "badnet ASR")
     assert texts(printed)[3] == ["ubt@oracle†", "85.0", "0.0"]
     marked = [(row, column) for row, column in np.argwhere(bold(printed)).tolist()]
@@ -73,14 +75,12 @@ def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
 
 
 def test_what_prints_alike_is_ranked_alike() -> None:
-    cells = cells_of(cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
     assert [row[2] for row in bold(printed)] == [True, True]
 
 
 def test_a_repair_alone_is_not_the_best_of_anything() -> None:
-    (printed,) = section(comparison, cells_of(cell(), cell("ft"))).tables
-    assert not any(map(any, bold(printed)))
+    assert not any(map(any, bold(table_of(comparison, cell(), cell("ft")))))
 
 
 def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
@@ -89,7 +89,7 @@ def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
         for name in ("ft", "ubt")
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = section(comparison, cells_of(*rows)).tables
+    printed = table_of(comparison, *rows)
     headings = ("CA", "ASR under badnet", "ASR under blended")
     assert printed.header[1:] == tuple(f"unpoisoned {heading}" for heading in headings)
     assert bold(printed)[0] == [False, True, False, False]
@@ -107,21 +107,15 @@ def test_attacks_that_do_not_fit_side_by_side_have_tables_of_their_own() -> None
 
 
 def test_a_gap_in_the_grid_prints_as_a_gap() -> None:
-    cells = cells_of(cell(), cell(attack="blended", trigger="blended"), cell("ft"))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell(), cell(attack="blended"), cell("ft"))
     assert texts(printed)[1] == ["ft", "80.0", "90.0", "", ""]
 
 
 def test_changes_are_paired_by_victim() -> None:
-    cells = cells_of(
-        cell(seed=0, ca=0.80, asr=0.90),
-        cell(seed=1, ca=0.60, asr=1.00),
-        cell("ft", seed=0, ca=0.79, asr=0.50),
-        cell("ft", seed=1, ca=0.60, asr=0.70),
-        cell("ubt", seed=1, ca=0.61, asr=0.10),
-    )
-    (printed,) = section(changes, cells).tables
-    assert texts(printed) == [
+    victims = cell(seed=0, ca=0.80, asr=0.90), cell(seed=1, ca=0.60, asr=1.00)
+    ft = cell("ft", seed=0, ca=0.79, asr=0.50), cell("ft", seed=1, ca=0.60, asr=0.70)
+    ubt = cell("ubt", seed=1, ca=0.61, asr=0.10)
+    assert texts(table_of(changes, *victims, *ft, ubt)) == [
         ["ft", "2", "-0.5 (-1.0 to +0.0)", "-35.0 (-40.0 to -30.0)", "0", ""],
         ["ubt", "1", "+1.0", "-90.0", "0", ""],
     ]
@@ -147,8 +141,7 @@ def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
         for name, ca in (("none", 0.8), ("ft", 0.7))
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = section(changes, cells_of(*rows)).tables
-    assert texts(printed) == [["ft", "0", "", "", "1", "-10.0"]]
+    assert texts(table_of(changes, *rows)) == [["ft", "0", "", "", "1", "-10.0"]]
 
 
 def test_a_victim_of_several_triggers_changes_once() -> None:
@@ -158,7 +151,7 @@ def test_a_victim_of_several_triggers_changes_once() -> None:
         for name, success in (("none", (0.9, 0.7)), ("ft", (0.5, 0.1)))
         for trigger, asr in zip(("badnet", "blended"), success, strict=True)
     ]
-    (printed,) = section(changes, cells_of(*rows, cell(), cell("ft", asr=0.8))).tables
+    printed = table_of(changes, *rows, cell(), cell("ft", asr=0.8))
     assert texts(printed) == [["ft", "2", "+0.0 (+0.0 to +0.0)", "-30.0 (-50.0 to -10.0)", "0", ""]]
 
 
@@ -177,8 +170,7 @@ def test_markdown_says_what_n_and_the_marks_mean() -> None:
 
 
 def test_several_seeds_print_their_interval() -> None:
-    cells = cells_of(cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
     assert texts(printed)[0][1] == "80.0 (80.0 to 80.0)"
 
 
