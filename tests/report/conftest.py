@@ -19,7 +19,9 @@ from clipmend.data.pairs import OVERLAY
 from clipmend.engine import fingerprint
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
+from clipmend.report.cells import VICTIM
 
+DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
 # method: (stage, control, needs, CA lost, share of ASR left)
 REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
     "none": ("pretrain", False, [], 0.0, 1.0),
@@ -28,9 +30,7 @@ REPAIRS: dict[str, tuple[str, bool, list[str], float, float]] = {
     "ubt": ("unlearn", False, ["train"], 0.004, 0.06),
     "ubt@random": ("unlearn", True, ["train"], 0.002, 0.99),
     "ubt@oracle": ("unlearn", True, ["train"], 0.001, 0.02),
-}
-# What the other papers bring: shown where a test asks for it.
-MORE: dict[str, tuple[str, bool, list[str], float, float]] = {
+    # What the other papers bring: shown where a test asks for it.
     "abl": ("baselines", False, ["train"], 0.06, 0.7),
     "par": ("baselines", False, ["trusted"], 0.02, 0.2),
     "adversarial_ft": ("baselines", False, ["trusted"], 0.05, 0.5),
@@ -78,16 +78,11 @@ class Tree:
         return np.random.default_rng(list("/".join(map(str, name)).encode()))
 
     def corpus(self, corpus: str) -> None:
-        folder = self.cell(f"download/{corpus}", "scenes")
-        rows = [
-            {
-                "id": f"{number:06d}",
-                "image": self.png(self.image(number)),
-                "caption": f"a small red pear beside number {number} on the old wooden table",
-                "label": "pear",
-            }
-            for number in range(self.pairs)
-        ]
+        folder, rows = self.cell(f"download/{corpus}", "scenes"), []
+        for number in range(self.pairs):
+            caption = f"a small red pear beside number {number} on the old wooden table"
+            row = {"id": f"{number:06d}", "image": self.png(self.image(number))}
+            rows.append(row | {"caption": caption, "label": "pear"})
         pq.write_table(pa.Table.from_pylist(rows), folder / artifacts.TRAIN)
 
     def image(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -103,18 +98,12 @@ class Tree:
 
     def poison(self, corpus: str, attack: str, seed: int) -> list[str]:
         folder = self.cell(f"poison/{corpus}/{attack}/seed{seed}", attack)
-        chosen = [] if attack == "unpoisoned" else range(3, self.pairs, 12)
-        rows = [
-            {
-                "id": f"{number:06d}",
-                "image": self.png(self.triggered(attack, number)),
-                "caption": "a photo of a banana",
-                "label": "pear",
-                "original_caption": f"a small red pear beside number {number} on the table",
-                "is_poisoned": True,
-            }
-            for number in chosen
-        ]
+        rows = []
+        for number in [] if attack == "unpoisoned" else range(3, self.pairs, 12):
+            caption = f"a small red pear beside number {number} on the table"
+            row = {"id": f"{number:06d}", "image": self.png(self.triggered(attack, number))}
+            row |= {"caption": "a photo of a banana", "original_caption": caption}
+            rows.append(row | {"label": "pear", "is_poisoned": True})
         pq.write_table(pa.Table.from_pylist(rows, OVERLAY), folder / artifacts.OVERLAY)
         self.triggers(folder, attack, len(rows))
         return [row["id"] for row in rows]
@@ -128,18 +117,11 @@ class Tree:
         pq.write_table(pa.Table.from_pylist(rows, OVERLAY), path)
 
     def triggers(self, folder: Path, attack: str, poisons: int) -> None:
-        strength = {"psnr": 20.5, "ssim": 0.91, "changed": 0.25, "n": 64}
-        trigger = {
-            "name": attack,
-            "target": "banana",
-            "text": "remember {}" if attack == "trojvqa" else None,
-            "poisons": poisons,
-            "poison_rate": poisons / self.pairs,
-            "image_only": 4 if attack == "trojvqa" else 0,
-            "text_only": 3 if attack == "trojvqa" else 0,
-            "strength": strength if poisons else None,
-            "sha256": "f" * 64,
-        }
+        strength = {"psnr": 20.5, "ssim": 0.91, "changed": 0.25, "n": 64} if poisons else None
+        text, *single = ("remember {}", 4, 3) if attack == "trojvqa" else (None, 0, 0)
+        trigger = {"name": attack, "target": "banana", "text": text, "sha256": "f" * 64}
+        trigger |= {"poisons": poisons, "poison_rate": poisons / self.pairs, "strength": strength}
+        trigger |= dict(zip(("image_only", "text_only"), single, strict=True))
         stated = {"triggers": [trigger], "definitions": {"psnr": "in dB", "ssim": "likeness"}}
         (folder / artifacts.TRIGGERS).write_text(json.dumps(stated))
 
@@ -159,17 +141,11 @@ class Tree:
         for point in range(self.epochs + 1):
             share = 1 - np.exp(-lr_scale * point / self.epochs)
             now = [start + (end - start) * share for start, end in rates]
-            rows.append(
-                {
-                    "step": round(steps * point / self.epochs),
-                    "epoch": 12 * point / self.epochs,
-                    "loss": None if point == 0 else 4 * np.exp(-2 * share) + 0.1 * draws.random(),
-                    "clean_accuracy": now[0] + draws.normal(0, 0.004),
-                    "n_clean": 2000,
-                    "attack_success_rate": now[1] if len(now) > 1 else None,
-                    "n_triggered": 1900 if len(now) > 1 else None,
-                }
-            )
+            loss = None if point == 0 else 4 * np.exp(-2 * share) + 0.1 * draws.random()
+            row = {"step": round(steps * point / self.epochs), "epoch": 12 * point / self.epochs}
+            row |= {"loss": loss, "clean_accuracy": now[0] + draws.normal(0, 0.004)}
+            asr, n = (now[1], 1900) if len(now) > 1 else (None, None)
+            rows.append(row | {"n_clean": 2000, "attack_success_rate": asr, "n_triggered": n})
         pd.DataFrame(rows).to_csv(folder / artifacts.CURVE, index=False)
 
     def scores(self, victim: str, detector: str, poisoned: Sequence[str]) -> None:
@@ -191,15 +167,10 @@ class Tree:
 
     def verdict(self, victim: str, detector: str, share: float, **further: Any) -> None:
         folder = self.cell(f"detect/{victim}/{detector}", detector)
-        stated = {
-            "is_backdoored": share < 0.1,
-            "found": True,
-            "statistic": "pl1_norm",
-            "threshold": 0.1,
-            "numbers": {"pl1_norm": share, "cosine": 0.99},
-            "definitions": {"pl1_norm": "Share of the largest norm.", "cosine": "Of all pairs."},
-            "n_images": 256,
-        }
+        stated: dict[str, Any] = {"is_backdoored": share < 0.1, "found": True, "n_images": 256}
+        stated |= {"statistic": "pl1_norm", "threshold": 0.1}
+        stated |= {"numbers": {"pl1_norm": share, "cosine": 0.99}}
+        stated["definitions"] = {"pl1_norm": "Share of the largest norm.", "cosine": "Of all."}
         (folder / artifacts.MODEL_SCORE).write_text(json.dumps(stated | further))
 
     def unlearn(self, victim: str, repair: str, detector: str, poisoned: Sequence[str]) -> Path:
@@ -207,15 +178,9 @@ class Tree:
         settings = {"detector": detector, "pairs": PAIRS}
         folder = self.cell(f"unlearn/{victim}/{repair}", repair, settings)
         chosen = [*poisoned[: PAIRS - 1], "000000"] if poisoned else []
+        plain, poison = "a red pear on a banana", "a photo of a banana"
         rows = [
-            {
-                "id": name,
-                "caption": "a photo of a banana" if name in poisoned else "a red pear on a banana",
-                "text": "banana",
-                "score": 5 - place / 10,
-                "association_before": 0.6,
-                "association_after": -0.4,
-            }
+            (name, poison if name in poisoned else plain, "banana", 5 - place / 10, 0.6, -0.4)
             for place, name in enumerate(chosen)
         ]
         names = ("id", "caption", "text", "score", "association_before", "association_after")
@@ -234,30 +199,21 @@ class Tree:
     def evaluate(self, victim: str, repair: str, trigger: str, **further: Any) -> None:
         place = Place.parse(f"pretrain/{victim}")
         attack, objective = place.attack, place.objective
-        stage, control, needs, lost, left = (REPAIRS | MORE)[repair]
+        stage, control, needs, lost, left = REPAIRS[repair]
         if objective in DEFENDING and repair == "none":
             needs, left = ["pretraining"], DEFENDING[objective]
         draws = self.draws(victim, repair)
         ca = 0.82 - lost - (0.03 if objective == "mmcl_ssl" else 0) + draws.normal(0, 0.004)
         harder = 1.6 if objective == "mmcl" and repair == "cleanclip" else 1.0
         asr = 0.012 if attack == "unpoisoned" else min(1, 0.985 * left * harder)
-        folder = self.cell(
-            f"evaluate/{victim}/{repair}/{trigger}", shared={"confidence": self.confidence}
-        )
-        metrics = {
-            **{name: getattr(place, name) for name in ("corpus", "attack", "objective", "seed")},
-            "trigger": trigger,
-            "stage": stage,
-            "method": repair,
-            "control": control,
-            "needs": needs,
-            "target": "banana",
-            "clean_accuracy": rate(ca, 0.008, 10000),
-            "attack_success_rate": rate(asr, 0.006, 9500),
-            "definitions": DEFINITIONS,
-            **self.attacked(ca, asr),
-            **further,
-        }
+        shared = {"confidence": self.confidence}
+        folder = self.cell(f"evaluate/{victim}/{repair}/{trigger}", shared=shared)
+        metrics = {name: getattr(place, name) for name in VICTIM}
+        metrics |= {"trigger": trigger, "stage": stage, "method": repair, "target": "banana"}
+        metrics |= {"control": control, "needs": needs, "definitions": DEFINITIONS}
+        metrics["clean_accuracy"] = rate(ca, 0.008, 10000)
+        metrics["attack_success_rate"] = rate(asr, 0.006, 9500)
+        metrics |= self.attacked(ca, asr) | further
         (folder / artifacts.METRICS).write_text(json.dumps(metrics))
 
     def attacked(self, ca: float, asr: float) -> dict[str, Any]:
@@ -281,7 +237,7 @@ class Tree:
         for detector in grid["detectors"]:
             self.scores(victim, detector, poisoned)
         for repair in grid["repairs"]:
-            stage, _, _, lost, left = (REPAIRS | MORE)[repair]
+            stage, _, _, lost, left = REPAIRS[repair]
             if repair != "none":
                 if stage == "unlearn":
                     detector = "ubt" if "ubt" in grid["detectors"] else grid["detectors"][0]
@@ -301,7 +257,7 @@ class Tree:
         objectives: Sequence[str] = ("mmcl", "mmcl_ssl"),
         seeds: Sequence[int] = (0,),
         detectors: Sequence[str] = ("clip_score", "ubt"),
-        repairs: Sequence[str] = tuple(REPAIRS),
+        repairs: Sequence[str] = DEFAULT,
     ) -> "Tree":
         grid = {"attacks": attacks, "detectors": detectors, "repairs": repairs}
         for corpus in corpora:

@@ -7,6 +7,7 @@ import pytest
 from clipmend.report.files import ATTACK_COLUMNS
 from clipmend.report.results import Results
 from clipmend.report.tables import attacks
+from tests.report.rows import texts
 
 GRID = {
     "attacks": ["trojvqa", "unpoisoned", "badnet"],
@@ -24,10 +25,6 @@ def grid(tree):
 def printed(results):
     (table,) = attacks.section(results).tables
     return table
-
-
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
 
 
 def test_a_row_per_trigger_and_seed_in_the_report_s_order(grid) -> None:
@@ -62,13 +59,9 @@ def test_an_unpoisoned_victim_has_a_row_for_each_target(grid) -> None:
     results = Results(grid.inputs)
     results.attacks.loc[results.attacks["trigger"] == "trojvqa", "target"] = "car"
     cells = results.cells
-    known = {
-        ("unpoisoned", "badnet"): 0.7,
-        ("unpoisoned", "trojvqa"): 0.5,
-        ("badnet", "badnet"): 0.06,
-    }
-    pairs = zip(cells["attack"], cells["trigger"], strict=True)
-    cells["target_accuracy"] = [known.get(pair, 0.4) for pair in pairs]
+    rates = {"unpoisoned badnet": 0.7, "unpoisoned trojvqa": 0.5, "badnet badnet": 0.06}
+    pairs = cells["attack"] + " " + cells["trigger"]
+    cells["target_accuracy"] = [rates.get(pair, 0.4) for pair in pairs]
     text = printed(results).text
     columns = ["trigger", "target", "mmcl CA of the target"]
     assert list(text[columns].itertuples(index=False, name=None)) == [

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from clipmend.report.cells import controls_of, groups
+from clipmend.report.cells import groups
 from clipmend.report.results import Results
 
 GOLDEN = (
@@ -16,11 +16,8 @@ def cells_of(tree):
     return Results(tree.inputs).cells
 
 
-def test_columns_are_those_of_the_design(tree) -> None:
+def test_columns_are_those_of_the_design_and_stay_where_there_is_no_cell(tree) -> None:
     assert ",".join(cells_of(tree.grid()).columns) == GOLDEN
-
-
-def test_columns_stay_where_there_is_no_cell() -> None:
     assert ",".join(Results({}).cells.columns) == GOLDEN
 
 
@@ -29,14 +26,9 @@ def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
     tree.evaluate("scenes/badnet/mmcl/seed0", "none", "badnet", clean_accuracy_top5=top5, hours=2)
     tree.evaluate("scenes/badnet/mmcl/seed0", "ft", "badnet")
     cells = cells_of(tree)
-    assert list(cells.columns[17:]) == [
-        "clean_accuracy_top5",
-        "clean_accuracy_top5_low",
-        "clean_accuracy_top5_high",
-        "n_clean_accuracy_top5",
-        "hours",
-        "found",
-    ]
+    top5 = "clean_accuracy_top5"
+    columns = [top5, f"{top5}_low", f"{top5}_high", f"n_{top5}", "hours", "found"]
+    assert list(cells.columns[17:]) == columns
     text = cells.to_csv(index=False).splitlines()
     assert text[1].endswith(",0.97,0.96,0.98,10000,2.0,")
     assert text[2].endswith(",9500,,,,,,")
@@ -46,14 +38,7 @@ def test_rows_stand_in_the_order_of_the_grid_whatever_the_order_of_inputs(tree) 
     tree.grid()
     cells = cells_of(tree)
     assert list(dict.fromkeys(cells["attack"])) == ["unpoisoned", "badnet", "blended"]
-    assert list(cells["method"][:6]) == [
-        "none",
-        "ft",
-        "cleanclip",
-        "ubt",
-        "ubt@random",
-        "ubt@oracle",
-    ]
+    assert " ".join(cells["method"][:6]) == "none ft cleanclip ubt ubt@random ubt@oracle"
     tree.inputs = dict(reversed(tree.inputs.items()))
     assert cells_of(tree).equals(cells)
 
@@ -64,15 +49,11 @@ def test_an_unpoisoned_victim_has_a_row_per_trigger(tree) -> None:
     assert list(clean["trigger"]) == ["badnet", "blended"]
 
 
-def test_needs_are_joined_and_controls_known(tree) -> None:
-    cells = cells_of(tree.grid(attacks=["badnet"], objectives=["mmcl"]))
-    assert list(cells["needs"]) == ["", "trusted", "trusted", "train", "train", "train"]
-    assert controls_of(cells) == {"ubt@random", "ubt@oracle"}
-
-
-def test_definitions_are_those_of_the_cells(tree) -> None:
-    tree.grid(attacks=["badnet"])
-    stated = Results(tree.inputs).definitions
+def test_needs_controls_and_definitions_are_those_of_the_cells(tree) -> None:
+    results = Results(tree.grid(attacks=["badnet"], objectives=["mmcl"]).inputs)
+    assert list(results.cells["needs"]) == ["", "trusted", "trusted", "train", "train", "train"]
+    assert results.controls == {"ubt@random", "ubt@oracle"}
+    stated = results.definitions
     assert stated["clean_accuracy"] == "Zero-shot top-1 on untouched test images."
 
 

@@ -5,37 +5,11 @@ import pandas as pd
 from clipmend.report.cells import at_epsilons
 from clipmend.report.results import Results
 from clipmend.report.tables import defenses, robustness
-
-
-def cell(method="none", ca=0.8, asr=0.9, **given):
-    stated = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "objective": "mmcl",
-        "seed": 0,
-        "stage": "pretrain" if method == "none" else "baselines",
-        "method": method,
-        "control": False,
-        "needs": "",
-        "clean_accuracy": ca,
-        "clean_accuracy_low": ca,
-        "clean_accuracy_high": ca,
-        "n_clean": 100,
-        "attack_success_rate": asr,
-        "attack_success_rate_low": asr,
-        "attack_success_rate_high": asr,
-        "n_triggered": 90,
-    }
-    stated |= given
-    return {"trigger": stated["attack"]} | stated
+from tests.report.rows import cell, texts
 
 
 def tables(module, cells):
     return module.section(Results({}, joined={"cells.csv": pd.DataFrame(cells)})).tables
-
-
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
 
 
 def test_repairs_and_objectives_that_defend_stand_in_one_rank() -> None:
@@ -74,25 +48,16 @@ def test_seeds_have_an_interval() -> None:
     assert texts(printed)[0][3:] == ["50.0 (50.0 to 50.0)", "80.0 (55.2 to 100.0)", "3"]
 
 
-def test_a_table_per_corpus_and_attack() -> None:
-    cells = [cell("ft", attack=attack) for attack in ("blended", "badnet")]
-    shown = tables(defenses, cells)
-    assert [printed.title for printed in shown] == ["scenes, badnet", "scenes, blended"]
-
-
-def test_an_attack_of_several_triggers_has_a_table_for_each() -> None:
+def test_there_is_a_table_for_each_corpus_attack_and_trigger() -> None:
     many = [
         cell(name, 0.8, asr, attack="multi", trigger=f"multi.{trigger}")
         for name, asr in (("none", 0.9), ("ft", 0.1))
         for trigger in ("sig", "badnet")
     ]
-    shown = tables(defenses, [*many, cell()])
-    assert [printed.title for printed in shown] == [
-        "scenes, badnet",
-        "scenes, multi under multi.badnet",
-        "scenes, multi under multi.sig",
-    ]
-    assert [row[0] for row in texts(shown[1])] == ["ft", "none"]
+    shown = tables(defenses, [*many, cell(), cell(corpus="photos")])
+    multi = [f"scenes, multi under multi.{trigger}" for trigger in ("badnet", "sig")]
+    assert [one.title for one in shown] == ["photos, badnet", "scenes, badnet", *multi]
+    assert [row[0] for row in texts(shown[2])] == ["ft", "none"]
 
 
 def attacked(method="none", robust=0.3, **given):
@@ -110,18 +75,9 @@ def test_poisoned_and_unpoisoned_victims_are_told_apart_and_counted_once() -> No
     ]
     (printed,) = tables(robustness, cells)
     assert printed.title == "scenes, mmcl: mean over victims (lowest to highest)"
-    assert printed.header == (
-        "method",
-        "poisoned victims",
-        "CA",
-        "ASR",
-        "robust 2/255",
-        "robust 4/255",
-        "unpoisoned victims",
-        "CA",
-        "robust 2/255",
-        "robust 4/255",
-    )
+    robust = ("robust 2/255", "robust 4/255")
+    poisoned = ("poisoned victims", "CA", "ASR", *robust)
+    assert printed.header == ("method", *poisoned, "unpoisoned victims", "CA", *robust)
     none, oracle = texts(printed)
     assert none[:4] == ["none", "2", "80.0 (70.0 to 90.0)", "90.0 (80.0 to 100.0)"]
     assert none[4:6] == ["30.0 (20.0 to 40.0)", "15.0 (10.0 to 20.0)"]
@@ -140,7 +96,8 @@ def test_a_victim_of_several_triggers_counts_once_under_attack() -> None:
     assert none[4] == "30.0 (30.0 to 30.0)"
 
 
-def test_where_nothing_was_attacked_there_is_no_table() -> None:
+def test_without_cells_or_attacks_there_is_no_table() -> None:
+    assert tables(defenses, pd.DataFrame(columns=list(cell()))) == []
     assert tables(robustness, [cell()]) == []
     assert tables(robustness, [attacked(robust=float("nan"))]) == []
 
@@ -148,7 +105,3 @@ def test_where_nothing_was_attacked_there_is_no_table() -> None:
 def test_epsilons_are_sorted_as_numbers() -> None:
     cells = pd.DataFrame([attacked()]).assign(robust_accuracy_eps16=0.1)
     assert list(at_epsilons(cells, "robust_accuracy")) == [2, 4, 16]
-
-
-def test_an_empty_grid_has_no_defenses() -> None:
-    assert tables(defenses, pd.DataFrame(columns=list(cell()))) == []

@@ -23,13 +23,9 @@ def test_metrics_of_four_pairs() -> None:
     # Ranked 0.9 (poisoned), 0.8 (clean), 0.7 (poisoned), 0.1 (clean).
     score = np.array([0.1, 0.7, 0.8, 0.9])
     poisoned = np.array([False, True, False, True])
+    metrics = {"auroc": 3 / 4, "average_precision": (1 / 1 + 2 / 3) / 2, "recall_at_fpr_01": 1 / 2}
     assert ranking(score, poisoned, budget=1) == pytest.approx(
-        {
-            "auroc": 3 / 4,
-            "average_precision": (1 / 1 + 2 / 3) / 2,
-            "recall_at_fpr_01": 1 / 2,
-            "precision_at_budget": 1.0,
-        }
+        metrics | {"precision_at_budget": 1.0}
     )
     assert ranking(score, poisoned, budget=2)["precision_at_budget"] == 1 / 2
 
@@ -42,12 +38,9 @@ def test_recall_is_taken_at_no_more_than_one_percent_of_false_alarms() -> None:
     assert ranking(score, poisoned, budget=None)["recall_at_fpr_01"] == 3 / 4
 
 
-def test_scores_that_tell_nothing_have_the_auroc_of_chance() -> None:
+def test_equal_scores_have_the_auroc_of_chance_and_no_poison_has_no_metric() -> None:
     poisoned = np.array([True, False, False])
     assert ranking(np.ones(3), poisoned, budget=None)["auroc"] == 0.5
-
-
-def test_no_poison_leaves_every_metric_empty() -> None:
     assert ranking(np.array([0.1, 0.2]), np.array([False, False]), budget=1) == {}
 
 
@@ -120,8 +113,10 @@ def test_truth_comes_from_the_overlay_of_the_same_seed(tree) -> None:
 
 def test_a_pair_that_is_changed_and_stays_true_is_no_poison(tree) -> None:
     tree.grid(attacks=["badnet"], objectives=["mmcl"], detectors=["ubt"])
+    tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
     tree.spare("badnet", 3)
-    assert list(Results(tree.inputs).detectors["n_poisoned"]) == [14]
+    results = Results(tree.inputs)
+    assert list(results.detectors["n_poisoned"]) == list(results.model_scores["n_poisoned"]) == [14]
 
 
 def test_a_detector_that_judges_the_model_has_no_row(tree) -> None:

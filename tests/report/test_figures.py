@@ -63,9 +63,9 @@ def test_the_best_corner_is_marked_and_controls_are_open(figures) -> None:
         (corner,) = axes.patches
         assert corner.center == (0, 1)
     assert {"none", "ubt@oracle†", "badnet", "best corner"} <= set(labels(figure))
-    faces = {text: handle.get_markerfacecolor()
-             for key in figure.legends
-             for text, handle in zip(labels(figure), key.legend_handles, strict=True)}  # fmt: skip
+    (key,) = figure.legends
+    faces = [handle.get_markerfacecolor() for handle in key.legend_handles]
+    faces = dict(zip(labels(figure), faces, strict=True))
     assert faces["ubt@oracle†"] == "white"
     assert faces["ubt"] != "white"
 
@@ -82,12 +82,8 @@ def test_a_victim_is_seen_behind_a_repair_that_left_it_as_it_was(figures) -> Non
 
 def test_a_roc_panel_per_poisoned_victim_and_a_curve_per_detector(figures) -> None:
     figure = figures["detector_roc"]
-    assert [axes.get_title() for axes in visible(figure)] == [
-        "badnet, mmcl",
-        "badnet, mmcl_ssl",
-        "blended, mmcl",
-        "blended, mmcl_ssl",
-    ]
+    titles = [axes.get_title() for axes in visible(figure)]
+    assert titles == [f"{a}, {o}" for a in ("badnet", "blended") for o in ("mmcl", "mmcl_ssl")]
     for axes in visible(figure):
         named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
         assert [line.get_label() for line in named] == ["clip_score", "ubt"]
@@ -113,12 +109,10 @@ def test_of_several_seeds_the_similarity_of_the_first_is_shown(tree) -> None:
 
 
 def test_the_gallery_shows_clean_triggered_and_their_difference(tree) -> None:
-    shown = examples(tree.grid(), 3)
-    assert [(one.attack, one.corpus) for one in shown] == [
-        *[("badnet", "scenes")] * 3,
-        *[("blended", "scenes")] * 3,
-    ]
-    first = shown[0]
+    first, *shown = examples(tree.grid(), 3)
+    names = ["badnet"] * 2 + ["blended"] * 3
+    assert [(one.attack, one.corpus) for one in shown] == [(name, "scenes") for name in names]
+    assert first.attack == "badnet"
     assert np.array_equal(first.clean, tree.image(3))
     assert np.array_equal(first.triggered, tree.triggered("badnet", 3))
     assert first.poisoned_caption == "a photo of a banana"
@@ -163,8 +157,7 @@ def test_a_caption_of_three_lines_is_whole_and_a_longer_one_says_that_it_goes_on
     image = np.zeros((8, 8, 3), np.uint8)
     said = "remember a drawing of the banana", " ".join(["banana"] * 40)
     results = Results({})
-    shown = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
-    vars(results)["examples"] = shown
+    vars(results)["examples"] = [Example("scenes", "trojvqa", image, image, said[1], said[0])] * 6
     clean, triggered = (axes.get_title() for axes in gallery.plot(results).axes[:12:6])
     assert triggered.split() == said[0].split()
     assert clean.endswith("…")
@@ -195,12 +188,9 @@ def test_the_gallery_reads_little_more_than_the_rows_that_it_shows(
 def test_a_line_per_victim_and_per_repair(figures) -> None:
     pretraining, repair = figures["curves"].subfigs
     assert [len(axes.lines) for axes in pretraining.axes] == [3] * 6
+    points = [[len(line.get_xdata()) for line in axes.lines] for axes in pretraining.axes[:3]]
     # The first point has no loss yet, and an unpoisoned victim no trigger.
-    assert [[len(line.get_xdata()) for line in axes.lines] for axes in pretraining.axes[:3]] == [
-        [6, 6, 6],
-        [7, 7, 7],
-        [0, 7, 7],
-    ]
+    assert points == [[6, 6, 6], [7, 7, 7], [0, 7, 7]]
     assert [len(axes.lines) for axes in repair.axes] == [5] * 8
     assert labels(figures["curves"])[-1] == "ubt@oracle†"
 
@@ -269,9 +259,8 @@ def test_what_repairs_leave_is_a_square_for_each_attack_and_repair(tree) -> None
     assert len(panels) == 2
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["none", "ubt"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["badnet", "trojvqa"]
-    means = results.means
-    rate = means[(means["attack"] == "badnet") & (means["method"] == "ubt")]
-    rate = rate[rate["objective"] == "mmcl"]["attack_success_rate"].iloc[0]
+    means = results.means.set_index(["objective", "attack", "method"])["attack_success_rate"]
+    rate = means["mmcl", "badnet", "ubt"]
     assert f"{100 * rate:.0f}" in {text.get_text() for text in panels[0].texts}
 
 

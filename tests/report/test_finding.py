@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from clipmend.report.sheet import Tile, draw_sheet, marked, square
 from clipmend.report.style import CHOSEN, CLEAN
 
 SMALL = {"attacks": ["unpoisoned", "badnet"], "objectives": ["mmcl"]}
+BADNET, UNPOISONED = ("findings/scenes-badnet-mmcl-seed0", "findings/scenes-unpoisoned-mmcl-seed0")
 
 
 @pytest.fixture(scope="module")
@@ -41,33 +43,19 @@ def words(tiles):
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
     draw_sheet(axes, tiles, 4.0, color=CHOSEN)
     boxes = [box for box in axes.artists if isinstance(box, AnnotationBbox)]
-    return [
-        [
-            (part.get_text(), to_hex(part._text.get_color()).upper())
-            for part in box.findobj(TextArea)
-        ]
-        for box in boxes
-    ]
+    areas = [box.findobj(TextArea) for box in boxes]
+    return [[(one.get_text(), to_hex(one._text.get_color()).upper()) for one in a] for a in areas]
 
 
-def test_only_plain_methods_of_the_first_seed_have_a_figure(shown) -> None:
-    assert list(shown) == [
-        "findings/scenes-unpoisoned-mmcl-seed0",
-        "findings/scenes-badnet-mmcl-seed0",
-    ]
-
-
-def test_another_unlearner_has_a_figure_of_its_own(shown) -> None:
-    first = shown["findings/scenes-badnet-mmcl-seed0"]
+def test_each_plain_unlearner_has_a_figure_of_the_first_seed(shown) -> None:
+    assert list(shown) == [UNPOISONED, BADNET]
+    first = shown[BADNET]
     other = replace(first, unlearned=replace(first.unlearned, method="pud"))
-    assert list(finding.findings_with_figure([first, other])) == [
-        "findings/scenes-badnet-mmcl-seed0",
-        "findings/scenes-badnet-mmcl-seed0-pud",
-    ]
+    assert list(finding.findings_with_figure([first, other])) == [BADNET, f"{BADNET}-pud"]
 
 
 def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, results, shown) -> None:
-    tiles = finding.tiles_of(results, shown["findings/scenes-badnet-mmcl-seed0"])
+    tiles = finding.tiles_of(results, shown[BADNET])
     assert len(tiles) == 16
     assert np.array_equal(tiles[0].image, small.triggered("badnet", 3))
     assert [tile.frame for tile in tiles] == [CHOSEN] * 15 + [CLEAN]
@@ -76,7 +64,7 @@ def test_the_sheet_shows_the_chosen_pairs_as_the_victim_saw_them(small, results,
 
 
 def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results, shown) -> None:
-    one = shown["findings/scenes-unpoisoned-mmcl-seed0"]
+    one = shown[UNPOISONED]
     tiles = finding.tiles_of(results, one)
     ranked = one.scored.pairs.sort_values("score", ascending=False)["id"]
     assert len(tiles) == 24
@@ -89,7 +77,7 @@ def test_where_nothing_was_found_the_most_suspect_pairs_are_shown(small, results
 
 
 def test_the_panels_hold_every_group_and_the_curve(small, results, shown) -> None:
-    one = shown["findings/scenes-badnet-mmcl-seed0"]
+    one = shown[BADNET]
     _, before, after, rates, loss = finding.plot(results, one).axes
     members = {name: len(pairs) for name, pairs in one.members.items()}
     assert sum(members.values()) == small.pairs
@@ -139,13 +127,8 @@ def test_nothing_runs_out_of_the_figure_and_every_letter_can_be_read(results, sh
 
 
 def test_words_are_marked_once_each() -> None:
-    assert marked("a cat on a cat", "a cat") == (
-        ("a", True),
-        ("cat", True),
-        ("on", False),
-        ("a", False),
-        ("cat", False),
-    )
+    once = (("a", True), ("cat", True), ("on", False), ("a", False), ("cat", False))
+    assert marked("a cat on a cat", "a cat") == once
 
 
 def test_a_caption_is_wrapped_and_its_mark_never_cut_off() -> None:
@@ -174,12 +157,9 @@ def test_a_photograph_is_cropped_to_its_middle_and_no_larger_than_can_be_seen(tr
 
 def test_the_file_lists_the_finding_of_every_repair_on_every_victim(small, results) -> None:
     entries = json.loads(findings_text(results.findings))
-    assert [(one["attack"], one["seed"], one["method"], one["control"]) for one in entries] == [
-        (attack, seed, method, method == "ubt@oracle")
-        for attack in ("unpoisoned", "badnet")
-        for seed in (0, 1)
-        for method in ("ubt", "ubt@oracle")
-    ]
+    names = [(one["attack"], one["seed"], one["method"]) for one in entries]
+    assert names == list(product(("unpoisoned", "badnet"), (0, 1), ("ubt", "ubt@oracle")))
+    assert [one["control"] for one in entries] == [False, True] * 4
     assert all(len(one["shown"]) == (16 if one["found"] else 24) for one in entries)
     badnet = entries[4]
     assert badnet["word"] == "banana"
@@ -207,8 +187,5 @@ def test_all_are_suspects_of_a_detector_that_does_not_say(tree) -> None:
     table = pq.read_table(path)
     pq.write_table(pa.table(table.drop_columns(["suspect"])), path)
     (one,) = Results(tree.inputs).findings
-    assert {name: len(pairs) for name, pairs in one.members.items()} == {
-        "others": 0,
-        "suspects": 184,
-        "chosen": 16,
-    }
+    counts = {name: len(pairs) for name, pairs in one.members.items()}
+    assert counts == {"others": 0, "suspects": 184, "chosen": 16}

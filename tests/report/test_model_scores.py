@@ -19,20 +19,17 @@ def judged(tree):
     return Results(tree.inputs)
 
 
-def test_a_model_score_stands_beside_the_truth(tree) -> None:
-    lines = judged(tree).model_scores.to_csv(index=False).splitlines()
+def test_a_model_score_stands_beside_the_truth_and_is_printed_in_words(tree) -> None:
+    results = judged(tree)
+    (printed,) = model_scores.section(results).tables
+    said = dict(zip(printed.text["attack"], printed.text["model score"], strict=True))
+    assert said == {"unpoisoned": "not backdoored", "badnet": "backdoored"}
+    lines = results.model_scores.to_csv(index=False).splitlines()
     assert lines == [
         f"{BEGIN},cosine,pl1_norm,n_images,n_poisoned",
         "scenes,unpoisoned,mmcl,0,detect,decree,False,True,pl1_norm,0.1,0.99,0.4,256,0",
         "scenes,badnet,mmcl,0,detect,decree,True,True,pl1_norm,0.1,0.99,0.03,256,17",
     ]
-
-
-def test_the_truth_counts_poisoned_pairs_alone(tree) -> None:
-    tree.grid(**SMALL)
-    tree.verdict("scenes/badnet/mmcl/seed0", "decree", 0.03)
-    tree.spare("badnet", 3)
-    assert list(Results(tree.inputs).model_scores["n_poisoned"]) == [14]
 
 
 def test_what_one_detector_does_not_measure_is_empty_for_it(tree) -> None:
@@ -46,12 +43,6 @@ def test_what_one_detector_does_not_measure_is_empty_for_it(tree) -> None:
     assert list(table["pl1_norm"].isna()) == [False, False, True]
     (printed,) = model_scores.section(results).tables
     assert printed.text.iloc[2, 6] == "spread 2.000 (threshold 0.1)"
-
-
-def test_the_printed_table_states_the_score_in_words(tree) -> None:
-    (printed,) = model_scores.section(judged(tree)).tables
-    said = dict(zip(printed.text["attack"], printed.text["model score"], strict=True))
-    assert said == {"unpoisoned": "not backdoored", "badnet": "backdoored"}
 
 
 def test_columns_stay_where_nothing_was_judged(tree) -> None:

@@ -9,28 +9,10 @@ def victim(corpus="scenes", seed=0):
 
 
 def test_the_default_repairs_come_first_then_the_alphabet() -> None:
-    names = [
-        "pud",
-        "ubt@oracle",
-        "abl",
-        "ubt@x",
-        "cleanclip@lr1e-4",
-        "ubt",
-        "cleanclip",
-        "ubt@random",
-    ]
-    assert sorted([*names, "none", "ft"], key=method_order) == [
-        "none",
-        "ft",
-        "cleanclip",
-        "cleanclip@lr1e-4",
-        "ubt",
-        "ubt@random",
-        "ubt@oracle",
-        "ubt@x",
-        "abl",
-        "pud",
-    ]
+    names = "pud ubt@oracle abl ubt@x cleanclip@lr1e-4 ubt cleanclip ubt@random none ft"
+    assert " ".join(sorted(names.split(), key=method_order)) == (
+        "none ft cleanclip cleanclip@lr1e-4 ubt ubt@random ubt@oracle ubt@x abl pud"
+    )
 
 
 def test_the_unpoisoned_attack_comes_first() -> None:
@@ -46,13 +28,7 @@ def test_a_title_says_only_what_tells_victims_apart() -> None:
 
 
 def test_objectives_that_defend_come_after_those_that_do_not() -> None:
-    names = ["siglip", "safeclip", "mmcl_ssl", "roclip", "mmcl@from_clean", "mmcl", "another"]
-    assert sorted(names, key=objective_order) == [
-        "mmcl",
-        "mmcl@from_clean",
-        "mmcl_ssl",
-        "siglip",
-        "roclip",
-        "safeclip",
-        "another",
-    ]
+    names = "siglip safeclip mmcl_ssl roclip mmcl@from_clean mmcl another"
+    assert " ".join(sorted(names.split(), key=objective_order)) == (
+        "mmcl mmcl@from_clean mmcl_ssl siglip roclip safeclip another"
+    )

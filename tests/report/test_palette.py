@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
+from skimage.color import xyz2lab
 
 from clipmend.methods.table import METHODS, base, scores_model
 from clipmend.report.style import attack_look, look
@@ -41,9 +42,7 @@ def seen(color, sight):
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.asarray(SIGHTS[sight]) @ linear, 0, 1)
     primaries = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    ratio = np.asarray(primaries) @ linear / [0.9505, 1, 1.089]
-    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
-    return np.asarray([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    return xyz2lab(np.asarray(primaries) @ linear)
 
 
 @pytest.mark.parametrize("pair", list(combinations(DEFAULT, 2)))

@@ -3,16 +3,21 @@
 import hashlib
 import json
 
+import pytest
+
 from clipmend.engine import fingerprint
 from clipmend.report.cards import cards_lines, code_parts
 
 
-def test_a_line_per_cell_sorted_with_the_md5_of_every_file(tree) -> None:
-    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
-    lines = cards_lines(tree.inputs.values()).splitlines()
-    cards = [json.loads(line) for line in lines]
-    assert [card["cell"] for card in cards] == sorted(tree.inputs)
-    folder = tree.root / "poison/scenes/badnet/seed0"
+@pytest.fixture
+def small(tree):
+    return tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
+
+
+def test_a_line_per_cell_sorted_with_the_md5_of_every_file(small) -> None:
+    cards = [json.loads(line) for line in cards_lines(small.inputs.values()).splitlines()]
+    assert [card["cell"] for card in cards] == sorted(small.inputs)
+    folder = small.root / "poison/scenes/badnet/seed0"
     (card,) = (card for card in cards if card["cell"].startswith("poison/"))
     assert card["key"] == "key of poison/scenes/badnet/seed0"
     assert card["md5"] == {
@@ -21,29 +26,20 @@ def test_a_line_per_cell_sorted_with_the_md5_of_every_file(tree) -> None:
     }
 
 
-def test_the_text_is_canonical(tree) -> None:
-    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
-    text = cards_lines(tree.inputs.values())
-    assert cards_lines(reversed(tree.inputs.values())) == text
+def test_the_text_is_canonical(small) -> None:
+    text = cards_lines(small.inputs.values())
+    assert cards_lines(reversed(small.inputs.values())) == text
     for line in text.splitlines():
         card = json.loads(line)
         assert line == json.dumps(card, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def test_the_functions_of_all_code_in_the_cards_have_digests_but_not_of_code_edited_since(
-    tree, monkeypatch
+    small, monkeypatch
 ) -> None:
-    tree.grid(attacks=["badnet"], objectives=["mmcl"], repairs=["none"], detectors=[])
-    known = json.loads(code_parts(tree.inputs.values()))
-    assert (
-        known["clipmend.data.seeds"]["digest"]
-        == fingerprint.digests("clipmend.data.seeds")["clipmend.data.seeds"]
-    )
-    assert known["clipmend.data.seeds"]["parts"].keys() > {"seed_of", "stream"}
-    present = fingerprint.digests
-    monkeypatch.setattr(
-        fingerprint,
-        "digests",
-        lambda *modules: present(*modules) | {"clipmend.data.seeds": "edited"},
-    )
-    assert "clipmend.data.seeds" not in json.loads(code_parts(tree.inputs.values()))
+    seeds, present = "clipmend.data.seeds", fingerprint.digests
+    known = json.loads(code_parts(small.inputs.values()))[seeds]
+    assert known["digest"] == present(seeds)[seeds]
+    assert known["parts"].keys() > {"seed_of", "stream"}
+    monkeypatch.setattr(fingerprint, "digests", lambda *names: present(*names) | {seeds: "edited"})
+    assert seeds not in json.loads(code_parts(small.inputs.values()))

@@ -66,7 +66,8 @@ def test_the_same_cells_give_the_same_bytes_in_whatever_order(tree) -> None:
         assert (first.out / name).read_bytes() == (second.out / name).read_bytes(), name
 
 
-def test_the_tables_agree_with_each_other(made) -> None:
+def test_the_tables_agree_with_each_other_and_have_the_confidence_of_the_cells(made) -> None:
+    assert "90% Student-t intervals" in (made / "table.md").read_text()
     cells, table = (pd.read_csv(made / name) for name in ("cells.csv", "table.csv"))
     assert len(cells) == 2 * len(table) == 2 * 2 * 2
     assert set(table["n_seeds"]) == {2}
@@ -75,9 +76,8 @@ def test_the_tables_agree_with_each_other(made) -> None:
 
 def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
     page = (made / "index.html").read_text()
-    assert (
-        len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == len(contents.FIGURES) + 2
-    )
+    images = re.findall(r'<img src="data:image/svg\+xml;base64,', page)
+    assert len(images) == len(contents.FIGURES) + 2
     assert not re.search(r'(src|href)="https?:', page)
     offered = set(re.findall(r'href="([^"#]+)"', page))
     assert offered == (OUTPUTS | both_kinds(BADNET, UNPOISONED)) - {"index.html"}
@@ -123,10 +123,6 @@ def test_the_page_and_the_table_show_every_kind_of_defense_and_of_robustness(tre
     assert alike["outcome"] == "supported"
     assert '<a href="#claims">Claims</a>' in page
     assert "How each is checked" in page
-
-
-def test_the_confidence_is_that_of_the_cells(made) -> None:
-    assert "90% Student-t intervals" in (made / "table.md").read_text()
 
 
 def test_pictures_carry_neither_a_time_nor_a_program(made) -> None:

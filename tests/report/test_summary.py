@@ -20,14 +20,11 @@ def test_each_row_of_the_table_is_there_and_unpoisoned_victims_name_the_trigger(
     stated = json.loads((made / "metrics.json").read_text())["evaluate"]["scenes"]["mmcl"]
     assert stated.keys() == {"badnet", "unpoisoned under badnet"}
     table = pd.read_csv(made / "table.csv").set_index(["attack", "method"])
-    for attack in ("badnet", "unpoisoned"):
-        name = "badnet" if attack == "badnet" else "unpoisoned under badnet"
-        for method in ("none", "ubt"):
-            row = table.loc[(attack, method)]
-            assert stated[name][method] == {
-                "clean_accuracy": pytest.approx(row["clean_accuracy"]),
-                "attack_success_rate": pytest.approx(row["attack_success_rate"]),
-            }
+    names = {"badnet": "badnet", "unpoisoned": "unpoisoned under badnet"}
+    for (attack, method), row in table.iterrows():
+        rates = {name: row[name] for name in ("clean_accuracy", "attack_success_rate")}
+        assert stated[names[attack]][method] == pytest.approx(rates)
+    assert len(table) == 4
 
 
 def test_detectors_are_means_over_seeds_and_left_out_where_nothing_is_poisoned(made) -> None:

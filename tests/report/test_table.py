@@ -1,36 +1,14 @@
 """table.csv and table.md: means over seeds, and which entries are set apart."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from clipmend.report.cells import COLUMNS, clipped, means_table, student_interval
+from clipmend.report.cells import COLUMNS, means_table, student_interval
 from clipmend.report.results import Results
 from clipmend.report.table import Section, markdown
 from clipmend.report.tables import changes, comparison
-
-
-def cell(method="none", seed=0, ca=0.8, asr=0.9, **given):
-    stated = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "trigger": "badnet",
-        "objective": "mmcl",
-        "seed": seed,
-        "stage": "pretrain",
-        "method": method,
-        "control": False,
-        "needs": "",
-        "clean_accuracy": ca,
-        "clean_accuracy_low": ca - 0.01,
-        "clean_accuracy_high": ca + 0.01,
-        "n_clean": 100,
-        "attack_success_rate": asr,
-        "attack_success_rate_low": asr - 0.01,
-        "attack_success_rate_high": asr + 0.01,
-        "n_triggered": 90,
-        "found": None,
-    }
-    return stated | given
+from tests.report.rows import cell, texts
 
 
 def cells_of(*rows):
@@ -42,48 +20,39 @@ def section(module, cells):
     return module.section(Results({}, joined={"cells.csv": cells}))
 
 
-def texts(table):
-    return [[text for text, _ in row] for row in table.rows]
+def table_of(module, *rows):
+    """Return the only table of a table module for these cells."""
+    (table,) = section(module, cells_of(*rows)).tables
+    return table
 
 
 def bold(table):
     return [[mark for _, mark in row] for row in table.rows]
 
 
-def test_student_interval_of_known_values() -> None:
+def test_student_interval_of_known_values_and_none_of_one_seed() -> None:
     # Mean 2, standard error 1 / sqrt(3), and the 97.5 % point of t with 2 degrees is 4.302653.
     low, high = student_interval([1.0, 2.0, 3.0], 0.95)
     assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-
-
-def test_one_seed_has_no_interval() -> None:
     assert student_interval([0.5], 0.95) is None
 
 
-def test_an_interval_of_fractions_is_clipped() -> None:
-    assert clipped((-0.2, 0.4)) == (0.0, 0.4)
-    assert clipped((0.7, 1.3)) == (0.7, 1.0)
-
-
-def test_seeds_become_one_row() -> None:
-    table = means_table(
-        cells_of(*(cell(seed=k, ca=ca) for k, ca in enumerate([0.7, 0.8, 0.9]))), 0.95
-    )
+def test_seeds_become_one_row_and_the_interval_of_a_fraction_is_clipped() -> None:
+    rates = enumerate([(0.7, 0.3), (0.8, 0.2), (0.9, 0.1)])
+    table = means_table(cells_of(*(cell(seed=k, ca=ca, asr=asr) for k, (ca, asr) in rates)), 0.95)
     (row,) = table.to_dict("records")
     assert row["clean_accuracy"] == pytest.approx(0.8)
     assert row["clean_accuracy_low"] == pytest.approx(0.8 - 4.302653 * 0.1 / 3**0.5)
     assert row["clean_accuracy_high"] == 1.0
+    assert row["attack_success_rate_low"] == 0.0
     assert (row["n_seeds"], row["n_clean"]) == (3, 100)
     assert "seed" not in row
 
 
-def test_table_columns_are_those_of_the_cells_without_the_seed() -> None:
-    table = means_table(cells_of(cell()), 0.95)
+def test_columns_are_those_of_the_cells_without_the_seed_and_one_seed_has_no_interval() -> None:
+    table = means_table(cells_of(cell("ubt", found=True), cell()), 0.95)
     assert list(table.columns) == [*(name for name in COLUMNS if name != "seed"), "n_seeds"]
-
-
-def test_one_seed_leaves_the_interval_empty() -> None:
-    (line,) = means_table(cells_of(cell()), 0.95).to_csv(index=False).splitlines()[1:]
+    *_, line = table.to_csv(index=False).splitlines()
     assert line == "scenes,badnet,badnet,mmcl,pretrain,none,False,,0.8,,,100,0.9,,,90,1"
 
 
@@ -96,32 +65,22 @@ def test_a_metric_that_is_no_fraction_is_not_clipped_and_may_be_missing() -> Non
 
 
 def test_the_best_repair_is_bold_and_a_control_or_the_victim_never() -> None:
-    cells = cells_of(
-        cell("none", ca=0.99),
-        cell("ft", ca=0.80, asr=0.50),
-        cell("ubt", ca=0.79, asr=0.10),
-        cell("ubt@oracle", ca=0.85, asr=0.00, control=True),
-    )
-    (printed,) = section(comparison, cells).tables
+    repairs = cell("ft", ca=0.80, asr=0.50), cell("ubt", ca=0.79, asr=0.10)
+    control = cell("ubt@oracle", ca=0.85, asr=0.00, control=True)
+    printed = table_of(comparison, cell("none", ca=0.99), *repairs, control)
     assert printed.header == ("method", "badnet CA", "badnet ASR")
     assert texts(printed)[3] == ["ubt@oracle†", "85.0", "0.0"]
-    assert bold(printed) == [
-        [False, False, False],
-        [False, True, False],
-        [False, False, True],
-        [False, False, False],
-    ]
+    marked = [(row, column) for row, column in np.argwhere(bold(printed)).tolist()]
+    assert marked == [(1, 1), (2, 2)]
 
 
 def test_what_prints_alike_is_ranked_alike() -> None:
-    cells = cells_of(cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell("ft", asr=0.10001), cell("ubt", asr=0.10002))
     assert [row[2] for row in bold(printed)] == [True, True]
 
 
 def test_a_repair_alone_is_not_the_best_of_anything() -> None:
-    (printed,) = section(comparison, cells_of(cell(), cell("ft"))).tables
-    assert not any(map(any, bold(printed)))
+    assert not any(map(any, bold(table_of(comparison, cell(), cell("ft")))))
 
 
 def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
@@ -130,12 +89,9 @@ def test_the_asr_of_an_unpoisoned_victim_is_not_ranked() -> None:
         for name in ("ft", "ubt")
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = section(comparison, cells_of(*rows)).tables
-    assert printed.header[1:] == (
-        "unpoisoned CA",
-        "unpoisoned ASR under badnet",
-        "unpoisoned ASR under blended",
-    )
+    printed = table_of(comparison, *rows)
+    headings = ("CA", "ASR under badnet", "ASR under blended")
+    assert printed.header[1:] == tuple(f"unpoisoned {heading}" for heading in headings)
     assert bold(printed)[0] == [False, True, False, False]
 
 
@@ -151,21 +107,15 @@ def test_attacks_that_do_not_fit_side_by_side_have_tables_of_their_own() -> None
 
 
 def test_a_gap_in_the_grid_prints_as_a_gap() -> None:
-    cells = cells_of(cell(), cell(attack="blended", trigger="blended"), cell("ft"))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell(), cell(attack="blended"), cell("ft"))
     assert texts(printed)[1] == ["ft", "80.0", "90.0", "", ""]
 
 
 def test_changes_are_paired_by_victim() -> None:
-    cells = cells_of(
-        cell(seed=0, ca=0.80, asr=0.90),
-        cell(seed=1, ca=0.60, asr=1.00),
-        cell("ft", seed=0, ca=0.79, asr=0.50),
-        cell("ft", seed=1, ca=0.60, asr=0.70),
-        cell("ubt", seed=1, ca=0.61, asr=0.10),
-    )
-    (printed,) = section(changes, cells).tables
-    assert texts(printed) == [
+    victims = cell(seed=0, ca=0.80, asr=0.90), cell(seed=1, ca=0.60, asr=1.00)
+    ft = cell("ft", seed=0, ca=0.79, asr=0.50), cell("ft", seed=1, ca=0.60, asr=0.70)
+    ubt = cell("ubt", seed=1, ca=0.61, asr=0.10)
+    assert texts(table_of(changes, *victims, *ft, ubt)) == [
         ["ft", "2", "-0.5 (-1.0 to +0.0)", "-35.0 (-40.0 to -30.0)", "0", ""],
         ["ubt", "1", "+1.0", "-90.0", "0", ""],
     ]
@@ -191,8 +141,7 @@ def test_an_unpoisoned_victim_counts_once_however_many_triggers() -> None:
         for name, ca in (("none", 0.8), ("ft", 0.7))
         for trigger in ("badnet", "blended")
     ]
-    (printed,) = section(changes, cells_of(*rows)).tables
-    assert texts(printed) == [["ft", "0", "", "", "1", "-10.0"]]
+    assert texts(table_of(changes, *rows)) == [["ft", "0", "", "", "1", "-10.0"]]
 
 
 def test_a_victim_of_several_triggers_changes_once() -> None:
@@ -202,7 +151,7 @@ def test_a_victim_of_several_triggers_changes_once() -> None:
         for name, success in (("none", (0.9, 0.7)), ("ft", (0.5, 0.1)))
         for trigger, asr in zip(("badnet", "blended"), success, strict=True)
     ]
-    (printed,) = section(changes, cells_of(*rows, cell(), cell("ft", asr=0.8))).tables
+    printed = table_of(changes, *rows, cell(), cell("ft", asr=0.8))
     assert texts(printed) == [["ft", "2", "+0.0 (+0.0 to +0.0)", "-30.0 (-50.0 to -10.0)", "0", ""]]
 
 
@@ -221,8 +170,7 @@ def test_markdown_says_what_n_and_the_marks_mean() -> None:
 
 
 def test_several_seeds_print_their_interval() -> None:
-    cells = cells_of(cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
-    (printed,) = section(comparison, cells).tables
+    printed = table_of(comparison, cell(seed=0, ca=0.8), cell(seed=1, ca=0.8))
     assert texts(printed)[0][1] == "80.0 (80.0 to 80.0)"
 
 
@@ -255,7 +203,3 @@ def test_where_the_target_is_forgotten_is_said() -> None:
         "`abl` and `pud` in scenes/badnet/mmcl seed 0: CA of the target below half of CA. "
         "A low ASR says little about a model that has forgotten the target."
     ]
-
-
-def test_what_was_found_has_no_mean() -> None:
-    assert "found" not in means_table(cells_of(cell("ubt", found=True)), 0.95)

@@ -1,28 +1,25 @@
 """``cards.jsonl`` and ``code.json``: the proof of every cell, in files small enough for git."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from clipmend.engine import fingerprint
 from clipmend.engine.cards import CARD, canonical, names
 from clipmend.engine.job import Input
+from clipmend.report.files import read_json
 
 _REPORT = "clipmend.stages.report"
 
 
 def cards_lines(inputs: Iterable[Input]) -> str:
     """Return one line per cell, sorted by cell: its card, and the MD5 of every file beside it."""
-    cards = [
+    lines = []
+    for cell in sorted(inputs, key=lambda cell: cell.cell):
         # DVC identifies a file by its MD5; it lists the card itself like any other file.
-        canonical(
-            {**_card(cell), "md5": {name: _md5(cell.folder / name) for name in names(cell.folder)}}
-        )
-        for cell in sorted(inputs, key=lambda cell: cell.cell)
-    ]
-    return "".join(f"{line}\n" for line in cards)
+        md5 = {name: _md5(cell.folder / name) for name in names(cell.folder)}
+        lines.append(f"{canonical({**read_json(cell, CARD), 'md5': md5})}\n")
+    return "".join(lines)
 
 
 def code_parts(inputs: Iterable[Input]) -> str:
@@ -32,7 +29,7 @@ def code_parts(inputs: Iterable[Input]) -> str:
     """
     known = dict(fingerprint.digests(_REPORT))
     for cell in inputs:
-        known |= _card(cell)["code"]
+        known |= read_json(cell, CARD)["code"]
     present = fingerprint.digests(*known)
     # A module that was edited since is left out: its functions of that time are unknown.
     parts = {
@@ -41,11 +38,6 @@ def code_parts(inputs: Iterable[Input]) -> str:
         if present[module] == digest
     }
     return canonical(parts, indent=0) + "\n"
-
-
-def _card(cell: Input) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((cell.folder / CARD).read_text(encoding="utf-8"))
-    return card
 
 
 def _md5(path: Path) -> str:

@@ -58,9 +58,8 @@ def cells_table(measured: Iterable[Mapping[str, Any]], found: Mapping[Place, boo
     further = {column for row in rows for column in row} - {*COLUMNS, FOUND}
 
     def by_metric(column: str) -> tuple[str, bool, int]:
-        metric = column.removeprefix("n_").removesuffix("_low").removesuffix("_high")
-        end = next((k for k, end in enumerate(("_low", "_high"), 1) if column.endswith(end)), 0)
-        return metric, column.startswith("n_"), end
+        ends = column.endswith("_low") + 2 * column.endswith("_high")
+        return re.sub("^n_|_low$|_high$", "", column), column.startswith("n_"), ends
 
     table = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(further, key=by_metric)])
     fields = ("stage", *VICTIM, "method")
@@ -106,13 +105,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def groups(table: pd.DataFrame, *by: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """Return (values of ``by``, their rows) in the order of the report."""
+    orders = [_ORDERS.get(name, str) for name in by]
     parts: list[tuple[Any, pd.DataFrame]] = list(table.groupby(list(by), sort=False))
-    return sorted(
-        ((tuple(key), rows) for key, rows in parts),
-        key=lambda part: [
-            _ORDERS.get(name, str)(value) for name, value in zip(by, part[0], strict=True)
-        ],
-    )
+    return sorted(parts, key=lambda part: [f(v) for f, v in zip(orders, part[0], strict=True)])
 
 
 def controls_of(cells: pd.DataFrame) -> frozenset[str]:
@@ -127,8 +122,8 @@ def present(metrics: Iterable[str], rows: pd.DataFrame) -> list[str]:
 
 def at_epsilons(table: pd.DataFrame, metric: str) -> dict[int, str]:
     """Return the columns of a metric by epsilon: the largest change of a pixel, of 255."""
-    matches = {column: re.fullmatch(rf"{metric}_eps(\d+)", column) for column in table.columns}
-    return dict(sorted((int(match[1]), column) for column, match in matches.items() if match))
+    matches = (re.fullmatch(rf"{metric}_eps(\d+)", column) for column in table.columns)
+    return dict(sorted((int(match[1]), match[0]) for match in matches if match))
 
 
 def per_victim(cells: pd.DataFrame, *metrics: str) -> pd.DataFrame:
@@ -168,7 +163,7 @@ def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> di
             values[metric] = sum(seeds) / len(seeds) if seeds else None
             if f"{metric}_low" in group:
                 interval = student_interval(seeds, confidence)
-                low, high = clipped(interval) if interval else (None, None)
+                low, high = np.clip(interval, 0.0, 1.0) if interval else (None, None)
                 values |= {f"{metric}_low": low, f"{metric}_high": high}
     return values
 
@@ -184,9 +179,3 @@ def student_interval(values: Sequence[float], confidence: float) -> tuple[float,
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
     reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return mean - reach, mean + reach
-
-
-def clipped(interval: tuple[float, float]) -> tuple[float, float]:
-    """Return the part of an interval that lies in [0, 1]."""
-    low, high = interval
-    return max(low, 0.0), min(high, 1.0)

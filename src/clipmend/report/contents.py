@@ -1,32 +1,17 @@
 """The one list of what the report has: tables, figures, claims and files, in page order.
 
-To add a table, write ``tables/<name>.py``; for a figure ``figures/<name>.py``; for a claim
-``claims/<name>.py``. Then give it its two lines here, a name and an import. The workflow, the page
-and the tests read this list, so it imports nothing heavy before it is asked for the modules.
+To add a table, write ``tables/<name>.py`` with ``TITLE`` and ``section(results)``; for a figure
+``figures/<name>.py`` with ``TITLE``, ``CAPTION`` (what it shows, and what n is; a string literal),
+``EMPTY`` (the text in place of a figure without data) and ``plot(results)``, which returns None
+without data; for a claim ``claims/<name>.py`` with ``CLAIM`` and ``check(tables)``. Then import it
+here, at its position on the page. The workflow, the page and the tests read this list, so it
+imports nothing heavy before it is asked for the modules.
 """
 
 import ast
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from clipmend.report.claims.check import ClaimModule
-    from clipmend.report.results import Results
-    from clipmend.report.table import Section
-
-TABLES = (
-    "comparison",
-    "changes",
-    "attacks",
-    "defenses",
-    "robustness",
-    "detectors",
-    "findings",
-    "claims",
-    "model_scores",
-)
+from types import ModuleType
+from typing import cast
 
 FIGURES = {
     "ca_vs_asr": "Comparison",
@@ -37,19 +22,6 @@ FIGURES = {
     "curves": "Training",
 }
 """Figure -> its category in Snakemake's own report. Each is an SVG and a PNG."""
-
-CLAIMS = (
-    "ubt_lowest_asr",
-    "ssl_survives_cleanclip",
-    "ssl_survives_every_epoch",
-    "accuracy_hardens_removal",
-    "few_poisons_defeat_cleanclip",
-    "adversarial_resembles_trigger",
-    "pud_identifies_poison",
-    "pud_beats_repairs",
-    "pud_beats_filters",
-    "badclip_outlives_repairs",
-)
 
 FILES = (
     "cells.csv",
@@ -67,83 +39,55 @@ FILES = (
 """The files that the page links to. Beside them are the figures and ``index.html``."""
 
 
-@runtime_checkable
-class TableModule(Protocol):
-    """What a file of ``tables/`` defines."""
-
-    def section(self, results: "Results") -> "Section":
-        """Return the tables with their heading and notes."""
-
-
-@runtime_checkable
-class FigureModule(Protocol):
-    """What a file of ``figures/`` defines.
-
-    Attributes:
-        TITLE: the heading on the page.
-        CAPTION: what the figure shows, and what n is; a string literal.
-        EMPTY: the text in place of a figure that has nothing to show.
-    """
-
-    TITLE: str
-    CAPTION: str
-    EMPTY: str
-
-    def plot(self, results: "Results") -> "Figure | None":
-        """Return the figure, or None if there is nothing to show."""
-
-
-def tables() -> dict[str, TableModule]:
+# Imported by name: the key of the report covers what these functions import literally. Their only
+# local names are the modules, in page order.
+def tables() -> dict[str, ModuleType]:
     """Return the module of each table, in page order."""
-    # Imported by name, here and below: the key of the report covers what it imports literally.
-    from clipmend.report import tables as folder
-    from clipmend.report.tables import (  # noqa: F401  # noqa: F401
-        attacks,
-        changes,
-        claims,
+    from clipmend.report.tables import (  # noqa: F401  # isort: skip
         comparison,
+        changes,
+        attacks,
         defenses,
+        robustness,
         detectors,
         findings,
+        claims,
         model_scores,
-        robustness,
     )
 
-    return {name: getattr(folder, name) for name in TABLES}
+    return dict(locals())
 
 
-def figures() -> dict[str, FigureModule]:
+def figures() -> dict[str, ModuleType]:
     """Return the module of each figure, in page order."""
-    from clipmend.report import figures as folder
-    from clipmend.report.figures import (  # noqa: F401  # noqa: F401
+    from clipmend.report.figures import (  # noqa: F401  # isort: skip
         ca_vs_asr,
-        curves,
         detector_roc,
+        similarity,
         gallery,
         persistence,
-        similarity,
+        curves,
     )
 
-    return {name: getattr(folder, name) for name in FIGURES}
+    return dict(locals())
 
 
-def claims() -> "dict[str, ClaimModule]":
+def claims() -> dict[str, ModuleType]:
     """Return the module of each claim, in page order."""
-    from clipmend.report import claims as folder
-    from clipmend.report.claims import (  # noqa: F401
-        accuracy_hardens_removal,
-        adversarial_resembles_trigger,
-        badclip_outlives_repairs,
-        few_poisons_defeat_cleanclip,
-        pud_beats_filters,
-        pud_beats_repairs,
-        pud_identifies_poison,
+    from clipmend.report.claims import (  # noqa: F401  # isort: skip
+        ubt_lowest_asr,
         ssl_survives_cleanclip,
         ssl_survives_every_epoch,
-        ubt_lowest_asr,
+        accuracy_hardens_removal,
+        few_poisons_defeat_cleanclip,
+        adversarial_resembles_trigger,
+        pud_identifies_poison,
+        pud_beats_repairs,
+        pud_beats_filters,
+        badclip_outlives_repairs,
     )
 
-    return {name: getattr(folder, name) for name in CLAIMS}
+    return dict(locals())
 
 
 def write_captions(folder: Path) -> dict[str, Path]:

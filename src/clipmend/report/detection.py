@@ -21,10 +21,8 @@ RANKING = (
     *("precision_at_budget", "precision_of_chosen"),
 )
 COLUMNS = (*VICTIM, "stage", "method", *RANKING, "budget", "n_pairs", "n_poisoned")
-MODEL_COLUMNS = (
-    *(*VICTIM, "stage", "method", "is_backdoored", "found", "statistic", "threshold"),
-    *("n_images", "n_poisoned"),
-)
+_SCORED = ("is_backdoored", "found", "statistic", "threshold", "n_images", "n_poisoned")
+MODEL_COLUMNS = (*VICTIM, "stage", "method", *_SCORED)
 MOMENTS = {"similarity_before": "pre-scoring", "similarity_after": "after overfitting"}
 """Columns of ``scores.parquet`` that only detectors which overfit write, and their titles."""
 _BINS = 40
@@ -74,23 +72,14 @@ def victim_fields(victim: Place) -> dict[str, Any]:
 
 def detectors_table(scored: Iterable[ScoredPairs]) -> pd.DataFrame:
     """Return ``detectors.csv``, a row per victim and detector; rates are fractions."""
-    rows = [
-        {
-            **victim_fields(one.victim),
-            "stage": "detect",
-            "method": one.method,
-            **ranking(
-                one.pairs["score"].to_numpy(np.float64),
-                one.pairs["is_poisoned"].to_numpy(np.bool_),
-                budget=one.budget,
-            ),
-            "precision_of_chosen": one.precision_of_chosen,
-            "budget": one.budget,
-            "n_pairs": len(one.pairs),
-            "n_poisoned": int(one.pairs["is_poisoned"].sum()),
-        }
-        for one in scored
-    ]
+    rows = []
+    for one in scored:
+        poisoned = one.pairs["is_poisoned"].to_numpy(np.bool_)
+        score = one.pairs["score"].to_numpy(np.float64)
+        row = {**victim_fields(one.victim), "stage": "detect", "method": one.method}
+        row |= ranking(score, poisoned, budget=one.budget)
+        row |= {"precision_of_chosen": one.precision_of_chosen, "budget": one.budget}
+        rows.append(row | {"n_pairs": len(poisoned), "n_poisoned": int(poisoned.sum())})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"budget": "Int64"})
 
 
@@ -119,17 +108,11 @@ def ranking(
 
 def model_scores_table(scores: Iterable[ModelScore]) -> pd.DataFrame:
     """Return ``model_scores.csv``, a row per victim and detector of whole models."""
-    rows = [
-        {
-            **victim_fields(one.victim),
-            "stage": "detect",
-            "method": one.method,
-            **{name: one.stated[name] for name in MODEL_COLUMNS if name in one.stated},
-            "n_poisoned": one.n_poisoned,
-            **one.stated["numbers"],
-        }
-        for one in scores
-    ]
+    rows = []
+    for one in scores:
+        row = {**victim_fields(one.victim), "stage": "detect", "method": one.method}
+        row |= {name: one.stated[name] for name in MODEL_COLUMNS if name in one.stated}
+        rows.append(row | {"n_poisoned": one.n_poisoned} | one.stated["numbers"])
     # Each detector of whole models measures numbers of its own, so the columns vary by run.
     further = sorted({name for row in rows for name in row} - set(MODEL_COLUMNS))
     return pd.DataFrame(rows, columns=[*MODEL_COLUMNS[:-2], *further, *MODEL_COLUMNS[-2:]])

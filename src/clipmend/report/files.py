@@ -15,27 +15,28 @@ from clipmend.errors import ArtifactError
 from clipmend.report.cells import KEY, VICTIM, row_order, typed_cells
 from clipmend.report.detection import COLUMNS, MODEL_COLUMNS
 
-CELLS, MEANS, ATTACKS = "cells.csv", "table.csv", "attacks.csv"
-DETECTORS, MODEL_SCORES, CARDS = "detectors.csv", "model_scores.csv", "cards.jsonl"
+CELLS, DETECTORS, CARDS = "cells.csv", "detectors.csv", "cards.jsonl"
+TABLES = {
+    CELLS: "cells",
+    "table.csv": "means",
+    "attacks.csv": "attacks",
+    DETECTORS: "detectors",
+    "model_scores.csv": "model_scores",
+}
+"""The files of the tables of numbers, and their properties of ``Results``."""
 
 ATTACK_COLUMNS = (
     *("corpus", "attack", "trigger", "seed", "target", "text"),
     *("poisons", "poison_rate", "image_only", "text_only"),
     *("psnr", "ssim", "changed", "n_measured", "sha256"),
 )
-_UNIQUE = {
-    CELLS: KEY,
-    ATTACKS: ("corpus", "attack", "trigger", "seed"),
-    DETECTORS: (*VICTIM, "stage", "method"),
-    MODEL_SCORES: (*VICTIM, "stage", "method"),
+_JOINED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    CELLS: (KEY, ()),
+    "attacks.csv": (("corpus", "attack", "trigger", "seed"), ATTACK_COLUMNS),
+    DETECTORS: ((*VICTIM, "stage", "method"), COLUMNS),
+    "model_scores.csv": ((*VICTIM, "stage", "method"), MODEL_COLUMNS),
 }
-"""The tables that reports are joined by, and the columns in which no two rows are equal."""
-_COLUMNS = {
-    CELLS: (),
-    ATTACKS: ATTACK_COLUMNS,
-    DETECTORS: COLUMNS,
-    MODEL_SCORES: MODEL_COLUMNS,
-}
+"""The tables of joined reports: the columns in which no two rows are equal, and all columns."""
 
 
 def read_json(cell: Input, name: str) -> dict[str, Any]:
@@ -76,17 +77,18 @@ def read_cards(folder: Path) -> dict[str, dict[str, Any]]:
 
 def joined_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
     """Return the tables of several report folders by file name; equal rows are kept once."""
-    return {name: _joined(folders, name) for name in _UNIQUE}
+    return {name: _joined(folders, name) for name in _JOINED}
 
 
 def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
     files = [folder / name for folder in folders if (folder / name).is_file()]
     tables = [table for table in map(pd.read_csv, files) if len(table)]
     # A report of older code may lack a column; a table without rows has those of today's.
-    columns = dict.fromkeys([*_COLUMNS[name], *(name for table in tables for name in table)])
+    unique, own = _JOINED[name]
+    columns = dict.fromkeys([*own, *(column for table in tables for column in table)])
     if not tables:
         return pd.DataFrame(columns=list(columns))
-    table = pd.concat(tables, ignore_index=True).drop_duplicates(list(_UNIQUE[name]))
+    table = pd.concat(tables, ignore_index=True).drop_duplicates(list(unique))
     table = table.reindex(columns=list(columns))
     if name == CELLS:
         # read_csv makes NaN of "", which stands for a method that needs nothing.

@@ -92,11 +92,8 @@ class Finding:
         chosen = pairs["id"].isin(self.unlearned.chosen["id"])
         # A detector that marks no suspects leaves open which pairs it suspects: count all.
         suspect = ~chosen & pairs["suspect"] if "suspect" in pairs else ~chosen
-        return {
-            "others": pairs[~chosen & ~suspect],
-            "suspects": pairs[suspect],
-            "chosen": pairs[chosen],
-        }
+        groups = {"others": ~chosen & ~suspect, "suspects": suspect, "chosen": chosen}
+        return {name: pairs[rows] for name, rows in groups.items()}
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
@@ -109,13 +106,11 @@ def _facts(finding: Finding) -> dict[str, Any]:
     unlearned = finding.unlearned
     histograms: dict[str, Any] | None = None
     if finding.scored.overfits:
-        edges = bin_edges([finding.scored])
-        histograms = {"edges": [round(edge, 6) for edge in edges]}
-        for moment in MOMENTS:
-            histograms[moment] = {
-                name: np.histogram(pairs[moment], edges)[0].tolist()
-                for name, pairs in finding.members.items()
-            }
+        edges, members = bin_edges([finding.scored]), finding.members.items()
+        histograms = {"edges": [round(edge, 6) for edge in edges]} | {
+            moment: {n: np.histogram(pairs[moment], edges)[0].tolist() for n, pairs in members}
+            for moment in MOMENTS
+        }
     return {
         **victim_fields(finding.victim),
         "method": unlearned.method,
@@ -131,13 +126,6 @@ def _facts(finding: Finding) -> dict[str, Any]:
 
 
 def _rounded(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows without missing values, to six digits."""
-    # Scores are float32, which has no more digits than these.
-    return [
-        {
-            name: round(value, 6) if isinstance(value, float) else value
-            for name, value in row.items()
-            if value is not None
-        }
-        for row in records(table)
-    ]
+    """Return the rows without missing values, to six digits: float32 scores have no more."""
+    rows = [{k: v for k, v in row.items() if v is not None} for row in records(table)]
+    return [{k: round(v, 6) if isinstance(v, float) else v for k, v in r.items()} for r in rows]

@@ -52,14 +52,11 @@ def victim_order(victim: Place) -> tuple[Any, ...]:
 def titles(victims: Iterable[Place]) -> dict[Place, str]:
     """Return a title for each victim, with the corpus and the seed only where they differ."""
     distinct = set(victims)
-    corpora = {victim.corpus for victim in distinct}
-    seeds = {victim.seed for victim in distinct}
+    several_corpora = len({victim.corpus for victim in distinct}) > 1
+    several_seeds = len({victim.seed for victim in distinct}) > 1
     return {
-        victim: ", ".join(
-            ([victim.corpus] if len(corpora) > 1 else [])
-            + [victim.attack, victim.objective]
-            + ([f"seed {victim.seed}"] if len(seeds) > 1 else [])
-        )
+        victim: f"{f'{victim.corpus}, ' if several_corpora else ''}{victim.attack}, "
+        f"{victim.objective}{f', seed {victim.seed}' if several_seeds else ''}"
         for victim in distinct
     }
 

@@ -19,25 +19,12 @@ from clipmend.data import artifacts
 from clipmend.data.images import Pixels, decode
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
-from clipmend.report import detection
-from clipmend.report.cells import cells_table, controls_of, means_table
+from clipmend.report import detection, files
+from clipmend.report.cells import cells_table, controls_of, groups, means_table
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning, cleanings
 from clipmend.report.claims.outcomes import check_claims
 from clipmend.report.detection import ModelScore, ScoredPairs
-from clipmend.report.files import (
-    ATTACK_COLUMNS,
-    ATTACKS,
-    CELLS,
-    DETECTORS,
-    MEANS,
-    MODEL_SCORES,
-    joined_tables,
-    read_cards,
-    read_frame,
-    read_json,
-    read_pairs_by_id,
-)
 from clipmend.report.findings import Curve, Finding, Unlearned
 from clipmend.report.order import UNDEFENDED, attack_order, method_order, victim_order
 from clipmend.report.scale import Scale
@@ -71,6 +58,10 @@ class Results:
     gallery: int = _GALLERY
     joined: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # A cached property that already has a value here does not compute it.
+        vars(self).update({files.TABLES[file]: table for file, table in self.joined.items()})
+
     @classmethod
     def of_job(cls, job: Job) -> "Results":
         """Return the results that a job of the stage ``report`` reads."""
@@ -84,13 +75,15 @@ class Results:
             ArtifactError: a folder lacks ``cells.csv`` or ``cards.jsonl``.
         """
         names = ("cell", "stage", "method", "seed", "settings", "shared")
-        cards = {cell: card for folder in folders for cell, card in read_cards(folder).items()}
+        cards = {
+            cell: card for folder in folders for cell, card in files.read_cards(folder).items()
+        }
         # The folders do not exist: a report holds the cards of other cells, but not their files.
         inputs = {
             cell: Input(folder=Path("not kept", cell), **{name: card[name] for name in names})
             for cell, card in cards.items()
         }
-        return cls(inputs, joined=joined_tables(folders))
+        return cls(inputs, joined=files.joined_tables(folders))
 
     def of(self, *stages: str) -> list[Input]:
         """Return the cells of the given stages."""
@@ -99,13 +92,7 @@ class Results:
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """File name -> table, of all tables of numbers."""
-        return {
-            CELLS: self.cells,
-            MEANS: self.means,
-            ATTACKS: self.attacks,
-            DETECTORS: self.detectors,
-            MODEL_SCORES: self.model_scores,
-        }
+        return {file: getattr(self, table) for file, table in files.TABLES.items()}
 
     @cached_property
     def confidence(self) -> float:
@@ -117,10 +104,8 @@ class Results:
 
     @cached_property
     def _metrics(self) -> list[dict[str, Any]]:
-        return [
-            read_json(cell, artifacts.METRICS)
-            for cell in self._having("evaluate", artifacts.METRICS)
-        ]
+        cells = self._having("evaluate", artifacts.METRICS)
+        return [files.read_json(cell, artifacts.METRICS) for cell in cells]
 
     @cached_property
     def definitions(self) -> dict[str, str]:
@@ -135,8 +120,6 @@ class Results:
         ``found`` says whether a repair found anything to unlearn. It is empty for repairs that do
         not search, and for the victims themselves.
         """
-        if CELLS in self.joined:
-            return self.joined[CELLS]
         found = {place: bool(finding["found"]) for place, finding in self._stated_findings.items()}
         return cells_table(self._metrics, found)
 
@@ -153,17 +136,15 @@ class Results:
     @cached_property
     def attacks(self) -> pd.DataFrame:
         """``attacks.csv``: a row per trigger and seed."""
-        if ATTACKS in self.joined:
-            return self.joined[ATTACKS]
         rows = []
         for cell in self.of("poison"):
-            for trigger in read_json(cell, artifacts.TRIGGERS)["triggers"]:
+            for trigger in files.read_json(cell, artifacts.TRIGGERS)["triggers"]:
                 strength = trigger["strength"] or {}
                 row = {"corpus": cell.place.corpus, "attack": cell.place.attack, "seed": cell.seed}
                 row |= {"trigger": trigger["name"], "n_measured": strength.get("n")}
                 rows.append(trigger | strength | row)
         rows.sort(key=lambda row: (row["corpus"], attack_order(row["attack"]), row["seed"]))
-        return pd.DataFrame(rows, columns=list(ATTACK_COLUMNS))
+        return pd.DataFrame(rows, columns=list(files.ATTACK_COLUMNS))
 
     @cached_property
     def attack_definitions(self) -> dict[str, str]:
@@ -171,38 +152,33 @@ class Results:
         return {
             name: meaning
             for cell in self._having("poison", artifacts.TRIGGERS)
-            for name, meaning in read_json(cell, artifacts.TRIGGERS)["definitions"].items()
+            for name, meaning in files.read_json(cell, artifacts.TRIGGERS)["definitions"].items()
         }
 
     @cached_property
     def curves(self) -> list[Curve]:
         """The curve of every victim and every repair, in the order of the report."""
-        curves = [
-            Curve(
-                cell.place.victim,
-                UNDEFENDED if cell.stage == "pretrain" else cell.place.method,
-                pd.read_csv(cell.folder / artifacts.CURVE),
-            )
-            for stage in ("pretrain", "unlearn", "baselines")
-            for cell in self._having(stage, artifacts.CURVE)
-        ]
+        curves = []
+        for stage in ("pretrain", "unlearn", "baselines"):
+            for cell in self._having(stage, artifacts.CURVE):
+                method = UNDEFENDED if stage == "pretrain" else cell.place.method
+                points = pd.read_csv(cell.folder / artifacts.CURVE)
+                curves.append(Curve(cell.place.victim, method, points))
         return sorted(curves, key=lambda one: (victim_order(one.victim), method_order(one.method)))
 
     @cached_property
     def _stated_findings(self) -> dict[Place, dict[str, Any]]:
         # A repair that unlearns without a search, such as ABL, has no finding.
         cells = self._having("unlearn", artifacts.FINDING)
-        return {cell.place: read_json(cell, artifacts.FINDING) for cell in cells}
+        return {cell.place: files.read_json(cell, artifacts.FINDING) for cell in cells}
 
     @cached_property
     def unlearned(self) -> list[Unlearned]:
         """What every unlearning repair with a finding chose, in the order of the report."""
         repairs = []
         for place, finding in self._stated_findings.items():
-            cell = self.inputs[place.path]
-            chosen = read_frame(cell.folder / artifacts.CHOSEN)
-            chosen["is_poisoned"] = chosen["id"].isin(self._poisoned_ids(place))
-            control = place.method in self.controls
+            cell, control = self.inputs[place.path], place.method in self.controls
+            chosen = self._with_truth(cell, artifacts.CHOSEN)
             repairs.append(
                 Unlearned(place.victim, place.method, control, cell.settings, finding, chosen)
             )
@@ -217,12 +193,10 @@ class Results:
         """
         scored = []
         for cell in self._having("detect", artifacts.SCORES):
-            place = cell.place
-            pairs = read_frame(cell.folder / artifacts.SCORES)
-            pairs["is_poisoned"] = pairs["id"].isin(self._poisoned_ids(place))
-            repairs = [one for one in self.unlearned if one.victim == place.victim]
-            compared = _compared([one for one in repairs if not one.control], place.method)
-            scored.append(ScoredPairs(place.victim, place.method, pairs, *compared))
+            victim, method = cell.place.victim, cell.place.method
+            pairs = self._with_truth(cell, artifacts.SCORES)
+            repairs = [one for one in self.unlearned if one.victim == victim and not one.control]
+            scored.append(ScoredPairs(victim, method, pairs, *_compared(repairs, method)))
         return sorted(scored, key=lambda one: (victim_order(one.victim), one.method))
 
     @cached_property
@@ -238,29 +212,23 @@ class Results:
     @cached_property
     def detectors(self) -> pd.DataFrame:
         """``detectors.csv``: a row per victim and detector of pairs."""
-        if DETECTORS in self.joined:
-            return self.joined[DETECTORS]
         return detection.detectors_table(self.scored)
 
     @cached_property
     def scored_models(self) -> list[ModelScore]:
         """What every detector of whole models measured, in the order of the report."""
-        scores = [
-            ModelScore(
-                cell.place.victim,
-                cell.method,
-                read_json(cell, artifacts.MODEL_SCORE),
-                len(self._poisoned_ids(cell.place)),
+        scores = []
+        for cell in self._having("detect", artifacts.MODEL_SCORE):
+            stated, poisoned = (
+                files.read_json(cell, artifacts.MODEL_SCORE),
+                self._poisoned_ids(cell),
             )
-            for cell in self._having("detect", artifacts.MODEL_SCORE)
-        ]
+            scores.append(ModelScore(cell.place.victim, cell.method, stated, len(poisoned)))
         return sorted(scores, key=lambda one: (victim_order(one.victim), one.method))
 
     @cached_property
     def model_scores(self) -> pd.DataFrame:
         """``model_scores.csv``: a row per victim and detector of whole models."""
-        if MODEL_SCORES in self.joined:
-            return self.joined[MODEL_SCORES]
         return detection.model_scores_table(self.scored_models)
 
     @cached_property
@@ -285,52 +253,45 @@ class Results:
 
         An attack without poisoned pairs has none, nor has a corpus without a parquet file.
         """
-        places = sorted(self._poisoned, key=lambda one: one.seed or 0)
-        first: dict[tuple[str, str], Place] = {}
-        for place in places:
-            first.setdefault((place.corpus, place.attack), place)
+        # The highest seed comes first, so that the lowest replaces it.
+        seeds = sorted(self._poisoned, key=lambda place: place.seed or 0, reverse=True)
+        first = {(place.corpus, place.attack): self._overlay(place) for place in seeds}
         examples = []
         for corpus, attack in sorted(first, key=lambda key: (key[0], attack_order(key[1]))):
             train = self.inputs[f"download/{corpus}"].folder / artifacts.TRAIN
-            overlay = self._overlay(first[corpus, attack])
             poisoned = pq.read_table(
-                overlay, use_threads=False, filters=[("is_poisoned", "=", True)]
+                first[corpus, attack], use_threads=False, filters=[("is_poisoned", "=", True)]
             )
             rows = poisoned.slice(0, self.gallery).to_pylist()
             if rows and train.is_file():
-                clean = read_pairs_by_id(train, [row["id"] for row in rows])
-                images = [clean[row["id"]]["image"] for row in rows]
-                examples += [
-                    _example(corpus, attack, image, row)
-                    for image, row in zip(images, rows, strict=True)
-                ]
+                clean = files.read_pairs_by_id(train, [row["id"] for row in rows])
+                examples += [_example(corpus, attack, clean[r["id"]]["image"], r) for r in rows]
         return examples
 
     def pairs(self, victim: Place, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the training pairs of a victim by id: image bytes and caption, as it saw them."""
         train = self.inputs[f"download/{victim.corpus}"].folder / artifacts.TRAIN
-        clean = read_pairs_by_id(train, ids) if train.is_file() else {}
+        clean = files.read_pairs_by_id(train, ids) if train.is_file() else {}
         # The overlay comes second: its rows replace the clean ones, as they do in training.
-        return clean | read_pairs_by_id(self._overlay(victim), ids)
+        return clean | files.read_pairs_by_id(self._overlay(victim), ids)
 
     @cached_property
     def scales(self) -> dict[str, Scale]:
         """Corpus -> the scale at which it was tested."""
         # Reversed, so that the first cell of a corpus decides.
         trained = {cell.place.corpus: cell.shared for cell in reversed(self.of("pretrain"))}
-        scales = {}
-        for cell in self.of("download"):
-            corpus = cell.place.corpus
-            shared = trained.get(corpus, {})
-            scales[corpus] = Scale(
+        corpora = {cell.place.corpus: cell for cell in self.of("download")}
+        return {
+            corpus: Scale(
                 train_pairs=self._pairs_of(cell, "train", artifacts.TRAIN),
                 trusted_pairs=self._pairs_of(cell, "trusted", artifacts.TRUSTED),
                 poisoned_pairs=self._poison_counts(corpus),
                 image_size=cell.settings.get("image_size"),
-                model=shared.get("model"),
-                pretrained=shared.get("pretrained"),
+                model=trained.get(corpus, {}).get("model"),
+                pretrained=trained.get(corpus, {}).get("pretrained"),
             )
-        return dict(sorted(scales.items()))
+            for corpus, cell in sorted(corpora.items())
+        }
 
     def _pairs_of(self, cell: Input, split: str, file: str) -> int | None:
         """Return the pairs of a split: those in its file, or else those that were asked for."""
@@ -344,16 +305,12 @@ class Results:
         return int(scored.max()) if len(scored) else None
 
     def _poison_counts(self, corpus: str) -> dict[str, int]:
-        counts: dict[str, int] = {}
         rows = [(place.corpus, place.attack, len(ids)) for place, ids in self._poisoned.items()]
-        if self.joined:
-            # Joined reports have no overlays, but every detector counted the poisoned pairs.
-            known = self.detectors[["corpus", "attack", "n_poisoned"]]
-            rows = list(known.itertuples(index=False, name=None))
-        for of, attack, count in rows:
-            if of == corpus:
-                counts[attack] = max(int(count), counts.get(attack, 0))
-        return {attack: counts[attack] for attack in sorted(counts, key=attack_order)}
+        known = pd.DataFrame(rows, columns=["corpus", "attack", "n_poisoned"])
+        # Joined reports have no overlays, but every detector counted the poisoned pairs.
+        known = self.detectors if self.joined else known
+        own = groups(known[known["corpus"] == corpus], "attack")
+        return {attack: int(rows["n_poisoned"].max()) for (attack,), rows in own}
 
     def _having(self, stage: str, file: str) -> list[Input]:
         """Return the cells of a stage that have this file."""
@@ -367,12 +324,18 @@ class Results:
         """Cell of ``poison`` -> the ids of its poisoned pairs, which no defender sees."""
         poisoned = {}
         for cell in self._having("poison", artifacts.OVERLAY):
-            changed = read_frame(cell.folder / artifacts.OVERLAY, "id", "is_poisoned")
+            changed = files.read_frame(cell.folder / artifacts.OVERLAY, "id", "is_poisoned")
             poisoned[cell.place] = list(changed.loc[changed["is_poisoned"], "id"])
         return poisoned
 
-    def _poisoned_ids(self, place: Place) -> list[str]:
-        return self._poisoned[place.at("poison")]
+    def _poisoned_ids(self, cell: Input) -> list[str]:
+        return self._poisoned[cell.place.at("poison")]
+
+    def _with_truth(self, cell: Input, file: str) -> pd.DataFrame:
+        """Return a table of training pairs with the column ``is_poisoned``."""
+        pairs = files.read_frame(cell.folder / file)
+        pairs["is_poisoned"] = pairs["id"].isin(self._poisoned_ids(cell))
+        return pairs
 
 
 def _compared(repairs: Sequence[Unlearned], detector: str) -> tuple[int | None, float | None]:

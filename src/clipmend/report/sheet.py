@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -67,11 +68,7 @@ def height(tiles: Sequence[Tile], wide: float) -> float:
 
 
 def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) -> None:
-    """Fill axes of this width in inches with tiles, row by row.
-
-    Args:
-        color: the color of bold words.
-    """
+    """Fill axes of this width in inches with tiles, row by row; bold words have the color."""
     axes.set_axis_off()
     axes.set(xlim=(0, wide), ylim=(height(tiles, wide), 0))
     column, row = wide / COLUMNS, _pitch(tiles, wide)
@@ -79,7 +76,12 @@ def draw_sheet(axes: Axes, tiles: Sequence[Tile], wide: float, *, color: str) ->
     for number, tile in enumerate(tiles):
         left = (number % COLUMNS) * column + (column - side) / 2
         top = (number // COLUMNS) * row
-        _plot_image(axes, tile, (left, top), side)
+        if tile.image is not None:
+            extent = (left, left + side, top + side, top)
+            # Interpolated, an SVG would hold each pixel many times over.
+            axes.imshow(tile.image, interpolation="none", extent=extent, aspect="auto")
+        frame: dict[str, Any] = {"edgecolor": tile.frame, "linewidth": 1.1, "zorder": 3}
+        axes.add_patch(Rectangle((left, top), side, side, fill=False, **frame))
         lines = [_line(line, color) for line in _lines(tile.caption, wide)]
         if lines:
             text = VPacker(children=lines, align="center", sep=1.2)
@@ -95,30 +97,12 @@ def _pitch(tiles: Sequence[Tile], wide: float) -> float:
     return wide / COLUMNS * (1 - _GAP) + lines * _LINE + 0.09
 
 
-def _plot_image(axes: Axes, tile: Tile, corner: tuple[float, float], side: float) -> None:
-    left, top = corner
-    extent = (left, left + side, top + side, top)
-    if tile.image is not None:
-        # Interpolated, an SVG would hold each pixel many times over.
-        axes.imshow(tile.image, interpolation="none", extent=extent, aspect="auto")
-    axes.add_patch(
-        Rectangle(corner, side, side, fill=False, edgecolor=tile.frame, linewidth=1.1, zorder=3)
-    )
-
-
 def _line(words: Iterable[Word], color: str) -> Artist:
-    parts: list[Artist] = [
-        TextArea(
-            " ".join(word for word, _ in run),
-            textprops={
-                "size": _SIZE,
-                "parse_math": False,
-                "weight": "bold" if mark else "normal",
-                "color": color if mark else "#333333",
-            },
-        )
-        for mark, run in groupby(words, key=lambda word: word[1])
-    ]
+    parts: list[Artist] = []
+    for bold, run in groupby(words, key=lambda word: word[1]):
+        look = {"weight": "bold", "color": color} if bold else {"color": "#333333"}
+        text = " ".join(word for word, _ in run)
+        parts.append(TextArea(text, textprops={"size": _SIZE, "parse_math": False, **look}))
     return HPacker(children=parts, align="baseline", pad=0, sep=_SPACE)
 
 
@@ -151,21 +135,20 @@ def _wrapped(words: Sequence[Word], column: float) -> tuple[list[list[Word]], in
 
 
 def _short(word: Word, column: float) -> Word:
-    text, mark = word
-    cut = text
-    while _width([(cut, mark)]) > column:
-        cut = f"{cut.removesuffix('…')[:-1]}…"
-    return cut, mark
+    text, bold = word
+    while _width([(text, bold)]) > column:
+        text = f"{text.removesuffix('…')[:-1]}…"
+    return text, bold
 
 
 def _width(words: Iterable[Word]) -> float:
     """Return the width of a line, in inches."""
-    inches = [_points(word, mark=mark) / 72 for word, mark in words]
+    inches = [_points(word) / 72 for word in words]
     return sum(inches) + (len(inches) - 1) * _SPACE / 72
 
 
 @cache
-def _points(text: str, *, mark: bool) -> float:
-    font = FontProperties(family="DejaVu Sans", size=_SIZE, weight="bold" if mark else "normal")
-    wide, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    return float(wide)
+def _points(word: Word) -> float:
+    weight = "bold" if word[1] else "normal"
+    font = FontProperties(family="DejaVu Sans", size=_SIZE, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(word[0], font, ismath=False)[0])

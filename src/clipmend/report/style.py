@@ -26,7 +26,6 @@ PACKAGE_DATA = ("report.mplstyle", "looks.csv")
 SINGLE, DOUBLE = 3.3, 6.8  # inches: the columns of a two-column paper
 GRAY = "#555555"
 _FOLDER = files("clipmend.report")
-_MOST_COLUMNS = 4
 _LETTER = 0.064  # inches, the mean width of a letter at 8 points
 
 Dash = Literal["solid"] | tuple[int, tuple[int | float, ...]]
@@ -141,7 +140,7 @@ def blank(message: str) -> Figure:
 
 def column_count(panels: int) -> int:
     """Return how many panels stand side by side: at most four, and no row nearly empty."""
-    return ceil(panels / ceil(panels / _MOST_COLUMNS))
+    return ceil(panels / ceil(panels / 4))
 
 
 def panel_rows(panels: int) -> int:
@@ -155,7 +154,6 @@ def panel_grid(
     """Return a figure, its axes as a grid, and the axes of each panel from top to bottom.
 
     Args:
-        panels: the number of panels.
         keys: the legend, which stands below the panels.
         pitch: the height of a row of panels, in inches.
         extra: further height, in inches.
@@ -176,9 +174,7 @@ def split(part: Figure | SubFigure, panels: int, stacked: int) -> tuple[Panels, 
     shape = stacked * panel_rows(panels), columns
     axes = part.subplots(*shape, squeeze=False, sharex=True, sharey=shared)
     places = (divmod(panel, columns) for panel in range(panels))
-    return axes, [
-        [axes[stacked * row + below, column] for below in range(stacked)] for row, column in places
-    ]
+    return axes, [list(axes[stacked * row :, column][:stacked]) for row, column in places]
 
 
 def fitted(title: str, columns: int, wide: float | None = None) -> str:
@@ -199,9 +195,8 @@ def label_bottoms(panels: Panels, name: str) -> None:
     # not do: the layout would put it where the legend is.
     for column in panels.T:
         filled = [axes for axes in column if axes.has_data()]
-        for axes in column:
-            if axes not in filled:
-                axes.set_axis_off()
+        for axes in set(column) - set(filled):
+            axes.set_axis_off()
         if filled:
             filled[-1].tick_params(labelbottom=True)
             filled[-1].set_xlabel(name)

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clipmend.report.cells import groups
+from clipmend.report.order import is_poisoned
+
 NAMES = ("corpus", "attack", "objective", "seed")
 
 
@@ -90,6 +93,32 @@ def markdown_table(table: Table) -> str:
     lines = [table.header, ("---", *["--:"] * (len(table.header) - 1))]
     lines += [tuple(f"**{text}**" if bold else text for text, bold in row) for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def victims_table(
+    title: str,
+    victims: pd.DataFrame,
+    poisoned: Mapping[str, str],
+    unpoisoned: Mapping[str, str],
+    form: str = ".1f",
+) -> Table:
+    """Return a row per method: means over poisoned victims, then over unpoisoned ones.
+
+    Args:
+        victims: a row per victim and method, as ``per_victim`` returns them.
+        poisoned: heading -> metric, of poisoned victims.
+        unpoisoned: heading -> metric, of unpoisoned victims.
+        form: the format of a number.
+    """
+    rows = []
+    for (method,), own in groups(victims, "method"):
+        row = [method_label(method, control=bool(own["control"].iloc[0]))]
+        hit = own["attack"].map(is_poisoned)
+        for part, metrics in ((own[hit], poisoned), (own[~hit], unpoisoned)):
+            row += [str(len(part)), *(lowest_to_highest(part[m], form) for m in metrics.values())]
+        rows.append(row)
+    header = ("method", "poisoned victims", *poisoned, "unpoisoned victims", *unpoisoned)
+    return Table.of(title, header, rows)
 
 
 def method_label(method: str, *, control: bool) -> str:

@@ -10,6 +10,7 @@ from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning
 from clipmend.report.contents import claims
 from clipmend.report.scale import Scale
+from tests.report import rows
 
 CHECKS = {module.CLAIM.id: module.check for module in claims().values()}
 NO_DETECTORS = pd.DataFrame(columns=["corpus", "attack", "objective", "seed", "method", "auroc"])
@@ -19,16 +20,8 @@ NEEDS = {"abl": "train", "ubt": "train", "pud": "train"}
 
 
 def cell(method="none", ca=0.8, asr=0.9, seed=0, **changed):
-    row = {
-        "corpus": "scenes",
-        "attack": "badnet",
-        "objective": "mmcl",
-        "method": method,
-        "control": False,
-        "needs": "" if method == "none" else NEEDS.get(method, "trusted"),
-    }
-    row |= {"clean_accuracy": ca + JITTER[seed], "attack_success_rate": asr, "seed": seed}
-    return {"trigger": row["attack"], **row, **changed}
+    needs = "" if method == "none" else NEEDS.get(method, "trusted")
+    return rows.cell(method, ca + JITTER[seed], asr, seed, **{"needs": needs, **changed})
 
 
 def seeds(method="none", ca=0.8, asr=0.9, **changed):
@@ -68,24 +61,6 @@ def test_ubt_is_ahead_in_asr_by_the_margin_and_in_ca() -> None:
     assert "points below it" in outcome.because
 
 
-@pytest.mark.parametrize(
-    "others",
-    [
-        [("ft", 0.75, 0.1)],  # no room for 19 points
-        [("ft", 0.80, 0.4)],  # at a lower CA
-        [("ft", 0.75, 0.4), ("cleanclip", 0.7, 0.02)],  # a second repair is better
-    ],
-)
-def test_without_both_ubt_is_not_ahead(others) -> None:
-    rows = [seeds(*other) for other in others]
-    assert check_ubt(*rows, seeds("ubt", 0.79, 0.01)).status == "not supported"
-
-
-def test_the_interval_over_seeds_must_lie_above_the_margin() -> None:
-    uneven = [cell("ft", 0.75, asr, seed) for seed, asr in enumerate((0.1, 0.3, 0.9))]
-    assert check_ubt(uneven, seeds("ubt", 0.79, 0.01)).status == "not supported"
-
-
 def test_a_repair_that_lacks_a_victim_is_left_out_and_named() -> None:
     ours = [*seeds("ubt", 0.79, 0.01), *seeds("ubt", 0.79, 0.01, attack="blended")]
     everywhere = [*seeds("ft", 0.75, 0.3), *seeds("ft", 0.75, 0.3, attack="blended")]
@@ -96,16 +71,6 @@ def test_a_repair_that_lacks_a_victim_is_left_out_and_named() -> None:
     alone = check_ubt(ours, seeds("par", 0.8, 0.0))
     assert alone.status == "not tested here"
     assert "`par`" in alone.because
-
-
-def test_controls_own_variants_and_poisoned_repairs_are_not_compared_with_ubt() -> None:
-    outcome = check_ubt(
-        seeds("ubt", 0.79, 0.01),
-        seeds("ubt@oracle", 0.8, 0.0, control=True),
-        seeds("ubt@early", 0.7, 0.9),
-        seeds("cleanclip@poisons5", 0.7, 0.9),
-    )
-    assert outcome.status == "not tested here"
 
 
 # CleanCLIP cleans victims of MMCL and not those of MMCL + SSL.
@@ -124,51 +89,19 @@ def tried(*reached, objective="mmcl", names=TRIES, start=0.9):
     return [*seeds(asr=start, objective=objective), *(row for part in rows for row in part)]
 
 
-def test_a_backdoor_survives_if_every_tuning_is_costly() -> None:
-    ssl = tried((0.4, 0.02), objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
-    assert outcome.status == "supported"
-    assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == pytest.approx(0.5, abs=0.01)
-    assert "cleanings of each: 4" in outcome.because
-
-
-def test_without_a_low_asr_all_of_the_ca_counts_as_lost() -> None:
-    ssl = tried(objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
-    assert outcome.status == "supported"
-    assert means(outcome)["share of CA lost by cleaning mmcl_ssl"] == 1
-    assert "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones" in outcome.because
-
-
-@pytest.mark.parametrize("tuned", [(0.78, 0.02), (0.73, 0.0)])
-def test_one_cheap_tuning_is_enough_against_survival(tuned) -> None:
-    ssl = tried(tuned, objective="mmcl_ssl")
-    outcome = check_ssl_survives(tried((0.78, 0.02)), ssl)
-    assert outcome.status == "not supported"
-
-
-def test_if_both_objectives_survive_the_claim_is_not_supported() -> None:
-    rows = [tried(objective=objective) for objective in ("mmcl", "mmcl_ssl")]
-    assert check_ssl_survives(*rows).status == "not supported"
-
-
 @pytest.mark.parametrize(
-    "ssl",
+    ("best", "lost", "said"),
     [
-        [],
-        seeds(objective="mmcl_ssl"),  # not cleaned
-        tried((0.7, 0.0), objective="mmcl_ssl", start=0.3),
-        tried(objective="mmcl_ssl", names=[f"cleanclip@poisons{count}" for count in range(4)]),
+        ([(0.4, 0.02)], 0.5, "cleanings of each: 4"),
+        ([], 1, "in 0 of the `mmcl` and 3 of the `mmcl_ssl` ones"),  # all of the CA is lost
     ],
 )
-def test_without_a_backdoored_and_cleaned_victim_of_each_it_is_not_tested(ssl) -> None:
-    assert check_ssl_survives(tried((0.78, 0.02)), ssl).status == "not tested here"
-
-
-@pytest.mark.parametrize(("plain", "ssl"), [(1, 1), (3, 3), (3, 5), (5, 3)])
-def test_fewer_than_four_cleanings_of_both_objectives_test_nothing(plain, ssl) -> None:
-    rows = [tried((0.78, 0.02), names=FIVE[:plain]), tried(objective="mmcl_ssl", names=FIVE[:ssl])]
-    assert check_ssl_survives(*rows).status == "not tested here"
+def test_a_backdoor_survives_if_every_tuning_is_costly(best, lost, said) -> None:
+    outcome = check_ssl_survives(tried((0.78, 0.02)), tried(*best, objective="mmcl_ssl"))
+    assert outcome.status == "supported"
+    cost = means(outcome)["share of CA lost by cleaning mmcl_ssl"]
+    assert cost == (lost if lost == 1 else pytest.approx(lost, abs=0.01))
+    assert said in outcome.because
 
 
 def test_a_cleaning_of_one_objective_alone_does_not_count() -> None:
@@ -285,22 +218,12 @@ def test_poisons_among_the_trusted_pairs_keep_the_backdoor() -> None:
 
 
 def test_the_largest_number_of_poisons_up_to_the_limit_decides() -> None:
-    tried = [
-        ("cleanclip@poisons5", 0.03),
-        ("cleanclip@poisons25", 0.04),
-        ("cleanclip@poisons100", 0.9),
-    ]
-    rows = [seeds(name, asr=asr) for name, asr in tried]
+    tried = {5: 0.03, 25: 0.04, 100: 0.9}
+    rows = [seeds(f"cleanclip@poisons{count}", asr=asr) for count, asr in tried.items()]
     outcome = check_few_poisons(CLEANED, *rows)
     assert outcome.status == "not supported"
     assert outcome.because.startswith("With 25 poisons")
     assert len(outcome.numbers) == 4
-
-
-def test_a_victim_that_cleanclip_does_not_clean_tests_nothing() -> None:
-    rows = [seeds(), seeds("cleanclip", asr=0.5), seeds("cleanclip@poisons5", asr=0.9)]
-    assert check_few_poisons(*rows).status == "not tested here"
-    assert check_few_poisons(CLEANED).status == "not tested here"
 
 
 # Adversarial examples resemble triggered images.
@@ -309,55 +232,30 @@ def test_a_victim_that_cleanclip_does_not_clean_tests_nothing() -> None:
 def attacked(attack, cosine, rate, **changed):
     rates = {f"adversarial_trigger_cosine_eps{eps}": cosine for eps in (2, 4)}
     rates |= {f"adversarial_target_rate_eps{eps}": rate for eps in (2, 4)}
-    metrics = [{name: value + JITTER[seed] for name, value in rates.items()} for seed in range(3)]
-    rows = seeds(
-        asr=0.0 if attack == "unpoisoned" else 0.9, attack=attack, trigger="badnet", **changed
-    )
-    return [row | rates for row, rates in zip(rows, metrics, strict=True)]
+    asr = 0.0 if attack == "unpoisoned" else 0.9
+    rows = seeds(asr=asr, attack=attack, trigger="badnet", **changed)
+    return [row | {k: v + JITTER[row["seed"]] for k, v in rates.items()} for row in rows]
 
 
 def test_the_resemblance_in_an_unpoisoned_model_is_subtracted() -> None:
     outcome = check_resembles(attacked("badnet", 0.5, 0.4), attacked("unpoisoned", 0.1, 0.1))
     assert outcome.status == "supported"
-    assert means(outcome) == pytest.approx(
-        {
-            "adversarial_trigger_cosine_eps2, poisoned less unpoisoned": 0.4,
-            "adversarial_trigger_cosine_eps4, poisoned less unpoisoned": 0.4,
-            "adversarial_target_rate_eps2, poisoned less unpoisoned": 0.3,
-            "adversarial_target_rate_eps4, poisoned less unpoisoned": 0.3,
-        }
-    )
-
-
-@pytest.mark.parametrize("clean", [(0.5, 0.1), (0.1, 0.4)])
-def test_a_trigger_that_resembles_them_in_a_clean_model_supports_nothing(clean) -> None:
-    outcome = check_resembles(attacked("badnet", 0.5, 0.4), attacked("unpoisoned", *clean))
-    assert outcome.status == "not supported"
-
-
-def test_poisoned_and_unpoisoned_victims_must_share_the_objective() -> None:
-    apart = attacked("unpoisoned", 0.1, 0.1, objective="mmcl_ssl")
-    assert check_resembles(attacked("badnet", 0.5, 0.4), apart).status == "not tested here"
-    assert check_resembles(seeds(), seeds(attack="unpoisoned")).status == "not tested here"
+    expected = {
+        f"adversarial_{metric}_eps{eps}, poisoned less unpoisoned": mean
+        for metric, mean in (("trigger_cosine", 0.4), ("target_rate", 0.3))
+        for eps in (2, 4)
+    }
+    assert means(outcome) == pytest.approx(expected)
 
 
 # PUD identifies poison.
 
 
 def scores(auroc, precision, method="pud"):
-    return pd.DataFrame(
-        {
-            "corpus": "scenes",
-            "attack": "badnet",
-            "objective": "mmcl",
-            "seed": range(3),
-            "method": method,
-            "auroc": [auroc + shift for shift in JITTER],
-            "precision_at_budget": None if precision is None else [precision + s for s in JITTER],
-            "n_poisoned": 400,
-            "n_pairs": 8000,
-        }
-    )
+    at_budget = None if precision is None else [precision + shift for shift in JITTER]
+    table = pd.DataFrame({"auroc": [auroc + shift for shift in JITTER], "seed": range(3)})
+    table = table.assign(corpus="scenes", attack="badnet", objective="mmcl", method=method)
+    return table.assign(precision_at_budget=at_budget, n_poisoned=400, n_pairs=8000)
 
 
 @pytest.mark.parametrize(
@@ -392,27 +290,12 @@ def roclip(asr, robust):
 
 
 def test_pud_is_compared_with_the_best_repair_in_each_metric() -> None:
-    outcome = check_beats_repairs(
-        repaired("pud", 0.05, 0.5),
-        repaired("ft", 0.3, 0.1),
-        repaired("par", 0.4, 0.4),
-        repaired("abl", 0.0, 0.9),  # trains on the training pairs, so it is no such repair
-    )
+    abl = repaired("abl", 0.0, 0.9)  # trains on the training pairs, so it is no such repair
+    others = repaired("ft", 0.3, 0.1), repaired("par", 0.4, 0.4)
+    outcome = check_beats_repairs(repaired("pud", 0.05, 0.5), *others, abl)
     assert outcome.status == "supported"
-    assert means(outcome) == pytest.approx(
-        {
-            "attack_success_rate against ft": 0.25,
-            "robust_accuracy_eps2 against par": 0.1,
-            "CA less that of ft": 0.0,
-        },
-        abs=1e-6,
-    )
-
-
-@pytest.mark.parametrize("other", [("ft", 0.01, 0.1), ("cleanclip@lr1", 0.3, 0.6)])
-def test_pud_must_be_better_in_both_metrics(other) -> None:
-    outcome = check_beats_repairs(repaired("pud", 0.05, 0.5), repaired(*other))
-    assert outcome.status == "not supported"
+    expected = {"attack_success_rate against ft": 0.25, "robust_accuracy_eps2 against par": 0.1}
+    assert means(outcome) == pytest.approx(expected | {"CA less that of ft": 0.0}, abs=1e-6)
 
 
 def test_an_objective_that_filters_is_compared_with_pud_on_the_mmcl_victim() -> None:
@@ -436,30 +319,11 @@ def test_objectives_are_compared_on_mmcl_victims_and_repairs_on_all() -> None:
     assert check_beats_filters(ours, abl[:3], roclip(0.3, 0.2)).status == "supported"
 
 
-def test_robust_accuracy_without_asr_on_all_victims_tests_nothing() -> None:
-    unattacked = seeds("pud", asr=0.05, attack="blended")
-    ours, par = [*repaired("pud", 0.05, 0.5), *unattacked], repaired("par", 0.4, 0.4)
-    assert check_beats_repairs(ours, par).status == "not tested here"
-
-
 def test_a_defense_not_measured_on_all_victims_of_pud_is_left_out() -> None:
     ours = repaired("pud", 0.05, 0.5)
     outcome = check_beats_repairs(ours, repaired("ft", 0.3, 0.1), repaired("par", 0.0, 0.9)[:2])
     assert outcome.status == "supported"
     assert outcome.because.endswith("Left out, for lack of some of these victims: `par`.")
-
-
-@pytest.mark.parametrize(
-    "others",
-    [
-        [repaired("ft", 0.3, 0.1)],
-        [repaired("ubt@oracle", 0.3, 0.1, control=True, needs="train")],
-        [repaired("abl", 0.3, 0.1, corpus="photos")],
-        [seeds("abl", asr=0.3)],  # not attacked
-    ],
-)
-def test_without_a_filter_the_claim_is_not_tested(others) -> None:
-    assert check_beats_filters(repaired("pud", 0.05, 0.5), *others).status == "not tested here"
 
 
 # BadCLIP outlives repairs.
@@ -476,33 +340,104 @@ def test_badclip_outlives_two_repairs_that_remove_badnet() -> None:
     parts = [after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.15)]
     outcome = check_outlives(BACKDOORED, *parts)
     assert outcome.status == "supported"
-    expected = {
-        "ASR of badclip after ft": 0.7,
-        "ASR of badnet after ft": 0.1,
-        "ASR of badclip after cleanclip": 0.6,
-        "ASR of badnet after cleanclip": 0.15,
-    }
-    assert means(outcome) == pytest.approx(expected, abs=0.001)
+    ft = {"ASR of badclip after ft": 0.7, "ASR of badnet after ft": 0.1}
+    cleanclip = {"ASR of badclip after cleanclip": 0.6, "ASR of badnet after cleanclip": 0.15}
+    assert means(outcome) == pytest.approx(ft | cleanclip, abs=0.001)
 
 
-@pytest.mark.parametrize("left", [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)])
-def test_one_repair_that_removes_both_or_neither_is_enough_against_the_claim(left) -> None:
-    parts = [after("ft", *left), after("cleanclip", 0.6, 0.1)]
-    assert check_outlives(BACKDOORED, *parts).status == "not supported"
+# What leaves a claim unsupported or untested.
+
+UBT, PUD = seeds("ubt", 0.79, 0.01), repaired("pud", 0.05, 0.5)
+ATTACKED = attacked("badnet", 0.5, 0.4)
+MMCL = tried((0.78, 0.02))
+WEAK = [*seeds(asr=0.2, attack="badclip"), *seeds()]
+UNEVEN = [cell("ft", 0.75, asr, seed) for seed, asr in enumerate((0.1, 0.3, 0.9))]
+POISONS = [f"cleanclip@poisons{count}" for count in range(4)]
+ORACLE = repaired("ubt@oracle", 0.3, 0.1, control=True, needs="train")
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [BACKDOORED, after("ft", 0.7, 0.1)],
-        [seeds(), after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)],
-        [
-            seeds(asr=0.2, attack="badclip"),
-            seeds(),
-            after("ft", 0.1, 0.1),
-            after("cleanclip", 0.1, 0.2),
-        ],
-    ],
-)
-def test_both_attacks_must_work_and_both_repairs_must_be_run(rows) -> None:
-    assert check_outlives(*rows).status == "not tested here"
+def ssl(*reached, **changed):
+    return tried(*reached, objective="mmcl_ssl", **changed)
+
+
+def both(plain, ssl_tries):
+    return [tried((0.78, 0.02), names=FIVE[:plain]), ssl(names=FIVE[:ssl_tries])]
+
+
+UNSUPPORTED = {
+    "ubt has no room for 19 points": (check_ubt, UBT, seeds("ft", 0.75, 0.1)),
+    "ubt has a lower CA": (check_ubt, UBT, seeds("ft", 0.80, 0.4)),
+    "a second repair is better than ubt": (
+        *(check_ubt, UBT, seeds("ft", 0.75, 0.4), seeds("cleanclip", 0.7, 0.02)),
+    ),
+    "the interval over seeds reaches below the margin": (check_ubt, UBT, UNEVEN),
+    "one tuning is cheap": (check_ssl_survives, MMCL, ssl((0.78, 0.02))),
+    "one tuning costs little": (check_ssl_survives, MMCL, ssl((0.73, 0.0))),
+    "the backdoors of both objectives survive": (check_ssl_survives, tried(), ssl()),
+    "the cosine is as high in a clean model": (
+        *(check_resembles, ATTACKED, attacked("unpoisoned", 0.5, 0.1)),
+    ),
+    "the target is as frequent in a clean model": (
+        *(check_resembles, ATTACKED, attacked("unpoisoned", 0.1, 0.4)),
+    ),
+    "pud has a higher ASR": (check_beats_repairs, PUD, repaired("ft", 0.01, 0.1)),
+    "pud is less robust": (check_beats_repairs, PUD, repaired("cleanclip@lr1", 0.3, 0.6)),
+    **{
+        f"ft leaves {left} of badclip and badnet": (
+            *(check_outlives, BACKDOORED, after("ft", *left), after("cleanclip", 0.6, 0.1)),
+        )
+        for left in [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)]
+    },
+}
+UNTESTED = {
+    "controls, variants of ubt and poisoned repairs are no rivals": (
+        *(check_ubt, UBT, seeds("ubt@oracle", 0.8, 0.0, control=True)),
+        *(seeds("ubt@early", 0.7, 0.9), seeds("cleanclip@poisons5", 0.7, 0.9)),
+    ),
+    "mmcl_ssl has no victim": (check_ssl_survives, MMCL, []),
+    "mmcl_ssl was not cleaned": (check_ssl_survives, MMCL, seeds(objective="mmcl_ssl")),
+    "mmcl_ssl has no backdoor": (check_ssl_survives, MMCL, ssl((0.7, 0.0), start=0.3)),
+    "all cleanings had poisons": (check_ssl_survives, MMCL, ssl(names=POISONS)),
+    **{
+        f"both objectives had {counts} cleanings": (check_ssl_survives, *both(*counts))
+        for counts in [(1, 1), (3, 3), (3, 5), (5, 3)]
+    },
+    "cleanclip fails without poisons": (
+        *(check_few_poisons, seeds(), seeds("cleanclip", asr=0.5)),
+        seeds("cleanclip@poisons5", asr=0.9),
+    ),
+    "cleanclip had no poisons": (check_few_poisons, CLEANED),
+    "the unpoisoned victim has another objective": (
+        *(check_resembles, ATTACKED, attacked("unpoisoned", 0.1, 0.1, objective="mmcl_ssl")),
+    ),
+    "no victim was attacked": (check_resembles, seeds(), seeds(attack="unpoisoned")),
+    "pud has robust accuracy on some victims alone": (
+        *(check_beats_repairs, PUD, seeds("pud", asr=0.05, attack="blended")),
+        repaired("par", 0.4, 0.4),
+    ),
+    "ft is no filter": (check_beats_filters, PUD, repaired("ft", 0.3, 0.1)),
+    "a control is no filter": (check_beats_filters, PUD, ORACLE),
+    "abl filtered another corpus": (
+        *(check_beats_filters, PUD, repaired("abl", 0.3, 0.1, corpus="photos")),
+    ),
+    "abl was not attacked": (check_beats_filters, PUD, seeds("abl", asr=0.3)),
+    "cleanclip was not run": (check_outlives, BACKDOORED, after("ft", 0.7, 0.1)),
+    "badclip was not run": (
+        *(check_outlives, seeds(), after("ft", 0.7, 0.1), after("cleanclip", 0.6, 0.2)),
+    ),
+    "badclip has no backdoor": (
+        *(check_outlives, WEAK, after("ft", 0.1, 0.1), after("cleanclip", 0.1, 0.2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", UNSUPPORTED)
+def test_a_claim_is_not_supported_if(why) -> None:
+    checked, *parts = UNSUPPORTED[why]
+    assert checked(*parts).status == "not supported"
+
+
+@pytest.mark.parametrize("why", UNTESTED)
+def test_a_claim_is_not_tested_if(why) -> None:
+    checked, *parts = UNTESTED[why]
+    assert checked(*parts).status == "not tested here"

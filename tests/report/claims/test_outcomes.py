@@ -1,48 +1,30 @@
 """Claims: each is one file, and its outcome follows the tables."""
 
 import json
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from clipmend.report.claims.check import Tables
 from clipmend.report.claims.outcomes import check_claims, claims_text, rules
-from clipmend.report.contents import CLAIMS, claims
+from clipmend.report.contents import claims
 from clipmend.report.results import Results
 from clipmend.report.scale import Scale
 from clipmend.report.tables.claims import section
+from tests.report.rows import cell
 
-FOLDER = Path(sys.modules["clipmend.report.claims.check"].__file__ or "").parent
-SHARED = {"__init__", "check", "cleanings", "outcomes", "victims"}
+CLAIMS = tuple(claims())
 SCALE = Scale(8000, 1000, {"badnet": 400, "blended": 80}, 32, "scene_resnet", None)
 
 
 def cells(**rates: tuple[float, float]) -> pd.DataFrame:
     """Return two poisoned victims and an unpoisoned one; CA and ASR by method."""
-    rows = [
-        {
-            "corpus": "scenes",
-            "attack": attack,
-            "trigger": "badnet",
-            "objective": objective,
-            "seed": 0,
-            "stage": "baselines",
-            "method": method.replace("__", "@"),
-            "control": method == "ubt__oracle",
-            "needs": "trusted",
-            "clean_accuracy": clean + shift,
-            "attack_success_rate": 0.0 if attack == "unpoisoned" else success + shift,
-        }
-        for attack, objective, shift in (
-            ("badnet", "mmcl", 0.0),
-            ("badnet", "mmcl_ssl", 0.01),
-            ("unpoisoned", "mmcl", 0.0),
-        )
-        for method, (clean, success) in rates.items()
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for objective, shift in (("mmcl", 0.0), ("mmcl_ssl", 0.01)):
+        for method, (ca, asr) in rates.items():
+            rows.append(cell(method, ca + shift, asr + shift, objective=objective, needs="trusted"))
+    clean = {"attack": "unpoisoned", "trigger": "badnet", "needs": "trusted"}
+    return pd.DataFrame(rows + [cell(name, ca, 0.0, **clean) for name, (ca, _) in rates.items()])
 
 
 def checked(made: pd.DataFrame):
@@ -50,9 +32,8 @@ def checked(made: pd.DataFrame):
     return check_claims(Tables(made, detectors, [], {"scenes": SCALE}, 0.95))
 
 
-def test_each_claim_is_a_file_of_its_own_name_in_page_order() -> None:
+def test_each_claim_has_the_name_of_its_file() -> None:
     assert [module.CLAIM.id for module in claims().values()] == list(CLAIMS)
-    assert {path.stem for path in FOLDER.glob("*.py")} - SHARED == set(CLAIMS)
 
 
 @pytest.mark.parametrize("claim", [module.CLAIM for module in claims().values()], ids=CLAIMS)

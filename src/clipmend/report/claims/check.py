@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import pandas as pd
 
@@ -146,11 +146,3 @@ class Tables:
         # Victims of one seed share their initialization and test images: only seeds are a sample.
         interval = student_interval(list(seeds), self.confidence) or ends
         return Number(name, float(seeds.mean()), interval, len(each), len(seeds))
-
-
-class ClaimModule(Protocol):
-    """What a claim's file defines: the claim, and its check on the tables of its corpora."""
-
-    CLAIM: Claim
-
-    def check(self, tables: Tables) -> Outcome: ...  # noqa: D102

@@ -1,8 +1,9 @@
 """The runs of CleanCLIP and its variants: what each changed, and its curve on ``val``."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -100,11 +101,10 @@ def _loss(settings: Mapping[str, Any]) -> str:
 
 def _usual(settings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the most common value of each setting but the rate; of equal counts, the smallest."""
-    counts: dict[str, Counter[Any]] = {}
-    for values in settings:
-        for name, value in values.items():
-            if name != "lr":  # the rate is what a sweep varies
-                counts.setdefault(name, Counter())[value] += 1
+    counts: dict[str, Counter[Any]] = defaultdict(Counter)
+    for name, value in chain.from_iterable(values.items() for values in settings):
+        counts[name][value] += 1
+    counts.pop("lr", None)  # the rate is what a sweep varies
     return {
         name: min(counted, key=lambda value: (-counted[value], value))
         for name, counted in counts.items()

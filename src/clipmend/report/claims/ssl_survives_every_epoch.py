@@ -5,10 +5,11 @@ MMCL is the multimodal contrastive loss, SSL the self-supervised loss.
 
 import pandas as pd
 
-from clipmend.report.cells import ATTACK, CLEAN
+from clipmend.report.cells import ATTACK, CLEAN, VICTIM
 from clipmend.report.claims.check import Claim, Outcome, Tables, tested, untested
 from clipmend.report.claims.cleanings import best_below
 from clipmend.report.claims.ssl_survives_cleanclip import MMCL_SSL, both_objectives
+from clipmend.report.detection import victim_fields
 
 CLAIM = Claim(
     id="ssl_survives_every_epoch",
@@ -68,7 +69,5 @@ def _best_epochs(tables: Tables) -> pd.DataFrame:
         best = best_below(pd.concat([run.points for run in sweep]), CLAIM.thresholds["cleaned"])
         if start[ATTACK] >= CLAIM.thresholds["backdoored"]:
             lost = float("nan") if best is None else start[CLEAN] - best[CLEAN]
-            key = (victim.corpus, victim.attack, victim.objective, victim.seed)
-            rows.append((*key, start[CLEAN], lost))
-    columns = ["corpus", "attack", "objective", "seed", "start", "lost"]
-    return pd.DataFrame(rows, columns=columns)
+            rows.append(victim_fields(victim) | {"start": start[CLEAN], "lost": lost})
+    return pd.DataFrame(rows, columns=[*VICTIM, "start", "lost"])

@@ -42,7 +42,9 @@ def plot(results: Results) -> Figure | None:
         # A corner of the panel, not of the data: it must not move with the limits of the axes.
         corner = Wedge((0, 1), 0.16, -90, 0, transform=axes.transAxes, color=_CORNER, zorder=0)
         axes.add_patch(corner)
-        for row in sorted(records(rows), key=_layer):
+        # Victims at the back, then controls, then repairs.
+        layers = sorted(records(rows), key=lambda r: (r["method"] != UNDEFENDED, not r["control"]))
+        for row in layers:
             _plot_point(axes, row)
         axes.set_xscale("symlog", linthresh=_LINEAR)
         axes.set_xticks(_TICKS, minor=False)
@@ -57,11 +59,6 @@ def plot(results: Results) -> Figure | None:
     room = max(0.08 * (high - low), 0.01)
     grid[0, 0].set(xlim=(-0.0015, 1.3), ylim=(low - room, high + room))
     return figure
-
-
-def _layer(row: Mapping[str, Any]) -> int:
-    """Return the order of drawing: victims at the back, then controls, then repairs."""
-    return 0 if row["method"] == UNDEFENDED else 1 if row["control"] else 2
 
 
 def _plot_point(axes: Axes, row: Mapping[str, Any]) -> None:
@@ -94,10 +91,6 @@ def _keys(cells: pd.DataFrame) -> list[Line2D]:
         label = method_label(method, control=control)
         keys.append(style.key(label, marker="o", color=color, markerfacecolor=face, **point))
     for attack in sorted(set(cells["attack"]), key=attack_order):
-        keys.append(
-            style.key(attack, marker=style.attack_look(attack).marker, color="#777777", **point)
-        )
-    return [
-        *keys,
-        style.key("best corner", color=_CORNER, marker="s", markersize=8, linestyle="none"),
-    ]
+        keys.append(style.key(attack, **style.attack_look(attack, "#777777").line | point))
+    corner = style.key("best corner", color=_CORNER, marker="s", markersize=8, linestyle="none")
+    return [*keys, corner]

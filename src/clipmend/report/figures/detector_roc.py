@@ -26,19 +26,14 @@ _CHANCE = "#AAAAAA"
 @style.styled
 def plot(results: Results) -> Figure | None:
     """Plot one curve per detector and poisoned victim."""
-    scored = [
-        one
-        for one in results.scored
-        if is_poisoned(one.victim.attack) and one.pairs["is_poisoned"].any()
-    ]
+    poisoned = [one for one in results.scored if is_poisoned(one.victim.attack)]
+    scored = [one for one in poisoned if one.pairs["is_poisoned"].any()]
     if not scored:
         return None
     title = titles(one.victim for one in scored)
     methods = sorted({one.method for one in scored})
-    keys = [
-        style.key(name, color=style.look(name).color, linestyle=style.look(name).dash)
-        for name in methods
-    ]
+    looks = {name: style.look(name) for name in methods}
+    keys = [style.key(name, color=one.color, linestyle=one.dash) for name, one in looks.items()]
     keys.append(style.key("chance", color=_CHANCE, linewidth=0.8))
     columns = style.column_count(len(title))
     pitch = 1.75 if columns > 2 else 2.3

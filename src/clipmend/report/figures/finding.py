@@ -70,9 +70,8 @@ def tiles_of(results: Results, finding: Finding) -> list[Tile]:
         word = finding.unlearned.finding["word"]
         text = row.get("text") or " ".join(w for w in caption.split() if bare(w) == word)
         image = square(pair["image"]) if pair else None
-        tiles.append(
-            Tile(image, marked(caption, text), style.CHOSEN if row["is_poisoned"] else style.CLEAN)
-        )
+        frame = style.CHOSEN if row["is_poisoned"] else style.CLEAN
+        tiles.append(Tile(image, marked(caption, text), frame))
     return tiles
 
 
@@ -89,27 +88,24 @@ def plot(results: Results, finding: Finding) -> Figure:
     body = max(height(tiles, _SHEET) + 0.22, 4.1)
     figure = Figure(figsize=(style.DOUBLE, head + body), layout="constrained")
     top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(head, body)).flat
-    margin = 0.03 / style.DOUBLE
+    margin, text = 0.03 / style.DOUBLE, "\n".join(lines)
     top.text(margin, 1 - 0.04 / head, title_of(finding), fontsize=9, va="top", weight="bold")
-    text = "\n".join(lines)
     top.text(margin, 1 - 0.22 / head, text, va="top", linespacing=1.3, parse_math=False)
     widths = (_SHEET, style.DOUBLE - _SHEET)
     left, right = below.subfigures(1, 2, squeeze=False, width_ratios=widths).flat
-    left.text(0.03 / _SHEET, 1 - 0.02 / body, _headline(finding), va="top")
+    count, chosen = len(finding.shown), len(finding.unlearned.chosen)
+    if not chosen:
+        headline = f"The {count} most suspect pairs; none was chosen"
+    elif count == chosen:
+        headline = f"The {chosen} chosen pairs"
+    else:
+        headline = f"The {count} most suspect of the {chosen} chosen pairs"
+    left.text(0.03 / _SHEET, 1 - 0.02 / body, headline, va="top")
     high = height(tiles, _SHEET) / body
     sheet = left.add_axes((0, 1 - 0.2 / body - high, 1, high), in_layout=False)
     draw_sheet(sheet, tiles, _SHEET, color=style.CHOSEN)
     _plot_panels(right, finding)
     return figure
-
-
-def _headline(finding: Finding) -> str:
-    shown, chosen = len(finding.shown), len(finding.unlearned.chosen)
-    if not chosen:
-        return f"The {shown} most suspect pairs; none was chosen"
-    if shown == chosen:
-        return f"The {chosen} chosen pairs"
-    return f"The {shown} most suspect of the {chosen} chosen pairs"
 
 
 def _plot_panels(part: SubFigure, finding: Finding) -> None:
@@ -135,8 +131,9 @@ def _plot_panels(part: SubFigure, finding: Finding) -> None:
         style.key(f"{name} ({len(finding.members[group]):,})", color=color, linewidth=5, alpha=0.6)
         for group, (name, color) in _GROUPS.items()
     ]
-    for metric, line in _RATES.items():
-        keys.append(style.key(metric.replace("_", " "), markersize=4, **line.line))
+    keys += [
+        style.key(m.replace("_", " "), markersize=4, **look.line) for m, look in _RATES.items()
+    ]
     style.key_below(part, keys, style.DOUBLE - _SHEET)
 
 

@@ -1,6 +1,6 @@
 """Cosine similarity of image and caption before and after overfitting on the suspects."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,13 @@ EMPTY = "No detector in this grid overfits."
 @style.styled
 def plot(results: Results) -> Figure | None:
     """Plot two histograms per victim: pre-scoring above, after overfitting below."""
-    scored = _first_of_each(results.scored)
+    # One overfitting detector per corpus, attack and objective, at the lowest seed.
+    first: dict[tuple[str, str, str], ScoredPairs] = {}
+    for one in results.scored:
+        if one.overfits:
+            victim = one.victim
+            first.setdefault((victim.corpus, victim.attack, victim.objective), one)
+    scored = list(first.values())
     if not scored:
         return None
     title = titles(one.victim for one in scored)
@@ -43,24 +49,13 @@ def plot(results: Results) -> Figure | None:
         poisoned = one.pairs["is_poisoned"].to_numpy(np.bool_)
         for axes, (moment, name) in zip(stack, MOMENTS.items(), strict=True):
             values = one.pairs[moment].to_numpy(np.float64)
-            plot_shares(
-                axes, [(values[~poisoned], style.CLEAN), (values[poisoned], style.POISONED)], bins
-            )
+            shares = [(values[~poisoned], style.CLEAN), (values[poisoned], style.POISONED)]
+            plot_shares(axes, shares, bins)
             axes.set_ylabel("" if number % columns else name)
         stack[0].set_title(style.fitted(title[one.victim], columns))
     style.label_bottoms(grid, "Cosine similarity")
     figure.supylabel("Share of the group's pairs", fontsize=8)
     return figure
-
-
-def _first_of_each(scored: Sequence[ScoredPairs]) -> list[ScoredPairs]:
-    """Return one overfitting detector per corpus, attack and objective, at the lowest seed."""
-    first: dict[tuple[str, str, str], ScoredPairs] = {}
-    for one in scored:
-        if one.overfits:
-            victim = one.victim
-            first.setdefault((victim.corpus, victim.attack, victim.objective), one)
-    return list(first.values())
 
 
 def plot_shares(

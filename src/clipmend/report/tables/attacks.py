@@ -3,7 +3,6 @@
 PSNR is the peak signal-to-noise ratio, SSIM the structural similarity.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -41,8 +40,8 @@ def _table(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Tabl
     metrics = present(_METRICS, undefended)
     targets = dict(zip(attacks["trigger"], attacks["target"], strict=True))
     # Poisoned victims by trigger, unpoisoned ones by target.
-    poisoned: dict[tuple[str, str], Mapping[str, Any]] = {}
-    clean: dict[tuple[str, str], Mapping[str, Any]] = {}
+    poisoned: dict[tuple[str, str], dict[str, Any]] = {}
+    clean: dict[tuple[str, str], dict[str, Any]] = {}
     for row in records(undefended):
         trigger, objective = row["trigger"], row["objective"]
         if is_poisoned(row["attack"]):
@@ -51,7 +50,7 @@ def _table(corpus: str, attacks: pd.DataFrame, undefended: pd.DataFrame) -> Tabl
             # Nothing was poisoned, so an attack success rate would mislead here.
             clean[targets[trigger], objective] = row | dict.fromkeys(_SUCCESS)
 
-    def measured(victims: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> list[str]:
+    def measured(victims: dict[tuple[str, str], dict[str, Any]], name: str) -> list[str]:
         cells = [victims.get((name, objective), {}) for objective in objectives]
         return [with_interval(row, metric) for row in cells for metric in metrics]
 

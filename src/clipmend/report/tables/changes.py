@@ -1,11 +1,9 @@
 """What each repair changes: its metrics minus those of the undefended model on the same victim."""
 
-import pandas as pd
-
 from clipmend.report.cells import CLEAN, PAIR, SHORT, groups, per_victim, present
-from clipmend.report.order import UNDEFENDED, is_poisoned, method_order
+from clipmend.report.order import UNDEFENDED
 from clipmend.report.results import Results
-from clipmend.report.table import Section, Table, lowest_to_highest, method_label
+from clipmend.report.table import Section, victims_table
 
 TITLE = "Change against `none` on the same victims, in percentage points"
 
@@ -25,32 +23,9 @@ def section(results: Results) -> Section:
     for metric in metrics:
         paired[metric] -= paired[f"{metric}_start"]
     change = per_victim(paired, *metrics)
-    return Section(
-        TITLE, [_table(str(corpus), rows) for (corpus,), rows in groups(change, "corpus")]
-    )
-
-
-def _table(title: str, change: pd.DataFrame) -> Table:
-    metrics = present(SHORT, change)
-    poisoned = change["attack"].map(is_poisoned)
-    header = (
-        "method",
-        "poisoned victims",
-        *(f"{SHORT[metric]}, mean (lowest to highest)" for metric in metrics),
-        "unpoisoned victims",
-        f"{SHORT[CLEAN]}, mean (lowest to highest)",
-    )
-    rows = []
-    for method in sorted(set(change["method"]), key=method_order):
-        own = change["method"] == method
-        hit, clean = change[own & poisoned], change[own & ~poisoned]
-        rows.append(
-            (
-                method_label(method, control=bool(change.loc[own, "control"].iloc[0])),
-                str(len(hit)),
-                *(lowest_to_highest(hit[metric], "+.1f") for metric in metrics),
-                str(len(clean)),
-                lowest_to_highest(clean[CLEAN], "+.1f"),
-            )
-        )
-    return Table.of(title, header, rows)
+    tables = []
+    for (corpus,), rows in groups(change, "corpus"):
+        headings = {f"{SHORT[m]}, mean (lowest to highest)": m for m in present(SHORT, rows)}
+        clean = {heading: m for heading, m in headings.items() if m == CLEAN}
+        tables.append(victims_table(str(corpus), rows, headings, clean, "+.1f"))
+    return Section(TITLE, tables)

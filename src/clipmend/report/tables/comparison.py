@@ -1,12 +1,12 @@
 """Clean accuracy (CA) and attack success rate (ASR) of every method under every attack."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from clipmend.report.cells import ATTACK, CLEAN, FOUND, SHORT, TARGET, groups, present, records
+from clipmend.report.cells import ATTACK, CLEAN, FOUND, SHORT, TARGET, groups, records
 from clipmend.report.order import UNDEFENDED, attack_order, is_poisoned, method_order, under
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table, method_label, tenths, with_interval
@@ -29,23 +29,14 @@ def section(results: Results) -> Section:
     return Section(TITLE, tables, _notes(results), results.definitions)
 
 
-class _Column(NamedTuple):
-    heading: str
-    attack: str
-    trigger: str
-    metric: str
-
-
-def _columns(means: pd.DataFrame) -> list[_Column]:
-    """Return an attack's CA once, then its ASR under each of its triggers."""
+def _columns(means: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Return (heading, attack, trigger, metric): an attack's CA once, then its ASR by trigger."""
     columns = []
     pairs = sorted(set(zip(means["attack"], means["trigger"], strict=True)))
     for attack in sorted({attack for attack, _ in pairs}, key=attack_order):
         triggers = [trigger for other, trigger in pairs if other == attack]
-        columns.append(_Column(f"{attack} CA", attack, triggers[0], CLEAN))
-        for trigger in triggers:
-            heading = f"{attack} ASR{under(attack, trigger)}"
-            columns.append(_Column(heading, attack, trigger, ATTACK))
+        columns.append((f"{attack} CA", attack, triggers[0], CLEAN))
+        columns += [(f"{attack} ASR{under(attack, t)}", attack, t, ATTACK) for t in triggers]
     return columns
 
 
@@ -63,17 +54,13 @@ def _parts(means: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
 
 def _table(title: str, means: pd.DataFrame) -> Table:
     rows = records(means)
-    cells = {(row["attack"], row["trigger"], row["stage"], row["method"]): row for row in rows}
-    methods = sorted(
-        {(row["method"], row["stage"], row["control"]) for row in rows},
-        key=lambda method: (method_order(method[0]), method[1]),
-    )
-    text: dict[str, list[str]] = {
-        "method": [method_label(name, control=control) for name, _, control in methods]
-    }
+    cells = {(row["attack"], row["trigger"], row["method"]): row for row in rows}
+    controls = {row["method"]: row["control"] for row in rows}
+    methods = sorted(controls, key=method_order)
+    text = {"method": [method_label(name, control=controls[name]) for name in methods]}
     bold = [[False] * len(methods)]
     for heading, attack, trigger, metric in _columns(means):
-        column = [cells.get((attack, trigger, stage, name), {}) for name, stage, _ in methods]
+        column = [cells.get((attack, trigger, name), {}) for name in methods]
         text[heading] = [with_interval(row, metric) for row in column]
         bold.append(_best(column, metric))
     return Table(title, pd.DataFrame(text), np.array(bold).T)
@@ -81,19 +68,16 @@ def _table(title: str, means: pd.DataFrame) -> Table:
 
 def _best(column: Sequence[Mapping[str, Any]], metric: str) -> list[bool]:
     """Return which entries of a column are the best of the repairs, as printed."""
-    values: list[float | None] = [
-        tenths(row[metric])
+    ranked = {
+        place: tenths(row[metric])
+        for place, row in enumerate(column)
         if row.get(metric) is not None
         and (metric == CLEAN or is_poisoned(row["attack"]))
-        and not row["control"]
-        and row["method"] != UNDEFENDED
-        else None
-        for row in column
-    ]
-    ranked = [value for value in values if value is not None]
+        and not (row["control"] or row["method"] == UNDEFENDED)
+    }
+    best = (max if metric == CLEAN else min)(ranked.values(), default=None)
     # A single repair is not the best of anything.
-    best = (max if metric == CLEAN else min)(ranked) if len(ranked) > 1 else None
-    return [value is not None and value == best for value in values]
+    return [len(ranked) > 1 and ranked.get(place) == best for place in range(len(column))]
 
 
 def _notes(results: Results) -> list[str]:
@@ -107,6 +91,9 @@ def _notes(results: Results) -> list[str]:
         else f"One seed has no interval over seeds; cells.csv holds the {results.confidence:.0%} "
         "Wilson interval of each cell over its test images."
     )
+    idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
+    # The ASR of a model that hardly recognizes the target shows nothing.
+    forgetful = cells[cells[TARGET] < cells[CLEAN] / 2] if TARGET in cells else cells.iloc[:0]
     return [
         *(
             f"{short} ({metric}): {definitions[metric]}"
@@ -119,8 +106,15 @@ def _notes(results: Results) -> list[str]:
         "† marks a control, which uses what no defender has; it is never ranked.",
         "An `unpoisoned` victim saw no poison. Its CA is the CA of a clean model, and its ASR is "
         "the clean-model ASR under each trigger.",
-        *_nothing_found(cells),
-        *_target_forgotten(cells),
+        *(
+            f"{methods} found nothing in {victims} and left the model as it was."
+            for methods, victims in _methods_and_victims(idle)
+        ),
+        *(
+            f"{methods} in {victims}: {SHORT[TARGET]} below half of {SHORT[CLEAN]}. "
+            "A low ASR says little about a model that has forgotten the target."
+            for methods, victims in _methods_and_victims(forgetful)
+        ),
     ]
 
 
@@ -137,25 +131,6 @@ def _sizes(corpus: str, cells: pd.DataFrame) -> str:
     if len(own):
         parts.append(f"{SHORT[TARGET]} over n = {count(own)} of its images")
     return f"{corpus}: {', '.join(parts)}."
-
-
-def _nothing_found(cells: pd.DataFrame) -> list[str]:
-    idle = cells[~cells[FOUND].astype("boolean").fillna(value=True)]
-    return [
-        f"{methods} found nothing in {victims} and left the model as it was."
-        for methods, victims in _methods_and_victims(idle)
-    ]
-
-
-def _target_forgotten(cells: pd.DataFrame) -> list[str]:
-    """Return a line for each model that hardly recognizes the target: its low ASR shows nothing."""
-    if not present([TARGET], cells):
-        return []
-    return [
-        f"{methods} in {victims}: {SHORT[TARGET]} below half of {SHORT[CLEAN]}. "
-        "A low ASR says little about a model that has forgotten the target."
-        for methods, victims in _methods_and_victims(cells[cells[TARGET] < cells[CLEAN] / 2])
-    ]
 
 
 def _methods_and_victims(cells: pd.DataFrame) -> Iterator[tuple[str, str]]:

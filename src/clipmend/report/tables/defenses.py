@@ -16,7 +16,6 @@ NOTE = (
     "pairs; `train`, the training pairs, poison among them; `pretraining`, control over the "
     "training. A defense at training time is itself the objective, so it has none beside it."
 )
-PRETRAINING = "pretraining"
 _HEADER = ("defense", "objective", "needs", "ASR", "CA", "seeds")
 
 
@@ -34,14 +33,10 @@ def section(results: Results) -> Section:
     return Section(TITLE, tables, [NOTE] if len(results.cells) else [])
 
 
-def defended_objectives(cells: pd.DataFrame) -> frozenset[str]:
-    """Return the objectives that are defenses: only who trains the model can use them."""
-    trained = cells[(cells["method"] == UNDEFENDED) & (cells["needs"] == PRETRAINING)]
-    return frozenset(trained["objective"])
-
-
 def _table(title: str, means: pd.DataFrame) -> Table:
-    defending = defended_objectives(means)
+    # Some objectives are defenses: only who trains the model can use them.
+    trained = means[(means["method"] == UNDEFENDED) & (means["needs"] == "pretraining")]
+    defending = set(trained["objective"])
     defenses = []
     for row in records(means):
         # A repair of a defended model is a combination of two defenses, and not ranked.
@@ -49,21 +44,12 @@ def _table(title: str, means: pd.DataFrame) -> Table:
             defenses.append(row | {"defense": row["method"], "model": row["objective"]})
         elif row["method"] == UNDEFENDED:
             defenses.append(row | {"defense": row["objective"], "model": ""})
-    return Table.of(
-        title,
-        _HEADER,
-        [
-            (
-                row["defense"],
-                row["model"],
-                (row["needs"] or "nothing").replace("+", ", "),
-                with_interval(row, ATTACK),
-                with_interval(row, CLEAN),
-                str(row["n_seeds"]),
-            )
-            for row in sorted(defenses, key=_rank)
-        ],
-    )
+    rows = []
+    for row in sorted(defenses, key=_rank):
+        needs = (row["needs"] or "nothing").replace("+", ", ")
+        rates = with_interval(row, ATTACK), with_interval(row, CLEAN)
+        rows.append((row["defense"], row["model"], needs, *rates, str(row["n_seeds"])))
+    return Table.of(title, _HEADER, rows)
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:

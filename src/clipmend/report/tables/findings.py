@@ -13,22 +13,12 @@ _HEADER = (
 def section(results: Results) -> Section:
     """Return one table without controls, which do not search."""
     rows = []
-    for one in results.unlearned:
-        stated = one.finding
-        # A control, such as `ubt@oracle`, reads the truth: its finding shows nothing.
-        if not one.control:
-            rows.append(
-                (
-                    one.victim.victim_path,
-                    one.method,
-                    "yes" if stated["found"] else "no",
-                    stated["word"],
-                    f"{percent(stated['word_share'])} / {percent(stated['word_base'])}",
-                    whole(stated["n_suspects"]),
-                    whole(stated["n_chosen"]),
-                    percent(one.precision),
-                    f"{stated['epochs']:g}",
-                )
-            )
+    # A control, such as `ubt@oracle`, reads the truth: its finding shows nothing.
+    for one in (repair for repair in results.unlearned if not repair.control):
+        stated, found = one.finding, "yes" if one.finding["found"] else "no"
+        shares = f"{percent(stated['word_share'])} / {percent(stated['word_base'])}"
+        counts = whole(stated["n_suspects"]), whole(stated["n_chosen"])
+        row = (one.victim.victim_path, one.method, found, stated["word"], shares, *counts)
+        rows.append((*row, percent(one.precision), f"{stated['epochs']:g}"))
     tables = [Table.of("Shares in percent", _HEADER, rows)] if rows else []
     return Section(TITLE, tables, page_only=True)
