@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
@@ -43,13 +43,11 @@ class Inspection:
     """The scores of the pairs, and the repair that would use them.
 
     Attributes:
-        pairs: all pairs; row i of each tensor below is the same pair.
-        score: higher is more suspect.
-        columns: the further columns of the detector.
+        pairs: all pairs; row i of each column is the same pair.
+        columns: ``score``, where higher is more suspect, and the further columns of the detector.
     """
 
     pairs: Pairs
-    score: Float[Tensor, " samples"]
     columns: Mapping[str, Shaped[Tensor, " samples"]]
     assets: Assets
     repair: UBT
@@ -68,8 +66,9 @@ class Inspection:
         """
         # The purposes of the stage, so that both make the same bytes from the same pairs.
         generators = stream(seed, "unlearn/choose"), stream(seed, "unlearn/fit")
-        hooks = Hooks(label="unlearning")
-        points, reported = carry_out(self.repair, self.assets, generators, hooks)
+        points, reported = carry_out(
+            self.repair, self.assets, generators, Hooks(label="unlearning")
+        )
         finding = cast("Finding", reported)
         write_curve(points, out / CURVE)
         write_finding(finding, points[-1].epoch, out)
@@ -79,10 +78,7 @@ class Inspection:
 def inspect(
     models: Models, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
 ) -> Inspection:
-    """Score the pairs.
-
-    Args:
-        settings: of each stage.
+    """Score the pairs with the settings of each stage.
 
     Raises:
         MetricError: a score is not finite.
@@ -110,13 +106,12 @@ def inspect(
             model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
         return model
 
-    suspects = scores.columns["suspect"].nonzero().squeeze(1)
-    score = scores.score.float()
+    columns = {"score": scores.score.float(), **scores.columns}
+    suspects = columns["suspect"].nonzero().squeeze(1)
     defender = Assets(
         model=models.victim,
         train=lambda: pairs,
-        scores=lambda: Scores(score, suspects),
+        scores=lambda: Scores(columns["score"], suspects),
         detector_model=overfitted,
     )
-    repair: UBT = create("unlearn", METHOD, settings["unlearn"])
-    return Inspection(pairs, score, scores.columns, defender, repair)
+    return Inspection(pairs, columns, defender, create("unlearn", METHOD, settings["unlearn"]))
