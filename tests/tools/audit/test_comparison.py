@@ -160,10 +160,13 @@ def test_a_cell_is_listed_once_under_the_cause_of_the_fewest_cells(a: Any, b: An
     b.parts[FT]["settings"] = {"lr": 0.2}
     b.bytes_of[VICTIM] = "other"
     compared = compare(a.side(), b.side())
-    cells = {root.cause.kind: [c.cell for c in root.listed] for root in compared.roots}
+    cells = {root.cause.kind: [c.cell for c in root.listed(root.cells)] for root in compared.roots}
     assert cells == {"parameter": [FT], "code": [VICTIM, NUMBER]}
     assert [len(root.cells) for root in compared.roots] == [1, 3]
-    assert [[c.cell for c in root.listed_below] for root in compared.roots] == [["report"], []]
+    assert [[c.cell for c in root.listed(root.below)] for root in compared.roots] == [
+        ["report"],
+        [],
+    ]
     number = next(change for change in compared.changes if change.cell == NUMBER)
     assert number.fed  # its code changed as well, but that alone did not move it
     assert describe(number, compared.roots[1]).endswith("(and its inputs)")
