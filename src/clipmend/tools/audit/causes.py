@@ -48,10 +48,14 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
     if old is None or new is None:
         yield _grid(cell, a, b)
         return
-    yield from _parameters(cell, old, new)
+    prefixes = {"settings": f"{setting_of(cell)}.", "shared": f"{cell.partition('/')[0]}."}
+    for part, prefix in prefixes.items():
+        yield from _changed("parameter", old[part], new[part], prefix)
+    # The method of a corpus is its source, which its path does not show.
+    named = [{part: card[part] for part in ("method", "seed")} for card in (old, new)]
+    yield from _changed("parameter", named[0], named[1], f"{cell}: ")
     yield from _code(old, new, a, b)
-    for path, was, now in differences(old["files"], new["files"]):
-        yield _cause("file", path, was, now, _DIGITS)
+    yield from _changed("file", old["files"], new["files"], digits=_DIGITS)
     read_a = {role: read["cell"] for role, read in old["inputs"].items()}
     read_b = {role: read["cell"] for role, read in new["inputs"].items()}
     for role, was, now in differences(read_a, read_b):
@@ -62,28 +66,15 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
 
 # Apart from `direct`: it is in no key, so it explains other bytes but never makes a cell stale.
 def environment(cell: str, a: Side, b: Side) -> Iterator[Cause]:
-    """Yield the differences between the machines and packages that made a cell."""
-    old, new = a.cards[cell]["environment"], b.cards[cell]["environment"]
-    for name, was, now in differences(_flat(old), _flat(new)):
-        yield _cause("environment", name, was, now)
-
-
-def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
-    prefixes = {"settings": f"{setting_of(cell)}.", "shared": f"{cell.partition('/')[0]}."}
-    for part, prefix in prefixes.items():
-        for name, was, now in differences(_flat(old[part]), _flat(new[part])):
-            yield _cause("parameter", f"{prefix}{name}", was, now)
-    # The method of a corpus is its source, which its path does not show.
-    for part in ("method", "seed"):
-        if old[part] != new[part]:
-            yield _cause("parameter", f"{cell}: {part}", old[part], new[part])
+    """Return the differences between the machines and packages that made a cell."""
+    return _changed("environment", *(side.cards[cell]["environment"] for side in (a, b)))
 
 
 def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
     for module, was, now in differences(old["code"], new["code"]):
         if was is None or now is None:
             # Not "added": the file may have existed before, outside the import closure.
-            yield _cause("code", module, was and "imported", now and "imported")
+            yield Cause("code", module, "imported" if was else "", "imported" if now else "")
             continue
         parts_a, parts_b = a.functions(module, was), b.functions(module, now)
         names = [n for n, _, _ in differences(parts_a, parts_b)] if parts_a and parts_b else []
@@ -92,7 +83,8 @@ def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
         is_compared = CONSTANTS in names and CONSTANTS in parts_a and CONSTANTS in parts_b
         names = [n for n in names if n != (MODULE_LEVEL if is_compared else CONSTANTS)]
         where = f" ({', '.join(names)})" if names else ""
-        yield _cause("code", f"src/{module.replace('.', '/')}.py{where}", was, now, _DIGITS)
+        path = f"src/{module.replace('.', '/')}.py{where}"
+        yield Cause("code", path, was[:_DIGITS], now[:_DIGITS])
 
 
 def _grid(cell: str, a: Side, b: Side) -> Cause:
@@ -122,8 +114,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
 
 
-def _cause(kind: Kind, what: str, old: object, new: object, digits: int | None = None) -> Cause:
-    """Return a cause with its values as text; of a digest, the first digits."""
-    return Cause(
-        kind, what, *("" if value is None else str(value)[:digits] for value in (old, new))
-    )
+def _changed(
+    kind: Kind,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+    digits: int | None = None,
+) -> Iterator[Cause]:
+    """Yield a cause for each value that differs, as text; of a digest, the first digits."""
+    for name, *values in differences(_flat(old), _flat(new)):
+        texts = ("" if value is None else str(value)[:digits] for value in values)
+        yield Cause(kind, f"{prefix}{name}", *texts)
