@@ -16,21 +16,21 @@ FUNCTIONS = {"fit": "f1", "ABL": "a1", "ABL.task": "a2", "constants": "c1"}
 
 
 @pytest.fixture
-def old(a: Any, functions: Any) -> Any:
+def old(a: Any) -> Any:
     """The run of the old layout: ABL is a baseline, in `clipmend.baselines.abl`."""
     inputs = a.cells.pop(f"baselines/{VICTIM}/ft")
     del a.cells[f"evaluate/{VICTIM}/ft/badnet"]
     a.cells |= {OLD: inputs, f"evaluate/{VICTIM}/abl/badnet": ["download/scenes", OLD]}
     a.parts[OLD] = {"code": {"clipmend.baselines.abl": "o1"}, "settings": {"moves": "all"}}
-    a.report["code.json"] = functions(
-        baselines__abl=FUNCTIONS | {"digest": "o1", "module level": "imports of old names"}
+    a.functions(
+        "baselines.abl", FUNCTIONS | {"digest": "o1", "module level": "imports of old names"}
     )
     a.file = "belief.json"
     return a
 
 
 @pytest.fixture
-def new(b: Any, old: Any, functions: Any) -> Any:
+def new(b: Any, old: Any) -> Any:
     """The same run in the new layout: cells, modules, settings and files have other names."""
     b.cells = {
         cell.replace(OLD, NEW): [name.replace(OLD, NEW) for name in inputs]
@@ -40,8 +40,8 @@ def new(b: Any, old: Any, functions: Any) -> Any:
         "code": {"clipmend.methods.repairs.abl": "n1"},
         "settings": {"trainable": "all"},
     }
-    b.report["code.json"] = functions(
-        methods__repairs__abl=FUNCTIONS | {"digest": "n1", "module level": "imports of new names"}
+    b.functions(
+        "methods.repairs.abl", FUNCTIONS | {"digest": "n1", "module level": "imports of new names"}
     )
     b.file = "finding.json"
     return b
@@ -118,10 +118,10 @@ def test_the_document_has_every_move_and_one_cause_for_all_cells(
     [({"ABL.task": "a3"}, "ABL.task, module level"), ({"constants": "c2"}, "constants")],
 )
 def test_a_function_or_constant_that_changed_in_a_moved_module_is_reported_beside_the_move(
-    old: Any, new: Any, audit: Any, functions: Any, changed: dict[str, str], parts: str
+    old: Any, new: Any, audit: Any, changed: dict[str, str], parts: str
 ) -> None:
     code = FUNCTIONS | {"digest": "n1", "module level": "m"} | changed
-    new.report["code.json"] = functions(methods__repairs__abl=code)
+    new.functions("methods.repairs.abl", code)
     assert {
         "moved: 1 module; 1 of them also changed",
         "because of code: 1",
@@ -150,11 +150,11 @@ def test_other_bytes_of_a_renamed_cell_are_unexplained_in_a_file_without_names(
 
 
 def test_a_moved_module_without_a_digest_of_its_constants_excuses_no_other_bytes(
-    old: Any, new: Any, audit: Any, functions: Any
+    old: Any, new: Any, audit: Any
 ) -> None:
     functions_only = {n: d for n, d in FUNCTIONS.items() if n != "constants"}
-    old.report["code.json"] = functions(
-        baselines__abl=functions_only | {"digest": "o1", "module level": "imports of old names"}
+    old.functions(
+        "baselines.abl", functions_only | {"digest": "o1", "module level": "imports of old names"}
     )
     use_moved_module(old, new, "another constant")
     printed = audit(old, new, status=1)

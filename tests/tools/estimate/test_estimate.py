@@ -164,21 +164,15 @@ def test_a_job_without_an_epoch_gives_the_time_of_its_like_alone() -> None:
     assert measured.seconds(replace(FT, epochs=0.0)) == FT.seconds
 
 
-def test_a_file_of_the_user_that_is_no_parquet_has_an_unknown_number_of_pairs(
-    folder: Path,
-) -> None:
+def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
+    photos = cost("photos")
+    assert stage(photos, "pretrain").basis == {"unknown": 2}
+    assert stage(photos, "pretrain").hours_total == 0
+    assert photos.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
+    assert photos.missing == ("data/photos",)
     (folder / "data/photos").mkdir(parents=True)
     (folder / "data/photos/a.parquet").write_text("not parquet")
     assert stage(cost("photos"), "pretrain").basis == {"unknown": 2}
-
-
-@pytest.mark.usefixtures("folder")
-def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown() -> None:
-    found = cost("photos")
-    assert stage(found, "pretrain").basis == {"unknown": 2}
-    assert stage(found, "pretrain").hours_total == 0
-    assert found.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
-    assert found.missing == ("data/photos",)
 
 
 @pytest.mark.usefixtures("folder")
