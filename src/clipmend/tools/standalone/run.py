@@ -1,6 +1,7 @@
 """The work of the commands ``suspects`` and ``mend``: read, score, repair, report."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,13 @@ from rich.text import Text
 
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
+from clipmend.methods.interfaces import Assets
 from clipmend.tools.standalone.checkpoint import find_checkpoint
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 from clipmend.tools.standalone.settings import read_settings
 from clipmend.tools.standalone.sheet import LISTED, draw
-from clipmend.tools.standalone.ubt import Inspection, Models, inspect
+from clipmend.tools.standalone.ubt import Inspection, inspect
 
 log = logging.getLogger(__name__)
 MODEL = "model"  # the folder of the repaired model, for open_clip's ``local-dir:``
@@ -34,7 +36,7 @@ def suspects(options: Options) -> None:
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    _, inspection = _inspected(options)
+    inspection = _inspected(options)
     _report(inspection, inspection.report(options.seed, options.out), options)
 
 
@@ -47,15 +49,15 @@ def mend(options: Options) -> None:
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    models, inspection = _inspected(options)
+    inspection = _inspected(options)
     finding = inspection.unlearn(options.seed, options.out)
     (options.out / MODEL).mkdir()
-    models.victim.save(options.out / MODEL)
+    inspection.assets.model.save(options.out / MODEL)
     _report(inspection, finding, options)
 
 
-def _inspected(options: Options) -> tuple[Models, Inspection]:
-    """Return the models and the scores. Every option is checked before the scoring starts."""
+def _inspected(options: Options) -> Inspection:
+    """Return the scores. Every option is checked before the scoring starts."""
     out = options.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
@@ -64,19 +66,19 @@ def _inspected(options: Options) -> tuple[Models, Inspection]:
     # Whatever can be refused is refused before the scoring, which takes minutes to hours.
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
-    early = None if options.early is None else checkpoint.earlier(options.early).load().to(device)
-    models = Models(
-        victim=checkpoint.load().to(device),
-        early=early,
-        fresh=lambda seed: checkpoint.fresh(seed).to(device),
+    own = Assets(
+        model=checkpoint.load().to(device), fresh=lambda seed: checkpoint.fresh(seed).to(device)
     )
-    pairs = read_own_pairs(options, size=models.victim.image_size)
+    if options.early is not None:
+        early = checkpoint.earlier(options.early).load().to(device)
+        own = replace(own, early=lambda: early)
+    pairs = read_own_pairs(options, size=own.model.image_size)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
     log.info("scoring %d pairs on %s", len(pairs), device)
-    return models, inspect(models, pairs, settings, options.seed)
+    return inspect(own, pairs, settings, options.seed)
 
 
 def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:

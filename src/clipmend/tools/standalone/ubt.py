@@ -1,6 +1,6 @@
 """UBT (Unlearning Backdoor Threats) on the models and pairs of a user: all calls of its methods."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,27 +24,13 @@ from clipmend.tools.standalone.settings import METHOD
 
 
 @dataclass(frozen=True)
-class Models:
-    """The models of a user.
-
-    Attributes:
-        victim: the model to inspect; `mend` changes it in place.
-        early: the same model early in its training, if the user has it.
-        fresh: builds an untrained model of the same architecture from a seed.
-    """
-
-    victim: Clip
-    early: Clip | None
-    fresh: Callable[[int], Clip]
-
-
-@dataclass(frozen=True)
 class Inspection:
     """The scores of the pairs, and the repair that would use them.
 
     Attributes:
         pairs: all pairs; row i of each column is the same pair.
         columns: ``score``, where higher is more suspect, and the further columns of the detector.
+        assets: of the repair; it changes the model in place.
     """
 
     pairs: Pairs
@@ -76,23 +62,24 @@ class Inspection:
 
 
 def inspect(
-    models: Models, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
+    own: Assets, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
 ) -> Inspection:
     """Score the pairs with the settings of each stage.
+
+    Args:
+        own: the models of the user: the one to inspect, an early and an untrained one.
 
     Raises:
         MetricError: a score is not finite.
     """
     detector: Detector = create("detect", METHOD, settings["detect"])
     # A copy, since the detector overfits its model; with the words of the captions only, for speed.
-    assets = Assets(
-        model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
+    assets = replace(
+        own,
+        model=own.model.frozen_copy().prune_vocabulary(pairs.captions),
         train=lambda: pairs,
-        fresh=models.fresh,
+        early=lambda: own.early().prune_vocabulary(pairs.captions),
     )
-    early = models.early
-    if early is not None:
-        assets = replace(assets, early=lambda: early.prune_vocabulary(pairs.captions))
     scores = detector(assets, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting"))
     broken = int((~scores.score.isfinite()).sum())
     if broken:
@@ -101,7 +88,7 @@ def inspect(
     def overfitted(_: str) -> Clip:
         # With the full vocabulary. If a caption is longer than the context, removing a word moves
         # its end up, and with it tokens that no full caption has.
-        model = models.victim.frozen_copy()
+        model = own.model.frozen_copy()
         if OVERFITTED_MODEL in scores.models:
             model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
         return model
@@ -109,7 +96,7 @@ def inspect(
     columns = {"score": scores.score.float(), **scores.columns}
     suspects = columns["suspect"].nonzero().squeeze(1)
     defender = Assets(
-        model=models.victim,
+        model=own.model,
         train=lambda: pairs,
         scores=lambda: Scores(columns["score"], suspects),
         detector_model=overfitted,
