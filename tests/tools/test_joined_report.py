@@ -32,25 +32,23 @@ def card(cell, **changed):
     return made | changed
 
 
-def row(name, ca=0.8, asr=0.1):
+def row(name):
     place = Place.parse(name)
     fields = ("corpus", "attack", "trigger", "objective", "seed", "method")
-    rates = {"clean_accuracy": ca, "attack_success_rate": asr}
+    rates = {"clean_accuracy": 0.8, "attack_success_rate": 0.1}
     return {
         **{name: getattr(place, name) for name in fields},
         "stage": "pretrain" if place.method == "none" else "baselines",
         "control": place.method.startswith("ubt@"),
         "needs": "",
         **{f"{name}{end}": rate for name, rate in rates.items() for end in ("", "_low", "_high")},
-        "n_clean": 100,
-        "n_triggered": 90,
-        "found": None,
+        **{"n_clean": 100, "n_triggered": 90, "found": None},
     }
 
 
-def write_part(folder, cards, rows):
+def write_part(folder, cards, names):
     folder.mkdir(parents=True)
-    pd.DataFrame(rows).to_csv(folder / "cells.csv", index=False)
+    pd.DataFrame(map(row, names)).to_csv(folder / "cells.csv", index=False)
     (folder / "cards.jsonl").write_text("".join(json.dumps(one) + "\n" for one in cards))
     return folder
 
@@ -58,12 +56,8 @@ def write_part(folder, cards, rows):
 def part(folder, whole, is_in=lambda _: True, **changed):
     """Write a report with the evaluated cells that ``is_in`` takes, and the cards of all else."""
     names = [name for name in whole if name.startswith("evaluate/") and is_in(name)]
-    cards = [
-        card(cell, **changed)
-        for name, cell in whole.items()
-        if name in names or cell.stage not in ("evaluate", "report")
-    ]
-    return write_part(folder, cards, [row(name) for name in names])
+    listed = [n for n, c in whole.items() if n in names or c.stage not in ("evaluate", "report")]
+    return write_part(folder, [card(whole[name], **changed) for name in listed], names)
 
 
 def halves(tmp_path, whole):
@@ -115,20 +109,12 @@ def test_a_gap_is_a_cell_of_the_grid_that_no_report_has(whole, tmp_path) -> None
 
 def test_claims_are_checked_on_all_parts_and_at_their_scale(whole, tmp_path) -> None:
     parts = halves(tmp_path, whole)
-    victim = {
-        "corpus": "scenes",
-        "objective": "mmcl",
-        "seed": 0,
-        "stage": "detect",
-        "method": "pud",
-    }
-    shared = victim | {"n_pairs": 8000, "precision_at_budget": 0.9}
+    shared = {"corpus": "scenes", "objective": "mmcl", "seed": 0, "stage": "detect"}
+    shared |= {"method": "pud", "n_pairs": 8000, "precision_at_budget": 0.9}
     badnet = shared | {"attack": "badnet", "auroc": 0.9, "n_poisoned": 20}
     blended = shared | {"attack": "blended", "auroc": 0.7, "n_poisoned": 30}
-    pd.DataFrame([badnet], columns=list(COLUMNS)).to_csv(parts[0] / "detectors.csv", index=False)
-    pd.DataFrame([badnet, blended], columns=list(COLUMNS)).to_csv(
-        parts[1] / "detectors.csv", index=False
-    )
+    for folder, rows in zip(parts, ([badnet], [badnet, blended]), strict=True):
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "detectors.csv", index=False)
     join_reports(parts, tmp_path / "out", PRESET)
     assert pd.read_csv(tmp_path / "out/detectors.csv")["auroc"].tolist() == [0.9, 0.7]
     claims = {one["id"]: one for one in json.loads((tmp_path / "out/claims.json").read_text())}
@@ -168,7 +154,7 @@ def test_two_measurements_of_one_cell_must_be_the_same(whole, tmp_path) -> None:
 
 
 def test_numbers_without_their_card_are_refused(tmp_path) -> None:
-    folder = write_part(tmp_path / "part", [], [row(FT)])
+    folder = write_part(tmp_path / "part", [], [FT])
     with pytest.raises(ArtifactError, match=f"has no card for {FT}"):
         join_reports([folder], tmp_path / "out", PRESET)
     with pytest.raises(ArtifactError, match=r"nothing/cells\.csv is missing"):

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from clipmend import cli
 from clipmend.engine import params, presets
 from clipmend.engine.params import Params
 from clipmend.errors import ParamsError
@@ -69,12 +69,6 @@ def test_comments_of_a_preset_reach_the_file_where_its_values_are() -> None:
     assert "OpenAI's weights were trained with" not in str(lines)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_file_that_is_a_preset_is_overwritten(folder: Path) -> None:
     out = folder / "params.yaml"
     preset.write("smoke", out)
@@ -95,13 +89,8 @@ def test_a_file_with_values_of_its_own_is_kept(folder: Path, text: str) -> None:
     assert params.load(out).seeds == (0,)
 
 
-def test_without_a_name_all_presets_are_listed_with_what_they_are_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["clipmend", "preset"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    lines = capsys.readouterr().out.splitlines()
+def test_without_a_name_all_presets_are_listed_with_what_they_are_for(clipmend: Any) -> None:
+    lines = clipmend("preset")[0].splitlines()
     assert lines[0].startswith("default  ")
     assert [line.split()[0] for line in lines] == list(presets.presets())
     assert any(line.endswith("large enough to find a break.") for line in lines)

@@ -7,7 +7,7 @@ tool, and a cell is an execution of it.
 
 import base64
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,8 @@ from clipmend.errors import AuditError
 from clipmend.methods.table import STAGES
 from clipmend.tools.audit.sides import REPORT, WORKSPACE, Side, side
 
-PROFILES = {
-    "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
-    "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
-    "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
-}
+PROFILES = {"process": "Process", "workflow": "Workflow", "provenance": "Provenance"}
+VERSION = "0.5"  # of the profiles
 CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
 COMPLETED = "http://schema.org/CompletedActionStatus"
 WORKFLOW = "Snakefile"
@@ -48,7 +45,7 @@ def export(folder: Path, *, artifacts: bool) -> str:
     run = side(WORKSPACE)
     _check(run, folder)
     crate = ROCrate(version="1.1")  # the version that the profiles extend
-    writer = _Writer(crate, artifacts=artifacts)
+    writer = _Writer(crate, artifacts)
     writer.workflow()
     # The report last: it refers to the files of all other cells.
     for cell in sorted(run.cards, key=lambda cell: (cell == REPORT, cell)):
@@ -77,15 +74,11 @@ class _Writer:
     """Fills a crate, entity by entity.
 
     Attributes:
-        actions: the executions of cells.
-        controls: the steps of Snakemake that started them.
         files: path -> entity of each file.
     """
 
     crate: ROCrate
     artifacts: bool
-    actions: list[Reference] = field(default_factory=list)
-    controls: list[Reference] = field(default_factory=list)
     files: dict[str, DataEntity] = field(default_factory=dict)
 
     def workflow(self) -> None:
@@ -94,13 +87,11 @@ class _Writer:
         root = self.crate.root_dataset
         root["name"] = "A clipmend run"
         root["description"] = "Backdoored CLIP models, repaired and compared, with all provenance."
-        root["license"] = self._context("https://spdx.org/licenses/MIT", "CreativeWork", name="MIT")
-        for url, name in PROFILES.items():
-            version = url.rpartition("/")[2]
-            root.append_to(
-                "conformsTo", self._context(url, "CreativeWork", name=name, version=version)
-            )
-        snakemake = importlib.metadata.version("snakemake")
+        root["license"] = self._add("https://spdx.org/licenses/MIT", "CreativeWork", name="MIT")
+        for word, name in PROFILES.items():
+            url, title = f"https://w3id.org/ro/wfrun/{word}/{VERSION}", f"{name} Run Crate"
+            profile = self._add(url, "CreativeWork", name=title, version=VERSION)
+            root.append_to("conformsTo", profile)
         kinds = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
         main = self.crate.add_workflow(
             WORKFLOW,
@@ -109,20 +100,17 @@ class _Writer:
             lang="snakemake",
             properties={"@type": kinds, "name": "clipmend"},
         )
-        self._context("#snakemake", "SoftwareApplication", name="snakemake", version=snakemake)
+        self._software("#snakemake", "snakemake", "version", "snakemake")
         for name in (*SOURCES, *map(str, sorted(Path("workflow").rglob("*.smk")))):
             if Path(name).is_file():
                 self.crate.add_file(name, name)
         for position, stage in enumerate(STAGES):
-            tool = self._context(
-                f"#tool-{stage}",
-                "SoftwareApplication",
-                name=f"clipmend {stage}",
-                softwareVersion=importlib.metadata.version("clipmend"),
+            tool = self._software(
+                f"#tool-{stage}", f"clipmend {stage}", "softwareVersion", "clipmend"
             )
             main.append_to("hasPart", tool)
             step = {"name": stage, "position": str(position), "workExample": tool}
-            main.append_to("step", self._context(f"#step-{stage}", "HowToStep", **step))
+            main.append_to("step", self._add(f"#step-{stage}", "HowToStep", **step))
 
     def execution(self, cell: str, card: Mapping[str, Any]) -> None:
         """Add the execution of one cell: its tool, inputs, outputs and settings."""
@@ -132,36 +120,40 @@ class _Writer:
             for read in card["inputs"].values()
             for name, digest in read["outputs"].items()
         ]
-        action = self._context(
+        # The seed, every setting, and every file from outside `results/`.
+        values = {"seed": card["seed"], **card["settings"], **card["shared"], **card["files"]}
+        inputs += [
+            self._add(f"#{cell}:{name}", "PropertyValue", name=name, value=cards.canonical(value))
+            for name, value in values.items()
+            if value is not None
+        ]
+        action = self._add(
             f"#{cell}",
             "CreateAction",
             name=cell,
             description=cards.canonical({"settings": card["settings"], "shared": card["shared"]}),
             identifier=card["key"],
             instrument=_reference(f"#tool-{stage}"),
-            object=[*inputs, *self._settings(cell, card)],
+            object=inputs,
             result=[
                 self._file(f"{cell}/{name}", written["sha256"], written["size"])
                 for name, written in card["outputs"].items()
             ],
             actionStatus=_reference(COMPLETED),
         )
-        self.actions.append(action)
         # The provenance profile asks for a ControlAction per step, beside the CreateAction.
-        self.controls.append(
-            self._context(
-                f"#control-{cell}",
-                "ControlAction",
-                name=f"orchestrate {cell}",
-                instrument=_reference(f"#step-{stage}"),
-                object=action,
-            )
+        self._add(
+            f"#control-{cell}",
+            "ControlAction",
+            name=f"orchestrate {cell}",
+            instrument=_reference(f"#step-{stage}"),
+            object=action,
         )
 
     def run(self, run: Side) -> None:
         """Add the execution of the workflow, and that of Snakemake."""
         report = run.cards[REPORT]["outputs"]
-        execution = self._context(
+        execution = self._add(
             "#run",
             "CreateAction",
             name="Run of clipmend",
@@ -170,24 +162,16 @@ class _Writer:
             result=[self._file(f"{REPORT}/{name}", report[name]["sha256"]) for name in report],
             actionStatus=_reference(COMPLETED),
         )
-        self._context(
+        engine = self._add(
             "#engine",
             "OrganizeAction",
             name="Run of snakemake",
             instrument=_reference("#snakemake"),
-            object=self.controls,
+            object=[_reference(f"#control-{cell}") for cell in run.cards],
             result=execution,
         )
-        self.crate.root_dataset["mentions"] = [execution, _reference("#engine"), *self.actions]
-
-    def _settings(self, cell: str, card: Mapping[str, Any]) -> Iterable[Reference]:
-        """Yield the seed, every setting, and every file from outside ``results/``."""
-        values = {"seed": card["seed"], **card["settings"], **card["shared"], **card["files"]}
-        for name, value in values.items():
-            if value is not None:
-                yield self._context(
-                    f"#{cell}:{name}", "PropertyValue", name=name, value=cards.canonical(value)
-                )
+        actions = [_reference(f"#{cell}") for cell in run.cards]
+        self.crate.root_dataset["mentions"] = [execution, engine, *actions]
 
     def _file(self, name: str, digest: str, size: int | None = None) -> Reference:
         """Return the entity of a file: copied into the crate, or named by its hash."""
@@ -198,24 +182,23 @@ class _Writer:
             if self.artifacts or name.startswith(f"{REPORT}/"):
                 entity = self.crate.add_file(path, path, properties=properties)
             else:
-                uri = named_by_hash(digest, path)
-                entity = self.crate.add(
-                    DataEntity(self.crate, uri, {"@type": "File", **properties})
-                )
+                # A URI that names a file by its hash (RFC 6920), with its path as the fragment.
+                raw = base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip("=")
+                uri = f"ni:///sha-256;{raw}#{path}"
+                properties["@type"] = "File"
+                entity = self.crate.add(DataEntity(self.crate, uri, properties))
             self.files[path] = entity
         if size is not None:
             self.files[path]["contentSize"] = str(size)
         return _reference(self.files[path].id)
 
-    def _context(self, at: str, kind: str, /, **properties: Any) -> Reference:
+    def _software(self, at: str, name: str, key: str, package: str) -> Reference:
+        version = importlib.metadata.version(package)
+        return self._add(at, "SoftwareApplication", name=name, **{key: version})
+
+    def _add(self, at: str, kind: str, /, **properties: Any) -> Reference:
         entity = ContextEntity(self.crate, at, {"@type": kind, **properties})
         return _reference(self.crate.add(entity).id)
-
-
-def named_by_hash(digest: str, path: str) -> str:
-    """Return a URI that names a file by its hash (RFC 6920), with its path as the fragment."""
-    raw = base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip("=")
-    return f"ni:///sha-256;{raw}#{path}"
 
 
 def _reference(identifier: str) -> Reference:

@@ -27,6 +27,7 @@ from clipmend.report.page import Page
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table
 from clipmend.stages import report as stage
+from clipmend.tools.audit.causes import differences
 
 GAPS = "gaps.csv"
 NAMES = (*PAIR, "method")
@@ -77,8 +78,17 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
     missing.to_csv(out / GAPS, index=False, lineterminator="\n")
     lines = "".join(f"{canonical(cards[cell])}\n" for cell in sorted(cards))
     (out / CARDS).write_text(lines, encoding="utf-8")
-    origin = f"Joined from {', '.join(folder.name for folder in folders)}."
-    section = gaps_section(places, missing, [origin, _machines(cards)])
+    made = (card.get("environment", {}) for card in cards.values())
+    machines = {
+        f"{env.get('device', '?')}, {env.get('cpu', '?')}, "
+        f"torch {env.get('packages', {}).get('torch', '?')}"
+        for env in made
+    }
+    notes = [
+        f"Joined from {', '.join(folder.name for folder in folders)}.",
+        f"Made on: {'; '.join(sorted(machines))}.",
+    ]
+    section = gaps_section(places, missing, notes)
     sections = stage.write_tables(results, out, {"gaps": section})
     Page(
         sections=sections,
@@ -109,16 +119,13 @@ def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
             key = card["stage"], method
             other, known = made.setdefault(key, (folder, card))
             for part in _MADE_OF:
-                if known[part] != card[part]:
-                    names = known[part].keys() | card[part].keys()
-                    differing = sorted(n for n in names if known[part].get(n) != card[part].get(n))
+                names = [name for name, _, _ in differences(known[part], card[part])]
+                if names:
                     raise ArtifactError(
                         f"{folder} cannot be joined with {other}: their cells of "
-                        f"{' '.join(key).strip()} differ in {part}: "
-                        f"{', '.join(differing)}."
+                        f"{' '.join(key).strip()} differ in {part}: {', '.join(names)}."
                     )
-        rows = pd.read_csv(folder / CELLS).to_dict("records")
-        for name in (_place(row).path for row in rows):
+        for name in (_place(row).path for row in pd.read_csv(folder / CELLS).to_dict("records")):
             if name not in own:
                 raise ArtifactError(f"{folder} has no card for {name}, so nothing proves its row.")
     return {name: card for name, (_, card) in cards.items()}
@@ -149,15 +156,6 @@ def gaps_section(places: Sequence[Place], missing: pd.DataFrame, notes: Sequence
 
 def _place(row: Mapping[Any, Any]) -> Place:
     return Place("evaluate", **{name: row[name] for name in NAMES})
-
-
-def _machines(cards: Mapping[str, Mapping[str, Any]]) -> str:
-    machines = set()
-    for card in cards.values():
-        made = card.get("environment", {})
-        torch = made.get("packages", {}).get("torch", "?")
-        machines.add(f"{made.get('device', '?')}, {made.get('cpu', '?')}, torch {torch}")
-    return f"Made on: {'; '.join(sorted(machines))}."
 
 
 def _make_new(folder: Path) -> None:

@@ -166,9 +166,9 @@ class _Writer:
             elif name in rows and name in own:
                 yield from self._value(at, "" if name == "methods" else _short(rows[name]))
             elif name in rows:
-                yield f"{pad}{_comment(rows[name])}"
+                yield f"{pad}# {_line(rows[name])}"
             elif name in own:
-                yield from self._head(at)
+                yield from self._value(at, is_mapping=True)
                 yield from self.section(at, inner[name], own[name])
             else:
                 yield f"{pad}# {name}:"
@@ -191,7 +191,7 @@ class _Writer:
             if name != base and name not in done:
                 done.add(name)
                 lines += self._variant((*key, name), own[name])
-        yield from self._head(key) if lines else (f"  {key[-1]}: {{}}",)
+        yield from self._value(key, is_mapping=True) if lines else (f"  {key[-1]}: {{}}",)
         yield from lines
 
     def _method(self, key: Key, own: Mapping[str, Any]) -> list[str]:
@@ -200,14 +200,14 @@ class _Writer:
         rows = method_settings(stage, self.parameters.source(stage, name))
         if not rows:
             return []
-        lines = list(self._head(key))
+        lines = list(self._value(key, is_mapping=True))
         for extra in (name for name in own if name not in rows):  # the source of a corpus
             lines += self._value((*key, extra))
         for row in rows.values():
             if row.name in own:
                 lines += self._value((*key, row.name), _short(row))
             else:
-                lines.append(f"      {_comment(row)}")
+                lines.append(f"      # {_line(row)}")
         return lines
 
     def _variant(self, key: Key, own: Mapping[str, Any]) -> list[str]:
@@ -216,39 +216,32 @@ class _Writer:
         pairs = ", ".join(f"{name}: {' '.join(self.sources[*key, name].lines)}" for name in own)
         line = f"    {key[-1]}: {{{pairs}}}"
         if len(line) > _WIDTH:
-            return [*self._head(key), *(line for name in own for line in self._value((*key, name)))]
+            heads = self._value(key, is_mapping=True)
+            return [*heads, *(line for name in own for line in self._value((*key, name)))]
         beside = f"  # {source.beside}" if source.beside else ""
         return [*(f"    {text}" for text in source.above), f"{line}{beside}"]
 
-    def _head(self, key: Key) -> Iterator[str]:
-        """Yield the key of a mapping with its comments."""
-        source = self.sources.get(key, _Source())
-        pad = "  " * (len(key) - 1)
-        yield from (f"{pad}{line}" for line in source.above)
-        yield f"{pad}{key[-1]}:{f'  # {source.beside}' if source.beside else ''}"
+    def _value(self, key: Key, sentence: str = "", *, is_mapping: bool = False) -> Iterator[str]:
+        """Yield a key with its comments, and its value as its file writes it.
 
-    def _value(self, key: Key, sentence: str = "") -> Iterator[str]:
-        """Yield a value as its file writes it; the sentence is the comment where it has none."""
+        Args:
+            sentence: the comment of a value that has none.
+            is_mapping: whether the caller writes the value itself.
+        """
         pad = "  " * (len(key) - 1)
-        source = self.sources[key]
+        source = self.sources.get(key, _Source())
         comment = source.beside or sentence
-        beside = f"  # {comment}" if comment else ""
+        lines = () if is_mapping else source.lines
+        inline, below = (lines, ()) if len(lines) == 1 else ((), lines)
         yield from (f"{pad}{line}" for line in source.above)
-        if len(source.lines) == 1:
-            yield f"{pad}{key[-1]}: {source.lines[0]}{beside}"
-        else:
-            yield f"{pad}{key[-1]}:{beside}"
-            yield from (f"{pad}  {line}" for line in source.lines)
+        yield " ".join((f"{pad}{key[-1]}:", *inline, *([f" # {comment}"] if comment else [])))
+        yield from (f"{pad}  {line}" for line in below)
 
 
 def _line(row: Setting) -> str:
     """Return a setting at its default: ``name: default  # sentence``."""
     note = "; ".join(filter(None, ("required" if row.default is None else "", _short(row))))
     return f"{row.name}: {row.default or ''}".rstrip() + (f"  # {note}" if note else "")
-
-
-def _comment(row: Setting) -> str:
-    return f"# {_line(row)}"
 
 
 def _short(row: Setting) -> str:

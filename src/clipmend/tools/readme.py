@@ -23,23 +23,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository")
     options = parser.parse_args(arguments)
+    readme = options.root / "README.md"
     try:
-        before, block, after = _parts(options.root / "README.md")
-        table = _table_of(options.root)
-        if not options.check:
-            times = times_table(options.root / "logs" / "benchmark")
-            text = "\n\n".join((BEGIN, table, *([times] if times else []), END))
-            (options.root / "README.md").write_text(f"{before}{text}{after}", encoding="utf-8")
-            return 0
+        before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+        block, end, after = rest.partition(END)
+        if not (begin and end):
+            raise ArtifactError(f"{readme} has no place for the table; it needs {BEGIN} and {END}.")
+        table = _table_of(options.root / "results" / "report" / "cells.csv")
     except ClipmendError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    if block.strip().startswith(table):
-        return 0
-    sys.stderr.write(
-        "README.md does not show the table of results/report/cells.csv; run `make readme`.\n"
-    )
-    return 1
+    if not options.check:
+        times = times_table(options.root / "logs" / "benchmark")
+        text = "\n\n".join(filter(None, (BEGIN, table, times, END)))
+        readme.write_text(f"{before}{text}{after}", encoding="utf-8")
+    elif not block.strip().startswith(table):
+        sys.stderr.write(
+            "README.md does not show the table of results/report/cells.csv; run `make readme`.\n"
+        )
+        return 1
+    return 0
 
 
 def compact_table(cells: pd.DataFrame) -> str:
@@ -64,23 +67,18 @@ def compact_table(cells: pd.DataFrame) -> str:
             entries.append("" if own.empty else rates)
         rows.append(entries)
     header = ("method", *(f"{attack}, {objective}" for attack, objective in columns))
-    return f"{markdown_table(Table.of('', header, rows))}\n\n{_note(cells)}"
-
-
-def _note(cells: pd.DataFrame) -> str:
     seeds = cells["seed"].nunique()
     clean, triggered = cells["n_clean"].min(), cells["n_triggered"].min()
-    unpoisoned = not all(map(is_poisoned, cells["attack"]))
-    sentences = [
+    note = (
         f"Clean accuracy / attack success rate in percent, over n = {clean:,} clean and "
         f"{triggered:,} triggered test images, "
         + (f"means over {seeds} seeds." if seeds > 1 else "one seed.")
-    ]
-    if unpoisoned:
-        sentences.append("`unpoisoned`: the highest ASR under any trigger, without a backdoor.")
+    )
+    if not all(map(is_poisoned, cells["attack"])):
+        note += " `unpoisoned`: the highest ASR under any trigger, without a backdoor."
     if cells["control"].any():
-        sentences.append("† Control: uses information that a defender does not have.")
-    return " ".join(sentences)
+        note += " † Control: uses information that a defender does not have."
+    return f"{markdown_table(Table.of('', header, rows))}\n\n{note}"
 
 
 def times_table(logs: Path) -> str:
@@ -88,14 +86,10 @@ def times_table(logs: Path) -> str:
 
     Reads Snakemake's ``<logs>/<stage>/**/*.tsv``, columns ``s`` and ``max_rss`` (MiB).
     """
-    files = [(path.relative_to(logs).parts[0], path) for path in sorted(logs.rglob("*.tsv"))]
     rows = []
     for stage in STAGES:
-        runs = [
-            pd.read_csv(path, sep="\t", na_values=["-"])
-            for name, path in files
-            if name.removesuffix(".tsv") == stage
-        ]
+        files = sorted((*logs.glob(f"{stage}.tsv"), *logs.glob(f"{stage}/**/*.tsv")))
+        runs = [pd.read_csv(path, sep="\t", na_values=["-"]) for path in files]
         if runs:
             jobs = pd.concat(runs)
             minutes, seconds = divmod(round(float(jobs["s"].sum())), 60)
@@ -109,23 +103,13 @@ def times_table(logs: Path) -> str:
     return markdown_table(Table.of("", header, rows)) if rows else ""
 
 
-def _table_of(root: Path) -> str:
-    path = root / "results" / "report" / "cells.csv"
+def _table_of(path: Path) -> str:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing. Run `make all` first.")
     cells = pd.read_csv(path)
     if cells.empty:
         raise ArtifactError(f"{path} has no rows; a grid needs at least one attack.")
     return compact_table(cells)
-
-
-def _parts(readme: Path) -> tuple[str, str, str]:
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    block, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ArtifactError(f"{readme} has no place for the table; it needs {BEGIN} and {END}.")
-    return before, block, after
 
 
 if __name__ == "__main__":

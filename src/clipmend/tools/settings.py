@@ -5,7 +5,6 @@
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def _words(kind: dict[str, Any], markers: list[Any]) -> str:
     for edge in (marker for marker in markers if isinstance(marker, Edge)):
         text = f"method of `{edge.stage}`"
     names = {"boolean": "true or false", "integer": "whole number", "string": text}
-    noun = names.get(kind["type"], str(kind["type"]))
+    noun = names.get(kind["type"], kind["type"])
     if "minimum" in kind and "maximum" in kind:
         return f"{noun} from {kind['minimum']:g} to {kind['maximum']:g}"
     bounds = (("minimum", "at least"), ("exclusiveMinimum", "above"),
@@ -131,10 +130,8 @@ def reference() -> str:
         for name, method in table.METHODS.get(stage, {}).items():
             cited = "; ".join(PAPERS[key].citation for key in method.papers)
             about = _summary(schema.docstring(*table.reference(stage, name)))
-            parts += [
-                f"### `{name}`\n",
-                f"{about} {f'Source: {cited}.' if cited else ''}".strip() + "\n",
-            ]
+            source = f" Source: {cited}." if cited else ""
+            parts += [f"### `{name}`\n", f"{about}{source}\n"]
             parts += _table(method_settings(stage, name))
     return "\n".join(parts).rstrip() + "\n"
 
@@ -158,9 +155,8 @@ def _table(rows: dict[str, Setting]) -> list[str]:
 class _Untitled(GenerateJsonSchema):
     """Leaves out the titles, which pydantic makes of the names."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         """Return that no field has a title."""
-        del schema
         return False
 
 
@@ -176,14 +172,12 @@ def json_schema() -> dict[str, Any]:
     empty = ["object", "null"]  # null: all settings are comments
     for stage, methods in table.METHODS.items():
         known = definitions[stage.capitalize()]["properties"]
-        patterns = {}
         for name in methods:
             model = schema.declaration(*table.reference(stage, name))
             # No setting is required here: those of a variant lie over those of its method.
             properties = model.model_json_schema(schema_generator=_Untitled)["properties"]
             if stage == "download":
                 properties["source"] = {"enum": list(methods)}
-            patterns[f"^{name}{variant}"] = {"$ref": f"#/$defs/{stage}.{name}"}
             definitions[f"{stage}.{name}"] = {
                 "type": empty,
                 "properties": properties,
@@ -193,7 +187,9 @@ def json_schema() -> dict[str, Any]:
         others = {"type": empty} if stage == "download" else False
         known["settings"] = {
             "type": empty,
-            "patternProperties": patterns,
+            "patternProperties": {
+                f"^{name}{variant}": {"$ref": f"#/$defs/{stage}.{name}"} for name in methods
+            },
             "additionalProperties": others,
         }
         if "methods" in known:
@@ -201,11 +197,9 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
-def _sections(section: type[Section]) -> Iterator[type[Section]]:
-    """Yield a section and all sections within it."""
-    yield section
-    for inner in nested(section).values():
-        yield from _sections(inner)
+def _sections(section: type[Section]) -> list[type[Section]]:
+    """Return a section and all sections within it."""
+    return [section, *(part for one in nested(section).values() for part in _sections(one))]
 
 
 def write() -> None:

@@ -56,8 +56,7 @@ def prune(days: float) -> str:
 
 
 def _remove(folders: Iterator[Path]) -> int:
-    count = 0
-    for folder in list(folders):
+    removed = list(folders)
+    for folder in removed:
         shutil.rmtree(folder)
-        count += 1
-    return count
+    return len(removed)

@@ -82,6 +82,20 @@ class Run:
             "environment": self.parts.get(cell, {}).get("environment", ENVIRONMENT),
         }
 
+    def numbers(self, **rates: float) -> None:
+        """Write cells.csv with the one row of this run."""
+        row = {"corpus": "scenes", "attack": "badnet", "trigger": "badnet", "objective": "mmcl"}
+        row |= {"seed": 0, "stage": "baselines", "method": "ft"}
+        row |= {"clean_accuracy": 0.9, "attack_success_rate": 0.5} | rates
+        text = f"{','.join(row)}\n{','.join(map(str, row.values()))}\n"
+        self.report["cells.csv"] = text.encode()
+
+    def functions(self, module: str, parts: Mapping[str, str]) -> None:
+        """Write code.json with the digests of one module and of its parts."""
+        own = {name: digest for name, digest in parts.items() if name != "digest"}
+        code = {f"clipmend.{module}": {"digest": parts["digest"], "parts": own}}
+        self.report["code.json"] = json.dumps(code).encode()
+
 
 @pytest.fixture
 def a() -> Run:
@@ -91,29 +105,3 @@ def a() -> Run:
 @pytest.fixture
 def b() -> Run:
     return Run("b")
-
-
-def numbers(**rates: float) -> bytes:
-    """Return cells.csv with the one row of this run."""
-    stated = {"clean_accuracy": 0.9, "attack_success_rate": 0.5} | rates
-    key = {"corpus": "scenes", "attack": "badnet", "trigger": "badnet", "objective": "mmcl"}
-    row = key | {"seed": 0, "stage": "baselines", "method": "ft"} | stated
-    return f"{','.join(row)}\n{','.join(map(str, row.values()))}\n".encode()
-
-
-@pytest.fixture
-def table() -> Any:
-    return numbers
-
-
-def code_json(**parts: Mapping[str, str]) -> bytes:
-    known = {
-        f"clipmend.{module}": {"digest": own.pop("digest"), "parts": own}
-        for module, own in ((m.replace("__", "."), dict(p)) for m, p in parts.items())
-    }
-    return json.dumps(known).encode()
-
-
-@pytest.fixture
-def functions() -> Any:
-    return code_json

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from clipmend.tools.audit.comparison import Comparison, compare
 from clipmend.tools.audit.terminal import describe
 
@@ -31,20 +33,15 @@ def test_a_parameter_is_named_as_in_params_yaml_with_both_values(a: Any, b: Any)
     cause = "parameter baselines.settings.ft.lr: 0.1 → 0.2"
     assert listed(compared) == {cause: ([FT], [NUMBER, "report"])}
     assert compared.same == 3
+    # A setting of a whole stage has no method in its name.
+    b.parts = {"poison/scenes/badnet/seed0": {"shared": {"target": "frog"}}}
+    assert [*listed(compare(a.side(), b.side()))] == ["parameter poison.target: banana → frog"]
 
 
-def test_a_setting_of_a_whole_stage_is_named_without_a_method(a: Any, b: Any) -> None:
-    b.parts["poison/scenes/badnet/seed0"] = {"shared": {"target": "frog"}}
-    (cause,) = listed(compare(a.side(), b.side()))
-    assert cause == "parameter poison.target: banana → frog"
-
-
-def test_a_change_of_code_names_the_file_and_the_functions_that_differ(
-    a: Any, b: Any, functions: Any
-) -> None:
+def test_a_change_of_code_names_the_file_and_the_functions_that_differ(a: Any, b: Any) -> None:
     old = {"digest": "s1", "fit": "f1", "module level": "m1"}
-    a.report["code.json"] = functions(shared=old)
-    b.report["code.json"] = functions(shared=old | {"digest": "s2", "fit": "f2", "new": "n1"})
+    a.functions("shared", old)
+    b.functions("shared", old | {"digest": "s2", "fit": "f2", "new": "n1"})
     for cell in (VICTIM, FT):
         b.parts[cell] = {"code": {"clipmend.shared": "s2"}}
         a.parts[cell] = {"code": {"clipmend.shared": "s1"}}
@@ -122,17 +119,20 @@ def test_an_input_remade_to_the_same_bytes_does_not_excuse_other_bytes(a: Any, b
     assert f"unexplained {FT}: other bytes from the same parts" in listed(compared)
 
 
-def test_a_file_that_is_not_what_its_card_says_is_unexplained(a: Any, b: Any) -> None:
-    b.edited[FT] = "made is not what its card says"
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (FT, "made is not what its card says"),
+        ("pretrain", "dvc.lock names other files than the cards do"),  # a stage
+    ],
+)
+def test_files_other_than_the_card_or_dvc_lock_says_are_unexplained(
+    a: Any, b: Any, name: str, why: str
+) -> None:
+    b.edited[name] = why
     compared = compare(a.side(), b.side())
-    assert list(listed(compared)) == [f"unexplained {FT}: made is not what its card says, in b"]
+    assert list(listed(compared)) == [f"unexplained {name}: {why}, in b"]
     assert compared.unexplained
-
-
-def test_a_stage_that_differs_from_dvc_lock_is_unexplained(a: Any, b: Any) -> None:
-    b.edited["pretrain"] = "dvc.lock names other files than the cards do"
-    (cause,) = listed(compare(a.side(), b.side()))
-    assert cause == "unexplained pretrain: dvc.lock names other files than the cards do, in b"
 
 
 def test_a_new_method_is_an_entry_of_its_list(a: Any, b: Any) -> None:
@@ -142,9 +142,9 @@ def test_a_new_method_is_an_entry_of_its_list(a: Any, b: Any) -> None:
     assert [compared.count("added"), compared.count("changed")] == [2, 1]
 
 
-def test_a_change_has_the_numbers_that_it_moved(a: Any, b: Any, table: Any) -> None:
-    a.report["cells.csv"] = table()
-    b.report["cells.csv"] = table(attack_success_rate=0.25)
+def test_a_change_has_the_numbers_that_it_moved(a: Any, b: Any) -> None:
+    a.numbers()
+    b.numbers(attack_success_rate=0.25)
     b.parts[FT] = {"settings": {"lr": 0.2}}
     compared = compare(a.side(), b.side())
     (moved,) = [change for change in compared.changes if change.numbers]
@@ -160,10 +160,13 @@ def test_a_cell_is_listed_once_under_the_cause_of_the_fewest_cells(a: Any, b: An
     b.parts[FT]["settings"] = {"lr": 0.2}
     b.bytes_of[VICTIM] = "other"
     compared = compare(a.side(), b.side())
-    cells = {root.cause.kind: [c.cell for c in root.listed] for root in compared.roots}
+    cells = {root.cause.kind: [c.cell for c in root.listed(root.cells)] for root in compared.roots}
     assert cells == {"parameter": [FT], "code": [VICTIM, NUMBER]}
     assert [len(root.cells) for root in compared.roots] == [1, 3]
-    assert [[c.cell for c in root.listed_below] for root in compared.roots] == [["report"], []]
+    assert [[c.cell for c in root.listed(root.below)] for root in compared.roots] == [
+        ["report"],
+        [],
+    ]
     number = next(change for change in compared.changes if change.cell == NUMBER)
     assert number.fed  # its code changed as well, but that alone did not move it
     assert describe(number, compared.roots[1]).endswith("(and its inputs)")

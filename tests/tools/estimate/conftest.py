@@ -1,4 +1,4 @@
-"""A folder with a preset, in which some cells are made by hand."""
+"""Cells of the default preset that are made by hand."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,13 +11,6 @@ from clipmend.engine.index import Glance, Index
 
 PRESETS = Path(__file__).parents[3] / "params"
 Make = Callable[[Iterable[str]], dict[str, Cell]]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty project folder, which is the working one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from clipmend import cli
 from clipmend.engine import cards, params, store
 from clipmend.engine.index import UNREAD, Glance, Index
 from clipmend.engine.runner import RESTORED, UP_TO_DATE
@@ -19,6 +18,7 @@ from clipmend.tools.estimate.costs import START, Measurements, Timing, reference
 from clipmend.tools.estimate.forecast import Estimate, Stage, Survey, estimate, survey
 
 PRESETS = Path(__file__).parents[3] / "params"
+DEFAULT = PRESETS / "default.yaml"
 CORPUS, POISON = "download/scenes", "poison/scenes/badnet/seed0"
 VICTIM = "pretrain/scenes/badnet/mmcl/seed0"
 FT = Timing("baselines", "ft", "mmcl", "small", 32, epochs=10.0, pairs=100, seconds=START + 10)
@@ -164,25 +164,19 @@ def test_a_job_without_an_epoch_gives_the_time_of_its_like_alone() -> None:
     assert measured.seconds(replace(FT, epochs=0.0)) == FT.seconds
 
 
-def test_a_file_of_the_user_that_is_no_parquet_has_an_unknown_number_of_pairs(
-    folder: Path,
-) -> None:
+def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
+    photos = cost("photos")
+    assert stage(photos, "pretrain").basis == {"unknown": 2}
+    assert stage(photos, "pretrain").hours_total == 0
+    assert photos.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
+    assert photos.missing == ("data/photos",)
     (folder / "data/photos").mkdir(parents=True)
     (folder / "data/photos/a.parquet").write_text("not parquet")
     assert stage(cost("photos"), "pretrain").basis == {"unknown": 2}
 
 
-def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
-    assert folder == Path.cwd()
-    found = cost("photos")
-    assert stage(found, "pretrain").basis == {"unknown": 2}
-    assert stage(found, "pretrain").hours_total == 0
-    assert found.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
-    assert found.missing == ("data/photos",)
-
-
-def test_a_source_without_the_usual_settings_is_unknown_and_no_error(folder: Path) -> None:
-    assert folder == Path.cwd()
+@pytest.mark.usefixtures("folder")
+def test_a_source_without_the_usual_settings_is_unknown_and_no_error() -> None:
     found = seen()
     bare = {name: replace(cell, settings={}) for name, cell in found.cells.items()}
     jobs = replace(found, cells=bare, corpora={}).jobs({}, reference())
@@ -212,33 +206,20 @@ def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
         ([], "params.yaml does not exist in this folder. `clipmend preset default` writes"),
         (["--params", str(PRESETS)], f"{PRESETS} cannot be read: Is a directory."),
         (["--params", "no.yaml"], "no.yaml does not exist in this folder. "),
-        (
-            ["--params", str(PRESETS / "default.yaml"), "--machine", "h1000"],
-            "Unknown machine 'h1000'. ",
-        ),
+        (["--params", str(DEFAULT), "--machine", "h1000"], "Unknown machine 'h1000'. "),
     ],
 )
-def test_a_mistake_is_one_line(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    line: str,
-) -> None:
-    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", *words])
-    with pytest.raises(SystemExit, match="2"):
-        cli.main()
-    message = capsys.readouterr().err
+def test_a_mistake_is_one_line(folder: Path, clipmend: Any, words: list[str], line: str) -> None:
+    _, message = clipmend("estimate", *words, status=2)
     assert message.startswith(f"clipmend: {line}")
     assert message.count("\n") == 1
     assert not list(folder.iterdir())
 
 
 def test_it_imports_nothing_heavy_and_writes_nothing(folder: Path) -> None:
-    preset = str(PRESETS / "default.yaml")
     code = (
         "import sys; from clipmend import cli\n"
-        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {preset!r}]"
+        f"sys.argv = ['clipmend', 'estimate', '--json', '--params', {str(DEFAULT)!r}]"
         "\ntry: cli.main()\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'open_clip', 'snakemake', 'pandas'} & sys.modules.keys()))"
     )
@@ -253,28 +234,17 @@ def test_it_imports_nothing_heavy_and_writes_nothing(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
-def test_the_times_of_a_run_can_become_the_reference(
-    make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_times_of_a_run_can_become_the_reference(make: Any, clipmend: Any) -> None:
     make([CORPUS])
     timed(CORPUS, 100.0)
-    words = ["--params", str(PRESETS / "default.yaml"), "--reference", "times.csv"]
-    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", *words])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    assert capsys.readouterr().out == "1 kinds of jobs of this run are in times.csv.\n"
+    out, _ = clipmend("estimate", "--params", DEFAULT, "--reference", "times.csv")
+    assert out == "1 kinds of jobs of this run are in times.csv.\n"
     assert "download,scenes,,,32,1.0,21000,100.0,4,cpu,run of " in Path("times.csv").read_text()
 
 
-def test_the_table_names_every_stage_and_the_sum(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert folder == Path.cwd()
-    preset = str(PRESETS / "default.yaml")
-    monkeypatch.setattr("sys.argv", ["clipmend", "estimate", "--params", preset])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    printed = capsys.readouterr().out
-    assert "101 of 101 jobs remain" in printed
+@pytest.mark.usefixtures("folder")
+def test_the_table_names_every_stage_and_the_sum(clipmend: Any) -> None:
+    out, _ = clipmend("estimate", "--params", DEFAULT)
+    assert "101 of 101 jobs remain" in out
     for name in (*STAGES, "hours left", "basis", "all, core-hours", "reference"):
-        assert name in printed
+        assert name in out

@@ -26,10 +26,10 @@ def own(victim: Input, pairs: Path) -> list[object]:
 
 
 def test_suspects_ranks_every_pair_as_the_stage_does(
-    scored: Input, own: list[object], shell: Any
+    scored: Input, own: list[object], clipmend: Any, folder: Path
 ) -> None:
-    out, _ = shell.run("suspects", *own)
-    made = shell.folder / "suspects"
+    out, _ = clipmend("suspects", *own)
+    made = folder / "suspects"
     assert {path.name for path in made.iterdir()} == {
         *("suspects.parquet", "suspects.png", "finding.json")
     }
@@ -59,10 +59,10 @@ def stage(world: Any, corpus: Input, poison: Input, victim: Input, scored: Input
 
 
 def test_mend_makes_what_the_stage_makes_and_plain_open_clip_loads_it(
-    corpus: Input, stage: Path, own: list[object], shell: Any
+    corpus: Input, stage: Path, own: list[object], clipmend: Any, folder: Path
 ) -> None:
-    shell.run("mend", *own, *SET)
-    mended = shell.folder / "mended"
+    clipmend("mend", *own, *SET)
+    mended = folder / "mended"
     assert (mended / "model" / WEIGHTS).read_bytes() == (stage / WEIGHTS).read_bytes()
     assert pq.read_table(mended / "chosen.parquet").equals(pq.read_table(stage / "chosen.parquet"))
     finding = json.loads((mended / "finding.json").read_text())
@@ -83,10 +83,10 @@ def test_mend_makes_what_the_stage_makes_and_plain_open_clip_loads_it(
 
 
 def test_where_nothing_is_found_the_model_is_written_as_it_was(
-    victim: Input, own: list[object], shell: Any
+    victim: Input, own: list[object], clipmend: Any, folder: Path
 ) -> None:
-    out, _ = shell.run("mend", *own, "--set", "unlearn.least_excess=1.0", "--out", "here")
-    made = shell.folder / "here"
+    out, _ = clipmend("mend", *own, "--set", "unlearn.least_excess=1.0", "--out", "here")
+    made = folder / "here"
     assert (made / "model" / WEIGHTS).read_bytes() == (victim.folder / WEIGHTS).read_bytes()
     says = out.strip().splitlines()[0]
     assert says.startswith("Nothing suspicious was found: ")
@@ -94,7 +94,9 @@ def test_where_nothing_is_found_the_model_is_written_as_it_was(
     assert pq.read_table(made / "chosen.parquet").num_rows == 0
 
 
-def test_any_open_clip_architecture_with_a_file_of_weights_will_do(pairs: Path, shell: Any) -> None:
+def test_any_open_clip_architecture_with_a_file_of_weights_will_do(
+    pairs: Path, clipmend: Any, folder: Path
+) -> None:
     """A vision transformer, its weights a pickle of tensors as open_clip's trainer keeps them."""
     config = {
         "embed_dim": 32,
@@ -107,15 +109,15 @@ def test_any_open_clip_architecture_with_a_file_of_weights_will_do(pairs: Path, 
             "layers": 1,
         },
     }
-    architecture = shell.folder / "small-vit.json"
+    architecture = folder / "small-vit.json"
     architecture.write_text(json.dumps(config))
     state = build(str(architecture), seed=1).full_state()
     kept = {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
-    torch.save(kept, shell.folder / "epoch_1.pt")
+    torch.save(kept, folder / "epoch_1.pt")
     # Captions are longer than the five tokens that the model reads: less a word, another is read.
     words = ["--model", "epoch_1.pt", "--architecture", "small-vit.json", "--pairs", pairs]
-    shell.run("mend", *words, *SET, "--limit", 128)
-    out = shell.folder / "mended"
+    clipmend("mend", *words, *SET, "--limit", 128)
+    out = folder / "mended"
     made = load_file(out / "model" / WEIGHTS)
     assert made.keys() == state.keys()
     assert torch.equal(made["token_embedding.weight"], state["token_embedding.weight"])
@@ -126,10 +128,10 @@ def test_any_open_clip_architecture_with_a_file_of_weights_will_do(pairs: Path, 
 
 
 def test_the_pre_scoring_uses_early_weights(
-    victim: Input, scored: Input, own: list[object], shell: Any
+    victim: Input, scored: Input, own: list[object], clipmend: Any, folder: Path
 ) -> None:
-    shell.run("suspects", *own, "--early", victim.folder / "early.safetensors")
-    tables = (shell.folder / "suspects" / "suspects.parquet", scored.folder / "scores.parquet")
+    clipmend("suspects", *own, "--early", victim.folder / "early.safetensors")
+    tables = (folder / "suspects" / "suspects.parquet", scored.folder / "scores.parquet")
     early, late = (pq.read_table(table).to_pandas().set_index("id") for table in tables)
     column = "similarity_before"
     assert (early[column] - late[column].loc[early.index]).abs().max() > 0.01

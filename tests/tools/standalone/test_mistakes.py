@@ -19,11 +19,9 @@ def own(victim: Input, pairs: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def wrong(victim: Input, pairs: Path, shell: Any) -> dict[str, Path]:
+def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
     """Folders and files, each with one thing wrong."""
-    made = {
-        name: shell.folder / name for name in ("full", "bare", "other", "mixed", "strange", "cut")
-    }
+    made = {name: folder / name for name in ("full", "bare", "other", "mixed", "strange", "cut")}
     for folder in made.values():
         folder.mkdir()
     (made["full"] / "notes.txt").write_text("")
@@ -39,11 +37,11 @@ def wrong(victim: Input, pairs: Path, shell: Any) -> dict[str, Path]:
         (made["mixed"] / f"{name}.bin").write_bytes(b"")
         (made["mixed"] / "open_clip_config.json").write_text("{}")
     table = pq.read_table(pairs)
-    made["few"] = shell.folder / "few.parquet"
+    made["few"] = folder / "few.parquet"
     pq.write_table(table[:63], made["few"])
-    made["twice"] = shell.folder / "twice.parquet"
+    made["twice"] = folder / "twice.parquet"
     pq.write_table(pa.concat_tables([table[:64], table[:1]]), made["twice"])
-    made["torn"] = shell.folder / "torn.parquet"
+    made["torn"] = folder / "torn.parquet"
     pq.write_table(table.set_column(1, "image", pa.array([b"no image"] * len(table))), made["torn"])
     return made
 
@@ -96,15 +94,20 @@ OTHER_MISTAKES = [
     ("words", "line"), [*MODEL_MISTAKES, *OTHER_MISTAKES], ids=lambda given: " ".join(given)[:40]
 )
 def test_it_is_one_line(
-    words: list[str], line: str, wrong: dict[str, Path], own: dict[str, object], shell: Any
+    words: list[str],
+    line: str,
+    wrong: dict[str, Path],
+    own: dict[str, object],
+    clipmend: Any,
+    folder: Path,
 ) -> None:
     named = {**wrong, "pairs": own["--pairs"]}
-    before = sorted(shell.folder.rglob("*"))
+    before = sorted(folder.rglob("*"))
     given = {**own, "--out": "out", words[0]: words[1].format_map(named)}
-    out, err = shell.run("mend", *(word for option in given.items() for word in option), status=2)
+    out, err = clipmend("mend", *(word for option in given.items() for word in option), status=2)
     assert out == ""
     messages = [text for text in err.splitlines() if text.startswith("clipmend: ")]
     assert len(messages) == 1
     assert err.endswith(f"{messages[0]}\n")
     assert messages[0].startswith(f"clipmend: {line.format_map(named)}")
-    assert sorted(shell.folder.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before

@@ -1,13 +1,14 @@
 """The pairs of a user are read as the source ``pairs`` reads them, labels and ids aside."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from PIL import Image
 
-from clipmend.tools.standalone.options import Names
+from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 
 
@@ -20,7 +21,9 @@ def test_captions_in_a_csv_file_need_neither_ids_nor_labels(pairs: Path, tmp_pat
         wide.save(tmp_path / name)
         lines.append(f"unheard-of,{name},{row['caption']}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    read = read_own_pairs(tmp_path, Names(None, "picture", "text"), size=24)
+    read = read_own_pairs(
+        Options("", tmp_path, image_column="picture", caption_column="text"), size=24
+    )
     assert read.ids[:2] == ("list-000000", "list-000001")
     assert read.captions == tuple(row["caption"] for row in rows)
     assert read.images.shape == (70, 3, 24, 24)
@@ -32,11 +35,11 @@ def test_only_train_is_read_where_files_are_named_after_splits(pairs: Path, tmp_
     pq.write_table(table[:40], tmp_path / "train-0.parquet")
     pq.write_table(table[40:100], tmp_path / "train-1.parquet")
     pq.write_table(table[100:200], tmp_path / "test.parquet")
-    names = Names(None, "image", "caption")
-    assert read_own_pairs(tmp_path, names, size=32).ids == tuple(table["id"].to_pylist()[:100])
-    limited = read_own_pairs(tmp_path, names, size=32, limit=70)
+    options = Options("", tmp_path)
+    assert read_own_pairs(options, size=32).ids == tuple(table["id"].to_pylist()[:100])
+    limited = read_own_pairs(replace(options, limit=70), size=32)
     assert limited.ids == tuple(table["id"].to_pylist()[:70])
-    numbered = read_own_pairs(tmp_path, Names("", "image", "caption"), size=32)
+    numbered = read_own_pairs(replace(options, id_column=""), size=32)
     assert numbered.ids[39:41] == ("train-0-000039", "train-1-000000")
 
 
@@ -48,8 +51,6 @@ def test_a_webdataset_shard_needs_no_labels_that_anybody_knows(
     for row in rows:
         told = {"png": row["image"], "txt": row["caption"].encode(), "cls": b"unheard-of"}
         members |= {f"{row['id']}.{suffix}": data for suffix, data in told.items()}
-    read = read_own_pairs(
-        shard(tmp_path / "00000.tar", members), Names(None, "image", "caption"), size=24
-    )
+    read = read_own_pairs(Options("", shard(tmp_path / "00000.tar", members)), size=24)
     assert read.ids == tuple(row["id"] for row in rows)
     assert read.captions == tuple(row["caption"] for row in rows)

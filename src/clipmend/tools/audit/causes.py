@@ -11,6 +11,7 @@ Kind = Literal[
     "unexplained", "parameter", "code", "file", "environment", "grid", "moved", "same bytes"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_DIGITS = 8  # of a digest, in a cause
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,14 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
     if old is None or new is None:
         yield _grid(cell, a, b)
         return
-    yield from _parameters(cell, old, new)
+    prefixes = {"settings": f"{setting_of(cell)}.", "shared": f"{cell.partition('/')[0]}."}
+    for part, prefix in prefixes.items():
+        yield from _changed("parameter", old[part], new[part], prefix)
+    # The method of a corpus is its source, which its path does not show.
+    named = [{part: card[part] for part in ("method", "seed")} for card in (old, new)]
+    yield from _changed("parameter", named[0], named[1], f"{cell}: ")
     yield from _code(old, new, a, b)
-    for path, was, now in differences(old["files"], new["files"]):
-        yield Cause("file", path, _short(was), _short(now))
+    yield from _changed("file", old["files"], new["files"], digits=_DIGITS)
     read_a = {role: read["cell"] for role, read in old["inputs"].items()}
     read_b = {role: read["cell"] for role, read in new["inputs"].items()}
     for role, was, now in differences(read_a, read_b):
@@ -61,44 +66,25 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
 
 # Apart from `direct`: it is in no key, so it explains other bytes but never makes a cell stale.
 def environment(cell: str, a: Side, b: Side) -> Iterator[Cause]:
-    """Yield the differences between the machines and packages that made a cell."""
-    old, new = a.cards[cell]["environment"], b.cards[cell]["environment"]
-    for name, was, now in differences(_flat(old), _flat(new)):
-        yield Cause("environment", name, _text(was), _text(now))
-
-
-def _parameters(cell: str, old: Card, new: Card) -> Iterator[Cause]:
-    prefixes = {"settings": f"{setting_of(cell)}.", "shared": f"{cell.partition('/')[0]}."}
-    for part, prefix in prefixes.items():
-        for name, was, now in differences(_flat(old[part]), _flat(new[part])):
-            yield Cause("parameter", f"{prefix}{name}", _text(was), _text(now))
-    # The method of a corpus is its source, which its path does not show.
-    for part in ("method", "seed"):
-        if old[part] != new[part]:
-            yield Cause("parameter", f"{cell}: {part}", _text(old[part]), _text(new[part]))
+    """Return the differences between the machines and packages that made a cell."""
+    return _changed("environment", *(side.cards[cell]["environment"] for side in (a, b)))
 
 
 def _code(old: Card, new: Card, a: Side, b: Side) -> Iterator[Cause]:
     for module, was, now in differences(old["code"], new["code"]):
         if was is None or now is None:
             # Not "added": the file may have existed before, outside the import closure.
-            yield Cause("code", module, *(("", "imported") if was is None else ("imported", "")))
+            yield Cause("code", module, "imported" if was else "", "imported" if now else "")
             continue
         parts_a, parts_b = a.functions(module, was), b.functions(module, now)
-        names = _edited_parts(parts_a, parts_b) if parts_a and parts_b else []
+        names = [n for n, _, _ in differences(parts_a, parts_b)] if parts_a and parts_b else []
+        # The module level has the constants in it. A report of an earlier version has no digest of
+        # the constants alone.
+        is_compared = CONSTANTS in names and CONSTANTS in parts_a and CONSTANTS in parts_b
+        names = [n for n in names if n != (MODULE_LEVEL if is_compared else CONSTANTS)]
         where = f" ({', '.join(names)})" if names else ""
-        path = f"src/{module.replace('.', '/')}.py"
-        yield Cause("code", f"{path}{where}", _short(was), _short(now))
-
-
-def _edited_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return the parts of a module that differ; the module level only once."""
-    names = [name for name, _, _ in differences(old, new)]
-    # A report of an earlier version has no digest of the constants, only of the module level.
-    is_compared = CONSTANTS in old and CONSTANTS in new
-    return [
-        n for n in names if n != (MODULE_LEVEL if is_compared and CONSTANTS in names else CONSTANTS)
-    ]
+        path = f"src/{module.replace('.', '/')}.py{where}"
+        yield Cause("code", path, was[:_DIGITS], now[:_DIGITS])
 
 
 def _grid(cell: str, a: Side, b: Side) -> Cause:
@@ -106,11 +92,10 @@ def _grid(cell: str, a: Side, b: Side) -> Cause:
 
     If no entry did, the cause is the cell alone.
     """
-    side, other, is_added = (b, a, True) if cell not in a.cards else (a, b, False)
-    for name, entry in entries(cell, side.cards[cell]):
-        if (name, entry) not in other.entries:
-            return Cause("grid", name, *(("", entry) if is_added else (entry, "")))
-    return Cause("grid", "cells of the grid", *(("", "made") if is_added else ("made", "")))
+    side, other = (a, b) if cell in a.cards else (b, a)
+    new = [e for e in entries(cell, side.cards[cell]) if e not in other.entries]
+    name, entry = new[0] if new else ("cells of the grid", "made")
+    return Cause("grid", name, entry, "") if side is a else Cause("grid", name, "", entry)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -129,9 +114,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _short(digest: str | None) -> str:
-    return "" if digest is None else digest[:8]
+def _changed(
+    kind: Kind,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+    digits: int | None = None,
+) -> Iterator[Cause]:
+    """Yield a cause for each value that differs, as text; of a digest, the first digits."""
+    for name, *values in differences(_flat(old), _flat(new)):
+        texts = ("" if value is None else str(value)[:digits] for value in values)
+        yield Cause(kind, f"{prefix}{name}", *texts)

@@ -1,7 +1,7 @@
 """Two runs compared: the causes of every changed cell, and the effect of every cause."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from clipmend.tools.audit.causes import (
     environment,
 )
 from clipmend.tools.audit.moves import Move, align
-from clipmend.tools.audit.sides import REPORT, Card, Side
+from clipmend.tools.audit.sides import REPORT, Side
 
 How = Literal["changed", "added", "removed", "remade"]
 
@@ -66,8 +66,7 @@ class Root:
         number: from 1, in the order of printing.
         cells: the cells that have the cause themselves.
         below: the cells that it reached through the bytes of others.
-        listed: of ``cells``, those that no cause of fewer cells has; each cell is listed once.
-        listed_below: the same of ``below``.
+        home: names of those that no cause of fewer cells has; each cell is listed once.
         behind: of ``same bytes``: the causes of its cells, each with the number of cells.
     """
 
@@ -75,9 +74,12 @@ class Root:
     cause: Cause
     cells: tuple[Change, ...]
     below: tuple[Change, ...]
-    listed: tuple[Change, ...]
-    listed_below: tuple[Change, ...]
+    home: Set[str]
     behind: Mapping[Cause, int]
+
+    def listed(self, changes: Iterable[Change]) -> list[Change]:
+        """Return those of the changes that are listed under this cause."""
+        return [change for change in changes if change.cell in self.home]
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,11 @@ class Comparison:
     @cached_property
     def roots(self) -> tuple[Root, ...]:
         """The causes: unexplained ones first; within a kind, those of few cells first."""
-        reached = self._reached()
+        reached: dict[str, frozenset[Cause]] = {}
         cells: dict[Cause, list[Change]] = {}
-        for change in self.changes:
+        for change in self.changes:  # a cell comes after those that it reads
+            above = (reached.get(cell, frozenset()) for cell in change.inputs)
+            reached[change.cell] = frozenset(change.reasons).union(*above)
             for cause in change.reasons:
                 cells.setdefault(cause, []).append(change)
         names = {cause: [change.cell for change in cells[cause]] for cause in cells}
@@ -114,17 +118,13 @@ class Comparison:
             if reached[change.cell]
         }
         remade = [change.causes for change in self.changes if change.how == "remade"]
-        behind = Counter(cause for causes in remade for cause in causes)
+        behind = dict(Counter(cause for causes in remade for cause in causes).most_common())
         roots = []
         for number, cause in enumerate(ordered, 1):
             below = [c for c in self.changes if not c.reasons and cause in reached[c.cell]]
-            listed, listed_below = (
-                tuple(change for change in changes if home[change.cell] == cause)
-                for changes in (cells[cause], below)
-            )
-            why = dict(behind.most_common()) if cause == REMADE else {}
-            both = (tuple(cells[cause]), tuple(below))
-            roots.append(Root(number, cause, *both, listed, listed_below, why))
+            here = {c.cell for c in (*cells[cause], *below) if home[c.cell] == cause}
+            why = behind if cause == REMADE else {}
+            roots.append(Root(number, cause, tuple(cells[cause]), tuple(below), here, why))
         return tuple(roots)
 
     @property
@@ -155,14 +155,6 @@ class Comparison:
             "changes": [asdict(change) for change in self.changes],
         }
 
-    def _reached(self) -> dict[str, frozenset[Cause]]:
-        """Return, for each changed cell, every cause above it and its own."""
-        reached: dict[str, frozenset[Cause]] = {}
-        for change in self.changes:  # a cell comes after those that it reads
-            above = (reached.get(cell, frozenset()) for cell in change.inputs)
-            reached[change.cell] = frozenset(change.reasons).union(*above)
-        return reached
-
 
 def compare(before: Side, b: Side) -> Comparison:
     """Return the changes from side ``before`` to side ``b``."""
@@ -191,9 +183,10 @@ def compare(before: Side, b: Side) -> Comparison:
 def _change(cell: str, a: Side, b: Side, before: Mapping[str, Change]) -> Change | None:
     old, new = a.cards.get(cell), b.cards.get(cell)
     edited = [_edited(cell, side) for side in (a, b) if cell in side.edited]
-    if not edited and _without_md5(old) == _without_md5(new):
-        return None
     cards = [card for card in (old, new) if card is not None]
+    # The report adds MD5s to the cards, for DVC.
+    if len(cards) == 2 and not edited and {**cards[0], "md5": 0} == {**cards[1], "md5": 0}:
+        return None
     read = {read["cell"] for card in cards for read in card["inputs"].values()}
     inputs = tuple(sorted(read & before.keys()))
     causes = [*edited, *direct(cell, a, b)]
@@ -222,11 +215,6 @@ def _other_bytes(cell: str, files: Iterable[str], a: Side) -> Cause:
         return RENAMED
     more = f" (module level not compared: {', '.join(uncompared)})" if uncompared else ""
     return Cause("unexplained", f"{cell}: other bytes from the same parts{more}")
-
-
-def _without_md5(card: Card | None) -> dict[str, Any]:
-    """Return a card without the MD5s that the report adds for DVC."""
-    return {} if card is None else {name: card[name] for name in card if name != "md5"}
 
 
 def _edited(cell: str, side: Side) -> Cause:

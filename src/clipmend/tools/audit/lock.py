@@ -38,25 +38,21 @@ def differing_stages(
         raise AuditError(f"dvc.lock of {side} cannot be read: {reason}.") from None
     differing = {}
     for name, locked in stages.items():
-        complete, unsharded = (_files(collected, name, shards=shards) for shards in (True, False))
-        accepted = (None, directory_md5(complete), directory_md5(unsharded))
+        listings = [
+            {
+                f"{cell}/{file}".partition("/")[2]: digest
+                for cell, card in collected.items()
+                if cell.partition("/")[0] == name
+                for file, digest in card.get("md5", {}).items()
+                if with_shards or "/" not in file
+            }
+            for with_shards in (True, False)
+        ]
         # A stage without an MD5 in the lock was never committed; there is nothing to compare.
-        if complete and locked.get(f"{RESULTS}/{name}") not in accepted:
+        accepted = (None, *map(directory_md5, listings))
+        if listings[0] and locked.get(f"{RESULTS}/{name}") not in accepted:
             differing[name] = "dvc.lock names other files than the cards do"
     return differing
-
-
-def _files(
-    collected: Mapping[str, Mapping[str, Any]], stage: str, *, shards: bool
-) -> dict[str, str]:
-    """Return the MD5 of every file of a stage, relative to the stage's folder."""
-    return {
-        f"{cell}/{name}".partition("/")[2]: digest
-        for cell, card in collected.items()
-        if cell.partition("/")[0] == stage
-        for name, digest in card.get("md5", {}).items()
-        if shards or "/" not in name
-    }
 
 
 def directory_md5(files: Mapping[str, str]) -> str:

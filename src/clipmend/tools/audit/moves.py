@@ -8,15 +8,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
 
 from clipmend.engine.cell import INGREDIENTS
 from clipmend.engine.fingerprint import CONSTANTS, MODULE_LEVEL
 from clipmend.tools.audit.sides import REPAIRS, Card, Side, setting_of
 
 Kind = Literal["cell", "file", "module", "setting"]
-KINDS: tuple[Kind, ...] = ("cell", "file", "module", "setting")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _LEAST_LIKENESS = 0.5  # of two modules; below, the new one is a rewrite and not the old one moved
 _LEAST_NAME_LIKENESS = 0.5  # of two settings of a frequent value
@@ -59,12 +59,7 @@ class Move:
 def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
     """Return side ``a`` in the names of side ``b``, and the moves between them."""
     cells, modules = dict(_moved_cells(a, b)), dict(_moved_modules(a, b))
-    levels = {
-        new: True if a.modules[old] == b.modules[new] else _same_level(a, old, b, new)
-        for old, new in modules.items()
-        if a.modules[old] == b.modules[new]
-        or (_functions(a, old) and _functions(a, old) == _functions(b, new))
-    }
+    levels = {new: _is_same(a, old, b, new) for old, new in modules.items()}
     kept = {new for new, is_same in levels.items() if is_same is not False}
     uncompared = frozenset(new for new, is_same in levels.items() if is_same is None)
     moves: Counter[tuple[Kind, str, str]] = Counter()
@@ -97,15 +92,8 @@ def align(a: Side, b: Side) -> tuple[Side, tuple[Move, ...]]:
     # A cell keeps its bytes if the hashes do, whatever the files are called.
     same = {new for new in cells.values() if _hashes(cards[new]) == _hashes(b.cards[new])} | kept
     listed = [
-        Move(
-            kind,
-            old,
-            new,
-            is_same=kind in ("file", "setting") or new in same,
-            cells=count,
-            is_compared=new not in uncompared,
-        )
-        for (kind, old, new), count in moves.items()
+        Move(kind, old, new, kind in ("file", "setting") or new in same, n, new not in uncompared)
+        for (kind, old, new), n in moves.items()
     ]
     return aligned, tuple(sorted(listed, key=lambda move: (KINDS.index(move.kind), move.old)))
 
@@ -154,7 +142,7 @@ def _moved_modules(a: Side, b: Side) -> Iterator[tuple[str, str]]:
     old, new = a.modules, b.modules
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     pairs = [
-        (_likeness(was, now) + 0.2 * (_file(left) == _file(right)), left, right)
+        (_likeness(was, now) + 0.2 * (left.split(".")[-1] == right.split(".")[-1]), left, right)
         for left, was in {name: _functions(a, name) for name in gone}.items()
         for right, now in {name: _functions(b, name) for name in come}.items()
     ]
@@ -174,17 +162,17 @@ def _likeness(old: Mapping[str, str], new: Mapping[str, str]) -> float:
     return (2 * len(common) + equal) / max(1, len(old) + len(new))
 
 
-def _file(module: str) -> str:
-    return module.rpartition(".")[2]
-
-
 def _functions(side: Side, module: str) -> dict[str, str]:
     parts = side.functions(module, side.modules[module])
     return {n: digest for n, digest in parts.items() if n not in (MODULE_LEVEL, CONSTANTS)}
 
 
-def _same_level(a: Side, old: str, b: Side, new: str) -> bool | None:
-    """Return whether a moved module has the same constants; None if a report lacks them."""
+def _is_same(a: Side, old: str, b: Side, new: str) -> bool | None:
+    """Return whether a moved module is the same; None if a report lacks its constants."""
+    if a.modules[old] == b.modules[new]:
+        return True
+    if not _functions(a, old) or _functions(a, old) != _functions(b, new):
+        return False
     was, now = (s.functions(m, s.modules[m]) for s, m in ((a, old), (b, new)))
     if CONSTANTS in was and CONSTANTS in now:
         return was[CONSTANTS] == now[CONSTANTS]
@@ -221,15 +209,14 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for name in sorted(old.keys() - new.keys()):
         value = json.dumps(old[name], sort_keys=True)  # tells True, 1 and 1.0 apart
-        likeness = {
-            other: 1.0
-            if _NEW_NAMES.get(name) == other
-            else SequenceMatcher(None, name, other).ratio()
+        others = [
+            other
             for other in sorted(new.keys() - old.keys() - set(pairs.values()))
             if json.dumps(new[other], sort_keys=True) == value
-        }
-        least = _LEAST_NAME_LIKENESS if value in _FREQUENT else -1.0
-        like = [other for other, ratio in likeness.items() if ratio > least]
+        ]
+        least = _LEAST_NAME_LIKENESS if value in _FREQUENT else 0.0
+        like = [other for other in others if other == _NEW_NAMES.get(name)]
+        like += get_close_matches(name, others, 1, least)
         if like:
-            pairs[name] = max(like, key=likeness.__getitem__)
+            pairs[name] = like[0]
     return pairs

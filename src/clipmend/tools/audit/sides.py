@@ -74,16 +74,8 @@ class Side:
             text = (self.read(table) or b"").decode(errors="replace")
             for row in csv.DictReader(io.StringIO(text)):
                 with suppress(KeyError, ValueError):  # a table that was edited by hand
-                    place = Place(
-                        stage,
-                        row["corpus"],
-                        row["attack"],
-                        row["objective"],
-                        int(row["seed"]),
-                        row["method"],
-                        row.get("trigger", ""),
-                    )
-                    cell = self.cell_names.get(place.path, place.path)
+                    path = Place.of(stage, row).path
+                    cell = self.cell_names.get(path, path)
                     numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
         return numbers
 
@@ -151,22 +143,20 @@ def side(name: str) -> Side:
     Raises:
         AuditError: the folder or revision does not exist, or has no report of a run.
     """
-    if name == WORKSPACE:
-        return _folder(name, RESULTS)
-    if Path(name).is_dir():
-        return _folder(name, Path(name))
-    if _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
+    if name == WORKSPACE or Path(name).is_dir():
+        return _folder(name, RESULTS if name == WORKSPACE else Path(name))
+    if _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
+        raise AuditError(
+            f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} "
+            "for the results in this folder."
+        )
 
-        def read(file: str) -> bytes | None:
-            return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
+    def read(file: str) -> bytes | None:
+        return _git("show", f"{name}:./{RESULTS}/{REPORT}/{file}")
 
-        reported = _reported(name, read)
-        differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"), name)
-        return replace(reported, edited=differing | reported.edited)
-    raise AuditError(
-        f"{name!r} is neither a folder nor a git revision. Use one of these, or {WORKSPACE!r} for "
-        "the results in this folder."
-    )
+    reported = _reported(name, read)
+    differing = differing_stages(reported.cards, _git("show", f"{name}:./dvc.lock"), name)
+    return replace(reported, edited=differing | reported.edited)
 
 
 def _folder(name: str, folder: Path) -> Side:
@@ -178,21 +168,20 @@ def _folder(name: str, folder: Path) -> Side:
         path = report / file
         return path.read_bytes() if path.is_file() else None
 
-    index = Index()
     below = cards.below(report.parent)
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
-    _check(name, present)
     if not present:  # a clone: git keeps the report, DVC the other cells
         return _reported(name, read)
     # The report's own card is not in cards.jsonl, which the report writes before it.
     own = cards.read(report)
     present |= {} if own is None else {REPORT: own}
+    index = Index()
     damaged = {
         cell: why
         for cell, card in present.items()
         if (why := cards.damage(report.parent / cell, card, index)) is not None
     }
-    return Side(name, present, _falsified(present) | damaged, read)
+    return _checked(name, present, damaged, read)
 
 
 def _reported(name: str, read: Read) -> Side:
@@ -209,30 +198,25 @@ def _reported(name: str, read: Read) -> Side:
             collected[REPORT] = json.loads(own)
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
-    _check(name, collected)
-    edited = _falsified(collected)
+    edited = {}
     for file, written in collected.get(REPORT, {}).get("outputs", {}).items():
         content = read(file)
         if content is None:
             edited[REPORT] = f"{file} is missing"
         elif hashlib.sha256(content).hexdigest() != written["sha256"]:
             edited[REPORT] = f"{file} is not what its card says"
-    return Side(name, collected, edited, read)
+    return _checked(name, collected, edited, read)
 
 
-def _check(name: str, collected: Mapping[str, Card]) -> None:
+def _checked(name: str, collected: Mapping[str, Card], edited: dict[str, str], read: Read) -> Side:
+    """Return the side with these cards, each checked against its key."""
+    falsified = {}
     for cell, card in collected.items():
-        missing = _PARTS - card.keys()
-        if missing:
+        if missing := _PARTS - card.keys():
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
-
-
-def _falsified(collected: Mapping[str, Card]) -> dict[str, str]:
-    return {
-        cell: "its card does not fit its key"
-        for cell, card in collected.items()
-        if not plan.is_genuine(card)
-    }
+        if not plan.is_genuine(card):
+            falsified[cell] = "its card does not fit its key"
+    return Side(name, collected, falsified | edited, read)
 
 
 def _git(*arguments: str) -> bytes | None:

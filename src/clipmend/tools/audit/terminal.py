@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from clipmend.tools.audit.causes import REMADE, Cause
 from clipmend.tools.audit.comparison import Change, Comparison, Root
 from clipmend.tools.audit.moves import Move
 
@@ -38,16 +37,14 @@ def show(comparison: Comparison, console: Console) -> None:
     folded = groupby(comparison.roots, key=lambda root: (root.cause.kind, root.cells))
     for (kind, _), group in folded:
         roots = list(group)
-        if len(roots) > _FOLDED:
-            first, last = roots[0], roots[-1]
-            label = f"{first.number}-{last.number}  {kind}: {len(roots)} changes"
+        for part in [roots] if len(roots) > _FOLDED else [[root] for root in roots]:
+            first, last = part[0], part[-1]
+            label = f"{first.number}  {first.cause}"
+            if part is roots:
+                label = f"{first.number}-{last.number}  {kind}: {len(roots)} changes"
             branch = tree.add(Text(label, style=_STYLES[kind]))
-            _add_lines(branch, [root.cause.change for root in roots])
-            _add_cells(branch, roots)
-            continue
-        for root in roots:
-            branch = tree.add(Text(f"{root.number}  {root.cause}", style=_STYLES[kind]))
-            _add_cells(branch, [root])
+            _add_lines(branch, [root.cause.change for root in part if part is roots])
+            _add_cells(branch, part)
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
     console.print(tree)
@@ -73,42 +70,36 @@ def _add_moves(tree: Tree, kind: str, moves: list[Move]) -> None:
     more = f"; {changed} of them also changed" if changed else f", same {what}"
     label = f"moved: {len(moves)} {kind}{'s' if len(moves) > 1 else ''}{more}"
     branch = tree.add(Text(label, style=_STYLES["moved"]))
+
+    def short(name: str) -> str:
+        return f"{name.partition('/')[0]}/…/{name.rpartition('/')[2]}" if kind == "cell" else name
+
     lines = Counter(
-        f"{_short(m.old, kind)} → {_short(m.new, kind)}{'' if m.is_same else '  (changed)'}"
+        f"{short(m.old)} → {short(m.new)}{'' if m.is_same else '  (changed)'}"
         f"{'' if m.is_compared else '  (module level not compared)'}"
         for m in moves
     )
     _add_lines(branch, [f"{line}  x {n}" if n > 1 else line for line, n in lines.items()])
 
 
-def _short(name: str, kind: str) -> str:
-    if kind != "cell":
-        return name
-    return f"{name.partition('/')[0]}/…/{name.rpartition('/')[2]}"
-
-
 def _add_cells(branch: Tree, roots: Sequence[Root]) -> None:
     """Add the cells of a cause, or of several with the same cells."""
     root = roots[0]
-    if root.cause == REMADE:
-        _add_reasons(branch, root)
-    cells = [change for each in roots for change in each.listed]
+    by_kind = attrgetter("kind")
+    for kind, group in groupby(sorted(root.behind, key=by_kind), key=by_kind):
+        causes = list(group)
+        reasons = branch.add(Text(f"because of {kind}: {len(causes)}", style="dim"))
+        _add_lines(reasons, [f"{c.change}  ({root.behind[c]} cells)" for c in causes])
+    cells = [change for each in roots for change in each.listed(each.cells)]
     _add_lines(branch, [describe(change, root, len(roots)) for change in cells])
     if elsewhere := len(root.cells) - len(cells):
         branch.add(Text(f"{elsewhere} more, listed under a cause of fewer cells", style="dim"))
-    below = [change for each in roots for change in each.listed_below]
+    below = [change for each in roots for change in each.listed(each.below)]
     if below:
         counts = Counter(change.stage for change in below)
         listed = ", ".join(f"{count} {stage}" for stage, count in counts.items())
         further = branch.add(Text(f"and below: {listed}", style="dim"))
         _add_lines(further, [describe(c, root, len(roots)) for c in below if c.numbers])
-
-
-def _add_reasons(branch: Tree, root: Root) -> None:
-    for kind, group in groupby(sorted(root.behind, key=attrgetter("kind")), key=attrgetter("kind")):
-        causes: list[Cause] = list(group)
-        reasons = branch.add(Text(f"because of {kind}: {len(causes)}", style="dim"))
-        _add_lines(reasons, [f"{c.change}  ({root.behind[c]} cells)" for c in causes])
 
 
 def _add_lines(branch: Tree, lines: Iterable[str]) -> None:
@@ -154,8 +145,10 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         reasons = f" [{', '.join(own[:_FOLDED])}{', …' * (len(own) > _FOLDED)}]" if own else ""
         boxes.setdefault((change.stage, change.how, reasons), []).append(change.cell)
     home = {cell: f"box{n}" for n, cells in enumerate(boxes.values()) for cell in cells}
-    lines = [f'{home[cells[0]]}["{stage} x {len(cells)}<br>{how}{reasons}"]'
-             for (stage, how, reasons), cells in boxes.items()]  # fmt: skip
+    lines = [
+        f'{home[cells[0]]}["{stage} x {len(cells)}<br>{how}{reasons}"]'
+        for (stage, how, reasons), cells in boxes.items()
+    ]
     lines += dict.fromkeys(
         f"{home[cell]} --> {home[change.cell]}"
         for change in comparison.changes

@@ -88,13 +88,10 @@ class Measurements:
         """
         values = []
         for like in self._like(work):
-            if like.seconds and like.pairs and work.pairs:
-                if like.epochs == work.epochs:
-                    epochs = 1.0
-                elif like.epochs:
-                    epochs = work.epochs / like.epochs
-                else:
-                    continue  # a job without an epoch says nothing about the time of one
+            # A job without an epoch says nothing about the time of one.
+            is_scalable = like.epochs or like.epochs == work.epochs
+            if like.seconds and like.pairs and work.pairs and is_scalable:
+                epochs = 1.0 if like.epochs == work.epochs else work.epochs / like.epochs
                 # Importing torch takes the same time however long the training is.
                 start = min(like.seconds, START)
                 ratio = epochs * work.pairs / like.pairs
@@ -163,19 +160,14 @@ def wall_time(path: Path, log: Path) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def wall_times(folders: Sequence[Path]) -> dict[str, float]:
+def wall_times(folder: Path) -> dict[str, float]:
     """Return the seconds of each job that made its cell, by cell.
 
-    Reads ``<folder>/<cell>.tsv`` and the log beside each folder.
+    Reads ``<folder>/<cell>.tsv`` and the log beside the folder.
     """
-    seconds = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*.tsv")):
-            cell = path.relative_to(folder).with_suffix("").as_posix()
-            taken = wall_time(path, folder.parent / f"{cell}.log")
-            if taken is not None:
-                seconds[cell] = taken
-    return seconds
+    cells = {path.relative_to(folder).with_suffix(""): path for path in folder.rglob("*.tsv")}
+    times = {c: wall_time(cells[c], folder.parent / f"{c}.log") for c in sorted(cells)}
+    return {cell.as_posix(): seconds for cell, seconds in times.items() if seconds is not None}
 
 
 def reference() -> list[Timing]:

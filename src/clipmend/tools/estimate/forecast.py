@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
+from rich.filesize import decimal
+from rich.table import Column, Table
 
 from clipmend.data.pairs import SPLITS
 from clipmend.engine import cards, gpus, grid, plan
@@ -173,9 +174,11 @@ def survey(params: Params) -> Survey:
 def _proves(
     card: Mapping[str, Any], cell: Cell, present: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> bool:
-    if card["key"] != cell.key or any(name not in present for name in cell.inputs.values()):
-        return False
-    if card["inputs"] != plan.as_read(cell, present):
+    if (
+        card["key"] != cell.key
+        or not present.keys() >= set(cell.inputs.values())
+        or card["inputs"] != plan.as_read(cell, present)
+    ):
         return False
     sizes = {folder / name: written["size"] for name, written in card["outputs"].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
@@ -200,7 +203,7 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
     # Stages without a use for a GPU run on the cores beside it, whatever the machine.
     rows = [t for t in shipped if t.machine == chosen or t.stage in WITHOUT_GPU]
     folder = survey(params)
-    jobs = list(folder.jobs({} if machine else wall_times([BENCHMARKS]), rows))
+    jobs = list(folder.jobs({} if machine else wall_times(BENCHMARKS), rows))
     files = dict.fromkeys(name for cell in folder.cells.values() for name in cell.files)
     fetched = sum(
         job.work.pairs for job in jobs if job.state == "remaining" and job.work.method == "cc3m"
@@ -255,7 +258,7 @@ def _weight(card: Mapping[str, Any]) -> int:
 
 def record(params: Params, path: Path, machine: str) -> str:
     """Write the reference times with those of the run in this folder, and say how many it gave."""
-    timed = survey(params).timings(wall_times([BENCHMARKS]))
+    timed = survey(params).timings(wall_times(BENCHMARKS))
     today = datetime.now(UTC).date().isoformat()
     processor = cards.environment(params.device)["cpu"]
     count = write_reference(path, timed, machine, f"run of {today} on {processor}")
@@ -295,19 +298,16 @@ def show(cost: Estimate, console: Console) -> None:
         )
         console.print(f"Unknown, and left out of the totals: {listed}.", highlight=False)
     if cost.download[1]:
-        least, most = map(_size, cost.download)
+        least, most = map(decimal, cost.download)
         console.print(f"Download: {least} to {most}, by published sizes of CC3M's images.")
     if cost.missing:
         console.print(f"These input files do not exist yet: {', '.join(cost.missing)}.")
 
 
 def _table(cost: Estimate) -> Table:
-    table = Table("stage")
-    for name in ("remaining", "total", "hours left", "hours total"):
-        table.add_column(name, justify="right")
-    table.add_column("basis")
-    for name in ("disk left", "disk total"):
-        table.add_column(name, justify="right")
+    right = "remaining", "total", "hours left", "hours total"
+    columns = [Column(name, justify="right") for name in (*right, "disk left", "disk total")]
+    table = Table("stage", *columns[:4], "basis", *columns[4:])
     for stage in cost.stages:
         basis = ", ".join(f"{count:,} {name}" for name, count in stage.basis.items())
         table.add_row(stage.name, *_row([stage], basis))
@@ -329,13 +329,6 @@ def _row(stages: list[Stage], basis: str) -> tuple[str, ...]:
         f"{sum(stage.total for stage in stages):,}",
         *(hours if is_known else ["unknown", "unknown"]),
         basis,
-        _size(sum(stage.bytes_left for stage in stages)),
-        _size(sum(stage.bytes_total for stage in stages)),
+        decimal(sum(stage.bytes_left for stage in stages)),
+        decimal(sum(stage.bytes_total for stage in stages)),
     )
-
-
-def _size(size: int) -> str:
-    for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= bytes_:
-            return f"{size / bytes_:,.1f} {unit}"
-    return f"{size / 1e3:,.0f} kB"

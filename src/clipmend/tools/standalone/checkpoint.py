@@ -47,11 +47,7 @@ class Checkpoint:
         """
         if isinstance(self.weights, str):
             return _pretrained(self.architecture, self.weights).eval()
-        return self._build(str(self.weights)).eval()
-
-    def fresh(self, seed: int) -> Clip:
-        """Return an untrained model of the same architecture."""
-        return self._build(None, seed)
+        return self.fresh(seed=0, pretrained=str(self.weights)).eval()
 
     def earlier(self, path: Path) -> "Checkpoint":
         """Return the same model with weights from early in its training: a file or a folder.
@@ -59,13 +55,12 @@ class Checkpoint:
         Raises:
             ModelError: the path has no weights.
         """
-        if path.is_dir():
-            return replace(self, weights=_weights_in(path))
-        if not path.is_file():
+        if not path.exists():
             raise ModelError(f"--early {path} does not exist; name a weights file or a folder.")
-        return replace(self, weights=path)
+        return replace(self, weights=_weights_in(path) if path.is_dir() else path)
 
-    def _build(self, pretrained: str | None, seed: int = 0) -> Clip:
+    def fresh(self, seed: int, pretrained: str | None = None) -> Clip:
+        """Return an untrained model of the same architecture, or one with weights of a file."""
         try:
             return build(self.architecture, seed=seed, pretrained=pretrained)
         except (TypeError, KeyError, AttributeError) as error:
@@ -82,12 +77,14 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
         ModelError: the model does not exist, or its architecture is unknown or not supported.
     """
     path = Path(model)
-    if path.is_dir():
-        config = architecture or _config_in(path, f"The folder {path} has no {CONFIG}")
-        checkpoint = Checkpoint(config, _weights_in(path))
-    elif path.is_file():
-        why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
-        checkpoint = Checkpoint(architecture or _config_in(path.parent, why), path)
+    if path.exists():
+        config = (path if path.is_dir() else path.parent) / CONFIG
+        if architecture is None and not config.is_file():
+            why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
+            why = f"The folder {path} has no {CONFIG}" if path.is_dir() else why
+            raise ModelError(f"{why}; name the architecture with --architecture.")
+        weights = _weights_in(path) if path.is_dir() else path
+        checkpoint = Checkpoint(architecture or str(config), weights)
     elif ":" in model:
         checkpoint = _tagged(model, architecture)
     else:
@@ -96,26 +93,20 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
     return checkpoint
 
 
-def _config_in(folder: Path, why: str) -> str:
-    if not (folder / CONFIG).is_file():
-        raise ModelError(f"{why}; name the architecture with --architecture.")
-    return str(folder / CONFIG)
-
-
 def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
     others = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
-    if len(others) == 1:
-        return others[0]
-    if others:
+    if not others:
+        raise ModelError(
+            f"{folder} has no weights. open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
+            "clipmend model.safetensors."
+        )
+    if len(others) > 1:
         names = ", ".join(file.name for file in others)
         raise ModelError(f"{folder} has several weights files ({names}); name one of them.")
-    raise ModelError(
-        f"{folder} has no weights. open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
-        "clipmend model.safetensors."
-    )
+    return others[0]
 
 
 def _tagged(model: str, architecture: str | None) -> Checkpoint:
@@ -162,10 +153,8 @@ def _pretrained(name: str, tag: str) -> Clip:
     config = model_config(name)
     # OpenAI's weights need QuickGELU, which the config of the plain name does not have.
     quick = bool(tag_config.get("quick_gelu") or config["model_cfg"].get("quick_gelu"))
-    if quick:
-        config["model_cfg"]["quick_gelu"] = True
-    for statistic in ("mean", "std"):
-        config["preprocess_cfg"][statistic] = list(tag_config[statistic])
+    config["model_cfg"] |= {"quick_gelu": True} if quick else {}
+    config["preprocess_cfg"] |= {name: list(tag_config[name]) for name in ("mean", "std")}
     try:
         net = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (RuntimeError, ValueError, OSError) as error:

@@ -14,36 +14,36 @@ from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs
 from clipmend.errors import PairsError
 from clipmend.methods.sources.user_files import Columns, Files, files_in, splits_in
-from clipmend.tools.standalone.options import Names
+from clipmend.tools.standalone.options import Options
 
 log = logging.getLogger(__name__)
 LEAST = 64  # pairs; among fewer an unusual pair does not stand out
 
 
-def read_own_pairs(path: Path, names: Names, *, size: int, limit: int | None = None) -> Pairs:
-    """Return the pairs in a file or a folder, without labels; images are cropped to ``size``.
+def read_own_pairs(options: Options, *, size: int) -> Pairs:
+    """Return the pairs of the user, without labels; images are cropped to ``size``.
 
     If the files of a folder are named after splits, only the ``train`` files are read. All decoded
     images are in memory, ``3 * size**2`` bytes each, and one block of encoded ones.
 
-    Args:
-        limit: the number of pairs to read, from the first; None: all.
-
     Raises:
         PairsError: the files cannot be read, an id is repeated, or there are too few pairs.
     """
+    path, limit = options.pairs, options.limit
     files = _files(path)
-    columns = Columns(_id_column(names, files[0]), names.image, names.caption, None)
+    key = _id_column(files[0]) if options.id_column is None else options.id_column or None
+    columns = Columns(key, options.image_column, options.caption_column, None)
     ids: list[str] = []
     captions: list[str] = []
     images = []
     for table in chain.from_iterable(Files(f.stem, [f], columns, ()).checked() for f in files):
-        table = table if limit is None else table[: limit - len(ids)]
-        ids += table["id"].to_pylist()
-        captions += table["caption"].to_pylist()
-        rows = zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)
-        images.append(decode_all(rows, table.num_rows, size))
-        if limit is not None and len(ids) >= limit:
+        block = table if limit is None else table[: limit - len(ids)]
+        keys = block["id"].to_pylist()
+        ids += keys
+        captions += block["caption"].to_pylist()
+        rows = zip(keys, block["image"].to_pylist(), strict=True)
+        images.append(decode_all(rows, len(keys), size))
+        if len(ids) == limit:
             break
     if len(set(ids)) < len(ids):
         repeated = Counter(ids).most_common(1)[0][0]
@@ -79,15 +79,12 @@ def _files(path: Path) -> list[Path]:
     return splits["train"]
 
 
-def _id_column(names: Names, file: Path) -> str | None:
-    if names.id is not None:
-        return names.id or None
+def _id_column(file: Path) -> str | None:
     if file.suffix == ".tar":
         return "id"  # the key of a sample
     try:
         # The header alone: the rows of a large file are read later, block by block.
-        header = pa.csv.open_csv(file) if file.suffix == ".csv" else pq.ParquetFile(file)
-        schema = header.schema if file.suffix == ".csv" else header.schema_arrow
+        schema = pa.csv.open_csv(file).schema if file.suffix == ".csv" else pq.read_schema(file)
     except (pa.ArrowException, OSError):
         return None  # the file is reported where its rows are read
     return "id" if "id" in schema.names else None

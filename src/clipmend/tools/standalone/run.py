@@ -1,6 +1,7 @@
 """The work of the commands ``suspects`` and ``mend``: read, score, repair, report."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,17 +12,19 @@ from rich.text import Text
 
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
+from clipmend.methods.interfaces import Assets
 from clipmend.tools.standalone.checkpoint import find_checkpoint
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 from clipmend.tools.standalone.settings import read_settings
-from clipmend.tools.standalone.sheet import LISTED, Sheet, draw
-from clipmend.tools.standalone.ubt import Inspection, Models, inspect
+from clipmend.tools.standalone.sheet import LISTED, draw
+from clipmend.tools.standalone.ubt import Inspection, inspect
 
 log = logging.getLogger(__name__)
 MODEL = "model"  # the folder of the repaired model, for open_clip's ``local-dir:``
 _PRINTED = 10  # ranked pairs; the file has all
 _WIDE = 1000
+_COLUMNS = ("score", "suspect", "similarity_before", "similarity_after")
 
 
 def suspects(options: Options) -> None:
@@ -33,7 +36,7 @@ def suspects(options: Options) -> None:
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    _, inspection = _inspected(options)
+    inspection = _inspected(options)
     _report(inspection, inspection.report(options.seed, options.out), options)
 
 
@@ -46,57 +49,53 @@ def mend(options: Options) -> None:
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    models, inspection = _inspected(options)
+    inspection = _inspected(options)
     finding = inspection.unlearn(options.seed, options.out)
-    folder = options.out / MODEL
-    folder.mkdir()
-    models.victim.save(folder)
+    (options.out / MODEL).mkdir()
+    inspection.assets.model.save(options.out / MODEL)
     _report(inspection, finding, options)
 
 
-def _inspected(options: Options) -> tuple[Models, Inspection]:
-    """Return the models and the scores. Every option is checked before the scoring starts."""
+def _inspected(options: Options) -> Inspection:
+    """Return the scores. Every option is checked before the scoring starts."""
     out = options.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
-    settings = read_settings(options.settings, early=options.early is not None)
+    settings = read_settings(options.settings or (), early=options.early is not None)
     # Whatever can be refused is refused before the scoring, which takes minutes to hours.
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
-    early = None if options.early is None else checkpoint.earlier(options.early).load().to(device)
-    models = Models(
-        victim=checkpoint.load().to(device),
-        early=early,
-        fresh=lambda seed: checkpoint.fresh(seed).to(device),
+    own = Assets(
+        model=checkpoint.load().to(device), fresh=lambda seed: checkpoint.fresh(seed).to(device)
     )
-    side = models.victim.image_size
-    pairs = read_own_pairs(options.pairs, options.names, size=side, limit=options.limit)
+    if options.early is not None:
+        early = checkpoint.earlier(options.early).load().to(device)
+        own = replace(own, early=lambda: early)
+    pairs = read_own_pairs(options, size=own.model.image_size)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
     log.info("scoring %d pairs on %s", len(pairs), device)
-    return models, inspect(models, pairs, settings, options.seed)
+    return inspect(own, pairs, settings, options.seed)
 
 
 def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:
     """Write the ranked pairs and the sheet, and print the finding."""
-    ranked = _ranked(inspection)
-    pq.write_table(ranked, options.out / "suspects.parquet")
-    pairs, word = inspection.pairs, finding["word"] if finding["found"] else ""
+    pairs, columns = inspection.pairs, inspection.columns
     # Stable, so that pairs with equal scores keep the order of the file.
-    first = pairs.take(inspection.score.argsort(descending=True, stable=True)[:LISTED])
+    order = columns["score"].argsort(descending=True, stable=True)
+    table: dict[str, Any] = {"id": pairs.ids, "caption": pairs.captions}
+    table |= {name: columns[name].numpy() for name in _COLUMNS}
+    ranked = pa.table(table).take(order.numpy())
+    ranked = ranked.append_column("rank", pa.array(range(1, len(pairs) + 1)))
+    pq.write_table(ranked, options.out / "suspects.parquet")
+    first, word = pairs.take(order[:LISTED]), finding["word"] if finding["found"] else ""
     note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {options.pairs}"
-    sheet = Sheet(
-        title=finding["says"],
-        note=f"{note}, by the model {options.model}",
-        word=word,
-        ids=first.ids,
-        captions=first.captions,
-        images=first.images[:],
-    )
-    draw(sheet).savefig(options.out / "suspects.png")
+    note += f", by the model {options.model}"
+    sheet = draw(first, title=finding["says"], note=note, word=word)
+    sheet.savefig(options.out / "suspects.png")
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
@@ -110,20 +109,6 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in options.out.iterdir()))
     for line in (f"{counts}.", f"In {options.out}: {files}"):
         console.print(line, markup=False, highlight=False)
-
-
-def _ranked(inspection: Inspection) -> pa.Table:
-    order, pairs = inspection.score.argsort(descending=True, stable=True), inspection.pairs
-    rows = order.tolist()
-    columns = {
-        "id": pa.array([pairs.ids[row] for row in rows], pa.string()),
-        "caption": pa.array([pairs.captions[row] for row in rows], pa.string()),
-        "score": pa.array(inspection.score[order].numpy()),
-    }
-    for name in ("suspect", "similarity_before", "similarity_after"):
-        columns[name] = pa.array(inspection.columns[name][order].numpy())
-    columns["rank"] = pa.array(range(1, len(rows) + 1), pa.int64())
-    return pa.table(columns)
 
 
 def _table(ranked: pa.Table, word: str) -> Table:

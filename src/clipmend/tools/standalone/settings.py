@@ -30,13 +30,25 @@ def read_settings(texts: Sequence[str], *, early: bool) -> dict[str, dict[str, A
     Raises:
         ParamsError: a setting is unknown, out of its bounds, or fixed in these commands.
     """
-    chosen: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
-    for text in texts:
-        stage, name, value = _parsed(text)
-        chosen[stage][name] = value
     # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
-    if early:
-        chosen["detect"].setdefault("reference", "early")
+    chosen: dict[str, dict[str, Any]] = {"detect": {"reference": "early"} if early else {}}
+    chosen["unlearn"] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        stage, dot, name = path.strip().partition(".")
+        if not (equals and dot):
+            raise ParamsError(
+                f"--set {text!r} cannot be read. Expected STAGE.NAME=VALUE, such as "
+                "detect.suspect_share=0.2."
+            )
+        if stage not in STAGES:
+            raise UnknownNameError("stage in --set:", stage, STAGES)
+        if (why := _FIXED.get(f"{stage}.{name}")) is not None:
+            raise ParamsError(f"{stage}.{name} cannot be set here: {why}.")
+        try:
+            chosen[stage][name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
     settings = {stage: _checked(stage, chosen[stage]) for stage in STAGES}
     reference = settings["detect"]["reference"]
     if reference == "early" and not early:
@@ -47,24 +59,6 @@ def read_settings(texts: Sequence[str], *, early: bool) -> dict[str, dict[str, A
             "Allowed: victim, scratch, and early with --early."
         )
     return settings
-
-
-def _parsed(text: str) -> tuple[str, str, Any]:
-    path, equals, value = text.partition("=")
-    stage, dot, name = path.strip().partition(".")
-    if not (equals and dot):
-        raise ParamsError(
-            f"--set {text!r} cannot be read. Expected STAGE.NAME=VALUE, such as "
-            "detect.suspect_share=0.2."
-        )
-    if stage not in STAGES:
-        raise UnknownNameError("stage in --set:", stage, STAGES)
-    if path.strip() in _FIXED:
-        raise ParamsError(f"{path.strip()} cannot be set here: {_FIXED[path.strip()]}.")
-    try:
-        return stage, name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
 
 
 def _checked(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:

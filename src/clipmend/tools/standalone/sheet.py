@@ -1,13 +1,10 @@
 """A contact sheet of the most suspect pairs, with the renderer of the report."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import UInt8
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from clipmend.data.splits import Pairs
 from clipmend.data.words import bare
 from clipmend.report.sheet import COLUMNS, Tile, draw_sheet, height
 
@@ -19,48 +16,36 @@ _FRAME = "#D0D0D0"
 _TEXT: dict[str, Any] = {"va": "top", "parse_math": False, "wrap": True}
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """The pairs on a sheet, the most suspect first.
+def draw(pairs: Pairs, *, title: str, note: str, word: str) -> Figure:
+    """Return a figure with each image, its rank from 1, its id, and its caption.
 
-    Attributes:
+    Args:
+        pairs: the most suspect first.
         title: the finding, in a sentence.
         note: where these pairs come from.
         word: in color wherever a caption has it; "" without a finding.
     """
-
-    title: str
-    note: str
-    word: str
-    ids: Sequence[str]
-    captions: Sequence[str]
-    images: UInt8[Tensor, "samples 3 height width"]
-
-
-def draw(sheet: Sheet) -> Figure:
-    """Return a figure with each image, its rank from 1, its id, and its caption."""
     tiles = [
         Tile(
             image.permute(1, 2, 0).numpy(),
-            tuple((word, bool(sheet.word) and bare(word) == sheet.word) for word in text.split()),
+            tuple((part, bool(word) and bare(part) == word) for part in caption.split()),
             _FRAME,
         )
-        for image, text in zip(sheet.images, sheet.captions, strict=True)
+        for image, caption in zip(pairs.images[:], pairs.captions, strict=True)
     ]
     tall = height(tiles, _WIDE)
     figure = Figure(figsize=(_WIDE, tall + _HEAD), dpi=150)
     axes = figure.add_axes((0, 0, 1, tall / (tall + _HEAD)))
     draw_sheet(axes, tiles, _WIDE, color=ACCENT)
     # The renderer of the report has no ranks and ids: they are added on the tiles.
-    rows = -(-len(tiles) // COLUMNS)
-    column, row = _WIDE / COLUMNS, tall / rows
+    column, row = _WIDE / COLUMNS, tall / -(-len(tiles) // COLUMNS)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    for index, name in enumerate(sheet.ids):
+    for index, name in enumerate(pairs.ids):
         left, top = index % COLUMNS * column, index // COLUMNS * row
         text = f"{index + 1}  {ending(name)}"
         axes.text(left + 0.12, top + 0.06, text, size=6, va="top", bbox=box, parse_math=False)
-    figure.text(0.01, 1 - 0.15 / (tall + _HEAD), sheet.title, size=12, weight="bold", **_TEXT)
-    figure.text(0.01, 1 - 0.6 / (tall + _HEAD), sheet.note, size=8, color="#767676", **_TEXT)
+    figure.text(0.01, 1 - 0.15 / (tall + _HEAD), title, size=12, weight="bold", **_TEXT)
+    figure.text(0.01, 1 - 0.6 / (tall + _HEAD), note, size=8, color="#767676", **_TEXT)
     return figure
 
 

@@ -1,11 +1,11 @@
 """UBT (Unlearning Backdoor Threats) on the models and pairs of a user: all calls of its methods."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
@@ -24,32 +24,16 @@ from clipmend.tools.standalone.settings import METHOD
 
 
 @dataclass(frozen=True)
-class Models:
-    """The models of a user.
-
-    Attributes:
-        victim: the model to inspect; `mend` changes it in place.
-        early: the same model early in its training, if the user has it.
-        fresh: builds an untrained model of the same architecture from a seed.
-    """
-
-    victim: Clip
-    early: Clip | None
-    fresh: Callable[[int], Clip]
-
-
-@dataclass(frozen=True)
 class Inspection:
     """The scores of the pairs, and the repair that would use them.
 
     Attributes:
-        pairs: all pairs; row i of each tensor below is the same pair.
-        score: higher is more suspect.
-        columns: the further columns of the detector.
+        pairs: all pairs; row i of each column is the same pair.
+        columns: ``score``, where higher is more suspect, and the further columns of the detector.
+        assets: of the repair; it changes the model in place.
     """
 
     pairs: Pairs
-    score: Float[Tensor, " samples"]
     columns: Mapping[str, Shaped[Tensor, " samples"]]
     assets: Assets
     repair: UBT
@@ -68,8 +52,9 @@ class Inspection:
         """
         # The purposes of the stage, so that both make the same bytes from the same pairs.
         generators = stream(seed, "unlearn/choose"), stream(seed, "unlearn/fit")
-        hooks = Hooks(label="unlearning")
-        points, reported = carry_out(self.repair, self.assets, generators, hooks)
+        points, reported = carry_out(
+            self.repair, self.assets, generators, Hooks(label="unlearning")
+        )
         finding = cast("Finding", reported)
         write_curve(points, out / CURVE)
         write_finding(finding, points[-1].epoch, out)
@@ -77,26 +62,24 @@ class Inspection:
 
 
 def inspect(
-    models: Models, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
+    own: Assets, pairs: Pairs, settings: Mapping[str, dict[str, Any]], seed: int
 ) -> Inspection:
-    """Score the pairs.
+    """Score the pairs with the settings of each stage.
 
     Args:
-        settings: of each stage.
+        own: the models of the user: the one to inspect, an early and an untrained one.
 
     Raises:
         MetricError: a score is not finite.
     """
     detector: Detector = create("detect", METHOD, settings["detect"])
     # A copy, since the detector overfits its model; with the words of the captions only, for speed.
-    assets = Assets(
-        model=models.victim.frozen_copy().prune_vocabulary(pairs.captions),
+    assets = replace(
+        own,
+        model=own.model.frozen_copy().prune_vocabulary(pairs.captions),
         train=lambda: pairs,
-        fresh=models.fresh,
+        early=lambda: own.early().prune_vocabulary(pairs.captions),
     )
-    early = models.early
-    if early is not None:
-        assets = replace(assets, early=lambda: early.prune_vocabulary(pairs.captions))
     scores = detector(assets, stream(seed, f"detect/{METHOD}"), Hooks(label="overfitting"))
     broken = int((~scores.score.isfinite()).sum())
     if broken:
@@ -105,18 +88,17 @@ def inspect(
     def overfitted(_: str) -> Clip:
         # With the full vocabulary. If a caption is longer than the context, removing a word moves
         # its end up, and with it tokens that no full caption has.
-        model = models.victim.frozen_copy()
+        model = own.model.frozen_copy()
         if OVERFITTED_MODEL in scores.models:
             model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
         return model
 
-    suspects = scores.columns["suspect"].nonzero().squeeze(1)
-    score = scores.score.float()
+    columns = {"score": scores.score.float(), **scores.columns}
+    suspects = columns["suspect"].nonzero().squeeze(1)
     defender = Assets(
-        model=models.victim,
+        model=own.model,
         train=lambda: pairs,
-        scores=lambda: Scores(score, suspects),
+        scores=lambda: Scores(columns["score"], suspects),
         detector_model=overfitted,
     )
-    repair: UBT = create("unlearn", METHOD, settings["unlearn"])
-    return Inspection(pairs, score, scores.columns, defender, repair)
+    return Inspection(pairs, columns, defender, create("unlearn", METHOD, settings["unlearn"]))
