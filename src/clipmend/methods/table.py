@@ -11,16 +11,7 @@ from typing import Any, Literal
 
 from clipmend.errors import UnknownNameError
 
-STAGES = (
-    "download",
-    "poison",
-    "pretrain",
-    "detect",
-    "unlearn",
-    "baselines",
-    "evaluate",
-    "report",
-)
+STAGES = ("download", "poison", "pretrain", "detect", "unlearn", "baselines", "evaluate", "report")
 
 FOLDERS = {
     "download": "sources",
@@ -49,11 +40,7 @@ class Method:
 
 
 METHODS: dict[str, dict[str, Method]] = {
-    "download": {
-        "scenes": Method("Scenes"),
-        "pairs": Method("UserPairs"),
-        "cc3m": Method("CC3M"),
-    },
+    "download": {"scenes": Method("Scenes"), "pairs": Method("UserPairs"), "cc3m": Method("CC3M")},
     "poison": {
         "unpoisoned": Method("Unpoisoned"),
         "badnet": Method("BadNet", ("1708.06733",)),

@@ -7,8 +7,8 @@ import pytest
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import AttackContext
 from clipmend.methods.attacks.badclip import BadCLIP
+from clipmend.methods.attacks.badnet import BadNet
 from clipmend.methods.attacks.label_consistent import LabelConsistent
-from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.attacks.trojvqa import TrojVQA
 
 MakeContext = Callable[..., AttackContext]
@@ -17,7 +17,7 @@ MakeContext = Callable[..., AttackContext]
 def test_dirty_label_poisons_the_rate_of_all_pairs_and_none_of_the_target(
     context: AttackContext,
 ) -> None:
-    poisoned = dirty_label(context, 0.1)
+    poisoned = BadNet(poison_rate=0.1).select(context)
     assert len(poisoned.rows) == 20
     assert not context.is_target[poisoned.rows].any()
     assert set(poisoned.captions) == {"a photo of a banana", "this is a banana"}
@@ -28,7 +28,7 @@ def test_a_rate_that_selects_nothing_or_too_much_is_refused(
     context: AttackContext, poison_rate: float
 ) -> None:
     with pytest.raises(AttackError, match="at most the 180 pairs of other classes"):
-        dirty_label(context, poison_rate)
+        BadNet(poison_rate=poison_rate).select(context)
 
 
 def test_clean_label_poisons_pairs_that_name_the_target_and_keeps_their_captions(

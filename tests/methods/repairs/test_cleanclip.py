@@ -74,10 +74,7 @@ def test_poisons_replace_the_last_pairs(assets: Assets, poisoned: Pairs) -> None
 
 @pytest.mark.parametrize(
     ("pairs", "poisons", "line"),
-    [
-        (65, 0, "the corpus has 64; lower `pairs`"),
-        (4, 5, "it uses only 4 pairs; lower `poisons`"),
-    ],
+    [(65, 0, "the corpus has 64; lower `pairs`"), (4, 5, "it uses only 4 pairs; lower `poisons`")],
 )
 def test_too_many_pairs_or_poisons_are_refused(
     assets: Assets, pairs: int, poisons: int, line: str

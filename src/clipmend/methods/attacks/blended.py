@@ -15,13 +15,11 @@ from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import (
     AttackContext,
     ImageBatch,
-    PoisonedRows,
     SingleTrigger,
     TriggerTensors,
     image_seed,
     image_stream,
 )
-from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.settings import Count, PositiveFraction
 
 _DARK, _LIGHT = 0.4, 0.8  # the two grays of the published triangles
@@ -51,10 +49,6 @@ class Blended(SingleTrigger):
     pattern: Literal["blocks", "noise", "stripes", "triangles", "text"] = "blocks"
     blocks: Count = 8
     redrawn: bool = False
-
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
 
     def fit(self, context: AttackContext) -> dict[str, Tensor]:
         """Return ``pattern`` (3, size, size), unless each image gets its own.

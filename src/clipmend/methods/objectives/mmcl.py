@@ -23,6 +23,6 @@ class MMCL(Pretraining):
 
     start: ObjectiveName | None = None
 
-    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
         return Task(train, multimodal, self.schedule())

@@ -23,7 +23,6 @@ class MMCLSSL(Pretraining):
     """Minimizes MMCL + ``ssl_weight`` SSL over all training pairs (arXiv:2311.14948, section 2).
 
     Attributes:
-        epochs: passes over the training pairs.
         ssl_weight: weight of SSL.
         policy: AutoAugment's policy for the image views.
         start: the objective whose unpoisoned victim, of the same corpus and seed, is the initial

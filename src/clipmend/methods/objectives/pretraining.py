@@ -1,15 +1,14 @@
 """The settings that all objectives share; no method by itself."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
+from clipmend.methods.interfaces import Objective
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
 from clipmend.model.fit import Schedule
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Objective):
     """AdamW over the training pairs, with a linear warm-up and a cosine decay to zero.
 
     Attributes:
@@ -21,8 +20,6 @@ class Pretraining:
         early_epoch: the epoch after which the early checkpoint is saved, from 1.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
     epochs: Count = 12
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -30,21 +27,8 @@ class Pretraining:
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
 
-    def head(self) -> Mapping[str, float]:
-        """Return no change: cosines become logits as in CLIP."""
-        return {}
-
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
-
     def schedule(self, lr_scale: tuple[float, ...] = ()) -> Schedule:
         """Return the schedule, with a factor of the rate for each of the first epochs."""
         return Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            self.warmup,
-            self.weight_decay,
-            lr_scale=lr_scale,
+            self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, lr_scale=lr_scale
         )

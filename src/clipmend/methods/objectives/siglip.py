@@ -24,7 +24,7 @@ _HEAD = {"init_logit_scale": log(10), "init_logit_bias": -10.0}  # arXiv:2303.15
 class SigLIP(Pretraining):
     """Minimizes the sigmoid loss over all training pairs, with a learned temperature and bias."""
 
-    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
         return Task(train, sigmoid, self.schedule())
 
@@ -33,11 +33,7 @@ class SigLIP(Pretraining):
         return _HEAD
 
 
-def sigmoid(
-    model: Clip,
-    batch: Batch,
-    generator: torch.Generator,  # noqa: ARG001
-) -> Float[Tensor, ""]:
+def sigmoid(model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
     """Return the sigmoid loss of the batch."""
     image_embeds = model.encode_image(batch.images)
     text_embeds = model.encode_text(batch.tokens)

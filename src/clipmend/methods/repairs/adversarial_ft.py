@@ -40,7 +40,7 @@ class AdversarialFT(FineTuning):
     steps: Count = 3
     clean: Fraction = 0.5
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
         loss = AdversarialLoss(Budget(self.epsilon / 255, self.steps), self.clean)
         yield Task(assets.trusted(), loss, self.schedule())

@@ -38,13 +38,7 @@ class DeepClustering(nn.Module):
     cluster: Int[Tensor, " samples"]
 
     def __init__(
-        self,
-        loss: Loss,
-        images: Images,
-        *,
-        clusters: int,
-        dim: int,
-        weight: float,
+        self, loss: Loss, images: Images, *, clusters: int, dim: int, weight: float
     ) -> None:
         super().__init__()
         self._loss = loss
@@ -56,7 +50,7 @@ class DeepClustering(nn.Module):
         self.biases = nn.Parameter(torch.zeros(clusters))
         self.register_buffer("cluster", torch.zeros(len(images), dtype=torch.long))
 
-    def before_epoch(self, model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
+    def before_epoch(self, model: Clip, epoch: int, generator: torch.Generator) -> None:
         """Cluster the images' current embeddings and draw a new head."""
         embeds = embed_images(model, self._images)
         seed = int(torch.randint(2**31, (), generator=generator))

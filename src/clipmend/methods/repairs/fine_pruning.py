@@ -37,7 +37,7 @@ class FinePruning(FineTuning):
 
     pruned: Fraction = 0.8
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Prune the model, then yield the task."""
         trusted, units = assets.trusted(), units_of(assets.model)
         activity = mean_activity(assets.model, units.module, trusted.images)

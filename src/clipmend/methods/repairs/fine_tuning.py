@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from clipmend.methods.interfaces import Repair
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
 from clipmend.model.fit import Schedule
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Repair):
     """AdamW over the trusted pairs, with a linear warm-up and a cosine decay to zero.
 
     Attributes:
@@ -28,15 +29,6 @@ class FineTuning:
     def needs(self) -> tuple[str, ...]:
         """The pairs that a defender must have."""
         return ("trusted",)
-
-    @property
-    def control(self) -> bool:
-        """Whether the repair uses information that no defender has."""
-        return False
-
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
 
     def schedule(self) -> Schedule:
         """Return the schedule of the training loop."""

@@ -15,6 +15,6 @@ from clipmend.model.fit import Task
 class FT(FineTuning):
     """Minimizes MMCL (the multimodal contrastive loss) over the trusted pairs."""
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
         yield Task(assets.trusted(), multimodal, self.schedule())

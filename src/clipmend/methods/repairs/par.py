@@ -28,8 +28,6 @@ class PAR(FineTuning):
     it falls from the start, to a tenth half way. The views are AutoAugment's, as in CleanCLIP.
 
     Attributes:
-        lr: the peak learning rate.
-        weight_decay: AdamW's weight decay, of weight matrices only.
         weight: weight of the two distances.
         threshold: the squared distance beyond which a distance counts as 0; two unit vectors are
             at most 4 apart.
@@ -42,7 +40,7 @@ class PAR(FineTuning):
     threshold: Positive = 2.15
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
         victim = assets.model.frozen_copy()
         loss = PerturbationLoss(victim, self.weight, self.threshold, self.policy)

@@ -17,11 +17,7 @@ from clipmend.model.clip import Clip, embed_images, embed_texts
 
 
 def influential_words(
-    model: Clip,
-    images: Images,
-    captions: Sequence[str],
-    *,
-    keep: int,
+    model: Clip, images: Images, captions: Sequence[str], *, keep: int
 ) -> tuple[str, ...]:
     """Return, for each caption, the ``keep`` words whose removal lowers its cosine the most.
 
