@@ -93,8 +93,8 @@ def base(name: str) -> str:
     return name.partition("@")[0]
 
 
-def method(stage: str, name: str) -> Method:
-    """Return the row of ``name``, which may be a variant.
+def reference(stage: str, name: str) -> tuple[str, str]:
+    """Return the module and the class that implement ``name``, which may be a variant.
 
     Raises:
         UnknownNameError: the table has no such method.
@@ -102,17 +102,7 @@ def method(stage: str, name: str) -> Method:
     methods = METHODS.get(stage, {})
     if base(name) not in methods:
         raise UnknownNameError(f"{stage} method", base(name), methods)
-    return methods[base(name)]
-
-
-def reference(stage: str, name: str) -> tuple[str, str]:
-    """Return the module and the class that implement ``name``, which may be a variant.
-
-    Raises:
-        UnknownNameError: the table has no such method.
-    """
-    cls = method(stage, name).cls
-    return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", cls
+    return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", methods[base(name)].cls
 
 
 def scores_model(detector: str) -> bool:

@@ -1,8 +1,6 @@
 """The repair PUD: its bounded push, its mean teacher, and its result."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -188,29 +186,3 @@ def test_the_result_is_the_student_or_its_running_mean(assets: Assets, victim: I
     assert not torch.equal(left["visual.conv1.weight"], last[-1]["visual.conv1.weight"])
     texts = [name for name in left if not name.startswith("visual.")]
     assert all(torch.equal(left[name], student[name]) for name in texts)
-
-
-def test_a_killed_repair_resumes_with_its_teacher_to_the_same_weights(
-    assets: Assets, victim: Input, tmp_path: Path
-) -> None:
-    class KilledError(Exception):
-        pass
-
-    seen: list[int] = []
-
-    def kill_at(count: int) -> Callable[[int, Clip], None]:
-        def kill(epoch: int, _: Clip) -> None:
-            seen.append(epoch)
-            if len(seen) == count:
-                raise KilledError
-
-        return kill
-
-    with pytest.raises(KilledError):
-        repaired(assets, QUICK, Hooks(work=tmp_path, after_epoch=kill_at(4)))
-    hooks = Hooks(work=tmp_path, after_epoch=kill_at(0))
-    resumed = repaired(replace(assets, model=load(victim.folder)), QUICK, hooks)
-    assert seen == [1, 2, 1, 2, 2]
-    whole = repaired(replace(assets, model=load(victim.folder)), QUICK)
-    made, had = resumed.net.state_dict(), whole.net.state_dict()
-    assert all(torch.equal(made[name], had[name]) for name in had)

@@ -42,22 +42,14 @@ class AdversarialFT(FineTuning):
 
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
-        loss = AdversarialLoss(Budget(self.epsilon / 255, self.steps), self.clean)
-        yield Task(assets.trusted(), loss, self.schedule())
+        yield Task(assets.trusted(), self.loss, self.schedule())
 
-
-@dataclass(frozen=True)
-class AdversarialLoss:
-    """The loss of ``AdversarialFT``; ``clean`` is the share of untouched images in it."""
-
-    budget: Budget
-    clean: float
-
-    def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of one batch."""
+        budget = Budget(self.epsilon / 255, self.steps)
         images = batch.images.to(model.device).float() / 255
         texts, scale = model.encode_text(batch.tokens), model.logit_scale()
-        attacked = adversarial_examples(model, images, texts, "mismatch", self.budget, generator)
+        attacked = adversarial_examples(model, images, texts, "mismatch", budget, generator)
         if self.clean == 0:
             return mmcl_loss(model.encode_image(attacked), texts, scale)
         # One forward pass, so that both kinds of image share their batch-norm statistics.

@@ -16,7 +16,6 @@ from clipmend.errors import ModelError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Fraction
-from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Task
 
@@ -39,10 +38,10 @@ class FinePruning(FineTuning):
 
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Prune the model, then yield the task."""
-        trusted, units = assets.trusted(), units_of(assets.model)
-        activity = mean_activity(assets.model, units.module, trusted.images)
+        units = units_of(assets.model)
+        activity = mean_activity(assets.model, units.module, assets.trusted().images)
         units.silence(dormant(activity, self.pruned))
-        yield Task(trusted, multimodal, self.schedule())
+        yield from super().tasks(assets, generator)
 
 
 @dataclass(frozen=True)

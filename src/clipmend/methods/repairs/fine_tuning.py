@@ -1,10 +1,14 @@
 """The settings that all repairs by fine-tuning on trusted pairs share; no method by itself."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clipmend.methods.interfaces import Repair
+import torch
+
+from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
-from clipmend.model.fit import Schedule
+from clipmend.model.batch_losses import multimodal
+from clipmend.model.fit import Schedule, Task
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class FineTuning(Repair):
     def needs(self) -> tuple[str, ...]:
         """The pairs that a defender must have."""
         return ("trusted",)
+
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
+        """Yield plain fine-tuning with the loss of CLIP, the default."""
+        yield Task(assets.trusted(), multimodal, self.schedule())
 
     def schedule(self) -> Schedule:
         """Return the schedule of the training loop."""

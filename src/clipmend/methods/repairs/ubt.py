@@ -22,8 +22,7 @@ from clipmend.methods.repairs.ubt_influence import (
     random_words,
     shared_word,
 )
-from clipmend.methods.repairs.ubt_plan import Plan
-from clipmend.methods.repairs.ubt_subset import Subset, few_shot, subset_of
+from clipmend.methods.repairs.ubt_plan import Plan, Subset, few_shot, subset_of
 from clipmend.methods.settings import (
     Count,
     DetectorName,
