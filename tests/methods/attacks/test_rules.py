@@ -9,6 +9,7 @@ from clipmend.methods.attacks.attack import AttackContext
 from clipmend.methods.attacks.badclip import BadCLIP
 from clipmend.methods.attacks.badnet import BadNet
 from clipmend.methods.attacks.label_consistent import LabelConsistent
+from clipmend.methods.attacks.poisoning import poison
 from clipmend.methods.attacks.trojvqa import TrojVQA
 
 MakeContext = Callable[..., AttackContext]
@@ -106,3 +107,11 @@ def test_a_pair_without_a_label_belongs_to_the_target_if_its_caption_names_it(
     captions = ("a ripe Banana.", "bananas", "a car", "a banana car", "a tree", "a car")
     context = make_context(ids=captions, captions=captions, labels=tuple(labels))
     assert context.is_target.nonzero().squeeze(1).tolist() == rows
+
+
+def test_an_attack_without_pairs_to_poison_is_refused_before_a_fit(
+    context: AttackContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BadNet, "fit", lambda *_: pytest.fail("it was fitted"))
+    with pytest.raises(AttackError, match="selects 0 of 200"):
+        list(poison("slow", BadNet(poison_rate=0.001), context))

@@ -40,7 +40,7 @@ def attacked_loss(model: Clip, pairs: Pairs, budget: Budget) -> float:
 
 @pytest.mark.parametrize("clean", [0.0, 0.25, 0.5])
 def test_batch_norm_sees_one_batch_per_step(model: Clip, pairs: Pairs, clean: float) -> None:
-    AdversarialFT(epsilon=4, steps=2, clean=clean).loss(
+    AdversarialFT(epsilon=4.0, steps=2, clean=clean).loss(
         model, batch_of(model, pairs), torch.Generator()
     )
     counts = {
@@ -56,7 +56,7 @@ def test_the_loss_is_the_weighted_mean_of_clean_and_attacked_images(
     model: Clip, pairs: Pairs, clean: float
 ) -> None:
     model.eval()  # so that an image's embedding does not depend on the others
-    batch, hardening = batch_of(model, pairs), AdversarialFT(epsilon=4, steps=2, clean=clean)
+    batch, hardening = batch_of(model, pairs), AdversarialFT(epsilon=4.0, steps=2, clean=clean)
     computed = hardening.loss(model, batch, torch.Generator().manual_seed(3))
     images, texts = pairs.images.float() / 255, model.encode_text(batch.tokens)
     generator = torch.Generator().manual_seed(3)
@@ -71,7 +71,7 @@ def test_it_resists_attacks_better_than_plain_fine_tuning(model: Clip, pairs: Pa
     schedule = Schedule(epochs=20, batch_size=16, lr=3e-3)
     plain, hardened = model.frozen_copy(), model.frozen_copy()
     fit(plain, Task(pairs, multimodal, schedule), torch.Generator().manual_seed(0))
-    loss = AdversarialFT(epsilon=4, steps=2, clean=0.5).loss
+    loss = AdversarialFT(epsilon=4.0, steps=2, clean=0.5).loss
     fit(hardened, Task(pairs, loss, schedule), torch.Generator().manual_seed(0))
     budget = Budget(BUDGET.epsilon, 5)
     assert attacked_loss(hardened, pairs, budget) < 0.7 * attacked_loss(plain, pairs, budget)

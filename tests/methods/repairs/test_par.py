@@ -54,7 +54,9 @@ def test_a_distance_beyond_the_threshold_counts_as_0(
 @torch.no_grad()
 def test_the_victim_itself_has_the_loss_of_clip_on_the_views(model: Clip, pairs: Pairs) -> None:
     batch = batch_of(model, pairs, 16)
-    computed = PAR().loss(model.frozen_copy(), model, batch, torch.Generator().manual_seed(1))
+    computed = PAR().perturbation(
+        model.frozen_copy(), model, batch, torch.Generator().manual_seed(1)
+    )
     views = autoaugment(batch.images, torch.Generator().manual_seed(1))
     images, texts = model.encode_image(views), model.encode_text(batch.tokens)
     assert torch.allclose(computed, mmcl_loss(images, texts, model.logit_scale()))
@@ -78,7 +80,9 @@ def test_the_loss_subtracts_the_weighted_distances_of_both_modalities(
     for threshold in (4.0, (by_image + by_text) / 2, 1e-3):
         repair = PAR(weight=0.7, threshold=threshold)
         away = sum(d for d in (by_image, by_text) if d <= threshold)
-        computed = float(repair.loss(victim, model, batch, torch.Generator().manual_seed(1)))
+        computed = float(
+            repair.perturbation(victim, model, batch, torch.Generator().manual_seed(1))
+        )
         assert computed == pytest.approx(clip - 0.7 * away, rel=1e-4)
 
 
@@ -91,7 +95,7 @@ def test_it_moves_away_from_the_victims_embeddings_and_relearns_the_pairs(
     victim, moved = model.frozen_copy(), {}
     had, schedule = embed_images(victim, few.images), Schedule(epochs=15, batch_size=16, lr=1e-3)
     for weight in (0.0, 0.5):
-        one, loss = victim.frozen_copy(), partial(PAR(weight=weight).loss, victim)
+        one, loss = victim.frozen_copy(), partial(PAR(weight=weight).perturbation, victim)
         fit(one, Task(few, loss, schedule), torch.Generator().manual_seed(0))
         moved[weight] = float(distance(embed_images(one, few.images), had))
     assert moved[0.5] > 1.5 * moved[0.0]

@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.data.splits import Pairs
 from clipmend.methods.interfaces import Objective
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
-from clipmend.model.fit import Schedule
+from clipmend.model.batch_losses import multimodal
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Batch, Schedule, Task
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,14 @@ class Pretraining(Objective):
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
+
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
+        """Return the task of minimizing ``loss``."""
+        return Task(train, self.loss, self.schedule())
+
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the loss of one batch; by default, that of CLIP."""
+        return multimodal(model, batch, generator)
 
     def schedule(self, lr_scale: tuple[float, ...] = ()) -> Schedule:
         """Return the schedule, with a factor of the rate for each of the first epochs."""

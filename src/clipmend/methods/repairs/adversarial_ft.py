@@ -4,19 +4,17 @@ Adversarial training is Madry et al. 2018, arXiv:1706.06083. Its form for CLIP, 
 contrast, is TeCoA (text-guided contrastive adversarial training), arXiv:2212.07016.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Count, Fraction, Positive
 from clipmend.metrics.adversarial import Budget, adversarial_examples
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Batch, Task
+from clipmend.model.fit import Batch
 from clipmend.model.losses import mmcl_loss
 
 
@@ -39,10 +37,6 @@ class AdversarialFT(FineTuning):
     epsilon: Positive = 2
     steps: Count = 3
     clean: Fraction = 0.5
-
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
-        """Yield the task."""
-        yield Task(assets.trusted(), self.loss, self.schedule())
 
     def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of one batch."""

@@ -41,10 +41,7 @@ class DeepClustering(nn.Module):
         self, loss: Loss, images: Images, *, clusters: int, dim: int, weight: float
     ) -> None:
         super().__init__()
-        self._loss = loss
-        self._images = images
-        self._clusters = clusters
-        self._weight = weight
+        self._loss, self._images, self._clusters, self._weight = loss, images, clusters, weight
         # Flat, because the loop decays every tensor of two axes, and the paper's head has no decay.
         self.slopes = nn.Parameter(torch.zeros(clusters * dim))
         self.biases = nn.Parameter(torch.zeros(clusters))

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
 from clipmend.model.batch_losses import multimodal
-from clipmend.model.fit import Schedule, Task
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Batch, Schedule, Task
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ class FineTuning(Repair):
         return ("trusted",)
 
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
-        """Yield plain fine-tuning with the loss of CLIP, the default."""
-        yield Task(assets.trusted(), multimodal, self.schedule())
+        """Yield the task of minimizing ``loss``."""
+        yield Task(assets.trusted(), self.loss, self.schedule())
+
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the loss of one batch; by default, that of CLIP."""
+        return multimodal(model, batch, generator)
 
     def schedule(self) -> Schedule:
         """Return the schedule of the training loop."""

@@ -43,10 +43,10 @@ class PAR(FineTuning):
 
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
-        loss = partial(self.loss, assets.model.frozen_copy())
+        loss = partial(self.perturbation, assets.model.frozen_copy())
         yield Task(assets.trusted(), loss, self.schedule())
 
-    def loss(
+    def perturbation(
         self, victim: Clip, model: Clip, batch: Batch, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """Return the loss of one view of each image, with the captions unchanged."""
