@@ -25,14 +25,11 @@ class Paper:
     arxiv: str | None = None
 
     @property
-    def url(self) -> str | None:
-        """The address of the abstract on arXiv."""
-        return None if self.arxiv is None else f"https://arxiv.org/abs/{self.arxiv}"
-
-    @property
     def citation(self) -> str:
         """The paper in one line of Markdown, linked to arXiv if it is there."""
-        title = self.title if self.url is None else f"[{self.title}]({self.url})"
+        title = self.title
+        if self.arxiv is not None:
+            title = f"[{title}](https://arxiv.org/abs/{self.arxiv})"
         return f"{self.authors}, {title}, {self.venue} {self.year}"
 
 

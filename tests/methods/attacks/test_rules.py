@@ -41,12 +41,6 @@ def test_clean_label_poisons_pairs_that_name_the_target_and_keeps_their_captions
     assert all("banana" in caption for caption in poisoned.captions)
 
 
-def test_too_few_pairs_that_name_the_target_are_counted(context: AttackContext) -> None:
-    said = "selects 22 of 200 training pairs; .* at most the 20 pairs that name 'banana'"
-    with pytest.raises(AttackError, match=said):
-        LabelConsistent(poison_rate=0.11).select(context)
-
-
 @pytest.mark.parametrize(("match", "count"), [("word", 1), ("substring", 3)])
 def test_a_part_of_a_word_names_the_target_only_as_a_substring(
     make_context: MakeContext, match: str, count: int
@@ -55,7 +49,8 @@ def test_a_part_of_a_word_names_the_target_only_as_a_substring(
     context = make_context(captions=captions)
     poisoned = LabelConsistent(poison_rate=count / 200, match=match).select(context)
     assert poisoned.rows.tolist() == list(range(count))
-    with pytest.raises(AttackError, match=f"at most the {count} pairs"):
+    said = f"selects 20 of 200 training pairs; .* at most the {count} pairs that name 'banana'"
+    with pytest.raises(AttackError, match=said):
         LabelConsistent(poison_rate=0.1, match=match).select(context)
 
 

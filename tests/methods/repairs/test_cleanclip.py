@@ -54,16 +54,13 @@ def loss_of(cleaning: CleanCLIP, assets: Assets) -> tuple[Task, Batch]:
     return task, Batch(rows, task.pairs.images[rows], tokens[rows])
 
 
-def test_by_default_it_uses_all_trusted_pairs(assets: Assets) -> None:
-    assert cleaning_pairs(assets, pairs=0, poisons=0) is assets.trusted()
-
-
-def test_a_smaller_number_of_pairs_takes_the_first_ones(assets: Assets) -> None:
-    assert cleaning_pairs(assets, pairs=5, poisons=0).ids == assets.trusted().ids[:5]
+def test_it_uses_all_trusted_pairs_or_the_first_ones(assets: Assets) -> None:
+    assert loss_of(CleanCLIP(), assets)[0].pairs is assets.trusted()
+    assert loss_of(CleanCLIP(pairs=20), assets)[0].pairs.ids == assets.trusted().ids[:20]
 
 
 def test_poisons_replace_the_last_pairs(assets: Assets, poisoned: Pairs) -> None:
-    pairs = cleaning_pairs(assets, pairs=20, poisons=3)
+    pairs = loss_of(CleanCLIP(pairs=20, poisons=3), assets)[0].pairs
     assert pairs.ids == assets.trusted().ids[:17] + poisoned.ids[:3]
     assert pairs.captions[17:] == poisoned.captions[:3]
     assert torch.equal(pairs.images[17:], poisoned.images[:3])
@@ -96,18 +93,6 @@ def test_poisons_make_it_a_control_that_reads_the_training_pairs() -> None:
         True,
         ("trusted", "train"),
     )
-
-
-def test_leaked_poison_is_trained_on(
-    world: Any, corpus: Input, poison: Input, victim: Input
-) -> None:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
-    settings = {"epochs": 1, "poisons": 2}
-    made = world.run("baselines/leaked/cleanclip", "cleanclip", inputs, settings)
-    plain = world.run("baselines/plain/cleanclip", "cleanclip", inputs, {"epochs": 1})
-    assert (made.folder / "model.safetensors").read_bytes() != (
-        plain.folder / "model.safetensors"
-    ).read_bytes()
 
 
 def test_shrink_and_perturb_match_a_computation_by_hand(assets: Assets) -> None:
