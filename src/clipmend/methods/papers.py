@@ -35,8 +35,8 @@ class Paper:
 
 # No method reads a paper, so that the file is in no key.
 _FILE = Path(__file__).with_name("papers.yaml")
-PAPERS: dict[str, Paper] = {
-    key: Paper(*fields, key if "." in key else None)
-    for key, fields in yaml.safe_load(_FILE.read_text(encoding="utf-8")).items()
+PAPERS = {
+    key: Paper(authors, title, venue, year, key if "." in key else None)
+    for key, (authors, title, venue, year) in yaml.safe_load(_FILE.read_text("utf-8")).items()
 }
 """Every paper of ``methods.table``, by the key that stands there."""
