@@ -1,7 +1,4 @@
-"""ABL (Anti-Backdoor Learning), the detector: pairs that are learned early are suspect.
-
-Li et al. 2021, arXiv:2110.11571.
-"""
+"""ABL (Anti-Backdoor Learning): pairs that are learned early (Li et al. 2021, arXiv:2110.11571)."""
 
 from dataclasses import dataclass
 from typing import Literal

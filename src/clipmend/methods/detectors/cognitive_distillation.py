@@ -1,7 +1,4 @@
-"""Cognitive distillation: the smallest part of an image that keeps its embedding.
-
-Huang et al. 2023, arXiv:2301.10908.
-"""
+"""The smallest part of an image that keeps its embedding (Huang et al. 2023, arXiv:2301.10908)."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,4 @@
-"""DECREE: a small mark that gives all images the same embedding (Feng et al. 2023).
-
-arXiv:2303.15180.
-"""
+"""DECREE: a small mark that makes all images alike (Feng et al. 2023, arXiv:2303.15180)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,4 @@
-"""PUD (Progressive Unified Defense), the detector: pairs that purification changes are suspect.
-
-arXiv:2405.17929.
-"""
+"""PUD (Progressive Unified Defense): pairs that purification changes (arXiv:2405.17929)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""UBT (Unlearning Backdoor Threats), the detector: overfit on suspects, then score again.
-
-arXiv:2403.16257.
-"""
+"""UBT (Unlearning Backdoor Threats), the detector: overfit on suspects (arXiv:2403.16257)."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,4 @@
-"""RoCLIP: images are matched with captions of a pool instead of their own (Yang et al. 2023).
-
-arXiv:2303.06854.
-"""
+"""RoCLIP: images are matched with captions of a pool (Yang et al. 2023, arXiv:2303.06854)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

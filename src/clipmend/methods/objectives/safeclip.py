@@ -1,7 +1,4 @@
-"""SafeCLIP: the CLIP loss on pairs that look safe, a loss within each modality on the rest.
-
-arXiv:2310.05862.
-"""
+"""SafeCLIP: other losses on safe and risky pairs (Yang et al. 2024, arXiv:2310.05862)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""SigLIP: a sigmoid decides for each image and caption of a batch whether they are a pair.
-
-Zhai et al. 2023, arXiv:2303.15343.
-"""
+"""SigLIP: a sigmoid for each image and caption of a batch (Zhai et al. 2023, arXiv:2303.15343)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""ABL (Anti-Backdoor Learning), the repair: gradient ascent on the most suspect pairs.
-
-Li et al. 2021, arXiv:2110.11571.
-"""
+"""ABL (Anti-Backdoor Learning): ascent on suspects (Li et al. 2021, arXiv:2110.11571)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,4 @@
-"""Fine-Pruning: silence the units that clean images leave dormant, then fine-tune.
-
-Liu et al. 2018, arXiv:1805.12185.
-"""
+"""Fine-Pruning: prune dormant units, then fine-tune (Liu et al. 2018, arXiv:1805.12185)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

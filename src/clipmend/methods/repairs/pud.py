@@ -1,7 +1,4 @@
-"""PUD (Progressive Unified Defense), the repair: unlearning, then a mean teacher.
-
-Its detector purifies the model and scores the pairs (arXiv:2405.17929).
-"""
+"""PUD (Progressive Unified Defense), the repair of its own detector (arXiv:2405.17929)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

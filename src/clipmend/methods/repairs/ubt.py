@@ -1,7 +1,4 @@
-"""UBT (Unlearning Backdoor Threats), the repair: unlearn influential words of a few suspects.
-
-arXiv:2403.16257.
-"""
+"""UBT (Unlearning Backdoor Threats), the repair: unlearn words of suspects (arXiv:2403.16257)."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
