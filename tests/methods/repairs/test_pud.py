@@ -10,10 +10,11 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
+from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.pud import PUD, MeanTeacher, disagreement, hinge
 from clipmend.metrics.scores import Scores
-from clipmend.model.clip import Clip, build, embed_images, embed_texts, load
+from clipmend.model.clip import Clip, build, embed_texts, load
 from clipmend.model.fit import Batch, Hooks, fit_all
 
 QUICK = PUD(
@@ -40,11 +41,6 @@ def assets(victim: Input, train: Pairs) -> Assets:
 def repaired(assets: Assets, method: PUD, hooks: Hooks = Hooks()) -> Clip:  # noqa: B008
     fit_all(assets.model, method.tasks(assets, stream(0, "views")), stream(0, "fit"), hooks)
     return assets.model
-
-
-def similarity(model: Clip, pairs: Pairs) -> Tensor:
-    texts = embed_texts(model, model.tokenize(pairs.captions))
-    return (embed_images(model, pairs.images) * texts).sum(dim=1)
 
 
 def test_the_push_ends_at_the_margin() -> None:

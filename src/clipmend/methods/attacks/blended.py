@@ -68,9 +68,8 @@ class Blended(SingleTrigger):
         if self.pattern == "text":
             text = text_pattern(context.target, context.image_size)
             return {"pattern": text, "weight": (text > 0).float()}
-        return {
-            "pattern": self._random(context.image_size, stream(context.seed, "trigger/blended"))
-        }
+        generator = stream(context.seed, "trigger/blended")
+        return {"pattern": self._random(context.image_size, generator)}
 
     def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images with the pattern mixed in, clamped to [0, 1]."""

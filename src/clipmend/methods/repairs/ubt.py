@@ -12,13 +12,7 @@ from clipmend.data.artifacts import OVERFITTED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import ModelError, TrainingError
 from clipmend.methods.interfaces import Assets, Finding, Repair
-from clipmend.methods.repairs.ubt_influence import (
-    contributions,
-    influential_patches,
-    influential_words,
-    random_words,
-    shared_word,
-)
+from clipmend.methods.repairs import ubt_influence as influence
 from clipmend.methods.repairs.ubt_plan import Plan, Subset, few_shot, subset_of
 from clipmend.methods.settings import (
     Count,
@@ -141,13 +135,13 @@ class UBT(Repair):
         overfitted = assets.detector_model(OVERFITTED_MODEL) or teacher
         texts = self._texts(overfitted, chosen, subset, generator)
         if self.direction == "contribution":
-            directions = contributions(teacher, chosen.captions, texts)
+            directions = influence.contributions(teacher, chosen.captions, texts)
         else:
             directions = embed_texts(teacher, teacher.tokenize(texts))
         masks = None
         if self.patches:
             images = chosen.images[:]  # decoded: the chosen pairs are few
-            masks = influential_patches(overfitted, images, directions, keep=self.patches)
+            masks = influence.influential_patches(overfitted, images, directions, keep=self.patches)
         normal = self._normal(train, scores.score)
         anchors = embed_images(teacher, normal.images)
         loss = _DissociationLoss(directions, normal, anchors, masks, settings=self)
@@ -182,10 +176,12 @@ class UBT(Repair):
         if self.tokens == "caption":
             return chosen.captions
         if self.tokens == "over_represented":
-            return shared_word(chosen.captions, subset.word)
+            return influence.shared_word(chosen.captions, subset.word)
         if self.tokens == "random":
-            return random_words(chosen.captions, generator, keep=self.words)
-        return influential_words(overfitted, chosen.images, chosen.captions, keep=self.words)
+            return influence.random_words(chosen.captions, generator, keep=self.words)
+        return influence.influential_words(
+            overfitted, chosen.images, chosen.captions, keep=self.words
+        )
 
     def _normal(self, train: Pairs, score: Float[Tensor, " samples"]) -> Pairs:
         ranked = score.argsort()
