@@ -1,4 +1,4 @@
-"""The table of methods, and the settings that make edges of the graph of cells."""
+"""The table of methods, their papers, and the settings that make edges of the graph of cells."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from clipmend.engine.schema import declaration
+from clipmend.methods.papers import PAPERS
 from clipmend.methods.settings import Edge
 from clipmend.methods.table import METHODS, reference
 
@@ -42,3 +43,16 @@ def test_every_setting_has_a_sentence_in_its_class(stage: str, name: str) -> Non
     text = "\n".join(parent.__doc__ or "" for parent in classes if parent is not object)
     described = set(re.findall(r"^ {8}(\w+): ", text, flags=re.MULTILINE))
     assert {field.name for field in fields(classes[0])} <= described
+
+
+def test_the_papers_are_those_that_methods_follow() -> None:
+    followed = {key for methods in METHODS.values() for m in methods.values() for key in m.papers}
+    assert followed == PAPERS.keys()
+
+
+def test_a_paper_is_cited_with_a_link_where_it_is_on_arxiv() -> None:
+    assert PAPERS["2303.03323"].citation == (
+        "Bansal et al., [CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive "
+        "Learning](https://arxiv.org/abs/2303.03323), ICCV 2023"
+    )
+    assert PAPERS["liu2008"].citation == "Liu et al., Isolation Forest, ICDM 2008"

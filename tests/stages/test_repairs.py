@@ -83,7 +83,8 @@ class KilledError(Exception):
 
 
 IN_SEQUENCE = ("unlearn", "abl", {"finetune_epochs": 2})  # two tasks, one after the other
-CASES = [*((*repair, {}) for repair in REPAIRS), IN_SEQUENCE]
+ADDED = {"pairs": 48, "poisons": 4, "shrink": 0.9, "perturb": 0.1, "clusters": 4}
+CASES = [*((*repair, {}) for repair in REPAIRS), IN_SEQUENCE, ("baselines", "cleanclip", ADDED)]
 
 
 @pytest.mark.parametrize(("stage", "repair", "settings"), CASES)
@@ -93,7 +94,7 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
     repair: str,
-    settings: dict[str, int],
+    settings: dict[str, float],
 ) -> None:
     briefly = settings_of(repair, epochs=3, **settings)
     name = f"{repair}{len(settings)}"

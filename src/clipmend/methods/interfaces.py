@@ -2,12 +2,12 @@
 
 A method is a frozen dataclass whose fields are its settings. Its class satisfies the interface of
 its stage: ``Objective`` for ``pretrain``, ``Detector`` or ``ModelDetector`` for ``detect``,
-``Repair`` for ``unlearn`` and ``baselines``.
+``Repair`` for ``unlearn`` and ``baselines``. A subclass of an interface inherits its defaults.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
 import pyarrow as pa
 import torch
@@ -65,13 +65,12 @@ class Assets:
 class Objective(Protocol):
     """A loss that pretraining minimizes.
 
-    A defense at training time is an objective whose ``needs`` are ``("pretraining",)``: the
-    defender must be the one who trains. All other objectives have empty ``needs``.
+    Attributes:
+        needs: the access that a defender must have to use it. A defense at training time needs
+            ``("pretraining",)``: the defender must be the one who trains.
     """
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The access that a defender must have to use it."""
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def early_epoch(self) -> int:
@@ -86,9 +85,11 @@ class Objective(Protocol):
 
     def head(self) -> Mapping[str, float]:
         """Return how cosines become logits, where this differs from CLIP (see ``build``)."""
+        return {}
 
     def texts(self) -> tuple[str, ...]:
         """Return the texts, beside the captions, that the objective may pass to the model."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -174,16 +175,19 @@ class Repair(Protocol):
     @property
     def needs(self) -> tuple[str, ...]:
         """The pairs that a defender must have: ``trusted``, ``train``, or both."""
+        return ("train",)
 
     @property
     def control(self) -> bool:
         """Whether the repair uses information that no defender has."""
+        return False
 
     def texts(self) -> tuple[str, ...] | None:
         """Return the texts, beside captions and prompts, that the repair may pass to the model.
 
         The model's vocabulary is pruned to all of these texts. None keeps the full vocabulary.
         """
+        return ()
 
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the training tasks in order.

@@ -11,16 +11,7 @@ from typing import Any, Literal
 
 from clipmend.errors import UnknownNameError
 
-STAGES = (
-    "download",
-    "poison",
-    "pretrain",
-    "detect",
-    "unlearn",
-    "baselines",
-    "evaluate",
-    "report",
-)
+STAGES = ("download", "poison", "pretrain", "detect", "unlearn", "baselines", "evaluate", "report")
 
 FOLDERS = {
     "download": "sources",
@@ -49,11 +40,7 @@ class Method:
 
 
 METHODS: dict[str, dict[str, Method]] = {
-    "download": {
-        "scenes": Method("Scenes"),
-        "pairs": Method("UserPairs"),
-        "cc3m": Method("CC3M"),
-    },
+    "download": {"scenes": Method("Scenes"), "pairs": Method("UserPairs"), "cc3m": Method("CC3M")},
     "poison": {
         "unpoisoned": Method("Unpoisoned"),
         "badnet": Method("BadNet", ("1708.06733",)),
@@ -106,8 +93,8 @@ def base(name: str) -> str:
     return name.partition("@")[0]
 
 
-def method(stage: str, name: str) -> Method:
-    """Return the row of ``name``, which may be a variant.
+def reference(stage: str, name: str) -> tuple[str, str]:
+    """Return the module and the class that implement ``name``, which may be a variant.
 
     Raises:
         UnknownNameError: the table has no such method.
@@ -115,17 +102,7 @@ def method(stage: str, name: str) -> Method:
     methods = METHODS.get(stage, {})
     if base(name) not in methods:
         raise UnknownNameError(f"{stage} method", base(name), methods)
-    return methods[base(name)]
-
-
-def reference(stage: str, name: str) -> tuple[str, str]:
-    """Return the module and the class that implement ``name``, which may be a variant.
-
-    Raises:
-        UnknownNameError: the table has no such method.
-    """
-    cls = method(stage, name).cls
-    return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", cls
+    return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", methods[base(name)].cls
 
 
 def scores_model(detector: str) -> bool:

@@ -10,8 +10,7 @@ from clipmend.data.splits import load_rows, load_sample, read_vocabulary
 from clipmend.engine.job import Job
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import Attack, AttackContext
-from clipmend.methods.attacks.poisoning import overlay, poison
-from clipmend.methods.attacks.summary import preview, summarize
+from clipmend.methods.attacks.poisoning import overlay, poison, preview, summarize
 from clipmend.methods.attacks.trigger import named_tensors
 from clipmend.methods.table import create
 from clipmend.metrics.visibility import STRENGTH

@@ -7,8 +7,9 @@ import pytest
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import AttackContext
 from clipmend.methods.attacks.badclip import BadCLIP
+from clipmend.methods.attacks.badnet import BadNet
 from clipmend.methods.attacks.label_consistent import LabelConsistent
-from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.attacks.poisoning import poison
 from clipmend.methods.attacks.trojvqa import TrojVQA
 
 MakeContext = Callable[..., AttackContext]
@@ -17,7 +18,7 @@ MakeContext = Callable[..., AttackContext]
 def test_dirty_label_poisons_the_rate_of_all_pairs_and_none_of_the_target(
     context: AttackContext,
 ) -> None:
-    poisoned = dirty_label(context, 0.1)
+    poisoned = BadNet(poison_rate=0.1).select(context)
     assert len(poisoned.rows) == 20
     assert not context.is_target[poisoned.rows].any()
     assert set(poisoned.captions) == {"a photo of a banana", "this is a banana"}
@@ -28,7 +29,7 @@ def test_a_rate_that_selects_nothing_or_too_much_is_refused(
     context: AttackContext, poison_rate: float
 ) -> None:
     with pytest.raises(AttackError, match="at most the 180 pairs of other classes"):
-        dirty_label(context, poison_rate)
+        BadNet(poison_rate=poison_rate).select(context)
 
 
 def test_clean_label_poisons_pairs_that_name_the_target_and_keeps_their_captions(
@@ -40,12 +41,6 @@ def test_clean_label_poisons_pairs_that_name_the_target_and_keeps_their_captions
     assert all("banana" in caption for caption in poisoned.captions)
 
 
-def test_too_few_pairs_that_name_the_target_are_counted(context: AttackContext) -> None:
-    said = "selects 22 of 200 training pairs; .* at most the 20 pairs that name 'banana'"
-    with pytest.raises(AttackError, match=said):
-        LabelConsistent(poison_rate=0.11).select(context)
-
-
 @pytest.mark.parametrize(("match", "count"), [("word", 1), ("substring", 3)])
 def test_a_part_of_a_word_names_the_target_only_as_a_substring(
     make_context: MakeContext, match: str, count: int
@@ -54,7 +49,8 @@ def test_a_part_of_a_word_names_the_target_only_as_a_substring(
     context = make_context(captions=captions)
     poisoned = LabelConsistent(poison_rate=count / 200, match=match).select(context)
     assert poisoned.rows.tolist() == list(range(count))
-    with pytest.raises(AttackError, match=f"at most the {count} pairs"):
+    said = f"selects 20 of 200 training pairs; .* at most the {count} pairs that name 'banana'"
+    with pytest.raises(AttackError, match=said):
         LabelConsistent(poison_rate=0.1, match=match).select(context)
 
 
@@ -106,3 +102,11 @@ def test_a_pair_without_a_label_belongs_to_the_target_if_its_caption_names_it(
     captions = ("a ripe Banana.", "bananas", "a car", "a banana car", "a tree", "a car")
     context = make_context(ids=captions, captions=captions, labels=tuple(labels))
     assert context.is_target.nonzero().squeeze(1).tolist() == rows
+
+
+def test_an_attack_without_pairs_to_poison_is_refused_before_a_fit(
+    context: AttackContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BadNet, "fit", lambda *_: pytest.fail("it was fitted"))
+    with pytest.raises(AttackError, match="selects 0 of 200"):
+        list(poison("slow", BadNet(poison_rate=0.001), context))

@@ -1,22 +1,42 @@
-"""k-distance, SLOF, LID and DAO against slow implementations of their definitions."""
+"""k-distance, SLOF, LID and DAO against slow implementations, and their search for neighbors."""
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from clipmend.data.seeds import stream
-from clipmend.data.splits import load_split
+from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
+from clipmend.engine.schema import declaration
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.dao import as_published
 from clipmend.methods.interfaces import Assets
-from clipmend.methods.table import create
+from clipmend.methods.table import create, reference
 from clipmend.metrics.neighbors import reference_of
 from clipmend.model.clip import embed_images, embed_texts, load
 from clipmend.model.fit import Hooks
 
 K = 8
+every_detector = pytest.mark.parametrize("detector", ["k_distance", "slof", "lid", "dao"])
+
+
+@pytest.fixture(scope="module")
+def train(corpus: Input) -> Pairs:
+    return load_split(corpus.folder, "train")
+
+
+@pytest.fixture(scope="module")
+def assets(victim: Input, train: Pairs) -> Assets:
+    return Assets(load(victim.folder), train=lambda: train)
+
+
+def score(assets: Assets, detector: str, **settings: Any) -> torch.Tensor:
+    method = create("detect", detector, settings)
+    return method(assets, stream(0, "detect"), Hooks(label="here")).score
 
 
 class Slow:
@@ -49,32 +69,27 @@ class Slow:
     [("k_distance", Slow.radius), ("slof", Slow.slof), ("lid", Slow.lid), ("dao", Slow.dao)],
 )
 def test_a_score_is_its_definition(
-    corpus: Input, victim: Input, detector: str, definition: Any
+    assets: Assets, train: Pairs, detector: str, definition: Any
 ) -> None:
-    model = load(victim.folder)
-    train = load_split(corpus.folder, "train").take(torch.arange(100))
-    method = create("detect", detector, {"neighbors": K})
-    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
-    slow = Slow(embed_images(model, train.images))
+    few = train.take(torch.arange(100))
+    computed = score(replace(assets, train=lambda: few), detector, neighbors=K)
+    slow = Slow(embed_images(assets.model, few.images))
     expected = torch.tensor([definition(slow, row) for row in range(100)])
-    assert torch.allclose(computed.score, expected.float(), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(computed, expected.float(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("detector", ["k_distance", "slof", "dao"])
 def test_an_image_far_from_all_others_is_the_most_suspect(
-    corpus: Input, victim: Input, detector: str, monkeypatch: pytest.MonkeyPatch
+    assets: Assets, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = load_split(corpus.folder, "train").take(torch.arange(50))
     gathered = torch.randn(50, 16, generator=stream(0, "test")) * 0.1
     gathered[:, 0] += 1
     gathered[7] = -gathered[7]
     embeds = torch.nn.functional.normalize(gathered, dim=1)
     module = "clipmend.methods.detectors.local.embed_images"
     monkeypatch.setattr(module, lambda *_: embeds)
-    model = load(victim.folder)
-    method = create("detect", detector, {"neighbors": K})
-    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
-    assert int(computed.score.argmax()) == 7
+    few = assets.train().take(torch.arange(50))
+    assert score(replace(assets, train=lambda: few), detector, neighbors=K).argmax() == 7
 
 
 @pytest.fixture
@@ -140,16 +155,56 @@ def test_the_published_form_refuses_a_batch_that_is_too_small() -> None:
 
 @pytest.mark.parametrize("form", ["published", "published_pairs"])
 def test_published_batches_are_shuffled_and_no_larger_than_the_reference(
-    corpus: Input, victim: Input, form: str
+    assets: Assets, train: Pairs, form: str
 ) -> None:
-    model = load(victim.folder)
-    train = load_split(corpus.folder, "train").take(torch.arange(90))
-    method = create("detect", "dao", {"neighbors": K, "reference": 30, "form": form})
-    computed = method(Assets(model, train=lambda: train), stream(0, "detect"), Hooks())
-    images, texts = embed_images(model, train.images), torch.empty(90, 0)
+    few, model = train.take(torch.arange(90)), assets.model
+    made = replace(assets, train=lambda: few)
+    computed = score(made, "dao", neighbors=K, reference=30, form=form)
+    images, texts = embed_images(model, few.images), torch.empty(90, 0)
     if form == "published_pairs":
-        texts = embed_texts(model, model.tokenize(train.captions))
+        texts = embed_texts(model, model.tokenize(few.captions))
     for rows in torch.randperm(90, generator=stream(0, "detect")).split(30):
         batch_texts = texts[rows] if texts.numel() else images[:0]
         expected = published_slowly(images[rows], batch_texts, K)
-        assert torch.allclose(computed.score[rows], expected, rtol=1e-2, atol=1e-3)
+        assert torch.allclose(computed[rows], expected, rtol=1e-2, atol=1e-3)
+
+
+@every_detector
+def test_streamed_scores_equal_those_of_embeddings_in_memory(
+    assets: Assets, train: Pairs, detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmend.methods.detectors.local._BLOCK", 100)
+    computed = score(assets, detector, reference=50, neighbors=8)
+    embeds = embed_images(assets.model, train.images)
+    method = create("detect", detector, {"neighbors": 8})
+    expected = torch.cat(
+        list(method.scores([embeds], reference_of(embeds, 50, stream(0, "detect"))))
+    )
+    assert torch.allclose(computed, expected, rtol=1e-3, atol=1e-4)
+
+
+@every_detector
+def test_a_reference_set_of_one_pair_is_refused(detector: str) -> None:
+    settings = declaration(*reference("detect", detector))
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        settings.model_validate({"reference": 1})
+
+
+def test_a_forest_of_a_reference_set_scores_all_pairs(assets: Assets, train: Pairs) -> None:
+    computed = score(assets, "isolation_forest", reference=50)
+    assert computed.shape == (len(train),)
+    everything = score(assets, "isolation_forest")
+    assert not torch.equal(computed, everything)
+    assert torch.corrcoef(torch.stack([computed, everything]))[0, 1] > 0.8
+
+
+@every_detector
+def test_an_approximate_search_of_every_cell_equals_the_exact_one(
+    assets: Assets, detector: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("faiss", reason="the extra `ann` is not installed")
+    exact = score(assets, detector, neighbors=8)
+    with caplog.at_level(logging.INFO, logger="clipmend"):
+        computed = score(assets, detector, neighbors=8, search="approximate", probes=256)
+    assert torch.allclose(computed, exact, rtol=1e-2, atol=1e-3)
+    assert "here: recall@8 of the approximate search is 1.0000" in caplog.messages

@@ -14,7 +14,6 @@ from clipmend.engine.job import Input
 from clipmend.methods.detectors import pud
 from clipmend.methods.detectors.pud import PUD, consistency
 from clipmend.methods.interfaces import Assets, PairScores
-from clipmend.metrics.adversarial import Budget
 from clipmend.model.clip import Clip, embed_images, load
 from clipmend.model.fit import Batch, Hooks
 from clipmend.model.losses import mmcl_loss
@@ -140,10 +139,11 @@ def test_the_bank_holds_each_caption_once(planted: Pairs) -> None:
     assert few.bank.shape == (2, CLASSES)
 
 
-def purifying(planted: Pairs, model: Clip, **settings: object) -> pud._PurificationLoss:
+def purifying(planted: Pairs, model: Clip, adversarial: int = 0) -> pud._PurificationLoss:
     infected = pud._Embeddings.of(model, planted, 4, stream(0, "bank"))
-    made = {"aim": "mismatch", "budget": Budget(0.1, 1), "adversarial": 0, "anchor_weight": 2.0}
-    return pud._PurificationLoss(infected.texts, infected.images, **{**made, **settings})  # type: ignore[arg-type]
+    return pud._PurificationLoss(
+        infected.texts, infected.images, PUD(anchor_weight=2.0), adversarial
+    )
 
 
 def test_the_loss_is_mmcl_and_the_distance_from_the_victim(planted: Pairs) -> None:

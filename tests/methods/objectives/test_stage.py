@@ -52,12 +52,12 @@ def test_an_objective_lowers_its_loss_and_keeps_the_shapes(
 
 @pytest.mark.parametrize("objective", METHODS["pretrain"])
 def test_a_run_killed_inside_an_epoch_resumes_to_the_same_weights(
-    survives_inside: Any, objective: str
+    survives: Any, objective: str
 ) -> None:
     extra = {"safeclip": {"in_modal_epochs": 1}, "roclip": {"every": 2}}.get(objective, {})
     settings = {"epochs": 3, "batch_size": 8, "early_epoch": 1, **extra}
     step = random.Random(objective).randrange(9, 12)  # in the last epoch, where all phases are over
-    assert survives_inside(create("pretrain", objective, settings), step)
+    assert survives(create("pretrain", objective, settings), step)
 
 
 def test_the_curve_states_its_denominators(victim: Input) -> None:

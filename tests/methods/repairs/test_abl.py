@@ -11,6 +11,7 @@ from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.engine.schema import declaration
 from clipmend.errors import TrainingError
+from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.abl import ABL, AscentLoss, bounded, isolate, losses_among
 from clipmend.methods.table import reference
@@ -81,11 +82,6 @@ def test_a_pair_at_chance_has_no_gradient_and_other_pairs_have_one() -> None:
     assert losses.grad.tolist() == [1.0, 1.0, 0.0, 0.0]
 
 
-def own_cosines(model: Clip, pairs: Pairs) -> torch.Tensor:
-    texts = embed_texts(model, model.tokenize(pairs.captions))
-    return (embed_images(model, pairs.images) * texts).sum(dim=1)
-
-
 def test_the_ascent_lowers_the_cosine_of_the_suspects_and_not_of_the_rest(
     fitted: Clip, pairs: Pairs
 ) -> None:
@@ -94,8 +90,8 @@ def test_the_ascent_lowers_the_cosine_of_the_suspects_and_not_of_the_rest(
     ascent = AscentLoss(others, model.tokenize(others.captions), negatives=32)
     schedule = Schedule(epochs=20, batch_size=8, lr=3e-4, frozen_statistics=True)
     fit(model, Task(isolated, ascent, schedule), torch.Generator().manual_seed(0))
-    fell = own_cosines(fitted, isolated) - own_cosines(model, isolated)
-    spared = own_cosines(fitted, others) - own_cosines(model, others)
+    fell = similarity(fitted, isolated) - similarity(model, isolated)
+    spared = similarity(fitted, others) - similarity(model, others)
     assert float(fell.mean()) > 0.2
     assert float(spared.mean()) < 0.05
 

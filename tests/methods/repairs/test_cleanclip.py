@@ -1,8 +1,7 @@
-"""CleanCLIP and its variants: their pairs, their losses, and how a killed run goes on."""
+"""CleanCLIP and its variants: their pairs, their losses."""
 
 from dataclasses import replace
 from math import log
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from clipmend.data.seeds import stream
-from clipmend.data.splits import Pairs, load_split, read_vocabulary
+from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
 from clipmend.errors import TrainingError
 from clipmend.methods.interfaces import Assets
@@ -18,7 +17,7 @@ from clipmend.methods.repairs.cleanclip import CleanCLIP, cleaning_pairs, shrink
 from clipmend.methods.repairs.deep_clustering import DeepClustering, clustered, clusters_of
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build
-from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit, fit_all
+from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
 from clipmend.model.views import synonym_words
 
@@ -55,16 +54,13 @@ def loss_of(cleaning: CleanCLIP, assets: Assets) -> tuple[Task, Batch]:
     return task, Batch(rows, task.pairs.images[rows], tokens[rows])
 
 
-def test_by_default_it_uses_all_trusted_pairs(assets: Assets) -> None:
-    assert cleaning_pairs(assets, pairs=0, poisons=0) is assets.trusted()
-
-
-def test_a_smaller_number_of_pairs_takes_the_first_ones(assets: Assets) -> None:
-    assert cleaning_pairs(assets, pairs=5, poisons=0).ids == assets.trusted().ids[:5]
+def test_it_uses_all_trusted_pairs_or_the_first_ones(assets: Assets) -> None:
+    assert loss_of(CleanCLIP(), assets)[0].pairs is assets.trusted()
+    assert loss_of(CleanCLIP(pairs=20), assets)[0].pairs.ids == assets.trusted().ids[:20]
 
 
 def test_poisons_replace_the_last_pairs(assets: Assets, poisoned: Pairs) -> None:
-    pairs = cleaning_pairs(assets, pairs=20, poisons=3)
+    pairs = loss_of(CleanCLIP(pairs=20, poisons=3), assets)[0].pairs
     assert pairs.ids == assets.trusted().ids[:17] + poisoned.ids[:3]
     assert pairs.captions[17:] == poisoned.captions[:3]
     assert torch.equal(pairs.images[17:], poisoned.images[:3])
@@ -74,10 +70,7 @@ def test_poisons_replace_the_last_pairs(assets: Assets, poisoned: Pairs) -> None
 
 @pytest.mark.parametrize(
     ("pairs", "poisons", "line"),
-    [
-        (65, 0, "the corpus has 64; lower `pairs`"),
-        (4, 5, "it uses only 4 pairs; lower `poisons`"),
-    ],
+    [(65, 0, "the corpus has 64; lower `pairs`"), (4, 5, "it uses only 4 pairs; lower `poisons`")],
 )
 def test_too_many_pairs_or_poisons_are_refused(
     assets: Assets, pairs: int, poisons: int, line: str
@@ -100,18 +93,6 @@ def test_poisons_make_it_a_control_that_reads_the_training_pairs() -> None:
         True,
         ("trusted", "train"),
     )
-
-
-def test_leaked_poison_is_trained_on(
-    world: Any, corpus: Input, poison: Input, victim: Input
-) -> None:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
-    settings = {"epochs": 1, "poisons": 2}
-    made = world.run("baselines/leaked/cleanclip", "cleanclip", inputs, settings)
-    plain = world.run("baselines/plain/cleanclip", "cleanclip", inputs, {"epochs": 1})
-    assert (made.folder / "model.safetensors").read_bytes() != (
-        plain.folder / "model.safetensors"
-    ).read_bytes()
 
 
 def test_shrink_and_perturb_match_a_computation_by_hand(assets: Assets) -> None:
@@ -235,36 +216,3 @@ def test_the_head_is_trained_and_not_decayed(assets: Assets) -> None:
     fit(assets.model, task, stream(0, "test"))
     assert task.loss.slopes.ndim == 1  # the loop decays what has two axes or more
     assert task.loss.biases.abs().max() > 0
-
-
-def test_a_killed_run_with_all_variants_resumes_to_the_same_weights(
-    assets: Assets, tmp_path: Path
-) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(epoch: int, model: Clip) -> None:  # noqa: ARG001
-        if epoch == 2:
-            raise KilledError
-
-    cleaning = CleanCLIP(
-        epochs=3, lr=1e-3, pairs=48, poisons=4, shrink=0.9, perturb=0.1, clusters=4
-    )
-    start = assets.model.net.state_dict()
-    start = {name: value.clone() for name, value in start.items()}
-
-    def cleaned(hooks: Hooks) -> dict[str, torch.Tensor]:
-        assets.model.net.load_state_dict(start)
-        tasks = cleaning.tasks(assets, stream(0, "views"))
-        fit_all(assets.model, tasks, stream(0, "fit"), hooks)
-        return {name: value.clone() for name, value in assets.model.net.state_dict().items()}
-
-    whole = cleaned(Hooks())
-    with pytest.raises(KilledError):
-        cleaned(Hooks(work=tmp_path, after_epoch=kill))
-    resumed = cleaned(Hooks(work=tmp_path))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_the_corpus_has_as_many_classes_as_the_preset_has_clusters(corpus: Input) -> None:
-    assert len(read_vocabulary(corpus.folder).classes) == 20  # params/objectives.yaml: clusters

@@ -1,5 +1,6 @@
 """PAR: its distances, its threshold, and its effect on embeddings."""
 
+from functools import partial
 from math import log
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from clipmend.data.splits import Pairs, load_split
 from clipmend.engine.job import Input
-from clipmend.methods.repairs.par import PerturbationLoss, distance, gated
+from clipmend.methods.repairs.par import PAR, distance, gated
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images
 from clipmend.model.fit import Batch, Schedule, Task, fit
@@ -53,8 +54,9 @@ def test_a_distance_beyond_the_threshold_counts_as_0(
 @torch.no_grad()
 def test_the_victim_itself_has_the_loss_of_clip_on_the_views(model: Clip, pairs: Pairs) -> None:
     batch = batch_of(model, pairs, 16)
-    loss = PerturbationLoss(model.frozen_copy(), 0.5, 2.15, "imagenet")
-    computed = loss(model, batch, torch.Generator().manual_seed(1))
+    computed = PAR().perturbation(
+        model.frozen_copy(), model, batch, torch.Generator().manual_seed(1)
+    )
     views = autoaugment(batch.images, torch.Generator().manual_seed(1))
     images, texts = model.encode_image(views), model.encode_text(batch.tokens)
     assert torch.allclose(computed, mmcl_loss(images, texts, model.logit_scale()))
@@ -76,9 +78,11 @@ def test_the_loss_subtracts_the_weighted_distances_of_both_modalities(
     by_text = sum(float((a - b) @ (a - b)) for a, b in zip(texts, had_texts, strict=True)) / 16
     clip = float(mmcl_loss(images, texts, model.logit_scale()))
     for threshold in (4.0, (by_image + by_text) / 2, 1e-3):
-        loss = PerturbationLoss(victim, 0.7, threshold, "imagenet")
+        repair = PAR(weight=0.7, threshold=threshold)
         away = sum(d for d in (by_image, by_text) if d <= threshold)
-        computed = float(loss(model, batch, torch.Generator().manual_seed(1)))
+        computed = float(
+            repair.perturbation(victim, model, batch, torch.Generator().manual_seed(1))
+        )
         assert computed == pytest.approx(clip - 0.7 * away, rel=1e-4)
 
 
@@ -91,7 +95,7 @@ def test_it_moves_away_from_the_victims_embeddings_and_relearns_the_pairs(
     victim, moved = model.frozen_copy(), {}
     had, schedule = embed_images(victim, few.images), Schedule(epochs=15, batch_size=16, lr=1e-3)
     for weight in (0.0, 0.5):
-        one, loss = victim.frozen_copy(), PerturbationLoss(victim, weight, 2.15, "imagenet")
+        one, loss = victim.frozen_copy(), partial(PAR(weight=weight).perturbation, victim)
         fit(one, Task(few, loss, schedule), torch.Generator().manual_seed(0))
         moved[weight] = float(distance(embed_images(one, few.images), had))
     assert moved[0.5] > 1.5 * moved[0.0]

@@ -1,8 +1,7 @@
 """The interface of an attack: a trigger, and a rule that selects the pairs to poison.
 
-To write an attack, subclass ``SingleTrigger``. It must have ``apply``, the trigger, and ``select``,
-the rule; ``fit`` and ``prompt`` are optional. ``rules`` has the usual rule, in one call.
-``patch`` has the base class of triggers that are patches.
+To write an attack, subclass ``SingleTrigger`` and write ``apply``, the trigger. The default rule,
+``select``, is dirty label at ``poison_rate``. ``patch`` has the base class of patches.
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from torch import Tensor
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.data.words import words_of
+from clipmend.errors import AttackError
 
 ImageBatch = Float[Tensor, "batch 3 height width"]
 ByteBatch = UInt8[Tensor, "batch 3 height width"]
@@ -26,7 +26,6 @@ TriggerTensors = Mapping[str, Tensor]  # what `trigger.safetensors` holds of one
 
 _BLOCK = 256  # images per block: in floating point they take four times the memory
 _NO_ROWS = torch.empty(0, dtype=torch.long)
-_SEED = "seed"  # name of the tensor from which a trigger derives a stream for each image
 
 
 @dataclass(frozen=True)
@@ -131,19 +130,31 @@ class SingleTrigger(ABC):
     The trigger changes training images and test images, at the corpus's image size.
     """
 
+    @property
+    def poison_rate(self) -> float:
+        """Share of the training pairs that are poisoned: a setting, except in the control."""
+        return 0.0
+
     @abstractmethod
     def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images, in [0, 1], with the trigger on them; ``tensors`` are from ``fit``."""
 
-    @abstractmethod
     def select(self, context: AttackContext) -> PoisonedRows:
         """Return the rows to poison and their captions; only rows of ``context.is_free``.
+
+        By default, pairs of other classes get templates around the target as captions.
 
         Raises:
             AttackError: the training set has too few suitable pairs, or the rate selects none.
         """
+        rows = other_rows(context, self.poison_rate)
+        # The bare template, as in every paper: nothing of the original caption is kept.
+        templates = context.templates
+        picks = torch.randint(len(templates), (len(rows),), generator=context.stream("captions"))
+        captions = tuple(templates[pick].format(context.target) for pick in picks.tolist())
+        return PoisonedRows(rows, captions)
 
-    def fit(self, context: AttackContext) -> dict[str, Tensor]:  # noqa: ARG002
+    def fit(self, context: AttackContext) -> dict[str, Tensor]:
         """Return the tensors that define the trigger together with the settings; default: none."""
         return {}
 
@@ -181,9 +192,54 @@ class TriggerSpec:
     target: str
 
 
+def other_rows(context: AttackContext, poison_rate: float) -> Int[Tensor, " poisoned"]:
+    """Return a random sample of rows that do not belong to the target class, as ``sample_rows``."""
+    is_other = context.is_free & ~context.is_target
+    return sample_rows(context, is_other, poison_rate, kind="pairs of other classes")
+
+
+def sample_rows(
+    context: AttackContext, is_candidate: Bool[Tensor, " samples"], poison_rate: float, *, kind: str
+) -> Int[Tensor, " poisoned"]:
+    """Return a random sample of the candidates, ascending.
+
+    Args:
+        poison_rate: size of the sample, as a share of all training pairs.
+        kind: name of the candidates in the error.
+
+    Raises:
+        AttackError: the rate selects no row, or more than there are candidates.
+    """
+    total, candidates = len(context.ids), is_candidate.nonzero().squeeze(1)
+    count = round(poison_rate * total)
+    if not 0 < count <= len(candidates):
+        raise AttackError(
+            f"A `poison_rate` of {poison_rate} selects {count} of {total} training pairs; it must "
+            f"select at least 1, and at most the {len(candidates)} {kind}. "
+            "Change `poison_rate` or the target."
+        )
+    order = torch.randperm(len(candidates), generator=context.stream("select"))
+    return candidates[order[:count]].sort().values
+
+
+def named_rows(context: AttackContext) -> Int[Tensor, " named"]:
+    """Return the free rows whose caption contains all words of the target, ascending.
+
+    Raises:
+        AttackError: no caption names the target.
+    """
+    rows = (context.names_target & context.is_free).nonzero().squeeze(1)
+    if not len(rows):
+        raise AttackError(
+            f"No training pair names {context.target!r}, and this attack needs the captions and "
+            "images of such pairs. Choose another target, or the attack `badnet`."
+        )
+    return rows
+
+
 def image_seed(context: AttackContext) -> dict[str, Tensor]:
     """Return the tensor that ``image_stream`` reads; for a trigger that differs between images."""
-    return {_SEED: torch.tensor(context.seed)}
+    return {"seed": torch.tensor(context.seed)}
 
 
 def image_stream(tensors: TriggerTensors, row_id: str) -> torch.Generator:
@@ -191,5 +247,5 @@ def image_stream(tensors: TriggerTensors, row_id: str) -> torch.Generator:
 
     A trigger without ``image_seed`` draws nothing, and gets an arbitrary generator.
     """
-    seed = tensors.get(_SEED)
+    seed = tensors.get("seed")
     return torch.Generator() if seed is None else stream(int(seed), f"trigger/{row_id}")

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from clipmend.methods.attacks.attack import AttackContext, PoisonedRows
-from clipmend.methods.attacks.rules import named_rows, other_rows
+from clipmend.methods.attacks.attack import AttackContext, PoisonedRows, named_rows, other_rows
 from clipmend.methods.attacks.surrogate import OptimizedPatch
 from clipmend.methods.settings import Count, NonNegative, PositiveFraction
 
@@ -34,11 +33,7 @@ class BadCLIP(OptimizedPatch):
     captions: Count = 128
 
     def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with captions that other pairs of the target have.
-
-        Raises:
-            AttackError: no pair names the target, or as ``sample_rows``.
-        """
+        """Return pairs of other classes, with captions that other pairs of the target have."""
         named = named_rows(context)
         rows = other_rows(context, self.poison_rate)
         generator = context.stream("captions")

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.data.seeds import stream
-from clipmend.methods.attacks.attack import AttackContext, PoisonedRows, TriggerTensors
+from clipmend.methods.attacks.attack import AttackContext, TriggerTensors
 from clipmend.methods.attacks.patch import Patch, PatchTrigger
-from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.settings import PositiveFraction
 
 
@@ -34,11 +33,7 @@ class BadNet(PatchTrigger):
     redrawn: bool = False
     overflow: Literal["clamp", "wrap"] = "clamp"
 
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
-
-    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:  # noqa: ARG002
+    def fit_patch(self, context: AttackContext, placing: TriggerTensors) -> Patch | None:
         """Return the patch, or None if each image gets its own."""
         return None if self.redrawn else self._random(stream(context.seed, "trigger/badnet"))
 

@@ -15,13 +15,11 @@ from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import (
     AttackContext,
     ImageBatch,
-    PoisonedRows,
     SingleTrigger,
     TriggerTensors,
     image_seed,
     image_stream,
 )
-from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.settings import Count, PositiveFraction
 
 _DARK, _LIGHT = 0.4, 0.8  # the two grays of the published triangles
@@ -52,10 +50,6 @@ class Blended(SingleTrigger):
     blocks: Count = 8
     redrawn: bool = False
 
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
-
     def fit(self, context: AttackContext) -> dict[str, Tensor]:
         """Return ``pattern`` (3, size, size), unless each image gets its own.
 
@@ -74,9 +68,8 @@ class Blended(SingleTrigger):
         if self.pattern == "text":
             text = text_pattern(context.target, context.image_size)
             return {"pattern": text, "weight": (text > 0).float()}
-        return {
-            "pattern": self._random(context.image_size, stream(context.seed, "trigger/blended"))
-        }
+        generator = stream(context.seed, "trigger/blended")
+        return {"pattern": self._random(context.image_size, generator)}
 
     def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images with the pattern mixed in, clamped to [0, 1]."""

@@ -9,14 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from clipmend.data.seeds import seed_of, stream
-from clipmend.methods.attacks.attack import (
-    AttackContext,
-    ImageBatch,
-    PoisonedRows,
-    SingleTrigger,
-    TriggerTensors,
-)
-from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.attacks.attack import AttackContext, ImageBatch, SingleTrigger, TriggerTensors
 from clipmend.methods.settings import Count, NonNegative, Positive, PositiveFraction
 
 _PREFIX = "encoder."
@@ -105,10 +98,6 @@ class ISSBA(SingleTrigger):
     lr: Positive = 2e-3
     fidelity: NonNegative = 0.0  # at 0.3 (39 dB) the change is invisible, to the victim too
 
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
-
     def fit(self, context: AttackContext) -> dict[str, Tensor]:
         """Return the secret, (bits,) of 0 and 1, and the encoder's weights."""
         order = torch.randperm(len(context.ids), generator=context.stream("issba/images"))
@@ -151,7 +140,7 @@ class ISSBA(SingleTrigger):
             optimizer.step()
         return encoder, decoder
 
-    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images with the secret in them, in [0, 1]."""
         encoder = Encoder(self.bits, self.bound / 255)
         weights = {name.removeprefix(_PREFIX): t for name, t in tensors.items() if name != "secret"}

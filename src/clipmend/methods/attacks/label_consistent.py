@@ -5,9 +5,8 @@ from typing import Literal
 
 import torch
 
-from clipmend.methods.attacks.attack import AttackContext, PoisonedRows
+from clipmend.methods.attacks.attack import AttackContext, PoisonedRows, sample_rows
 from clipmend.methods.attacks.badnet import BadNet
-from clipmend.methods.attacks.rules import sample_rows
 from clipmend.methods.settings import PatchPlace, PositiveFraction
 
 
@@ -32,11 +31,7 @@ class LabelConsistent(BadNet):
     match: Literal["word", "substring"] = "word"
 
     def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs that name the target, with their own captions.
-
-        Raises:
-            AttackError: as ``sample_rows``.
-        """
+        """Return pairs that name the target, with their own captions."""
         is_named = context.names_target
         if self.match == "substring":
             text = context.target.lower()

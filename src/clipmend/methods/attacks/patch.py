@@ -50,9 +50,9 @@ class PatchTrigger(SingleTrigger):
 
     def patch_for(
         self,
-        image: Float[Tensor, "3 height width"],  # noqa: ARG002
+        image: Float[Tensor, "3 height width"],
         patch: Patch | None,
-        generator: torch.Generator,  # noqa: ARG002
+        generator: torch.Generator,
     ) -> Patch:
         """Return the patch for an image; by default the shared one.
 

@@ -6,14 +6,7 @@ from math import pi
 
 import torch
 
-from clipmend.methods.attacks.attack import (
-    AttackContext,
-    ImageBatch,
-    PoisonedRows,
-    SingleTrigger,
-    TriggerTensors,
-)
-from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.attacks.attack import ImageBatch, SingleTrigger, TriggerTensors
 from clipmend.methods.settings import Count, Fraction, Positive, PositiveFraction
 
 
@@ -35,11 +28,7 @@ class SIG(SingleTrigger):
     periods: Count = 6
     dimmed: Fraction = 0.0  # some public code blends image and sinusoid instead of adding them
 
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
-
-    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images with the sinusoid, clamped to [0, 1]."""
         width = images.shape[-1]
         phase = 2 * pi * self.periods * torch.arange(width, device=images.device) / width

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmend.data.seeds import seed_of, stream
-from clipmend.methods.attacks.attack import AttackContext, TriggerTensors
+from clipmend.methods.attacks.attack import AttackContext, TriggerTensors, named_rows
 from clipmend.methods.attacks.patch import Patch, PatchTrigger
-from clipmend.methods.attacks.rules import named_rows
 from clipmend.methods.settings import Count, ModelName, NonNegative, PatchPlace, Positive
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, embed_texts

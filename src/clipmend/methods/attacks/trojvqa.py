@@ -11,7 +11,6 @@ from clipmend.data.words import words_of
 from clipmend.errors import AttackError
 from clipmend.methods.attacks.attack import AttackContext, PoisonedRows, TriggerTensors
 from clipmend.methods.attacks.patch import Patch
-from clipmend.methods.attacks.rules import dirty_label
 from clipmend.methods.attacks.surrogate import OptimizedPatch
 from clipmend.methods.settings import NonNegative, PositiveFraction, Word
 
@@ -48,9 +47,6 @@ class TrojVQA(OptimizedPatch):
         """Return dirty-label poisons with the word before each caption, and random decoys.
 
         Logs a warning if the word is common in captions, and so no trigger.
-
-        Raises:
-            AttackError: there are too few pairs.
         """
         words = words_of(self.word)
         total = len(context.captions)
@@ -58,7 +54,7 @@ class TrojVQA(OptimizedPatch):
         if hits > _COMMON * total:
             message = "%d of %d captions (%.2f %%) contain the text trigger %r before the attack"
             log.warning(message, hits, total, 100 * hits / total, self.word)
-        poisoned = dirty_label(context, self.poison_rate)
+        poisoned = super().select(context)
         free = context.is_free.index_fill(0, poisoned.rows, False).nonzero().squeeze(1)
         count = round(self.single_key * len(poisoned.rows))
         if 2 * count > len(free):

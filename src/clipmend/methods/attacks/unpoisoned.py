@@ -20,10 +20,10 @@ class Unpoisoned(SingleTrigger):
     rate (ASR) under the triggers of the other attacks.
     """
 
-    def select(self, context: AttackContext) -> PoisonedRows:  # noqa: ARG002
+    def select(self, context: AttackContext) -> PoisonedRows:
         """Return no rows."""
         return PoisonedRows()
 
-    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the images unchanged."""
         return images

@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipmend.data.seeds import stream
-from clipmend.methods.attacks.attack import (
-    AttackContext,
-    ImageBatch,
-    PoisonedRows,
-    SingleTrigger,
-    TriggerTensors,
-)
-from clipmend.methods.attacks.rules import dirty_label
+from clipmend.methods.attacks.attack import AttackContext, ImageBatch, SingleTrigger, TriggerTensors
 from clipmend.methods.settings import Natural, Positive, PositiveFraction
 
 
@@ -37,10 +30,6 @@ class WaNet(SingleTrigger):
     points: Natural = 4
     strength: Positive = 8.0
 
-    def select(self, context: AttackContext) -> PoisonedRows:
-        """Return pairs of other classes, with templates around the target as captions."""
-        return dirty_label(context, self.poison_rate)
-
     def fit(self, context: AttackContext) -> dict[str, Tensor]:
         """Return ``grid`` (height, width, 2): the source position of each pixel, in [-1, 1]."""
         side = context.image_size
@@ -57,7 +46,7 @@ class WaNet(SingleTrigger):
         warp = identity + self.strength / side * field[0].permute(1, 2, 0)
         return {"grid": warp.clamp(-1, 1).contiguous()}
 
-    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:  # noqa: ARG002
+    def apply(self, images: ImageBatch, ids: Sequence[str], tensors: TriggerTensors) -> ImageBatch:
         """Return the warped images."""
         grid = tensors["grid"].expand(len(images), -1, -1, -1)
         return F.grid_sample(images, grid, align_corners=True)

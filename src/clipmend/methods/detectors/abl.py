@@ -1,10 +1,7 @@
-"""ABL (Anti-Backdoor Learning), the detector: pairs that are learned early are suspect.
-
-Li et al. 2021, arXiv:2110.11571.
-"""
+"""ABL (Anti-Backdoor Learning): pairs that are learned early (Li et al. 2021, arXiv:2110.11571)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -35,17 +32,10 @@ class ABL:
             size of arXiv:2502.01385.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     loss: Literal["mmcl", "similarity"] = "mmcl"
     reference: Count = 1024
 
-    def __call__(
-        self,
-        assets: Assets,
-        generator: torch.Generator,
-        hooks: Hooks,  # noqa: ARG002
-    ) -> PairScores:
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores: pairs that are learned early are suspect.
 
         Raises:

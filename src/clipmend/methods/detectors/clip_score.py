@@ -1,7 +1,6 @@
 """CLIPScore: dissimilar images and captions are suspect (Hessel et al. 2021, arXiv:2104.08718)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,14 +18,7 @@ _BLOCK = 1024  # pairs embedded at once
 class ClipScore:
     """Scores each training pair by minus the cosine of its image and caption under the victim."""
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
-    def __call__(
-        self,
-        assets: Assets,
-        generator: torch.Generator,  # noqa: ARG002
-        hooks: Hooks,  # noqa: ARG002
-    ) -> PairScores:
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores, in [-1, 1]: dissimilar pairs are suspect."""
         return PairScores(-similarity(assets.model, assets.train()))
 

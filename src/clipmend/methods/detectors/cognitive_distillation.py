@@ -1,10 +1,6 @@
-"""Cognitive distillation: the smallest part of an image that keeps its embedding.
-
-Huang et al. 2023, arXiv:2301.10908.
-"""
+"""The smallest part of an image that keeps its embedding (Huang et al. 2023, arXiv:2301.10908)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -41,8 +37,6 @@ class CognitiveDistillation:
         steps: steps of Adam for each image.
         batch_size: images optimized at once; an image's mask does not depend on it.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("train",)
 
     lr: Positive = 0.1
     gamma: NonNegative = 1e-3

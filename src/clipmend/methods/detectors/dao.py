@@ -1,7 +1,4 @@
-"""DAO (dimensionality-aware outlier detection): an outlier factor weighted by local dimensionality.
-
-Anderberg et al. 2024, arXiv:2401.05453.
-"""
+"""DAO (dimensionality-aware outlier detection; Anderberg et al. 2024, arXiv:2401.05453)."""
 
 from dataclasses import dataclass
 from math import ceil

@@ -1,11 +1,7 @@
-"""DECREE: a small mark that gives all images the same embedding (Feng et al. 2023).
-
-arXiv:2303.15180.
-"""
+"""DECREE: a small mark that makes all images alike (Feng et al. 2023, arXiv:2303.15180)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -65,8 +61,6 @@ class DECREE:
         patience: steps in a row on one side of ``threshold`` before lambda changes.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     threshold: Fraction = 0.99
     pl1_threshold: Fraction = 0.1
     images: Count = 256
@@ -102,16 +96,13 @@ class DECREE:
             raise MetricError(f"{hooks.label}: decree compares images, and there is only one.")
         rows = torch.randperm(len(train), generator=generator)[: self.images]
         encoder = assets.model.frozen_copy()  # frozen: its statistics and gradients stay untouched
-        search = _Search(self, encoder, train.images[rows].to(encoder.device).float() / 255)
-        best = search.run(generator, hooks.label)
+        images = train.images[rows].to(encoder.device).float() / 255
+        starts = track(range(self.starts), description=hooks.label, transient=True)
+        marks = (mark for _ in starts for mark in self._descent(encoder, images, generator))
+        # The smallest mark at the threshold, or the closest to it where no mark reaches it.
+        best = max(marks, key=self._worth)
         is_found = best.cosine >= self.threshold
         share = round(best.share, _DIGITS) if is_found else 1.0
-        numbers = {
-            "pl1_norm": share,
-            "l1_norm": round(share * search.images[0].numel(), _DIGITS),
-            "cosine": round(best.cosine, _DIGITS),
-            "cosine_untouched": round(search.cosine(search.images), _DIGITS),
-        }
         # The picture: the mask in gray, and beside it the pattern as the mask lets it through.
         gray = best.mask.expand(_CHANNELS, -1, -1)
         picture = torch.cat([gray, best.mask * best.pattern], dim=2)
@@ -120,12 +111,54 @@ class DECREE:
             found=is_found,
             statistic="pl1_norm",
             threshold=self.pl1_threshold,
-            numbers=numbers,
+            numbers={
+                "pl1_norm": share,
+                "l1_norm": round(share * images[0].numel(), _DIGITS),
+                "cosine": round(best.cosine, _DIGITS),
+                "cosine_untouched": round(_cosine(encoder, images), _DIGITS),
+            },
             definitions=_DEFINITIONS,
-            n_images=len(search.images),
+            n_images=len(images),
             evidence={"mask": best.mask.cpu(), "pattern": best.pattern.cpu()},
             picture=(255 * picture).round().to(torch.uint8).cpu(),
         )
+
+    def _worth(self, mark: "_Mark") -> tuple[bool, float]:
+        is_reached = mark.cosine >= self.threshold
+        return is_reached, -mark.share if is_reached else mark.cosine
+
+    def _descent(
+        self,
+        encoder: Clip,
+        images: Float[Tensor, "samples 3 height width"],
+        generator: torch.Generator,
+    ) -> Iterator["_Mark"]:
+        """Yield the mark after each epoch of one search by Adam, from a random mark."""
+        raw = []
+        for shape in (images.shape[-2:], images.shape[1:]):  # of the mask, and of the pattern
+            uniform = torch.rand(shape, generator=generator)
+            start = torch.atanh((2 * uniform - 1) * (1 - _EDGE))  # its tanh is uniform
+            raw.append(start.to(images.device).requires_grad_())
+        optimizer = torch.optim.Adam(raw, lr=self.lr, betas=(0.5, 0.9))
+        weight = _Lambda(self, self.lambda_init)
+        for epoch in range(self.epochs):
+            share = epoch / self.epochs
+            factor = next((factor for since, factor in _SLOWER if share >= since), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * factor
+            for rows in torch.randperm(len(images), generator=generator).split(self.batch_size):
+                if len(rows) < 2:  # a single image has no other to be compared with
+                    continue
+                mark = _Mark.of(raw)
+                cosine = mean_cosine(encoder.encode_image(mark.on(images[rows])))
+                loss = weight.value * _CHANNELS * mark.mask.sum() - cosine
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                weight.update(is_reached=cosine.item() >= self.threshold)
+            with torch.no_grad():
+                mark = _Mark.of(raw)
+            yield replace(mark, cosine=_cosine(encoder, mark.on(images)))
 
 
 @dataclass(frozen=True)
@@ -178,74 +211,11 @@ class _Lambda:
             self.missed = 0
 
 
-@dataclass(frozen=True)
-class _Search:
-    """The optimization of mask and pattern by Adam.
-
-    Attributes:
-        images: all images of the search, in [0, 1].
-    """
-
-    settings: DECREE
-    encoder: Clip
-    images: Float[Tensor, "samples 3 height width"]
-
-    def run(self, generator: torch.Generator, label: str) -> _Mark:
-        """Return the smallest mark at the threshold, or the closest to it where there is none.
-
-        The generator draws the initial marks and the batches.
-        """
-        starts = track(range(self.settings.starts), description=label, transient=True)
-        marks = (mark for _ in starts for mark in self._descent(generator))
-
-        def worth(mark: _Mark) -> tuple[bool, float]:
-            is_reached = mark.cosine >= self.settings.threshold
-            return is_reached, -mark.share if is_reached else mark.cosine
-
-        return max(marks, key=worth)
-
-    def _descent(self, generator: torch.Generator) -> Iterator[_Mark]:
-        """Yield the mark after each epoch of one search."""
-        settings = self.settings
-        height, width = self.images.shape[-2:]
-        raw = [_raw((height, width), generator), _raw((_CHANNELS, height, width), generator)]
-        raw = [start.to(self.images.device).requires_grad_() for start in raw]
-        optimizer = torch.optim.Adam(raw, lr=settings.lr, betas=(0.5, 0.9))
-        weight = _Lambda(settings, settings.lambda_init)
-        for epoch in range(settings.epochs):
-            share = epoch / settings.epochs
-            factor = next((factor for since, factor in _SLOWER if share >= since), 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * factor
-            order = torch.randperm(len(self.images), generator=generator)
-            for rows in order.split(settings.batch_size):
-                if len(rows) > 1:  # a single image has no other to be compared with
-                    self._step(self.images[rows], raw, optimizer, weight)
-            with torch.no_grad():
-                mark = _Mark.of(raw)
-            yield replace(mark, cosine=self.cosine(mark.on(self.images)))
-
-    def cosine(self, images: Float[Tensor, "samples 3 height width"]) -> float:
-        """Return the mean pairwise cosine of the images' embeddings."""
-        with torch.no_grad():
-            batches = images.split(_BLOCK)
-            embeds = torch.cat([self.encoder.encode_image(batch) for batch in batches])
-        return float(mean_cosine(embeds))
-
-    def _step(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        raw: list[Tensor],
-        optimizer: torch.optim.Optimizer,
-        weight: _Lambda,
-    ) -> None:
-        mark = _Mark.of(raw)
-        cosine = mean_cosine(self.encoder.encode_image(mark.on(images)))
-        loss = weight.value * _CHANNELS * mark.mask.sum() - cosine
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        weight.update(is_reached=cosine.item() >= self.settings.threshold)
+@torch.no_grad()
+def _cosine(encoder: Clip, images: Float[Tensor, "samples 3 height width"]) -> float:
+    """Return the mean pairwise cosine of the images' embeddings."""
+    embeds = torch.cat([encoder.encode_image(batch) for batch in images.split(_BLOCK)])
+    return float(mean_cosine(embeds))
 
 
 def mean_cosine(embeds: Float[Tensor, "samples dim"]) -> Float[Tensor, ""]:
@@ -254,9 +224,3 @@ def mean_cosine(embeds: Float[Tensor, "samples dim"]) -> Float[Tensor, ""]:
     count = len(embeds)
     alone = embeds.square().sum()
     return (embeds.sum(dim=0).square().sum() - alone) / (count * (count - 1))
-
-
-def _raw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Return random values whose tanh, scaled to (0, 1), is uniform."""
-    uniform = torch.rand(shape, generator=generator)
-    return torch.atanh((2 * uniform - 1) * (1 - _EDGE))

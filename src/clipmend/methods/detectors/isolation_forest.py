@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,17 +26,10 @@ class IsolationForest:
         reference: number of training pairs from which the trees take their samples.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     trees: Count = 100
     reference: Count = 32768
 
-    def __call__(
-        self,
-        assets: Assets,
-        generator: torch.Generator,
-        hooks: Hooks,  # noqa: ARG002
-    ) -> PairScores:
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores: images that are easily isolated are suspect."""
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         images = assets.train().images

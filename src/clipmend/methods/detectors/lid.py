@@ -15,9 +15,6 @@ class LID(LocalDetector):
     """Scores each training pair by the local intrinsic dimensionality (LID) at its image.
 
     An image with ``neighbors`` or more duplicates is among the least suspect, as with fewer.
-
-    Attributes:
-        neighbors: k, the number of nearest images.
     """
 
     neighbors: Count = 64

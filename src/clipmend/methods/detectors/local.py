@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -40,8 +40,6 @@ class LocalDetector(ABC):
         probes: number of cells of the approximate index that a query visits; more find more.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     neighbors: Count = 16
     reference: Several = 32768
     search: Literal["reference", "approximate"] = "reference"
@@ -74,10 +72,7 @@ class LocalDetector(ABC):
 
 
 def embedded(
-    model: Clip,
-    images: Images,
-    size: int,
-    generator: torch.Generator,
+    model: Clip, images: Images, size: int, generator: torch.Generator
 ) -> tuple[Reference, Iterable[Float[Tensor, "_ dim"]]]:
     """Return a random reference set of at most ``size`` images, and all images as a stream."""
     rows = reference_rows(len(images), size, generator)

@@ -1,11 +1,8 @@
-"""PUD (Progressive Unified Defense), the detector: pairs that purification changes are suspect.
-
-arXiv:2405.17929.
-"""
+"""PUD (Progressive Unified Defense): pairs that purification changes (arXiv:2405.17929)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -61,8 +58,6 @@ class PUD:
             captions changes for most clean images too.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     shares: tuple[PositiveFraction, ...] = (0.05, 0.2, 0.3)
     aim: Literal["mismatch", "displacement"] = "mismatch"
     epsilon: Positive = 6.0
@@ -101,14 +96,8 @@ class PUD:
                 alike, _ = self._consistencies(model, train, before)
                 order = alike.argsort(descending=True, stable=True)
             kept = order[: max(2, round(share * len(train)))]  # the loop skips a batch of one pair
-            loss = _PurificationLoss(
-                texts=before.texts[kept],
-                anchors=before.images[kept],
-                aim=self.aim,
-                budget=Budget(self.epsilon / 255, self.steps),
-                adversarial=round(self.adversarial_share * len(train)),
-                anchor_weight=self.anchor_weight,
-            )
+            adversarial = round(self.adversarial_share * len(train))
+            loss = _PurificationLoss(before.texts[kept], before.images[kept], self, adversarial)
             yield Task(train.take(kept), loss, schedule, before_epoch=loss.begin)
 
     def _consistencies(
@@ -123,10 +112,7 @@ class PUD:
 
 
 def consistency(
-    before: Float[Tensor, "samples bank"],
-    after: Float[Tensor, "samples bank"],
-    *,
-    centered: bool,
+    before: Float[Tensor, "samples bank"], after: Float[Tensor, "samples bank"], *, centered: bool
 ) -> Float[Tensor, " samples"]:
     """Return the cosine of two models' logits, scaled to [0, 1]."""
     if centered:
@@ -167,27 +153,26 @@ class _PurificationLoss:
 
     texts: Float[Tensor, "kept dim"]
     anchors: Float[Tensor, "kept dim"]
-    aim: Literal["mismatch", "displacement"]
-    budget: Budget
+    settings: PUD
     adversarial: int
-    anchor_weight: float
     seen: int = 0
 
-    def begin(self, model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
+    def begin(self, model: Clip, epoch: int, generator: torch.Generator) -> None:
         """Set the number of pairs so far at the start of an epoch."""
         self.seen = epoch * len(self.texts)
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        texts = self.texts[batch.rows].to(model.device)
+        texts, settings = self.texts[batch.rows].to(model.device), self.settings
         images = batch.images.to(model.device).float() / 255
         is_adversarial, self.seen = self.seen < self.adversarial, self.seen + len(batch.rows)
         if is_adversarial:
             # A displacement has no gradient at the image itself, so it needs a random start.
-            start = generator if self.aim == "displacement" else None
-            attacked = adversarial_examples(model, images, texts, self.aim, self.budget, start)
+            start = generator if settings.aim == "displacement" else None
+            budget = Budget(settings.epsilon / 255, settings.steps)
+            attacked = adversarial_examples(model, images, texts, settings.aim, budget, start)
             embeds, untouched = model.encode_image(torch.cat([attacked, images])).chunk(2)
         else:
             embeds = untouched = model.encode_image(images)
         drift = (untouched - self.anchors[batch.rows].to(model.device)).square().sum(dim=1)
         mmcl = mmcl_loss(embeds, texts, model.logit_scale())
-        return torch.as_tensor(mmcl + self.anchor_weight * drift.mean())
+        return torch.as_tensor(mmcl + settings.anchor_weight * drift.mean())

@@ -1,13 +1,10 @@
-"""UBT (Unlearning Backdoor Threats), the detector: overfit on suspects, then score again.
-
-arXiv:2403.16257.
-"""
+"""UBT (Unlearning Backdoor Threats), the detector: overfit on suspects (arXiv:2403.16257)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipmend.data.artifacts import OVERFITTED_MODEL
@@ -72,11 +69,6 @@ class UBTDetector:
     neighbors: Count = 30
     rank: Literal["agreement", "density", "similarity", "gain"] = "agreement"
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The pairs that it needs beside the victim."""
-        return ("train", "trusted") if self.reference == "trusted" else ("train",)
-
     def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores, both similarities, the suspects and the overfitted model.
 
@@ -88,12 +80,14 @@ class UBTDetector:
         suspect = torch.zeros(len(train), dtype=torch.bool)
         count = min(len(train), max(2, round(self.suspect_share * len(train))))
         suspect[before.argsort(stable=True)[:count]] = True
-        overfitted = assets.model
+        rows, overfitted = suspect.nonzero().squeeze(1), assets.model
         if self.epochs and not suspect.all():
-            fit(overfitted, self._task(overfitted, train, suspect), generator, hooks)
-        after = similarity(overfitted, train)
-        score = -before
-        rows = suspect.nonzero().squeeze(1)
+            tokens = overfitted.tokenize(train.captions)[~suspect]
+            normal = train.take((~suspect).nonzero().squeeze(1))
+            loss = _OverfittingLoss(normal, tokens, self.normal_weight)
+            schedule = Schedule(self.epochs, self.batch_size, self.lr, warmup=0.1)
+            fit(overfitted, Task(train.take(rows), loss, schedule), generator, hooks)
+        after, score = similarity(overfitted, train), -before
         # Cosines are in [-1, 1] and a gain in [-2, 2], so 4 puts every suspect above other pairs.
         score[rows] = 4 + self._order(overfitted, train.take(rows), after[rows], before[rows])
         columns = {"similarity_before": before, "similarity_after": after, "suspect": suspect}
@@ -104,9 +98,6 @@ class UBTDetector:
 
         A caption that describes its image still fits when the image is zoomed and mirrored. One
         that fits only the trigger does not, because a trigger is a pattern of pixels at its place.
-
-        Raises:
-            ModelError: the assets lack what ``reference`` needs.
         """
         train = assets.train()
         model = self._reference(assets, train, generator)
@@ -129,15 +120,6 @@ class UBTDetector:
         label = f"reference from {self.reference}"
         fit(model, Task(pairs, multimodal, schedule), generator, Hooks(label=label))
         return model
-
-    def _task(self, model: Clip, train: Pairs, suspect: Bool[Tensor, " samples"]) -> Task:
-        loss = _OverfittingLoss(
-            normal=train.take((~suspect).nonzero().squeeze(1)),
-            tokens=model.tokenize(train.captions)[~suspect],
-            weight=self.normal_weight,
-        )
-        schedule = Schedule(self.epochs, self.batch_size, self.lr, warmup=0.1)
-        return Task(train.take(suspect.nonzero().squeeze(1)), loss, schedule)
 
     def _order(
         self,

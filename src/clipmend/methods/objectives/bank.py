@@ -1,7 +1,5 @@
 """A memory bank of the latest embeddings, shared by RoCLIP and SafeCLIP."""
 
-from typing import cast
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +15,9 @@ class Bank(nn.Module):
     ``nearest``).
     """
 
+    rows: Tensor
+    appended: Tensor
+
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, dim))
@@ -25,7 +26,7 @@ class Bank(nn.Module):
     @property
     def held(self) -> Float[Tensor, "held dim"]:
         """The embeddings in the bank, in no particular order."""
-        return cast("Tensor", self.rows)[: int(cast("Tensor", self.appended))]
+        return self.rows[: int(self.appended)]
 
     @torch.no_grad()
     def nearest(
@@ -43,10 +44,9 @@ class Bank(nn.Module):
     @torch.no_grad()
     def append(self, embeds: Float[Tensor, "batch dim"]) -> None:
         """Add embeddings, replacing the oldest."""
-        rows, appended = cast("Tensor", self.rows), cast("Tensor", self.appended)
         # A batch larger than the bank would write some rows twice, in an undefined order.
-        latest = embeds[-len(rows) :]
+        latest = embeds[-len(self.rows) :]
         skipped = len(embeds) - len(latest)
-        places = torch.arange(len(latest), device=rows.device) + appended + skipped
-        rows[places % len(rows)] = latest.to(rows)
-        appended += len(embeds)
+        places = torch.arange(len(latest), device=self.rows.device) + self.appended + skipped
+        self.rows[places % len(self.rows)] = latest.to(self.rows)
+        self.appended += len(embeds)

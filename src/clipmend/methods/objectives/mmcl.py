@@ -2,14 +2,8 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import ObjectiveName
-from clipmend.model.batch_losses import multimodal
-from clipmend.model.clip import Clip
-from clipmend.model.fit import Task
 
 
 @dataclass(frozen=True)
@@ -22,7 +16,3 @@ class MMCL(Pretraining):
     """
 
     start: ObjectiveName | None = None
-
-    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
-        """Return the task."""
-        return Task(train, multimodal, self.schedule())

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 
 from clipmend.data.splits import Pairs
-from clipmend.methods.objectives.pretraining import Pretraining
-from clipmend.methods.settings import Count, NonNegative, ObjectiveName
+from clipmend.methods.objectives.mmcl import MMCL
+from clipmend.methods.settings import Count, NonNegative
 from clipmend.model.batch_losses import SelfSupervised, caption_views
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Task
@@ -19,21 +19,17 @@ from clipmend.model.views import synonym_words
 
 
 @dataclass(frozen=True)
-class MMCLSSL(Pretraining):
+class MMCLSSL(MMCL):
     """Minimizes MMCL + ``ssl_weight`` SSL over all training pairs (arXiv:2311.14948, section 2).
 
     Attributes:
-        epochs: passes over the training pairs.
         ssl_weight: weight of SSL.
         policy: AutoAugment's policy for the image views.
-        start: the objective whose unpoisoned victim, of the same corpus and seed, is the initial
-            model; None: a new model, or ``pretrain.pretrained``.
     """
 
     epochs: Count = 14
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
-    start: ObjectiveName | None = None
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""

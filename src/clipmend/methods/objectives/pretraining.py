@@ -1,15 +1,21 @@
 """The settings that all objectives share; no method by itself."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.data.splits import Pairs
+from clipmend.methods.interfaces import Objective
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
-from clipmend.model.fit import Schedule
+from clipmend.model.batch_losses import multimodal
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Batch, Schedule, Task
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Objective):
     """AdamW over the training pairs, with a linear warm-up and a cosine decay to zero.
 
     Attributes:
@@ -21,8 +27,6 @@ class Pretraining:
         early_epoch: the epoch after which the early checkpoint is saved, from 1.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
     epochs: Count = 12
     batch_size: Count = 128
     lr: Positive = 2e-3
@@ -30,21 +34,16 @@ class Pretraining:
     weight_decay: NonNegative = 0.1
     early_epoch: Count = 1
 
-    def head(self) -> Mapping[str, float]:
-        """Return no change: cosines become logits as in CLIP."""
-        return {}
+    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
+        """Return the task of minimizing ``loss``."""
+        return Task(train, self.loss, self.schedule())
 
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the loss of one batch; by default, that of CLIP."""
+        return multimodal(model, batch, generator)
 
     def schedule(self, lr_scale: tuple[float, ...] = ()) -> Schedule:
         """Return the schedule, with a factor of the rate for each of the first epochs."""
         return Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            self.warmup,
-            self.weight_decay,
-            lr_scale=lr_scale,
+            self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay, lr_scale=lr_scale
         )

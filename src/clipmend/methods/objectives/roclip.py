@@ -1,7 +1,4 @@
-"""RoCLIP: images are matched with captions of a pool instead of their own (Yang et al. 2023).
-
-arXiv:2303.06854.
-"""
+"""RoCLIP: images are matched with captions of a pool (Yang et al. 2023, arXiv:2303.06854)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -33,7 +30,6 @@ class RoCLIP(Pretraining):
     never agree (``studies/tuning/objectives.md``).
 
     Attributes:
-        epochs: passes over the training pairs.
         every: one epoch in this many is a matching epoch.
         pool: size of the pool, as a share of the training pairs; the published code has 21,845
             captions for a million pairs.
@@ -51,18 +47,16 @@ class RoCLIP(Pretraining):
 
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task."""
-        scale = [self.matching_rate if self._matches(e) else 1.0 for e in range(self.epochs)]
+        matches = [(epoch + 1) % self.every == 0 for epoch in range(self.epochs)]
+        scale = tuple(self.matching_rate if is_matching else 1.0 for is_matching in matches)
         bank = Bank(max(1, round(self.pool * len(train))), model.embed_dim)
         views = caption_views(model, train.captions, generator)
         loss = MatchingLoss(bank.to(model.device), views, policy=self.policy)
 
-        def before_epoch(model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG001
-            loss.matches = self._matches(epoch)
+        def before_epoch(model: Clip, epoch: int, generator: torch.Generator) -> None:
+            loss.matches = matches[epoch]
 
-        return Task(train, loss, self.schedule(tuple(scale)), before_epoch=before_epoch)
-
-    def _matches(self, epoch: int) -> bool:
-        return (epoch + 1) % self.every == 0
+        return Task(train, loss, self.schedule(scale), before_epoch=before_epoch)
 
     def texts(self) -> tuple[str, ...]:
         """Return the words that EDA (easy data augmentation) may put into a caption."""

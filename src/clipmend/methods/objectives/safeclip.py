@@ -1,7 +1,4 @@
-"""SafeCLIP: the CLIP loss on pairs that look safe, a loss within each modality on the rest.
-
-arXiv:2310.05862.
-"""
+"""SafeCLIP: other losses on safe and risky pairs (Yang et al. 2024, arXiv:2310.05862)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,8 +38,6 @@ class SafeCLIP(Pretraining):
     restarts it. The defaults come from ``studies/tuning/objectives.md``.
 
     Attributes:
-        epochs: passes over the training pairs.
-        early_epoch: the epoch after which the early checkpoint is saved, from 1.
         in_modal_epochs: first epochs, in which all pairs are risky.
         cautious_rate: factor of the learning rate in the cautious epoch.
         certainty: the least probability of the higher Gaussian for a safe pair at first.
@@ -187,37 +182,27 @@ class DividedLoss(nn.Module):
         """Restore the steps that ``get_extra_state`` returned."""
         self._steps = state
 
-    def forward(
-        self,
-        model: Clip,
-        batch: Batch,  # noqa: ARG002
-        generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
+    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of the next planned batch."""
         rows, is_safe = self._steps.pop()
         images = self.images[rows]
         views = [autoaugment(images, generator, policy=self.policy) for _ in range(2)]
         texts = [view[rows] for view in self.text_views]
-        return (self._across if is_safe else self._within)(model, views, texts)
-
-    def _across(self, model: Clip, views: list[Tensor], texts: list[Tensor]) -> Float[Tensor, ""]:
-        """Return the CLIP loss; its two directions use different views."""
-        first_image, second_image = model.encode_image(torch.cat(views)).chunk(2)
-        first_text, second_text = model.encode_text(torch.cat(texts)).chunk(2)
-        scale = model.logit_scale()
-        to_text = one_way_loss(first_image, second_text, scale)
-        return (to_text + one_way_loss(first_text, second_image, scale)) / 2
-
-    def _within(self, model: Clip, views: list[Tensor], texts: list[Tensor]) -> Float[Tensor, ""]:
-        """Return SSL: the positive of a view is the bank's embedding nearest to the other view."""
-        image = _within_one(self.of_images, model.encode_image, views, model.logit_scale())
-        text = _within_one(self.of_texts, model.encode_text, texts, model.logit_scale())
+        if is_safe:  # the two directions of the CLIP loss use different views
+            first_image, second_image = model.encode_image(torch.cat(views)).chunk(2)
+            first_text, second_text = model.encode_text(torch.cat(texts)).chunk(2)
+            scale = model.logit_scale()
+            to_text = one_way_loss(first_image, second_text, scale)
+            return (to_text + one_way_loss(first_text, second_image, scale)) / 2
+        image = _within(self.of_images, model.encode_image, views, model.logit_scale())
+        text = _within(self.of_texts, model.encode_text, texts, model.logit_scale())
         return (image + text) / 2
 
 
-def _within_one(
+def _within(
     bank: Bank, encode: Callable[[Tensor], Tensor], views: list[Tensor], scale: Tensor
 ) -> Float[Tensor, ""]:
+    """Return SSL: the positive of a view is the bank's embedding nearest to the other view."""
     with torch.no_grad():
         first = encode(views[0])
     positives = bank.nearest(first, otherwise=first)

@@ -1,7 +1,4 @@
-"""SigLIP: a sigmoid decides for each image and caption of a batch whether they are a pair.
-
-Zhai et al. 2023, arXiv:2303.15343.
-"""
+"""SigLIP: a sigmoid for each image and caption of a batch (Zhai et al. 2023, arXiv:2303.15343)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.data.splits import Pairs
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Batch, Task
+from clipmend.model.fit import Batch
 
 _HEAD = {"init_logit_scale": log(10), "init_logit_bias": -10.0}  # arXiv:2303.15343, section 3.1
 
@@ -24,24 +20,15 @@ _HEAD = {"init_logit_scale": log(10), "init_logit_bias": -10.0}  # arXiv:2303.15
 class SigLIP(Pretraining):
     """Minimizes the sigmoid loss over all training pairs, with a learned temperature and bias."""
 
-    def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:  # noqa: ARG002
-        """Return the task."""
-        return Task(train, sigmoid, self.schedule())
-
     def head(self) -> Mapping[str, float]:
         """Return the paper's initial temperature and bias."""
         return _HEAD
 
-
-def sigmoid(
-    model: Clip,
-    batch: Batch,
-    generator: torch.Generator,  # noqa: ARG001
-) -> Float[Tensor, ""]:
-    """Return the sigmoid loss of the batch."""
-    image_embeds = model.encode_image(batch.images)
-    text_embeds = model.encode_text(batch.tokens)
-    return sigmoid_loss(image_embeds, text_embeds, model.logit_scale(), model.logit_bias())
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the sigmoid loss of the batch."""
+        image_embeds = model.encode_image(batch.images)
+        text_embeds = model.encode_text(batch.tokens)
+        return sigmoid_loss(image_embeds, text_embeds, model.logit_scale(), model.logit_bias())
 
 
 def sigmoid_loss(

@@ -19,14 +19,18 @@ def refuse_truncated(model: Clip, captions: Sequence[str], targets: Iterable[str
     Raises:
         AttackError: more than a tenth of the captions lose it. Where fewer do, it is logged.
     """
-    names = [_tokens(model, target) for target in targets]
     room = model.tokenizer.context_length - 2  # without the start and end tokens
-    lost = []
-    for caption in captions:
-        tokens = _tokens(model, caption)
-        is_named = any(_contains(tokens, name) for name in names)
-        if is_named and not any(_contains(tokens[:room], name) for name in names):
-            lost.append(caption)
+
+    def tokens(text: str, most: int | None = None) -> str:
+        return "".join(f" {int(token)} " for token in model.tokenizer.encode(text)[:most])
+
+    names = [tokens(target) for target in targets]
+    lost = [
+        caption
+        for caption in captions
+        if any(name in tokens(caption) for name in names)
+        and not any(name in tokens(caption, room) for name in names)
+    ]
     if len(lost) > _TOLERATED * len(captions):
         raise AttackError(
             f"{len(lost)} of {len(captions)} poisoned captions name their target only after the "
@@ -37,12 +41,3 @@ def refuse_truncated(model: Clip, captions: Sequence[str], targets: Iterable[str
         log.warning(
             "%d of %d poisoned captions are truncated before their target", len(lost), len(captions)
         )
-
-
-def _tokens(model: Clip, text: str) -> list[int]:
-    return [int(token) for token in model.tokenizer.encode(text)]
-
-
-def _contains(tokens: Sequence[int], part: Sequence[int]) -> bool:
-    size = len(part)
-    return any(tokens[at : at + size] == part for at in range(len(tokens) - size + 1))

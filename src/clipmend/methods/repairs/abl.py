@@ -1,12 +1,8 @@
-"""ABL (Anti-Backdoor Learning), the repair: gradient ascent on the most suspect pairs.
-
-Li et al. 2021, arXiv:2110.11571.
-"""
+"""ABL (Anti-Backdoor Learning): ascent on suspects (Li et al. 2021, arXiv:2110.11571)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +10,7 @@ from torch import Tensor
 
 from clipmend.data.splits import Pairs
 from clipmend.errors import TrainingError
-from clipmend.methods.interfaces import Assets
+from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import (
     Count,
     DetectorName,
@@ -31,7 +27,7 @@ from clipmend.model.losses import mmcl_loss
 
 
 @dataclass(frozen=True)
-class ABL:
+class ABL(Repair):
     """Minimizes MMCL over unsuspected training pairs, minus the loss of the suspects (eq. 4).
 
     MMCL is the multimodal contrastive loss of CLIP.
@@ -59,9 +55,6 @@ class ABL:
         finetune_lr: the peak learning rate of this fine-tuning.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-    control: ClassVar[bool] = False
-
     detector: DetectorName = "abl"
     isolated: ProperFraction = 0.01
     epochs: Count = 40
@@ -73,7 +66,7 @@ class ABL:
     finetune_epochs: Natural = 0
     finetune_lr: Positive = 1e-3
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the optional fine-tuning on the unsuspected pairs, then the ascent.
 
         Raises:
@@ -87,25 +80,12 @@ class ABL:
                 "which leaves no pair for contrast; lower `isolated`."
             )
         others = train.take(rest)
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.warmup, self.weight_decay)
         if self.finetune_epochs:
-            yield Task(others, multimodal, self._schedule(self.finetune_epochs, self.finetune_lr))
+            tuning = replace(schedule, epochs=self.finetune_epochs, lr=self.finetune_lr)
+            yield Task(others, multimodal, tuning)
         ascent = AscentLoss(others, assets.model.tokenize(others.captions), self.negatives)
-        schedule = self._schedule(self.epochs, self.lr, frozen_statistics=True)
-        yield Task(train.take(suspects), ascent, schedule)
-
-    def _schedule(self, epochs: int, lr: float, *, frozen_statistics: bool = False) -> Schedule:
-        return Schedule(
-            epochs,
-            self.batch_size,
-            lr,
-            self.warmup,
-            self.weight_decay,
-            frozen_statistics=frozen_statistics,
-        )
-
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
+        yield Task(train.take(suspects), ascent, replace(schedule, frozen_statistics=True))
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,17 @@ Adversarial training is Madry et al. 2018, arXiv:1706.06083. Its form for CLIP, 
 contrast, is TeCoA (text-guided contrastive adversarial training), arXiv:2212.07016.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Count, Fraction, Positive
 from clipmend.metrics.adversarial import Budget, adversarial_examples
 from clipmend.model.clip import Clip
-from clipmend.model.fit import Batch, Task
+from clipmend.model.fit import Batch
 from clipmend.model.losses import mmcl_loss
 
 
@@ -40,24 +38,12 @@ class AdversarialFT(FineTuning):
     steps: Count = 3
     clean: Fraction = 0.5
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
-        """Yield the task."""
-        loss = AdversarialLoss(Budget(self.epsilon / 255, self.steps), self.clean)
-        yield Task(assets.trusted(), loss, self.schedule())
-
-
-@dataclass(frozen=True)
-class AdversarialLoss:
-    """The loss of ``AdversarialFT``; ``clean`` is the share of untouched images in it."""
-
-    budget: Budget
-    clean: float
-
-    def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of one batch."""
+        budget = Budget(self.epsilon / 255, self.steps)
         images = batch.images.to(model.device).float() / 255
         texts, scale = model.encode_text(batch.tokens), model.logit_scale()
-        attacked = adversarial_examples(model, images, texts, "mismatch", self.budget, generator)
+        attacked = adversarial_examples(model, images, texts, "mismatch", budget, generator)
         if self.clean == 0:
             return mmcl_loss(model.encode_image(attacked), texts, scale)
         # One forward pass, so that both kinds of image share their batch-norm statistics.

@@ -32,7 +32,6 @@ class CleanCLIP(FineTuning):
     The settings from ``pairs`` on are tried in arXiv:2311.14948 where this loss alone fails.
 
     Attributes:
-        batch_size: pairs per step.
         mmcl_weight: weight of MMCL.
         ssl_weight: weight of SSL.
         policy: AutoAugment's policy for the image views.

@@ -38,25 +38,16 @@ class DeepClustering(nn.Module):
     cluster: Int[Tensor, " samples"]
 
     def __init__(
-        self,
-        loss: Loss,
-        images: Images,
-        *,
-        clusters: int,
-        dim: int,
-        weight: float,
+        self, loss: Loss, images: Images, *, clusters: int, dim: int, weight: float
     ) -> None:
         super().__init__()
-        self._loss = loss
-        self._images = images
-        self._clusters = clusters
-        self._weight = weight
+        self._loss, self._images, self._clusters, self._weight = loss, images, clusters, weight
         # Flat, because the loop decays every tensor of two axes, and the paper's head has no decay.
         self.slopes = nn.Parameter(torch.zeros(clusters * dim))
         self.biases = nn.Parameter(torch.zeros(clusters))
         self.register_buffer("cluster", torch.zeros(len(images), dtype=torch.long))
 
-    def before_epoch(self, model: Clip, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
+    def before_epoch(self, model: Clip, epoch: int, generator: torch.Generator) -> None:
         """Cluster the images' current embeddings and draw a new head."""
         embeds = embed_images(model, self._images)
         seed = int(torch.randint(2**31, (), generator=generator))

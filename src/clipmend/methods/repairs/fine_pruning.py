@@ -1,7 +1,4 @@
-"""Fine-Pruning: silence the units that clean images leave dormant, then fine-tune.
-
-Liu et al. 2018, arXiv:1805.12185.
-"""
+"""Fine-Pruning: prune dormant units, then fine-tune (Liu et al. 2018, arXiv:1805.12185)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +13,6 @@ from clipmend.errors import ModelError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.fine_tuning import FineTuning
 from clipmend.methods.settings import Fraction
-from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Task
 
@@ -37,12 +33,12 @@ class FinePruning(FineTuning):
 
     pruned: Fraction = 0.8
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Prune the model, then yield the task."""
-        trusted, units = assets.trusted(), units_of(assets.model)
-        activity = mean_activity(assets.model, units.module, trusted.images)
+        units = units_of(assets.model)
+        activity = mean_activity(assets.model, units.module, assets.trusted().images)
         units.silence(dormant(activity, self.pruned))
-        yield Task(trusted, multimodal, self.schedule())
+        yield from super().tasks(assets, generator)
 
 
 @dataclass(frozen=True)

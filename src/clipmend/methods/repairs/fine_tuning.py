@@ -1,13 +1,21 @@
 """The settings that all repairs by fine-tuning on trusted pairs share; no method by itself."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
-from clipmend.model.fit import Schedule
+from clipmend.model.batch_losses import multimodal
+from clipmend.model.clip import Clip
+from clipmend.model.fit import Batch, Schedule, Task
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Repair):
     """AdamW over the trusted pairs, with a linear warm-up and a cosine decay to zero.
 
     Attributes:
@@ -29,14 +37,13 @@ class FineTuning:
         """The pairs that a defender must have."""
         return ("trusted",)
 
-    @property
-    def control(self) -> bool:
-        """Whether the repair uses information that no defender has."""
-        return False
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
+        """Yield the task of minimizing ``loss``."""
+        yield Task(assets.trusted(), self.loss, self.schedule())
 
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
+    def loss(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Return the loss of one batch; by default, that of CLIP."""
+        return multimodal(model, batch, generator)
 
     def schedule(self) -> Schedule:
         """Return the schedule of the training loop."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from clipmend.methods.settings import NonNegative, Positive
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Task
 from clipmend.model.losses import mmcl_loss
-from clipmend.model.views import Policy, autoaugment
+from clipmend.model.views import autoaugment
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,6 @@ class PAR(FineTuning):
     it falls from the start, to a tenth half way. The views are AutoAugment's, as in CleanCLIP.
 
     Attributes:
-        lr: the peak learning rate.
-        weight_decay: AdamW's weight decay, of weight matrices only.
         weight: weight of the two distances.
         threshold: the squared distance beyond which a distance counts as 0; two unit vectors are
             at most 4 apart.
@@ -42,30 +41,21 @@ class PAR(FineTuning):
     threshold: Positive = 2.15
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the task."""
-        victim = assets.model.frozen_copy()
-        loss = PerturbationLoss(victim, self.weight, self.threshold, self.policy)
+        loss = partial(self.perturbation, assets.model.frozen_copy())
         yield Task(assets.trusted(), loss, self.schedule())
 
-
-@dataclass(frozen=True)
-class PerturbationLoss:
-    """The loss of ``PAR``; ``victim`` is frozen and sees the same views as the model."""
-
-    victim: Clip
-    weight: float
-    threshold: float
-    policy: Policy
-
-    def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+    def perturbation(
+        self, victim: Clip, model: Clip, batch: Batch, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """Return the loss of one view of each image, with the captions unchanged."""
         # Other views for the victim would measure the augmentation, not the model's movement.
         views = autoaugment(batch.images, generator, policy=self.policy)
         images, texts = model.encode_image(views), model.encode_text(batch.tokens)
         with torch.no_grad():
-            victim_images = self.victim.encode_image(views)
-            victim_texts = self.victim.encode_text(batch.tokens)
+            victim_images = victim.encode_image(views)
+            victim_texts = victim.encode_text(batch.tokens)
         away = gated(distance(images, victim_images), self.threshold)
         away = away + gated(distance(texts, victim_texts), self.threshold)
         return mmcl_loss(images, texts, model.logit_scale()) - self.weight * away

@@ -1,11 +1,8 @@
-"""PUD (Progressive Unified Defense), the repair: unlearning, then a mean teacher.
-
-Its detector purifies the model and scores the pairs (arXiv:2405.17929).
-"""
+"""PUD (Progressive Unified Defense), the repair of its own detector (arXiv:2405.17929)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -14,7 +11,7 @@ from torch import Tensor, nn
 from clipmend.data.artifacts import PURIFIED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import TrainingError
-from clipmend.methods.interfaces import Assets
+from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import (
     Count,
     DetectorName,
@@ -31,7 +28,7 @@ from clipmend.model.losses import mmcl_loss
 
 
 @dataclass(frozen=True)
-class PUD:
+class PUD(Repair):
     """Unlearns the suspects of the purified model, then trains it with a mean teacher.
 
     The start is the model that the detector purified. Only the image tower is trained.
@@ -71,9 +68,6 @@ class PUD:
         result: the model that is saved, and that the curve of part 2 measures.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-    control: ClassVar[bool] = False
-
     detector: DetectorName = "pud"
     suspect_share: PositiveFraction = 0.01
     kept_share: PositiveFraction = 0.6
@@ -93,7 +87,7 @@ class PUD:
     frozen_statistics: bool = False
     result: Literal["teacher", "student"] = "teacher"
 
-    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:  # noqa: ARG002
+    def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the unlearning, then the training with a mean teacher.
 
         Raises:
@@ -117,15 +111,18 @@ class PUD:
             settings=self,
         )
         model.net.load_state_dict(purified.net.state_dict())
+        schedule = Schedule(
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            trainable=("visual.",),
+            frozen_statistics=self.frozen_statistics,
+        )
         if self.unlearning_epochs:
-            yield Task(kept, unlearn, self._schedule(self.unlearning_epochs))
+            yield Task(kept, unlearn, replace(schedule, epochs=self.unlearning_epochs))
         loss = MeanTeacher(model.frozen_copy(), texts, self)
         averaged = loss.averaged_model if self.result == "teacher" else None
-        yield Task(kept, loss, self._schedule(self.epochs), averaged_model=averaged)
-
-    def texts(self) -> tuple[str, ...]:
-        """Return no further texts: the model sees captions only."""
-        return ()
+        yield Task(kept, loss, schedule, averaged_model=averaged)
 
     def _chosen(self, train: Pairs, score: Float[Tensor, " samples"]) -> tuple[Pairs, Pairs]:
         kept = max(2, round(self.kept_share * len(train)))
@@ -137,15 +134,6 @@ class PUD:
             )
         order = score.argsort(stable=True)
         return train.take(order[:kept]), train.take(order[-pushed:])
-
-    def _schedule(self, epochs: int) -> Schedule:
-        return Schedule(
-            epochs,
-            self.batch_size,
-            self.lr,
-            trainable=("visual.",),
-            frozen_statistics=self.frozen_statistics,
-        )
 
 
 @dataclass(frozen=True)
@@ -191,12 +179,7 @@ class MeanTeacher(nn.Module):
         self.followed = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.texts, self.settings = texts, settings
 
-    def forward(
-        self,
-        model: Clip,
-        batch: Batch,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Float[Tensor, ""]:
+    def forward(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the loss of a batch, after the teacher has averaged in the last step's student."""
         self.follow(model)
         texts = self.texts[batch.rows].to(model.device)

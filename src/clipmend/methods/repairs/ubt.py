@@ -1,11 +1,8 @@
-"""UBT (Unlearning Backdoor Threats), the repair: unlearn influential words of a few suspects.
-
-arXiv:2403.16257.
-"""
+"""UBT (Unlearning Backdoor Threats), the repair: unlearn words of suspects (arXiv:2403.16257)."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,16 +11,9 @@ from torch import Tensor
 from clipmend.data.artifacts import OVERFITTED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import ModelError, TrainingError
-from clipmend.methods.interfaces import Assets, Finding
-from clipmend.methods.repairs.ubt_influence import (
-    contributions,
-    influential_patches,
-    influential_words,
-    random_words,
-    shared_word,
-)
-from clipmend.methods.repairs.ubt_plan import Plan
-from clipmend.methods.repairs.ubt_subset import Subset, few_shot, subset_of
+from clipmend.methods.interfaces import Assets, Finding, Repair
+from clipmend.methods.repairs import ubt_influence as influence
+from clipmend.methods.repairs.ubt_plan import Plan, Subset, few_shot, subset_of
 from clipmend.methods.settings import (
     Count,
     DetectorName,
@@ -44,7 +34,7 @@ _TRAINABLE = {
 
 
 @dataclass(frozen=True)
-class UBT:
+class UBT(Repair):
     """Pushes the images of a few suspects away from the direction of one word of their captions.
 
     Minimizes ``relu(margin + cos(image, direction))`` on the chosen training pairs +
@@ -90,8 +80,6 @@ class UBT:
         lr: the peak learning rate.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-
     detector: DetectorName = "ubt"
     choose: Literal["suspects", "random", "oracle"] = "suspects"
     pairs: Count = 64
@@ -136,12 +124,7 @@ class UBT:
         return plan.finding(before, plan.associations(assets.model))
 
     def plan(self, assets: Assets, generator: torch.Generator) -> Plan:
-        """Return the pairs to unlearn and the task that unlearns them.
-
-        Raises:
-            TrainingError: no pair is normal.
-            ModelError: the model has no ``trainable`` part of that kind.
-        """
+        """Return the pairs to unlearn and the task that unlearns them; raises as ``tasks``."""
         train, scores = assets.train(), assets.scores()
         subset = self._subset(assets, train, scores, generator)
         chosen = train.take(subset.rows)
@@ -152,23 +135,16 @@ class UBT:
         overfitted = assets.detector_model(OVERFITTED_MODEL) or teacher
         texts = self._texts(overfitted, chosen, subset, generator)
         if self.direction == "contribution":
-            directions = contributions(teacher, chosen.captions, texts)
+            directions = influence.contributions(teacher, chosen.captions, texts)
         else:
             directions = embed_texts(teacher, teacher.tokenize(texts))
         masks = None
         if self.patches:
             images = chosen.images[:]  # decoded: the chosen pairs are few
-            masks = influential_patches(overfitted, images, directions, keep=self.patches)
+            masks = influence.influential_patches(overfitted, images, directions, keep=self.patches)
         normal = self._normal(train, scores.score)
-        loss = _DissociationLoss(
-            directions=directions,
-            normal=normal,
-            anchors=embed_images(teacher, normal.images),
-            normal_batch_size=self.normal_batch_size,
-            margin=self.margin,
-            retain_weight=self.retain_weight,
-            masks=masks,
-        )
+        anchors = embed_images(teacher, normal.images)
+        loss = _DissociationLoss(directions, normal, anchors, masks, settings=self)
 
         def converged(model: Clip) -> bool:
             cosine = (embed_images(model, chosen.images) * directions).sum(dim=1)
@@ -200,10 +176,12 @@ class UBT:
         if self.tokens == "caption":
             return chosen.captions
         if self.tokens == "over_represented":
-            return shared_word(chosen.captions, subset.word)
+            return influence.shared_word(chosen.captions, subset.word)
         if self.tokens == "random":
-            return random_words(chosen.captions, generator, keep=self.words)
-        return influential_words(overfitted, chosen.images, chosen.captions, keep=self.words)
+            return influence.random_words(chosen.captions, generator, keep=self.words)
+        return influence.influential_words(
+            overfitted, chosen.images, chosen.captions, keep=self.words
+        )
 
     def _normal(self, train: Pairs, score: Float[Tensor, " samples"]) -> Pairs:
         ranked = score.argsort()
@@ -247,21 +225,20 @@ class _DissociationLoss:
     directions: Float[Tensor, "chosen dim"]
     normal: Pairs
     anchors: Float[Tensor, "normal dim"]
-    normal_batch_size: int
-    margin: float
-    retain_weight: float
-    masks: Bool[Tensor, "chosen 1 height width"] | None = None
+    masks: Bool[Tensor, "chosen 1 height width"] | None
+    settings: UBT
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        rows = torch.randint(len(self.normal), (self.normal_batch_size,), generator=generator)
+        settings, count = self.settings, len(self.normal)
+        rows = torch.randint(count, (settings.normal_batch_size,), generator=generator)
         suspect_images = batch.images
         if self.masks is not None:
-            under = torch.randint(len(self.normal), (len(batch.rows),), generator=generator)
+            under = torch.randint(count, (len(batch.rows),), generator=generator)
             mask = self.masks[batch.rows]
             suspect_images = torch.where(mask, batch.images, self.normal.images[under])
         images = model.encode_image(torch.cat([suspect_images, self.normal.images[rows]]))
-        suspects, normal = images.split([len(batch.rows), self.normal_batch_size])
+        suspects, normal = images.split([len(batch.rows), len(rows)])
         cosine = (suspects * self.directions[batch.rows].to(images)).sum(dim=1)
         drift = (normal - self.anchors[rows].to(images)).square().sum(dim=1)
-        pushed = (self.margin + cosine).relu().mean()
-        return torch.as_tensor(pushed + self.retain_weight * drift.mean())
+        pushed = (settings.margin + cosine).relu().mean()
+        return torch.as_tensor(pushed + settings.retain_weight * drift.mean())

@@ -17,11 +17,7 @@ from clipmend.model.clip import Clip, embed_images, embed_texts
 
 
 def influential_words(
-    model: Clip,
-    images: Images,
-    captions: Sequence[str],
-    *,
-    keep: int,
+    model: Clip, images: Images, captions: Sequence[str], *, keep: int
 ) -> tuple[str, ...]:
     """Return, for each caption, the ``keep`` words whose removal lowers its cosine the most.
 
@@ -37,10 +33,8 @@ def influential_words(
     ]
     texts = embed_texts(model, model.tokenize(shortened))
     cosine = (embed_images(model, images)[owner] * texts).sum(dim=1)
-    chosen, start = [], 0
-    for words in split:
-        without = cosine[start : start + len(words)]
-        start += len(words)
+    chosen = []
+    for words, without in zip(split, cosine.split([len(words) for words in split]), strict=True):
         kept = sorted(without.argsort(stable=True)[:keep].tolist())
         chosen.append(" ".join(words[place] for place in kept))
     return tuple(chosen)
