@@ -3,19 +3,13 @@
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pytest import MonkeyPatch
 
 from clipmend.engine import gpus, locks
-
-HOLD = (
-    "import platform, sys; from clipmend.engine import locks; "
-    "locks.hold(f'{platform.node()}-gpu0'); print('held', flush=True); sys.stdin.read()"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +28,10 @@ def machine(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Path]:
         file.close()
 
 
-def test_a_job_sees_the_first_gpu_that_no_other_job_holds(machine: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=machine
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+def test_a_job_sees_the_first_gpu_that_no_other_job_holds(
+    holder: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    with holder(f"locks.hold('{platform.node()}-gpu0')") as other:
         gpus.claim()
         other.communicate()
     assert os.environ[gpus.VISIBLE] == "1"

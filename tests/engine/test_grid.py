@@ -22,10 +22,19 @@ class {cls}:
 """
 
 TARGET = {"target": "x", "target_captions": ["a {}"]}
-MMCL = {"model": "scene_resnet", "methods": ["mmcl"]}
 VICTIM = "pretrain/scenes/badnet/mmcl/seed0"
 
 pytestmark = pytest.mark.usefixtures("write_params")
+
+
+def attacks(*names: str, **settings: object) -> dict[str, object]:
+    """Return a section ``poison``."""
+    return TARGET | {"methods": ["unpoisoned", *names], "settings": settings}
+
+
+def victims(**section: object) -> dict[str, object]:
+    """Return a section ``pretrain``."""
+    return {"model": "scene_resnet", "methods": ["mmcl"], **section}
 
 
 def cells() -> dict[str, Cell]:
@@ -43,7 +52,7 @@ def unrepaired(names: Any) -> set[str]:
 
 
 def test_an_unpoisoned_victim_is_evaluated_under_every_trigger(write_params: Any) -> None:
-    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet", "blended"]})
+    write_params(poison=attacks("badnet", "blended"))
     assert unrepaired(cells()) == {
         "evaluate/scenes/unpoisoned/mmcl/seed0/none/badnet",
         "evaluate/scenes/unpoisoned/mmcl/seed0/none/blended",
@@ -57,7 +66,7 @@ def test_an_attack_of_several_triggers_is_evaluated_under_each(
 ) -> None:
     setting = 'triggers: tuple[AttackName, ...] = ("badnet", "sig")'
     write("methods/attacks/multi.py", METHOD.format(cls="Multi", setting=setting))
-    write_params(poison=TARGET | {"methods": ["unpoisoned", "multi"]})
+    write_params(poison=attacks("multi"))
     grid_cells = cells()
     evaluated = unrepaired(grid_cells)
     assert evaluated == {
@@ -80,7 +89,7 @@ def test_an_attack_of_several_triggers_is_evaluated_under_each(
 def test_unrepaired_objectives_are_checked(
     write_params: Any, objectives: dict[str, list[str]], message: str
 ) -> None:
-    write_params(pretrain=MMCL | {"unrepaired": objectives})
+    write_params(pretrain=victims(unrepaired=objectives))
     with pytest.raises(ClipmendError, match=re.escape(message)):
         cells()
 
@@ -144,9 +153,9 @@ UNREPAIRED = {"methods": ["mmcl_ssl"], "attacks": ["badnet"]}
         ({"baselines": ft(0.2)}, {*BELOW_FT, "report"}),
         ({"baselines": ft(0.1)}, set()),  # the default, written out
         ({"device": "auto"}, set()),
-        ({"pretrain": MMCL | {"loop": {"precision": "auto", "chunk": None}}}, set()),  # defaults
+        ({"pretrain": victims(loop={"precision": "auto", "chunk": None})}, set()),  # defaults
         (
-            {"pretrain": MMCL | {"unrepaired": UNREPAIRED}},
+            {"pretrain": victims(unrepaired=UNREPAIRED)},
             {
                 "pretrain/scenes/badnet/mmcl_ssl/seed0",
                 "evaluate/scenes/badnet/mmcl_ssl/seed0/none/badnet",
@@ -165,29 +174,26 @@ def test_an_edit_changes_the_keys_of_its_cells_and_those_below(
 
 @pytest.mark.parametrize(
     ("sections", "part"),
-    [
-        ({"seeds": [0, 1]}, "/seed1"),
-        ({"poison": TARGET | {"methods": ["unpoisoned", "badnet", "blended"]}}, "/blended"),
-    ],
+    [({"seeds": [0, 1]}, "/seed1"), ({"poison": attacks("badnet", "blended")}, "/blended")],
 )
 def test_a_new_seed_or_attack_adds_cells_and_changes_only_the_report(
     write_params: Any, sections: dict[str, Any], part: str
 ) -> None:
-    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet"]})
+    write_params(poison=attacks("badnet"))
     before = cells()
-    write_params(**{"poison": TARGET | {"methods": ["unpoisoned", "badnet"]}, **sections})
+    write_params(**{"poison": attacks("badnet"), **sections})
     assert {name for name in changed(before) if part not in name} == {"report"}
 
 
 def test_the_target_changes_everything_below_poison(write_params: Any) -> None:
     before = cells()
-    write_params(poison=TARGET | {"target": "pear", "methods": ["unpoisoned", "badnet"]})
+    write_params(poison=attacks("badnet") | {"target": "pear"})
     assert changed(before) == cells().keys() - {"download/scenes"}
 
 
 def test_a_setting_of_the_loop_is_in_the_key_of_the_victims(write_params: Any) -> None:
     before = cells()
-    write_params(pretrain=MMCL | {"loop": {"chunk": 64}})
+    write_params(pretrain=victims(loop={"chunk": 64}))
     assert VICTIM in changed(before)
     assert cells()[VICTIM].shared["loop"] == {"chunk": 64}
 
@@ -203,16 +209,15 @@ def with_surrogate(write: Any, write_params: Any, surrogate: str) -> None:
     """Write an attack with a surrogate, and parameters that name the surrogate's model."""
     setting = 'surrogate: ModelName = "scene_resnet"'
     write("methods/attacks/badnet.py", METHOD.format(cls="BadNet", setting=setting))
-    settings = {"badnet": {"surrogate": surrogate}}
-    write_params(poison=TARGET | {"methods": ["unpoisoned", "badnet"], "settings": settings})
+    write_params(poison=attacks("badnet", badnet={"surrogate": surrogate}))
 
 
 def with_model(write: Any, write_params: Any, model: str) -> None:  # noqa: ARG001
-    write_params(pretrain=MMCL | {"model": model})
+    write_params(pretrain=victims(model=model))
 
 
 def with_weights(write: Any, write_params: Any, path: str) -> None:  # noqa: ARG001
-    write_params(pretrain=MMCL | {"pretrained": path})
+    write_params(pretrain=victims(pretrained=path))
 
 
 @pytest.mark.parametrize(
@@ -258,11 +263,10 @@ def from_clean(
 ) -> dict[str, Cell]:
     setting = "start: ObjectiveName | None = None"
     write("methods/objectives/mmcl.py", METHOD.format(cls="MMCL", setting=setting))
-    settings = {"mmcl@from_clean": {"start": start}}
-    methods = ["mmcl@from_clean", "mmcl"]
+    started = {"settings": {"mmcl@from_clean": {"start": start}}}
     write_params(
         poison=TARGET | {"methods": poison},
-        pretrain=MMCL | {"methods": methods, "settings": settings},
+        pretrain=victims(methods=["mmcl@from_clean", "mmcl"]) | started,
     )
     return cells()
 

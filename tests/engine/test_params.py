@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clipmend.engine import params
-from clipmend.errors import ClipmendError, ParamsError
+from clipmend.errors import ClipmendError
 
 pytestmark = pytest.mark.usefixtures("write_params")
 
@@ -28,13 +28,7 @@ def refused(text: str | None = None) -> str:
         ({"posion": {}}, "unknown key posion. Did you mean 'poison'?"),
         *(
             (
-                {
-                    "poison": {
-                        "target": "x",
-                        "target_captions": ["a {}", text],
-                        "methods": ["badnet"],
-                    }
-                },
+                {"poison": {"target": "x", "target_captions": ["a {}", text], "methods": []}},
                 "poison.target_captions.1: must contain `{}` exactly once, where the target goes; "
                 f"got {text!r}.",
             )
@@ -68,6 +62,10 @@ def refused(text: str | None = None) -> str:
         ),
         ({"detect": {"settings": {"ubt": {"rate": 3}}}}, "detect.settings.ubt.rate: "),
         ({"download": {"corpora": ["phots"]}}, "Unknown source of corpus 'phots': 'phots'."),
+        (
+            {"download": {"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}}},
+            "Did you mean 'scenes'",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(
@@ -82,11 +80,8 @@ def test_a_section_that_is_missing_is_named() -> None:
     assert "report is missing." in refused(text)
 
 
-def test_a_repeated_key_is_refused() -> None:
+def test_text_that_is_not_yaml_or_repeats_a_key_is_refused() -> None:
     assert "key 'seeds' is there twice" in refused("seeds: [0]\nseeds: [1]\n")
-
-
-def test_text_that_is_no_yaml_is_refused() -> None:
     assert "params.yaml is not YAML" in refused("seeds: [0")
 
 
@@ -113,12 +108,6 @@ def test_a_corpus_of_another_name_says_its_source(write_params: Any) -> None:
 def test_parameters_do_not_change_after_they_were_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         params.load().seeds = (1,)
-
-
-def test_an_unknown_source_is_a_params_error(write_params: Any) -> None:
-    write_params(download={"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}})
-    with pytest.raises(ParamsError, match="Did you mean 'scenes'"):
-        params.load()
 
 
 def test_settings_that_are_all_comments_are_defaults(write_params: Any) -> None:
