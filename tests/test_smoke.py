@@ -17,29 +17,21 @@ from clipmend.tools import preset, rerun
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PROJECT = (
-    "Snakefile",
-    "dvc.yaml",
-    ".dvcignore",
-    ".gitignore",
-    "workflow",
-    "profiles",
-    "src",
-    "data",
-)
+FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles")
 METHODS = {"none", "ubt", "cleanclip"}
 
 
 def clone(folder: Path) -> Path:
     """Return a project with the smoke preset, in git and DVC, with nothing made yet."""
-    for name in PROJECT:
-        source = ROOT / name
-        if source.is_dir() and not source.is_symlink():
-            ignored = shutil.ignore_patterns("__pycache__", "photos")
-            shutil.copytree(source, folder / name, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(source, folder / name, follow_symlinks=False)
-    (folder / "params.yaml").write_text(preset.render("smoke"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    ignored = shutil.ignore_patterns("__pycache__", "photos")
+    for name in ("workflow", "src", "data"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    text, both = preset.render("smoke"), "methods: [mmcl, mmcl_ssl]"
+    assert both in text
+    # A job takes seconds, most of them for its imports: one objective has half of the jobs.
+    (folder / "params.yaml").write_text(text.replace(both, "methods: [mmcl]"))
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "init", "--quiet")
     return folder
@@ -57,11 +49,12 @@ def call(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProc
 
 def contents(folder: Path) -> dict[str, bytes]:
     results = folder / "results"
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in sorted(results.rglob("*"))
-        if path.is_file() and path.name != ".gitignore"
-    }
+    kept = (path for path in sorted(files(results)) if path.name != ".gitignore")
+    return {path.as_posix(): (results / path).read_bytes() for path in kept}
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +76,8 @@ def test_the_partial_report_of_a_whole_run_is_its_report(
 ) -> None:
     gathered, report = tmp_path / "gathered", by_snakemake / "results/report"
     call(by_snakemake, "clipmend", "report", "--partial", str(gathered))
-    names = {p.relative_to(report) for p in report.rglob("*") if p.is_file()} - {Path("card.json")}
-    assert {p.relative_to(gathered) for p in gathered.rglob("*") if p.is_file()} == names
+    names = files(report) - {Path("card.json")}
+    assert files(gathered) == names
     assert [n for n in names if (gathered / n).read_bytes() != (report / n).read_bytes()] == []
 
 
@@ -119,15 +112,13 @@ def test_the_tables_have_a_row_for_every_cell(by_snakemake: Path) -> None:
     report = by_snakemake / "results/report"
     cells = pd.read_csv(report / "cells.csv")
     assert set(cells["method"]) == METHODS
-    assert len(cells) == 2 * 2 * len(METHODS)  # attacks, objectives
+    assert len(cells) == 2 * len(METHODS)  # attacks
     assert cells["clean_accuracy"].between(0, 1).all()
     assert (cells["n_clean"] == 200).all()
     assert (cells["n_triggered"] < 200).all()
     low, high = cells["attack_success_rate_low"], cells["attack_success_rate_high"]
-    assert (low <= cells["attack_success_rate"]).all()
-    assert (cells["attack_success_rate"] <= high).all()
-    table = pd.read_csv(report / "table.csv")
-    assert len(table) == len(cells)  # one seed
+    assert cells["attack_success_rate"].between(low, high).all()
+    assert len(pd.read_csv(report / "table.csv")) == len(cells)  # one seed
     detectors = pd.read_csv(report / "detectors.csv")
     assert set(detectors.loc[detectors["attack"] == "badnet", "n_poisoned"]) == {40}
 
@@ -136,9 +127,8 @@ def test_every_cell_in_the_report_has_its_card(by_snakemake: Path) -> None:
     lines = (by_snakemake / "results/report/cards.jsonl").read_text().splitlines()
     cards = {card["cell"] for card in map(json.loads, lines)}
     on_disk = {name.removesuffix("/card.json") for name in contents(by_snakemake)}
-    assert cards == {name for name in on_disk if (by_snakemake / "results" / name).is_dir()} - {
-        "report"
-    }
+    folders = {name for name in on_disk if (by_snakemake / "results" / name).is_dir()}
+    assert cards == folders - {"report"}
 
 
 def test_a_report_of_snakemake_can_be_made(by_snakemake: Path) -> None:
