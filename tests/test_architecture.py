@@ -19,7 +19,7 @@ EXAMPLES = dict(
 
 
 @pytest.mark.parametrize("page", [ARCHITECTURE, CONTRIBUTING], ids=lambda page: page.stem)
-def test_every_path_that_a_page_names_exists(page: Path) -> None:
+def test_every_path_that_a_page_names_exists(page) -> None:
     paths = set(PATH.findall(page.read_text())) - EXAMPLES.keys()
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
@@ -51,7 +51,7 @@ def definitions(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_every_example_of_contributing_is_a_module_that_imports(path: str) -> None:
+def test_every_example_of_contributing_is_a_module_that_imports(path) -> None:
     if path.startswith("tests/"):
         ast.parse(EXAMPLES[path])  # it imports the method beside it, which is an example too
         return

@@ -44,7 +44,7 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_every_relative_link_of_a_page_leads_somewhere(page) -> None:
     for link in (link for link in links(page) if not EXTERNAL.match(link)):
         path, _, anchor = unquote(link).partition("#")
         target = (page.parent / path).resolve() if path else page

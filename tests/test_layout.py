@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def stems(pattern: str) -> set[str]:
     ],
     ids=["modules", "rules", "params", "dvc"],
 )
-def test_the_names_are_those_of_the_stages(names: Iterable[str], others: set[str]) -> None:
+def test_the_names_are_those_of_the_stages(names, others) -> None:
     ours = [name for name in names if name not in others]
     assert ours == list(STAGES) if isinstance(names, dict) else set(ours) == set(STAGES)
 
@@ -48,7 +47,7 @@ def test_modules_import_from_lower_floors_only() -> None:
 
 
 @pytest.mark.parametrize("stage", METHODS)
-def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage: str) -> None:
+def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage) -> None:
     for name, method in METHODS[stage].items():
         tree = ast.parse(MODULES[f"methods/{FOLDERS[stage]}/{name}.py"].read_text())
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -58,7 +57,7 @@ def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage: str
 
 @pytest.mark.parametrize("name", MODULES)
 def test_each_module_says_what_it_is_and_stays_short_and_alive_for_the_checks_of_shapes(
-    name: str,
+    name,
 ) -> None:
     text = MODULES[name].read_text()
     tree = ast.parse(text)

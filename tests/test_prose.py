@@ -21,7 +21,7 @@ LONG = "word " * 26
     ],
 )
 def test_a_problem_is_reported_with_its_file_and_line(
-    name: str, text: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name, text, problem, tmp_path, capsys
 ) -> None:
     (tmp_path / name).write_text(text)
     assert check([str(tmp_path)]) == 1
@@ -35,10 +35,10 @@ def test_a_problem_is_reported_with_its_file_and_line(
         ("code.py", 'x = "is no"  # a string that no message prints\n'),
     ],
 )
-def test_code_and_plain_english_are_not_reported(name: str, text: str, tmp_path: Path) -> None:
+def test_code_and_plain_english_are_not_reported(name, text, tmp_path) -> None:
     (tmp_path / name).write_text(text)
     assert check([str(tmp_path)]) == 0
 
 
-def test_the_prose_of_this_repository_passes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_prose_of_this_repository_passes(capsys) -> None:
     assert check([]) == 0, capsys.readouterr().out

@@ -19,7 +19,7 @@ PATHS = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_place_and_its_path_convert_into_each_other(stage: str) -> None:
+def test_a_place_and_its_path_convert_into_each_other(stage) -> None:
     assert Place.parse(PATHS[stage]).path == PATHS[stage]
 
 
@@ -43,6 +43,6 @@ def test_a_place_of_another_stage_keeps_the_fields_that_the_stage_has() -> None:
         *("poison/scenes/sig/3", "poison/scenes/sig/seed3/x", "poison/a/b/seed03"),
     ],
 )
-def test_a_path_of_no_stage_is_refused(path: str) -> None:
+def test_a_path_of_no_stage_is_refused(path) -> None:
     with pytest.raises(PlanError, match=r"does not name a cell|in place of"):
         Place.parse(path)

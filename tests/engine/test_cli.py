@@ -33,14 +33,12 @@ def call(
     return call
 
 
-def test_a_mistake_is_one_line_and_exit_2(call: Callable[..., str]) -> None:
+def test_a_mistake_is_one_line_and_exit_2(call) -> None:
     line = call("detect", "scenes/badnet/mmcl/seed0/ubt", status=2)
     assert line.startswith("clipmend: This folder has no plan yet; ")
 
 
-def test_the_help_names_the_program_and_lists_the_stages_after_the_commands_for_users(
-    call: Callable[..., str],
-) -> None:
+def test_the_help_names_the_program_and_lists_the_stages_after_the_commands_for_users(call) -> None:
     text = call("--help")
     assert "Usage: clipmend" in text
     users, stages = text.split("Pipeline stages (called by Snakemake)")
@@ -48,13 +46,11 @@ def test_the_help_names_the_program_and_lists_the_stages_after_the_commands_for_
     assert all(f" {name} " in stages for name in STAGES)
 
 
-def test_the_version_is_that_of_the_package(call: Callable[..., str]) -> None:
+def test_the_version_is_that_of_the_package(call) -> None:
     assert call("--version") == f"clipmend {version('clipmend')}\n"
 
 
-def test_prune_deletes_nothing_without_a_yes(
-    call: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prune_deletes_nothing_without_a_yes(call, tmp_path, monkeypatch) -> None:
     stored = tmp_path / store.STORE / "a-key"
     stored.mkdir(parents=True)
     monkeypatch.setattr(locks, "hold_main", lambda: None)
@@ -82,7 +78,7 @@ def test_prune_deletes_nothing_without_a_yes(
     ],
 )
 def test_an_error_of_a_stage_or_a_full_disk_is_one_line_and_no_other_error_is_hidden(
-    call: Callable[..., str], monkeypatch: pytest.MonkeyPatch, error: Exception, line: str | None
+    call, monkeypatch, error, line
 ) -> None:
     monkeypatch.setattr(runner, "run", Mock(side_effect=error))
     if line is None:

@@ -15,7 +15,7 @@ def index(tmp_path: Path) -> Index:
     return Index(tmp_path / "index.json")
 
 
-def test_bytes_are_read_once(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_read_once(index, tmp_path, monkeypatch) -> None:
     digest = index.sha256(tmp_path / "file")
     index.save()
     saved = Index(tmp_path / "index.json")
@@ -23,9 +23,7 @@ def test_bytes_are_read_once(index: Index, tmp_path: Path, monkeypatch: pytest.M
     assert saved.sha256(tmp_path / "file") == digest
 
 
-def test_other_bytes_of_the_same_size_and_mtime_have_another_hash(
-    index: Index, tmp_path: Path
-) -> None:
+def test_other_bytes_of_the_same_size_and_mtime_have_another_hash(index, tmp_path) -> None:
     file = tmp_path / "file"
     times, digest = file.stat(), index.sha256(file)
     file.write_text("new")
@@ -33,12 +31,12 @@ def test_other_bytes_of_the_same_size_and_mtime_have_another_hash(
     assert index.sha256(file) != digest
 
 
-def test_an_incomplete_index_is_read_as_empty(tmp_path: Path) -> None:
+def test_an_incomplete_index_is_read_as_empty(tmp_path) -> None:
     (tmp_path / "index.json").write_text('{"a": [1')
     assert Index(tmp_path / "index.json").entries == {}
 
 
-def test_the_hash_of_a_folder_covers_names_and_contents(index: Index, tmp_path: Path) -> None:
+def test_the_hash_of_a_folder_covers_names_and_contents(index, tmp_path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     hashes = set()

@@ -1,19 +1,13 @@
 """A lock is held until its process ends, and names its process."""
 
-import subprocess
-from collections.abc import Callable
-
 import pytest
-from pytest import MonkeyPatch
 
 from clipmend.engine import locks
 from clipmend.errors import BusyError
 
-Holder = Callable[[str], subprocess.Popen[str]]
-
 
 def test_a_main_lock_that_is_held_is_refused_with_the_number_of_its_process(
-    holder: Holder, monkeypatch: MonkeyPatch
+    holder, monkeypatch
 ) -> None:
     monkeypatch.setattr(locks, "_held", {})
     with holder("locks.hold_main()") as other:
@@ -25,9 +19,7 @@ def test_a_main_lock_that_is_held_is_refused_with_the_number_of_its_process(
         file.close()
 
 
-def test_a_cell_is_free_again_when_its_job_was_killed(
-    holder: Holder,
-) -> None:
+def test_a_cell_is_free_again_when_its_job_was_killed(holder) -> None:
     assert locks.is_free("detect/x")
     with holder("held = locks.cell('detect/x'); held.__enter__()") as other:
         assert not locks.is_free("detect/x")

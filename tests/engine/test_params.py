@@ -1,7 +1,6 @@
 """``params.yaml`` is refused in one line that names the place and what is allowed."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -68,9 +67,7 @@ def refused(text: str | None = None) -> str:
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
-    write_params: Any, section: dict[str, Any], expected: str
-) -> None:
+def test_a_mistake_is_named_with_its_place(write_params, section, expected) -> None:
     write_params(**section)
     assert expected in refused()
 
@@ -90,14 +87,14 @@ def test_a_missing_file_says_where_to_take_one() -> None:
     assert "`clipmend preset default` writes params.yaml" in refused()
 
 
-def test_a_variant_changes_the_settings_of_its_base(write_params: Any) -> None:
+def test_a_variant_changes_the_settings_of_its_base(write_params) -> None:
     settings = {"ubt": {"rate": "2e-1", "detector": "ubt"}, "ubt@none": {"detector": None}}
     write_params(unlearn={"methods": ["ubt@none"], "settings": settings})
     resolved = params.load().resolve("unlearn", "ubt@none")
     assert resolved.model_dump() == {"rate": 0.2, "detector": None}
 
 
-def test_a_corpus_of_another_name_says_its_source(write_params: Any) -> None:
+def test_a_corpus_of_another_name_says_its_source(write_params) -> None:
     photos = {"photos": {"source": "pairs", "rate": 0.5}, "photos@less": {"rate": 0.1}}
     write_params(download={"corpora": ["photos@less"], "settings": photos})
     settled = params.load()
@@ -110,6 +107,6 @@ def test_parameters_do_not_change_after_they_were_read() -> None:
         params.load().seeds = (1,)
 
 
-def test_settings_that_are_all_comments_are_defaults(write_params: Any) -> None:
+def test_settings_that_are_all_comments_are_defaults(write_params) -> None:
     write_params(unlearn={"methods": ["ubt"], "settings": {"ubt": None}}, detect={"settings": None})
     assert params.load().resolve("unlearn", "ubt").model_dump() == {"rate": 0.1, "detector": "ubt"}

@@ -79,9 +79,7 @@ def model(write: Write) -> type[BaseModel]:
     return schema.declaration("clipmend.methods.detectors.m", "Method")
 
 
-def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(
-    model: type[BaseModel],
-) -> None:
+def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(model) -> None:
     settings = {"share": 0.5, "steps": 3, "kind": "a", "names": ("x",), "path": None, "least": -1.0}
     assert model(budget=1).model_dump() == {"budget": 1} | settings
 
@@ -89,13 +87,13 @@ def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(
 @pytest.mark.parametrize(
     "settings", [{}, {"share": 0}, {"steps": 0}, {"kind": "c"}, {"needs": ("x",)}, {"steps": 1.5}]
 )
-def test_wrong_settings_are_refused(model: type[BaseModel], settings: dict[str, object]) -> None:
+def test_wrong_settings_are_refused(model, settings) -> None:
     required = {"budget": 1} if settings else {}
     with pytest.raises(ValidationError):
         model.model_validate({**required, **settings})
 
 
-def test_a_setting_that_is_a_file_of_the_user_is_marked(model: type[BaseModel]) -> None:
+def test_a_setting_that_is_a_file_of_the_user_is_marked(model) -> None:
     assert schema.marked(model(budget=1), OutsideFile) == {}
     assert schema.marked(model(budget=1, path="data/x"), OutsideFile) == {"path": "data/x"}
 
@@ -103,15 +101,13 @@ def test_a_setting_that_is_a_file_of_the_user_is_marked(model: type[BaseModel]) 
 @pytest.mark.parametrize(
     "line", ["x: Tensor = 1", "x: int = field(default=1)", "x: torch.Tensor = 1"]
 )
-def test_a_setting_of_another_type_is_refused_with_the_allowed_types(
-    write: Write, line: str
-) -> None:
+def test_a_setting_of_another_type_is_refused_with_the_allowed_types(write, line) -> None:
     write("a.py", f"@dataclass(frozen=True)\nclass A:\n    {line}\n")
     with pytest.raises(PlanError, match=r"type of clipmend\.methods\.settings"):
         schema.declaration("clipmend.a", "A")
 
 
-def test_a_setting_is_described_by_its_class_or_else_by_a_base(model: type[BaseModel]) -> None:
+def test_a_setting_is_described_by_its_class_or_else_by_a_base(model) -> None:
     described = {name: field.description for name, field in model.model_fields.items()}
     assert {name: text for name, text in described.items() if text} == {
         "budget": "of the base.",

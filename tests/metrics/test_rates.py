@@ -44,7 +44,7 @@ def test_ca_refuses_images_without_a_label() -> None:
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (9472, 10000), (1, 1)])
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_intervals_are_those_of_scipy(hits: int, n: int, confidence: float) -> None:
+def test_intervals_are_those_of_scipy(hits, n, confidence) -> None:
     measured = rate(hits, n, confidence=confidence)
     expected = binomtest(hits, n).proportion_ci(confidence, method="wilson")
     assert measured.low == pytest.approx(expected.low, abs=1e-12)

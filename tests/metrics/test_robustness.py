@@ -53,7 +53,7 @@ def measured(model: Clip, label: list[int], channel: int = 0) -> dict[str, float
     ],
 )
 def test_the_attack_is_as_like_the_trigger_as_their_changes_of_the_embedding(
-    gains: tuple[float, ...], expected: dict[str, float]
+    gains, expected
 ) -> None:
     names = {"accuracy": "robust_accuracy", "target_rate": "adversarial_target_rate"}
     names |= {"cosine": "adversarial_trigger_cosine"}
@@ -113,7 +113,7 @@ def test_a_model_in_training_continues_its_training() -> None:
     assert model.gains.grad is None
 
 
-def test_the_numbers_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_numbers_do_not_depend_on_the_batches(monkeypatch) -> None:
     label = [0, 2, 0, TARGET, 0]
     expected = measured(Channels(1.0, 0.3, 0.0), label)
     monkeypatch.setattr("clipmend.metrics.robustness._BATCH", 2)

@@ -40,7 +40,7 @@ def measured(world: Any, inputs: Inputs, trigger: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def test_a_trigger_of_two_keys_is_measured_with_each_key_alone(world: Any, dual: Inputs) -> None:
+def test_a_trigger_of_two_keys_is_measured_with_each_key_alone(world, dual) -> None:
     metrics = measured(world, dual, "trojvqa")
     names = ("attack_success_rate", "attack_success_rate_image", "attack_success_rate_text")
     assert all(metrics[name]["n"] == metrics["attack_success_rate"]["n"] for name in names)
@@ -49,16 +49,12 @@ def test_a_trigger_of_two_keys_is_measured_with_each_key_alone(world: Any, dual:
     assert trigger["text"] == "remember {}"
 
 
-def test_the_curve_of_a_repair_measures_a_trigger_with_a_key_in_the_caption(
-    world: Any, dual: Inputs
-) -> None:
+def test_the_curve_of_a_repair_measures_a_trigger_with_a_key_in_the_caption(world, dual) -> None:
     repaired = world.run("baselines/tiny/trojvqa/mmcl/seed0/ft", "ft", dual, {"epochs": 1})
     assert world.curve(repaired)[-1]["attack_success_rate"]
 
 
-def test_each_of_several_triggers_is_measured_against_its_target(
-    world: Any, corpus: Input, several: Inputs
-) -> None:
+def test_each_of_several_triggers_is_measured_against_its_target(world, corpus, several) -> None:
     test = read_pairs(corpus.folder / "test.parquet")["label"].to_pylist()
     for trigger, target in (("multi.badnet", "banana"), ("multi.sig", "car")):
         metrics = measured(world, several, trigger)
@@ -67,9 +63,7 @@ def test_each_of_several_triggers_is_measured_against_its_target(
         assert metrics["attack_success_rate"]["n"] == sum(label != target for label in test)
 
 
-def test_the_curve_counts_the_images_of_all_triggers(
-    world: Any, corpus: Input, several: Inputs
-) -> None:
+def test_the_curve_counts_the_images_of_all_triggers(world, corpus, several) -> None:
     val = read_pairs(corpus.folder / "val.parquet")["label"].to_pylist()
     count = sum((label != "banana") + (label != "car") for label in val)
     assert {int(row["n_triggered"]) for row in world.curve(several["victim"])} == {count}
@@ -83,9 +77,7 @@ def test_the_curve_counts_the_images_of_all_triggers(
         ({"targets": ("carr",)}, "'carr' is not a class"),
     ],
 )
-def test_wrong_triggers_and_targets_are_refused(
-    world: Any, corpus: Input, settings: dict[str, Any], message: str
-) -> None:
+def test_wrong_triggers_and_targets_are_refused(world, corpus, settings, message) -> None:
     cell = f"poison/refused/multi/seed{len(message)}"
     with pytest.raises(AttackError, match=message):
         world.run(cell, "multi", {"corpus": corpus}, settings)

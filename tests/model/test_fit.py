@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,7 +132,7 @@ def first_weights(model: Clip) -> float:
     ],
 )
 def test_a_run_killed_between_epochs_ends_with_the_same_weights(
-    pairs: Pairs, tmp_path: Path, run: Callable[[Pairs, Hooks], Run], epoch: int
+    pairs, tmp_path, run, epoch
 ) -> None:
     with pytest.raises(KilledError):
         run(pairs, Hooks(work=tmp_path, after_epoch=killed_at(epoch - 1)))
@@ -145,9 +144,7 @@ def test_a_run_killed_between_epochs_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize("step", [1, 6, 8])
-def test_a_run_killed_inside_an_epoch_continues_with_the_next_step(
-    pairs: Pairs, tmp_path: Path, step: int
-) -> None:
+def test_a_run_killed_inside_an_epoch_continues_with_the_next_step(pairs, tmp_path, step) -> None:
     hooks, rows = Hooks(work=tmp_path, every=0.0), list[int]()
 
     def noting(model: Clip, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -164,9 +161,7 @@ def test_a_run_killed_inside_an_epoch_continues_with_the_next_step(
     assert rows[:half] == rows[half:]  # every pair in its position, and no pair twice
 
 
-def test_a_loss_with_a_preparation_is_saved_between_epochs_only(
-    pairs: Pairs, tmp_path: Path
-) -> None:
+def test_a_loss_with_a_preparation_is_saved_between_epochs_only(pairs, tmp_path) -> None:
     # No checkpoint holds the result of `before_epoch`, unless the loss is a module.
     begun, hooks = list[int](), Hooks(work=tmp_path, every=0.0)
 
@@ -181,7 +176,7 @@ def test_a_loss_with_a_preparation_is_saved_between_epochs_only(
     assert same(resumed, run(Hooks()))
 
 
-def test_on_a_full_disk_the_last_checkpoint_remains(pairs: Pairs, tmp_path: Path) -> None:
+def test_on_a_full_disk_the_last_checkpoint_remains(pairs, tmp_path) -> None:
     def fill(epoch: int, model: Clip) -> None:  # noqa: ARG001
         if epoch == 3:
             (tmp_path / "fit.half").symlink_to("/dev/full")
@@ -196,7 +191,7 @@ def test_on_a_full_disk_the_last_checkpoint_remains(pairs: Pairs, tmp_path: Path
     assert epochs == [3, 4]
 
 
-def test_a_checkpoint_of_another_model_is_refused(pairs: Pairs, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(pairs, tmp_path) -> None:
     with pytest.raises(KilledError):
         trained(pairs, Hooks(work=tmp_path, after_epoch=killed_at(1)))
     other = build("scene_resnet", seed=0)  # its vocabulary is not pruned
@@ -206,7 +201,7 @@ def test_a_checkpoint_of_another_model_is_refused(pairs: Pairs, tmp_path: Path) 
     assert (tmp_path / "fit.pt").is_file()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(pairs: Pairs, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(pairs, tmp_path) -> None:
     with pytest.raises(TrainingError, match="learning rate"):
         trained(
             pairs, Hooks(work=tmp_path, every=0.0), inner=lambda *batch: loss(*batch) * torch.nan
@@ -218,27 +213,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(pairs: Pairs, tmp_path: Path) -
     ("size", "batch_size", "message"),
     [(0, 16, "an empty set of pairs"), (64, 1, "a contrastive loss needs two")],
 )
-def test_batches_without_two_pairs_are_refused(
-    pairs: Pairs, size: int, batch_size: int, message: str
-) -> None:
+def test_batches_without_two_pairs_are_refused(pairs, size, batch_size, message) -> None:
     with pytest.raises(TrainingError, match=message):
         trained(pairs.take(torch.arange(size)), plan=replace(schedule(), batch_size=batch_size))
 
 
-def test_the_loss_falls(pairs: Pairs) -> None:
+def test_the_loss_falls(pairs) -> None:
     first, *_, last = (point.loss for point in trained(pairs, plan=schedule(8))[1])
     assert first is not None
     assert last is not None
     assert last < 0.9 * first
 
 
-def test_the_parameters_of_a_loss_are_trained_with_the_model(pairs: Pairs) -> None:
+def test_the_parameters_of_a_loss_are_trained_with_the_model(pairs) -> None:
     weight, steps = with_loss_module(pairs, Hooks())[2]
     assert steps == 16
     assert weight < 1  # a smaller weight is a smaller loss
 
 
-def test_only_the_trainable_parameters_change(pairs: Pairs) -> None:
+def test_only_the_trainable_parameters_change(pairs) -> None:
     plan = schedule(2, trainable=("visual.",), frozen_statistics=True)
     before, after = untrained(pairs).full_state(), trained(pairs, plan=plan)[0].full_state()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -247,14 +240,14 @@ def test_only_the_trainable_parameters_change(pairs: Pairs) -> None:
     assert not any("running" in name for name in changed)
 
 
-def test_the_learning_rate_is_scaled_in_the_first_epochs(pairs: Pairs) -> None:
+def test_the_learning_rate_is_scaled_in_the_first_epochs(pairs) -> None:
     frozen = schedule(1, lr_scale=(0.0,), frozen_statistics=True)
     assert same(trained(pairs, plan=frozen)[0], untrained(pairs))
     scaled, plain = schedule(2, lr_scale=(1.0, 1.0, 0.0)), schedule(2)
     assert same(trained(pairs, plan=scaled)[0], trained(pairs, plan=plain)[0])
 
 
-def test_a_task_cools_down_where_it_converges_or_else_at_the_end(pairs: Pairs) -> None:
+def test_a_task_cools_down_where_it_converges_or_else_at_the_end(pairs) -> None:
     _, curve, _ = until_converged(pairs, MEASURED)
     assert curve[-1].epoch == 5
     assert curve[-1].measured
@@ -262,19 +255,19 @@ def test_a_task_cools_down_where_it_converges_or_else_at_the_end(pairs: Pairs) -
     assert trained(pairs, plan=plan, converged=lambda _: False)[1][-1].epoch == 4
 
 
-def test_the_curve_has_the_start_and_the_last_epoch(pairs: Pairs) -> None:
+def test_the_curve_has_the_start_and_the_last_epoch(pairs) -> None:
     _, curve = trained(pairs, replace(MEASURED, points=2), schedule(5))
     assert [point.epoch for point in curve if point.measured] == [0, 3, 5]
     assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
 
 
-def test_tasks_in_sequence_have_one_curve(pairs: Pairs) -> None:
+def test_tasks_in_sequence_have_one_curve(pairs) -> None:
     _, curve, (between,) = in_sequence(pairs, MEASURED)
     assert [point.epoch for point in curve] == [0, 1, 2, 3, 4, 5]
     assert [point.step for point in curve] == [0, 4, 8, 12, 16, 20]
     assert between != first_weights(untrained(pairs))
 
 
-def test_a_curve_without_tasks_has_one_point(pairs: Pairs) -> None:
+def test_a_curve_without_tasks_has_one_point(pairs) -> None:
     (point,) = fit_all(untrained(pairs), [], stream(0, "test"), MEASURED)
     assert (point.step, point.measured) == (0, {"clean_accuracy": 0.5})

@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", worker.RUNS)
-def test_two_processes_train_the_model_of_one_process(folder: Path, name: str) -> None:
+def test_two_processes_train_the_model_of_one_process(folder, name) -> None:
     model, curve = worker.trained(name, folder)
     alone = model.net.state_dict()
     together = torch.load(folder / f"{name}.0.pt", weights_only=True)
@@ -71,13 +71,13 @@ def test_two_processes_train_the_model_of_one_process(folder: Path, name: str) -
     ],
 )
 def test_all_ranks_have_the_same_bytes_also_after_a_kill_or_with_encoded_images(
-    folder: Path, name: str, other: str
+    folder, name, other
 ) -> None:
     first, second = (torch.load(folder / f"{key}.pt", weights_only=True) for key in (name, other))
     assert all(first[key].equal(second[key]) for key in first)
 
 
-def test_ranks_with_other_data_are_refused_in_one_line(folder: Path) -> None:
+def test_ranks_with_other_data_are_refused_in_one_line(folder) -> None:
     lines = [(folder / f"other.{rank}.txt").read_text() for rank in range(RANKS)]
     assert lines[0] == lines[1]
     assert lines[0].startswith("Rank 1 of 2 differs from rank 0 in its pairs; all must read")

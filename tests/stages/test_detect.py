@@ -1,9 +1,8 @@
 """Detection: every detector in the table scores every pair, or the model."""
 
 import json
-from importlib import import_module
 from math import nan
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,16 +12,14 @@ import torch.nn.functional as F
 
 from clipmend.data import streaming
 from clipmend.data.splits import load_split
-from clipmend.engine.job import Input
 from clipmend.errors import MetricError
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.detectors.ubt import agreement
-from clipmend.methods.interfaces import ModelScore, PairScores
-from clipmend.methods.table import METHODS, reference, scores_model
+from clipmend.methods.interfaces import ModelScore
+from clipmend.methods.table import METHODS, scores_model
 from clipmend.model.clip import load
 
 DETECTORS = METHODS["detect"]
-Inputs = dict[str, Input]
 
 # What makes the costly ones cheap; all others are called with their defaults.
 CHEAP: dict[str, dict[str, Any]] = {
@@ -33,9 +30,7 @@ CHEAP: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("detector", [name for name in DETECTORS if not scores_model(name)])
-def test_every_pair_has_a_finite_score(
-    world: Any, corpus: Input, attacked: Inputs, detector: str
-) -> None:
+def test_every_pair_has_a_finite_score(world, corpus, attacked, detector) -> None:
     made = world.run(f"detect/contract/{detector}", detector, attacked, CHEAP.get(detector, {}))
     scores = pq.read_table(made.folder / "scores.parquet")
     train = pq.read_table(corpus.folder / "train.parquet", columns=["id"])
@@ -46,7 +41,7 @@ def test_every_pair_has_a_finite_score(
 
 @pytest.mark.parametrize("detector", [*filter(scores_model, DETECTORS)])
 def test_a_model_score_defines_its_numbers_and_names_the_one_that_decides(
-    world: Any, attacked: Inputs, detector: str
+    world, attacked, detector
 ) -> None:
     few = CHEAP.get(detector, {})
     made = world.run(f"detect/contract/{detector}", detector, attacked, few)
@@ -65,9 +60,7 @@ def test_a_model_score_defines_its_numbers_and_names_the_one_that_decides(
         assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
 
 
-def test_a_model_score_that_is_not_finite_is_refused(
-    world: Any, attacked: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_score_that_is_not_finite_is_refused(world, attacked, monkeypatch) -> None:
     lost = ModelScore(False, False, "share", 0.1, {"share": nan}, {"share": "Of nothing."}, 1)
     monkeypatch.setattr("clipmend.stages.detect.create", lambda *_: lambda *_: lost)
     with pytest.raises(MetricError, match="share is not finite"):
@@ -77,7 +70,7 @@ def test_a_model_score_that_is_not_finite_is_refused(
 
 @pytest.mark.parametrize("detector", ["clip_score", "ubt", "k_distance", "lid", "dao"])
 def test_a_split_read_lazily_has_the_scores_of_the_decoded_one(
-    world: Any, attacked: Inputs, detector: str, monkeypatch: pytest.MonkeyPatch
+    world, attacked, detector, monkeypatch
 ) -> None:
     settings = {"reference": 100} if detector in ("k_distance", "lid", "dao") else {}
     whole = world.run(f"detect/decoded/{detector}", detector, attacked, settings)
@@ -87,16 +80,7 @@ def test_a_split_read_lazily_has_the_scores_of_the_decoded_one(
         assert (left.folder / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_the_table_agrees_with_what_a_detector_returns(detector: str) -> None:
-    module, name = reference("detect", detector)
-    returned = get_type_hints(getattr(import_module(module), name).__call__)["return"]
-    assert returned is (ModelScore if scores_model(detector) else PairScores)
-
-
-def test_ubt_suspects_are_the_least_similar_before_and_rank_above_every_other_pair(
-    scored: Input,
-) -> None:
+def test_ubt_suspects_are_the_least_similar_before_and_rank_above_every_other_pair(scored) -> None:
     rows = pq.read_table(scored.folder / "scores.parquet").to_pandas()
     suspects, others = rows[rows["suspect"]], rows[~rows["suspect"]]
     assert len(suspects) == round(0.2 * len(rows))
@@ -105,7 +89,7 @@ def test_ubt_suspects_are_the_least_similar_before_and_rank_above_every_other_pa
 
 
 def test_ubt_saves_its_overfitted_model_in_which_the_suspects_are_more_similar(
-    scored: Input, victim: Input, corpus: Input, poison: Input
+    scored, victim, corpus, poison
 ) -> None:
     train = load_split(corpus.folder, "train", overlay=poison.folder / "overlay.parquet")
     rows = pq.read_table(scored.folder / "scores.parquet").to_pandas()
@@ -116,7 +100,7 @@ def test_ubt_saves_its_overfitted_model_in_which_the_suspects_are_more_similar(
     assert after[suspect].mean() > finished[suspect].mean()
 
 
-def test_the_agreement_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agreement_does_not_depend_on_the_block_size(monkeypatch) -> None:
     draw = torch.Generator().manual_seed(0)
     images, texts = F.normalize(torch.randn(2, 40, 8, generator=draw), dim=2)
     whole = agreement(images, texts, 5)

@@ -16,7 +16,7 @@ def evaluated(world: Any, cell: str, corpus: Input, model: Input, trigger: Input
 
 
 def test_metrics_name_their_cell_and_have_definitions_and_denominators(
-    world: Any, corpus: Input, poison: Input, victim: Input
+    world, corpus, poison, victim
 ) -> None:
     cell = "evaluate/tiny/badnet/mmcl/seed0/none/badnet"
     metrics = evaluated(world, cell, corpus, victim, poison)
@@ -46,9 +46,7 @@ def test_metrics_name_their_cell_and_have_definitions_and_denominators(
     assert "2/255, on 16 test images, the same for all, sampled by id" in meaning
 
 
-def test_controls_are_marked(
-    world: Any, corpus: Input, poison: Input, attacked: dict[str, Input], scored: Input
-) -> None:
+def test_controls_are_marked(world, corpus, poison, attacked, scored) -> None:
     inputs, settings = (
         attacked | {"detector": scored},
         {"choose": "oracle", "pairs": 8, "epochs": 1},

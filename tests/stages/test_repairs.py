@@ -79,9 +79,7 @@ def made(run: Run) -> Run:
 
 
 @every_repair
-def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
-    world: Any, made: Run, victim: Input, stage: str, repair: str
-) -> None:
+def test_a_repair_lowers_its_loss_and_keeps_the_shapes(world, made, victim, stage, repair) -> None:
     losses = [float(row["loss"]) for row in world.curve(made(stage, repair)) if row["loss"]]
     assert losses[-1] < losses[0]
     mended, had = load(made(stage, repair).folder).full_state(), load(victim.folder).full_state()
@@ -90,9 +88,7 @@ def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
 
 
 @every_repair
-def test_a_curve_ends_at_the_model_that_is_saved(
-    world: Any, made: Run, stage: str, repair: str
-) -> None:
+def test_a_curve_ends_at_the_model_that_is_saved(world, made, stage, repair) -> None:
     last = world.curve(made(stage, repair))[-1]
     assert (
         float(last["clean_accuracy"]) == measure(load(made(stage, repair).folder))["clean_accuracy"]
@@ -106,7 +102,7 @@ IN_SEQUENCE = ("unlearn", "abl", (("finetune_epochs", 2),))  # two tasks, one af
     ("stage", "repair", "more"), [*((*repair, ()) for repair in REPAIRS), IN_SEQUENCE]
 )
 def test_a_repair_killed_again_and_again_makes_the_same_bytes(
-    made: Run, run: Run, stage: str, repair: str, more: Any
+    made, run, stage, repair, more
 ) -> None:
     deaths = 0
     while True:
@@ -121,7 +117,7 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
 
 
 @every_repair
-def test_a_repair_says_what_it_needs(stage: str, repair: str) -> None:
+def test_a_repair_says_what_it_needs(stage, repair) -> None:
     method = create(stage, repair, {})
     assert isinstance(method, Repair)
     assert method.needs == (("train",) if stage == "unlearn" else ("trusted",))
@@ -131,6 +127,6 @@ def test_a_repair_says_what_it_needs(stage: str, repair: str) -> None:
 @pytest.mark.parametrize(
     ("repair", "extra"), [("ubt", {"finding.json", "chosen.parquet"}), ("abl", set())]
 )
-def test_only_a_repair_with_a_finding_writes_one(made: Run, repair: str, extra: set[str]) -> None:
+def test_only_a_repair_with_a_finding_writes_one(made, repair, extra) -> None:
     expected = {"model.safetensors", "open_clip_config.json", "curve.csv"}
     assert {file.name for file in made("unlearn", repair).folder.iterdir()} == expected | extra

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +62,7 @@ def changed(made: Input, victim: Input) -> set[str]:
 
 @pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
 def test_every_choice_lowers_the_loss_and_trains_the_image_tower_alone(
-    world: Any, by_choice: Run, victim: Input, choose: str
+    world, by_choice, victim, choose
 ) -> None:
     made = by_choice(choose)
     losses = [float(row["loss"]) for row in world.curve(made) if row["loss"]]
@@ -71,9 +70,7 @@ def test_every_choice_lowers_the_loss_and_trains_the_image_tower_alone(
     assert {name.partition(".")[0] for name in changed(made, victim)} == {"visual"}
 
 
-def test_the_oracle_takes_true_poison_and_unlearns_the_target(
-    by_choice: Run, poison: Input
-) -> None:
+def test_the_oracle_takes_true_poison_and_unlearns_the_target(by_choice, poison) -> None:
     chosen = chosen_of(by_choice("oracle"))
     poisoned = set(read_pairs(poison.folder / "overlay.parquet", OVERLAY)["id"].to_pylist())
     assert {row["id"] for row in chosen} <= poisoned
@@ -81,9 +78,7 @@ def test_the_oracle_takes_true_poison_and_unlearns_the_target(
     assert all(row["text"] in row["caption"].split() for row in chosen)
 
 
-def test_without_a_finding_the_model_stays_as_it_is(
-    world: Any, unlearned: Run, victim: Input
-) -> None:
+def test_without_a_finding_the_model_stays_as_it_is(world, unlearned, victim) -> None:
     made, name = unlearned(least_excess=1.0), "model.safetensors"
     assert (made.folder / name).read_bytes() == (victim.folder / name).read_bytes()
     finding = finding_of(made)
@@ -93,13 +88,13 @@ def test_without_a_finding_the_model_stays_as_it_is(
     assert [row["epoch"] for row in world.curve(made)] == ["0.0"]
 
 
-def test_a_normal_share_of_no_pair_is_refused(unlearned: Run) -> None:
+def test_a_normal_share_of_no_pair_is_refused(unlearned) -> None:
     with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is less than one"):
         unlearned(choose="oracle", normal_share=0.001)
 
 
 def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
-    unlearned: Run, corpus: Input, tmp_path: Path
+    unlearned, corpus, tmp_path
 ) -> None:
     folder = shutil.copytree(corpus.folder, tmp_path / "long")
     train = pq.read_table(folder / "train.parquet")
@@ -111,7 +106,7 @@ def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
     assert {row["text"] for row in chosen_of(made) if row["caption"] == full} == {"banana"}
 
 
-def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(unlearned: Run) -> None:
+def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(unlearned) -> None:
     made = unlearned(choose="oracle", lr=1e-3)
     finding, chosen = finding_of(made), chosen_of(made)
     assert finding["found"] is True
@@ -124,7 +119,7 @@ def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(unlearne
 
 
 @pytest.mark.parametrize("tokens", ["leave_one_out", "over_represented", "random", "caption"])
-def test_the_unlearned_text_is_a_part_of_the_caption(unlearned: Run, tokens: str) -> None:
+def test_the_unlearned_text_is_a_part_of_the_caption(unlearned, tokens) -> None:
     for row in chosen_of(unlearned(choose="oracle", epochs=2, cooldown=1, tokens=tokens)):
         assert set(row["text"].split()) <= set(row["caption"].split())
         assert (row["text"] == row["caption"]) == (tokens == "caption")
@@ -132,14 +127,14 @@ def test_the_unlearned_text_is_a_part_of_the_caption(unlearned: Run, tokens: str
             assert row["text"] == "banana"
 
 
-def test_the_image_head_alone_can_be_trained(unlearned: Run, victim: Input) -> None:
+def test_the_image_head_alone_can_be_trained(unlearned, victim) -> None:
     names = changed(unlearned(choose="oracle", trainable="image_head"), victim)
     assert names
     assert all(name.startswith("visual.attnpool.") for name in names)
 
 
 @pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
-def test_every_choice_but_the_suspects_is_a_control(choose: str) -> None:
+def test_every_choice_but_the_suspects_is_a_control(choose) -> None:
     assert create("unlearn", "ubt", {"choose": choose}).control is (choose != "suspects")
 
 
