@@ -42,23 +42,19 @@ def refused(text: str | None = None) -> str:
         ({"evaluate": {"adversarial": {"epsilons": [0]}}}, "evaluate.adversarial.epsilons.0: "),
         ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 is listed twice"),
         ({"evaluate": {"adversarial": {"step": 3}}}, "Did you mean 'steps'?"),
-        (
-            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"precision": "fp16"}}},
-            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16'; got 'fp16'.",
-        ),
-        (
-            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
-            "unknown key pretrain.loop.chunks. Did you mean 'chunk'?",
+        *(
+            ({"pretrain": {"model": "x", "methods": ["mmcl"], "loop": loop}}, message)
+            for loop, message in (
+                ({"precision": "fp16"}, "precision: Input should be 'auto', 'fp32' or 'bf16'; got"),
+                ({"chunks": 8}, "unknown key pretrain.loop.chunks. Did you mean 'chunk'?"),
+            )
         ),
         ({"baselines": {"curve_epochs": 0}}, "baselines.curve_epochs: "),
         ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
         ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),
         ({"detect": {"settings": {"upt": {}}}}, "Unknown detect method 'upt'."),
         ({"detect": {"methods": ["ubt@x"]}}, "detect names 'ubt@x', but detect.settings has no"),
-        (
-            {"detect": {"settings": {"ubt": {"rat": 1}}}},
-            "detect.settings.ubt.rat. Did you mean 'rate'",
-        ),
+        ({"detect": {"settings": {"ubt": {"rat": 1}}}}, "settings.ubt.rat. Did you mean 'rate'"),
         ({"detect": {"settings": {"ubt": {"rate": 3}}}}, "detect.settings.ubt.rate: "),
         ({"download": {"corpora": ["phots"]}}, "Unknown source of corpus 'phots': 'phots'."),
         (

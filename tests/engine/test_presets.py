@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,20 +141,15 @@ def test_the_start_that_an_attacker_knows_is_what_victims_are_fine_tuned_from() 
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "absent"),
+    ("name", "stage"),
     [
-        ("full", "poison", set()),
-        ("full", "detect", {"cognitive_distillation"}),  # has a preset of its own
-        ("photos_attacks", "poison", set()),
-        ("photos_repairs", "detect", {"cognitive_distillation"}),
-        *(
-            (name, stage, set())
-            for name in ("full", "photos_repairs", "robustness")
-            for stage in ("unlearn", "baselines")
-        ),
+        *(("full", "poison"), ("photos_attacks", "poison")),
+        *(("full", "detect"), ("photos_repairs", "detect")),
+        *product(("full", "photos_repairs", "robustness"), ("unlearn", "baselines")),
     ],
 )
-def test_a_preset_of_all_methods_names_every_one(name, stage, absent) -> None:
+def test_a_preset_of_all_methods_names_every_one(name, stage) -> None:
+    absent = {"cognitive_distillation"} if stage == "detect" else set()  # has a preset of its own
     named = set(map(base, params.load_preset(name).section(stage).methods))  # type: ignore[attr-defined]
     assert set(METHODS[stage]) - named == absent
 
