@@ -31,7 +31,7 @@ Run = Callable[..., Input]
 
 @pytest.fixture(scope="module")
 def unlearned(world: Any, attacked: dict[str, Input], scored: Input) -> Run:
-    """Return a function that unlearns with a few settings changed, once for all tests."""
+    """Return a function that unlearns with a few settings changed."""
     numbers = count()
 
     def run(inputs: Mapping[str, Input] = {}, **settings: Any) -> Input:
