@@ -151,7 +151,7 @@ def test_a_mistake_in_params_is_one_line_and_exit_2_before_anything_runs(
     assert contents(by_snakemake) == before
 
 
-def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake: Path) -> None:
+def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake) -> None:
     before = contents(by_snakemake)
     lines = call(by_snakemake, "clipmend", "verify", "--rerun", "3").stdout.splitlines()
     assert len(lines) == 3
@@ -160,7 +160,7 @@ def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake: Path) -> No
 
 
 def test_a_number_that_its_card_confirms_is_refuted_by_making_it_again(
-    by_snakemake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_snakemake, tmp_path, monkeypatch
 ) -> None:
     project = tmp_path / "forged"
     shutil.copytree(by_snakemake, project, symlinks=True)
