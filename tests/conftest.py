@@ -1,5 +1,6 @@
 """A world small enough to train in a second: a drawn corpus, an attack, a victim."""
 
+import csv
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,13 @@ EVALUATE = {
     "adversarial": {"images": 16, "steps": 2, "epsilons": [2], "ensemble": False},
 }
 
-SHARED = {"unlearn": CURVE_IMAGES, "baselines": CURVE_IMAGES, "evaluate": EVALUATE}
+SHARED = {  # what a stage has where a test gives nothing else
+    "poison": TARGET,
+    "pretrain": MODEL,
+    "unlearn": CURVE_IMAGES,
+    "baselines": CURVE_IMAGES,
+    "evaluate": EVALUATE,
+}
 
 
 @dataclass(frozen=True)
@@ -47,20 +54,15 @@ class World:
         folder, work = self.root / "results" / cell, self.root / "work" / cell
         folder.mkdir(parents=True)
         work.mkdir(parents=True, exist_ok=True)  # a killed run left its checkpoint there
-        job = Job(
-            cell=cell,
-            stage=stage,
-            method=method,
-            seed=seed,
-            settings=settings,
-            shared=shared,
-            device="cpu",
-            inputs=inputs,
-            out=folder,
-            work=work,
-        )
+        described = {"stage": stage, "method": method, "seed": seed}
+        described |= {"settings": settings, "shared": shared}
+        job = Job(cell, **described, device="cpu", inputs=inputs, out=folder, work=work)
         import_module(f"clipmend.stages.{stage}").run(job)
-        return Input(cell, folder, stage, method, seed, settings, shared)
+        return Input(cell, folder, **described)
+
+    def curve(self, made: Input) -> list[dict[str, str]]:
+        """Return the rows of the curve of a victim or a repair."""
+        return list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))
 
 
 @pytest.fixture
@@ -92,21 +94,22 @@ def corpus(world: World) -> Input:
 
 @pytest.fixture(scope="session")
 def poison(world: World, corpus: Input) -> Input:
-    settings = {"poison_rate": 0.1}
-    inputs = {"corpus": corpus}
-    return world.run("poison/tiny/badnet/seed0", "badnet", inputs, settings=settings, shared=TARGET)
+    return world.run("poison/tiny/badnet/seed0", "badnet", {"corpus": corpus}, {"poison_rate": 0.1})
 
 
 @pytest.fixture(scope="session")
 def victim(world: World, corpus: Input, poison: Input) -> Input:
     settings = {"epochs": 3, "batch_size": 64, "early_epoch": 1}
     inputs = {"corpus": corpus, "poison": poison}
-    return world.run(
-        "pretrain/tiny/badnet/mmcl/seed0", "mmcl", inputs, settings=settings, shared=MODEL
-    )
+    return world.run("pretrain/tiny/badnet/mmcl/seed0", "mmcl", inputs, settings)
 
 
 @pytest.fixture(scope="session")
-def scored(world: World, corpus: Input, poison: Input, victim: Input) -> Input:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim}
-    return world.run("detect/tiny/badnet/mmcl/seed0/ubt", "ubt", inputs)
+def attacked(corpus: Input, poison: Input, victim: Input) -> dict[str, Input]:
+    """Return what a detector reads."""
+    return {"corpus": corpus, "poison": poison, "victim": victim}
+
+
+@pytest.fixture(scope="session")
+def scored(world: World, attacked: dict[str, Input]) -> Input:
+    return world.run("detect/tiny/badnet/mmcl/seed0/ubt", "ubt", attacked)

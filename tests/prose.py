@@ -11,22 +11,16 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 25  # words of a sentence
 MEAN = 18.0  # words of a sentence, over a file
 
 # Historic records and pages of results keep the words of their day.
-LEFT_OUT = (
-    "CHANGELOG.md",
-    "studies/",
-    "results/",
-    "benchmarks/results/",
-    "data/",
-    "docs/settings.md",
-)
+LEFT_OUT = ("CHANGELOG.md", "studies/", "results/", "benchmarks/results/", "data/")
+LEFT_OUT += ("docs/settings.md", "tests/")
 
 BANNED = {
     r"is no\b(?! longer| more)|are no\b(?! longer| more)": "is not a / has no",
@@ -62,8 +56,7 @@ EXPANSIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A piece of prose and the line where it begins."""
 
     line: int
@@ -86,8 +79,7 @@ def texts_of(path: Path) -> Iterator[Text]:
 def _python(source: str) -> Iterator[Text]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring:
+            if docstring := ast.get_docstring(node):
                 line = node.body[0].lineno
                 yield from (Text(line, part) for part in _entries(docstring))
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
@@ -192,19 +184,14 @@ def _not_expanded(path: Path) -> Iterator[str]:
 
 def files() -> list[Path]:
     """Return every file of the repository whose prose is checked."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
     kinds = (".md", ".py", ".smk", ".rst")
     return [
         ROOT / name
         for name in listed
         if (name.endswith(kinds) or name == "Snakefile")
-        and not name.startswith((*LEFT_OUT, "tests/"))
+        and not name.startswith(LEFT_OUT)
         and (ROOT / name).is_file()
     ]
 
@@ -213,10 +200,8 @@ def main(names: list[str]) -> int:
     """Print the problems of the named files or folders, or of all; return the exit code."""
     chosen = [] if names else files()
     for root in (Path(name).resolve() for name in names):
-        if root.is_relative_to(ROOT):
-            chosen += [path for path in files() if path.is_relative_to(root)]
-        else:
-            chosen += sorted(path for path in root.rglob("*") if path.is_file())
+        inside = files() if root.is_relative_to(ROOT) else sorted(root.rglob("*"))
+        chosen += [path for path in inside if path.is_relative_to(root) and path.is_file()]
     reported = [line for path in chosen for line in problems(path)]
     sys.stdout.write("".join(f"{line}\n" for line in reported))
     return 1 if reported else 0

@@ -19,20 +19,15 @@ EXAMPLES = dict(
 
 
 @pytest.mark.parametrize("page", [ARCHITECTURE, CONTRIBUTING], ids=lambda page: page.stem)
-def test_every_path_that_a_page_names_exists(page: Path) -> None:
-    paths = {path for path in PATH.findall(page.read_text()) if path not in EXAMPLES}
+def test_every_path_that_a_page_names_exists(page) -> None:
+    paths = set(PATH.findall(page.read_text())) - EXAMPLES.keys()
     assert paths
-    missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
-    assert not missing
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
 def test_every_number_of_the_report_is_computed_by_a_function_of_the_file_that_is_named() -> None:
-    text = ARCHITECTURE.read_text()
-    rows = [
-        line
-        for line in text[text.index("## Where does this number come from?") :].splitlines()
-        if line.startswith("|") and "src/" in line
-    ]
+    _, section = ARCHITECTURE.read_text().split("## Where does this number come from?")
+    rows = re.findall(r"^\|.*src/.*$", section, flags=re.MULTILINE)
     assert len(rows) >= 15
     for row in rows:
         cell = row.split("|")[3]
@@ -56,18 +51,14 @@ def definitions(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_every_example_of_contributing_is_a_module_that_imports(path: str) -> None:
+def test_every_example_of_contributing_is_a_module_that_imports(path) -> None:
     if path.startswith("tests/"):
         ast.parse(EXAMPLES[path])  # it imports the method beside it, which is an example too
         return
     namespace: dict[str, object] = {"__name__": f"example.{Path(path).stem}"}
     exec(compile(EXAMPLES[path], path, "exec"), namespace)
     if path.startswith("src/clipmend/methods/"):
-        home = namespace["__name__"]
-        (method,) = (
-            v
-            for v in namespace.values()
-            if getattr(v, "__module__", "") == home and isinstance(v, type)
-        )
+        classes = (value for value in namespace.values() if isinstance(value, type))
+        (method,) = (cls for cls in classes if cls.__module__ == namespace["__name__"])
         assert is_dataclass(method)
         method()  # every setting has a default

@@ -26,7 +26,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_a_benchmark_prints_a_page_with_a_row_for_each_measurement(name: str) -> None:
+def test_a_benchmark_prints_a_page_with_a_row_for_each_measurement(name) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *SMALLEST[name].split()],
         cwd=ROOT,

@@ -13,9 +13,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("benchmarks", "data", "docs", "params", "results/report", "studies", "workflow")
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
-)
+PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in ROOT.glob(f"{name}/**/*.md"))])
 EXTERNAL = re.compile(r"[a-z][a-z+.-]*:", re.IGNORECASE)
 
 
@@ -27,9 +25,7 @@ def links(page: Path) -> Iterator[str]:
     """Yield the target of every link and image of a page; code is no link."""
     for token in tokens(page):
         for part in token.children or []:
-            target = part.attrs.get("href", part.attrs.get("src"))
-            if target is not None:
-                yield str(target)
+            yield from (str(part.attrs[name]) for name in ("href", "src") if name in part.attrs)
 
 
 @cache
@@ -48,14 +44,9 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
-    broken = []
-    for link in links(page):
-        if EXTERNAL.match(link):
-            continue
+def test_every_relative_link_of_a_page_leads_somewhere(page) -> None:
+    for link in (link for link in links(page) if not EXTERNAL.match(link)):
         path, _, anchor = unquote(link).partition("#")
         target = (page.parent / path).resolve() if path else page
-        inside = target.is_relative_to(ROOT) and target.exists()
-        if not inside or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
-            broken.append(link)
-    assert broken == []
+        assert target.is_relative_to(ROOT) and target.exists(), link
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), link

@@ -12,43 +12,26 @@ from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "clipmend"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-every_stage = pytest.mark.parametrize("stage", STAGES)
-every_module = pytest.mark.parametrize(
-    "module", MODULES, ids=[str(module.relative_to(PACKAGE)) for module in MODULES]
+MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def stems(pattern: str) -> set[str]:
+    return {path.stem for path in ROOT.glob(pattern)}
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        (stems("src/clipmend/stages/*.py"), {"__init__"}),
+        (stems("workflow/rules/*.smk"), set()),
+        (yaml.safe_load((ROOT / "params.yaml").read_text()), {"seeds", "device", "arithmetic"}),
+        (yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"], set()),
+    ],
+    ids=["modules", "rules", "params", "dvc"],
 )
-
-
-def read_yaml(path: Path) -> dict[str, object]:
-    return yaml.safe_load(path.read_text())
-
-
-@every_stage
-def test_each_stage_has_its_file(stage: str) -> None:
-    assert (PACKAGE / "stages" / f"{stage}.py").exists()
-
-
-def test_the_files_of_stages_are_the_stages() -> None:
-    files = {path.stem for path in (PACKAGE / "stages").glob("*.py")}
-    assert files == {"__init__", *STAGES}
-
-
-def test_the_rule_files_are_the_stages() -> None:
-    rules = {path.stem for path in (ROOT / "workflow" / "rules").glob("*.smk")}
-    assert rules == set(STAGES)
-
-
-def test_the_sections_of_params_are_the_stages() -> None:
-    sections = [
-        key
-        for key in read_yaml(ROOT / "params.yaml")
-        if key not in ("seeds", "device", "arithmetic")
-    ]
-    assert sections == list(STAGES)
-
-
-def test_the_dvc_stages_are_the_stages() -> None:
-    assert list(read_yaml(ROOT / "dvc.yaml")["stages"]) == list(STAGES)
+def test_the_names_are_those_of_the_stages(names, others) -> None:
+    ours = [name for name in names if name not in others]
+    assert ours == list(STAGES) if isinstance(names, dict) else set(ours) == set(STAGES)
 
 
 def test_the_suite_mirrors_the_packages() -> None:
@@ -64,58 +47,32 @@ def test_modules_import_from_lower_floors_only() -> None:
 
 
 @pytest.mark.parametrize("stage", METHODS)
-def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage: str) -> None:
+def test_each_method_is_a_file_of_its_own_name_and_a_frozen_dataclass(stage) -> None:
     for name, method in METHODS[stage].items():
-        folder = PACKAGE / "methods" / FOLDERS[stage]
-        tree = ast.parse((folder / f"{name}.py").read_text())
+        tree = ast.parse(MODULES[f"methods/{FOLDERS[stage]}/{name}.py"].read_text())
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
         decorators = {ast.unparse(decorator) for decorator in classes[method.cls].decorator_list}
         assert "dataclass(frozen=True)" in decorators, f"{stage}: {name}"
 
 
-@every_module
-def test_each_module_says_in_one_line_what_it_is(module: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(module.read_text()))
-    assert docstring
-    assert docstring.splitlines()[0].endswith((".", ":"))
-
-
-@every_module
-def test_no_module_is_longer_than_400_lines(module: Path) -> None:
-    assert len(module.read_text().splitlines()) <= 400
-
-
-@every_module
-def test_no_function_is_longer_than_50_lines(module: Path) -> None:
-    functions = [
-        node
-        for node in ast.walk(ast.parse(module.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    long = {f.name: body_length(f) for f in functions if body_length(f) > 50}
-    assert not long
+@pytest.mark.parametrize("name", MODULES)
+def test_each_module_says_what_it_is_and_stays_short_and_alive_for_the_checks_of_shapes(
+    name,
+) -> None:
+    text = MODULES[name].read_text()
+    tree = ast.parse(text)
+    first, *_ = (ast.get_docstring(tree) or "").splitlines() or [""]
+    assert first.endswith((".", ":"))
+    assert len(text.splitlines()) <= 400
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    lengths = {f.name: body_length(f) for f in ast.walk(tree) if isinstance(f, functions)}
+    assert {name: length for name, length in lengths.items() if length > 50} == {}
+    assert len(tree.body) == 1 or MODULES[name].stem != "__init__"
+    assert MODULES[name].stem not in {"utils", "util", "helpers", "misc", "common"}
+    assert "from __future__ import annotations" not in text
 
 
 def body_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Return a function's lines without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
-
-
-@pytest.mark.parametrize(
-    "init", sorted(PACKAGE.rglob("__init__.py")), ids=lambda init: init.parent.name
-)
-def test_init_files_hold_a_docstring_only(init: Path) -> None:
-    tree = ast.parse(init.read_text())
-    assert ast.get_docstring(tree)
-    assert len(tree.body) == 1
-
-
-@every_module
-def test_no_module_is_an_attic(module: Path) -> None:
-    assert module.stem not in {"utils", "util", "helpers", "misc", "common"}
-
-
-@every_module
-def test_annotations_stay_alive_for_the_checks_of_shapes(module: Path) -> None:
-    assert "from __future__ import annotations" not in module.read_text()

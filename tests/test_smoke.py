@@ -17,29 +17,21 @@ from clipmend.tools import preset, rerun
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PROJECT = (
-    "Snakefile",
-    "dvc.yaml",
-    ".dvcignore",
-    ".gitignore",
-    "workflow",
-    "profiles",
-    "src",
-    "data",
-)
+FILES = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", "profiles")
 METHODS = {"none", "ubt", "cleanclip"}
 
 
 def clone(folder: Path) -> Path:
     """Return a project with the smoke preset, in git and DVC, with nothing made yet."""
-    for name in PROJECT:
-        source = ROOT / name
-        if source.is_dir() and not source.is_symlink():
-            ignored = shutil.ignore_patterns("__pycache__", "photos")
-            shutil.copytree(source, folder / name, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(source, folder / name, follow_symlinks=False)
-    (folder / "params.yaml").write_text(preset.render("smoke"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    ignored = shutil.ignore_patterns("__pycache__", "photos")
+    for name in ("workflow", "src", "data"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    text, both = preset.render("smoke"), "methods: [mmcl, mmcl_ssl]"
+    assert both in text
+    # A job takes seconds, most of them for its imports: one objective has half of the jobs.
+    (folder / "params.yaml").write_text(text.replace(both, "methods: [mmcl]"))
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "init", "--quiet")
     return folder
@@ -57,11 +49,12 @@ def call(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProc
 
 def contents(folder: Path) -> dict[str, bytes]:
     results = folder / "results"
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in sorted(results.rglob("*"))
-        if path.is_file() and path.name != ".gitignore"
-    }
+    kept = (path for path in sorted(files(results)) if path.name != ".gitignore")
+    return {path.as_posix(): (results / path).read_bytes() for path in kept}
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +71,15 @@ def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_partial_report_of_a_whole_run_is_its_report(
-    by_snakemake: Path, tmp_path: Path
-) -> None:
+def test_the_partial_report_of_a_whole_run_is_its_report(by_snakemake, tmp_path) -> None:
     gathered, report = tmp_path / "gathered", by_snakemake / "results/report"
     call(by_snakemake, "clipmend", "report", "--partial", str(gathered))
-    names = {p.relative_to(report) for p in report.rglob("*") if p.is_file()} - {Path("card.json")}
-    assert {p.relative_to(gathered) for p in gathered.rglob("*") if p.is_file()} == names
+    names = files(report) - {Path("card.json")}
+    assert files(gathered) == names
     assert [n for n in names if (gathered / n).read_bytes() != (report / n).read_bytes()] == []
 
 
-def test_a_partial_report_lacks_only_the_cells_that_are_not_proven(
-    by_snakemake: Path, tmp_path: Path
-) -> None:
+def test_a_partial_report_lacks_only_the_cells_that_are_not_proven(by_snakemake, tmp_path) -> None:
     shutil.copytree(by_snakemake, tmp_path / "part", symlinks=True)
     lost = next((tmp_path / "part/results/evaluate").rglob("ubt/badnet/metrics.json"))
     lost.unlink()
@@ -101,73 +90,50 @@ def test_a_partial_report_lacks_only_the_cells_that_are_not_proven(
     assert list(part.columns) == list(whole.columns)
 
 
-def test_dvc_on_all_cores_and_snakemake_on_one_write_the_same_bytes(
-    by_dvc: Path, by_snakemake: Path
-) -> None:
+def test_dvc_on_all_cores_and_snakemake_on_one_write_the_same_bytes(by_dvc, by_snakemake) -> None:
     one, other = contents(by_dvc), contents(by_snakemake)
     assert one.keys() == other.keys()
     assert [name for name in one if one[name] != other[name]] == []
 
 
-def test_after_dvc_there_is_nothing_left_to_do(by_dvc: Path) -> None:
+def test_after_dvc_there_is_nothing_left_to_do(by_dvc) -> None:
     dry = call(by_dvc, "snakemake", "-n", "all")
     assert "Nothing to be done" in dry.stdout + dry.stderr
     assert "up to date" in call(by_dvc, "dvc", "status").stdout
 
 
-def test_the_tables_have_a_row_for_every_cell(by_snakemake: Path) -> None:
+def test_the_tables_have_a_row_for_every_cell(by_snakemake) -> None:
     report = by_snakemake / "results/report"
     cells = pd.read_csv(report / "cells.csv")
     assert set(cells["method"]) == METHODS
-    assert len(cells) == 2 * 2 * len(METHODS)  # attacks, objectives
+    assert len(cells) == 2 * len(METHODS)  # attacks
     assert cells["clean_accuracy"].between(0, 1).all()
     assert (cells["n_clean"] == 200).all()
     assert (cells["n_triggered"] < 200).all()
     low, high = cells["attack_success_rate_low"], cells["attack_success_rate_high"]
-    assert (low <= cells["attack_success_rate"]).all()
-    assert (cells["attack_success_rate"] <= high).all()
-    table = pd.read_csv(report / "table.csv")
-    assert len(table) == len(cells)  # one seed
+    assert cells["attack_success_rate"].between(low, high).all()
+    assert len(pd.read_csv(report / "table.csv")) == len(cells)  # one seed
     detectors = pd.read_csv(report / "detectors.csv")
     assert set(detectors.loc[detectors["attack"] == "badnet", "n_poisoned"]) == {40}
 
 
-def test_every_cell_in_the_report_has_its_card(by_snakemake: Path) -> None:
+def test_every_cell_in_the_report_has_its_card(by_snakemake) -> None:
     lines = (by_snakemake / "results/report/cards.jsonl").read_text().splitlines()
     cards = {card["cell"] for card in map(json.loads, lines)}
     on_disk = {name.removesuffix("/card.json") for name in contents(by_snakemake)}
-    assert cards == {name for name in on_disk if (by_snakemake / "results" / name).is_dir()} - {
-        "report"
-    }
-
-
-def test_a_report_of_snakemake_can_be_made(by_snakemake: Path) -> None:
-    call(by_snakemake, "snakemake", "--report", "report.html")
-    assert "CA" in (by_snakemake / "report.html").read_text()
-
-
-def test_a_victim_that_was_trained_loads_in_plain_open_clip(by_snakemake: Path) -> None:
-    from safetensors.torch import load_file
-
-    from clipmend.model.openclip import open_clip
-
-    victim = by_snakemake / "results/pretrain/scenes@smoke/badnet/mmcl/seed0"
-    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{victim}")
-    saved = load_file(victim / "model.safetensors")
-    assert model.visual.conv1.weight.equal(saved["visual.conv1.weight"])
+    folders = {name for name in on_disk if (by_snakemake / "results" / name).is_dir()}
+    assert cards == folders - {"report"}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("poison_rate: 0.05", "poison_rat: 0.05", "poison_rate"),
-        ("methods: [cleanclip]", "methods: [cleanclp]", "Did you mean 'cleanclip'?"),
         ("# pretrained: null", "pretrained: data/none.pt", "data/none.pt"),
-        ("target: banana", "targt: banana", "target"),
     ],
 )
 def test_a_mistake_in_params_is_one_line_and_exit_2_before_anything_runs(
-    by_snakemake: Path, old: str, new: str, said: str
+    by_snakemake, old, new, said
 ) -> None:
     params = by_snakemake / "params.yaml"
     text = params.read_text()
@@ -185,7 +151,7 @@ def test_a_mistake_in_params_is_one_line_and_exit_2_before_anything_runs(
     assert contents(by_snakemake) == before
 
 
-def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake: Path) -> None:
+def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake) -> None:
     before = contents(by_snakemake)
     lines = call(by_snakemake, "clipmend", "verify", "--rerun", "3").stdout.splitlines()
     assert len(lines) == 3
@@ -194,7 +160,7 @@ def test_cells_that_are_made_again_have_the_same_bytes(by_snakemake: Path) -> No
 
 
 def test_a_number_that_its_card_confirms_is_refuted_by_making_it_again(
-    by_snakemake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_snakemake, tmp_path, monkeypatch
 ) -> None:
     project = tmp_path / "forged"
     shutil.copytree(by_snakemake, project, symlinks=True)

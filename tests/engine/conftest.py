@@ -1,5 +1,7 @@
 """A project folder whose methods are written by the test, and read without being imported."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,10 @@ PARAMS: dict[str, Any] = {
     "report": {"gallery": 6},
 }
 
+HOLD = (
+    "import sys; from clipmend.engine import locks; {}; print('held', flush=True); sys.stdin.read()"
+)
+
 Write = Callable[[str, str], None]
 WriteParams = Callable[..., None]
 
@@ -56,6 +62,24 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.chdir(tmp_path)
     yield write
     schema.forget()
+
+
+@pytest.fixture
+def holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], subprocess.Popen[str]]:
+    """Return a function that starts a process, which holds a lock until its input ends."""
+    monkeypatch.chdir(tmp_path)
+
+    def holder(statement: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD.format(statement)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    return holder
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ FLAGS = "flags : fpu avx avx2 avx512f avx512_bf16"
     ],
 )
 def test_a_card_distinguishes_processors_that_add_in_another_order(
-    cpuinfo: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    cpuinfo, expected, monkeypatch
 ) -> None:
     monkeypatch.setattr(cards.platform, "machine", lambda: "m")
     monkeypatch.setattr(cards, "_versions", lambda _: ())  # which reads files too

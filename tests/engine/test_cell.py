@@ -19,15 +19,14 @@ PATHS = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_place_and_its_path_convert_into_each_other(stage: str) -> None:
+def test_a_place_and_its_path_convert_into_each_other(stage) -> None:
     assert Place.parse(PATHS[stage]).path == PATHS[stage]
 
 
 def test_the_fields_of_a_place_are_the_parts_of_its_path() -> None:
     place = Place.parse("evaluate/scenes/multi/mmcl_ssl/seed12/none/multi.sig")
-    expected = ("scenes", "multi", "mmcl_ssl", 12, "none", "multi.sig")
-    assert (place.corpus, place.attack, place.objective, place.seed) == expected[:4]
-    assert (place.method, place.trigger) == expected[4:]
+    expected = Place("evaluate", "scenes", "multi", "mmcl_ssl", 12, "none", "multi.sig")
+    assert place == expected
 
 
 def test_a_place_of_another_stage_keeps_the_fields_that_the_stage_has() -> None:
@@ -40,14 +39,10 @@ def test_a_place_of_another_stage_keeps_the_fields_that_the_stage_has() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        "train/scenes",
-        "download",
-        "poison/scenes/sig/3",
-        "poison/scenes/sig/seed3/x",
-        "poison/a/b/seed03",
+        *("", "train/scenes", "download"),
+        *("poison/scenes/sig/3", "poison/scenes/sig/seed3/x", "poison/a/b/seed03"),
     ],
 )
-def test_a_path_of_no_stage_is_refused(path: str) -> None:
+def test_a_path_of_no_stage_is_refused(path) -> None:
     with pytest.raises(PlanError, match=r"does not name a cell|in place of"):
         Place.parse(path)

@@ -1,6 +1,5 @@
 """The digest of a module: its meaning, and that of all modules that it imports."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,6 @@ import pytest
 from clipmend.engine import fingerprint
 
 ROOT = Path(__file__).parents[2]
-
-Write = Callable[[str, str], None]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +19,7 @@ Write = Callable[[str, str], None]
     ],
 )
 def test_a_digest_depends_on_the_meaning_but_not_on_comments_docstrings_or_layout(
-    write: Write, text: str, is_same: bool
+    write, text, is_same
 ) -> None:
     write("a.py", "x = 1\n")
     before = fingerprint.digests("clipmend.a")
@@ -30,9 +27,7 @@ def test_a_digest_depends_on_the_meaning_but_not_on_comments_docstrings_or_layou
     assert (fingerprint.digests("clipmend.a") == before) is is_same
 
 
-def test_the_closure_follows_every_form_of_import_into_the_keyed_packages_alone(
-    write: Write,
-) -> None:
+def test_the_closure_follows_every_form_of_import_into_the_keyed_packages_alone(write) -> None:
     write(
         "data/one.py",
         "import os\nimport clipmend.model.b\nfrom clipmend.data import two\n"
@@ -47,7 +42,7 @@ def test_the_closure_follows_every_form_of_import_into_the_keyed_packages_alone(
     assert list(fingerprint.digests("clipmend.data.one")) == [f"clipmend.{name}" for name in names]
 
 
-def test_declared_package_data_is_in_the_digest(write: Write) -> None:
+def test_declared_package_data_is_in_the_digest(write) -> None:
     write("a.py", 'PACKAGE_DATA = ("words.json",)\n')
     write("words.json", "[]")
     before = fingerprint.digests("clipmend.a")
@@ -70,7 +65,7 @@ def test_every_data_file_of_the_package_is_declared_by_a_module() -> None:
     assert {path for path in data - declared if path.parent.name != "configs"} == set()
 
 
-def test_the_constants_of_a_module_are_its_level_without_the_imports(write: Write) -> None:
+def test_the_constants_of_a_module_are_its_level_without_the_imports(write) -> None:
     def level(text: str) -> tuple[str, str]:
         write("a.py", text)
         parts = fingerprint.parts("clipmend.a")

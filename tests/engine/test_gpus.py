@@ -2,8 +2,6 @@
 
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +9,6 @@ import pytest
 from pytest import MonkeyPatch
 
 from clipmend.engine import gpus, locks
-
-HOLD = (
-    "import platform, sys; from clipmend.engine import locks; "
-    "locks.hold(f'{platform.node()}-gpu0'); print('held', flush=True); sys.stdin.read()"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -34,21 +27,15 @@ def machine(tmp_path: Path, monkeypatch: MonkeyPatch) -> Iterator[Path]:
         file.close()
 
 
-def test_a_job_sees_the_first_gpu_that_no_other_job_holds(machine: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=machine
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+def test_a_job_sees_the_first_gpu_that_no_other_job_holds(holder) -> None:
+    with holder(f"locks.hold('{platform.node()}-gpu0')") as other:
         gpus.claim()
         other.communicate()
     assert os.environ[gpus.VISIBLE] == "1"
 
 
 @pytest.mark.parametrize("is_free", [True, False])
-def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(
-    monkeypatch: MonkeyPatch, is_free: bool
-) -> None:
+def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(monkeypatch, is_free) -> None:
     if not is_free:
         monkeypatch.setattr(locks, "hold", lambda _: False)
     gpus.claim(2)
@@ -56,13 +43,13 @@ def test_a_job_of_two_gpus_holds_them_or_shares_those_that_are_held(
     assert not locks.hold(f"{platform.node()}-gpu1")
 
 
-def test_a_choice_of_the_user_is_kept(monkeypatch: MonkeyPatch) -> None:
+def test_a_choice_of_the_user_is_kept(monkeypatch) -> None:
     monkeypatch.setenv(gpus.VISIBLE, "7")
     gpus.claim()
     assert os.environ[gpus.VISIBLE] == "7"
 
 
-def test_a_single_gpu_is_not_chosen(machine: Path) -> None:
+def test_a_single_gpu_is_not_chosen(machine) -> None:
     for name in ("nvidia1", "nvidia2"):
         (machine / "dev" / name).unlink()
     gpus.claim()

@@ -1,12 +1,11 @@
 """``params.yaml`` is refused in one line that names the place and what is allowed."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clipmend.engine import params
-from clipmend.errors import ClipmendError, ParamsError
+from clipmend.errors import ClipmendError
 
 pytestmark = pytest.mark.usefixtures("write_params")
 
@@ -28,13 +27,7 @@ def refused(text: str | None = None) -> str:
         ({"posion": {}}, "unknown key posion. Did you mean 'poison'?"),
         *(
             (
-                {
-                    "poison": {
-                        "target": "x",
-                        "target_captions": ["a {}", text],
-                        "methods": ["badnet"],
-                    }
-                },
+                {"poison": {"target": "x", "target_captions": ["a {}", text], "methods": []}},
                 "poison.target_captions.1: must contain `{}` exactly once, where the target goes; "
                 f"got {text!r}.",
             )
@@ -49,30 +42,28 @@ def refused(text: str | None = None) -> str:
         ({"evaluate": {"adversarial": {"epsilons": [0]}}}, "evaluate.adversarial.epsilons.0: "),
         ({"evaluate": {"adversarial": {"epsilons": [2, 2]}}}, "2 is listed twice"),
         ({"evaluate": {"adversarial": {"step": 3}}}, "Did you mean 'steps'?"),
-        (
-            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"precision": "fp16"}}},
-            "pretrain.loop.precision: Input should be 'auto', 'fp32' or 'bf16'; got 'fp16'.",
-        ),
-        (
-            {"pretrain": {"model": "x", "methods": ["mmcl"], "loop": {"chunks": 8}}},
-            "unknown key pretrain.loop.chunks. Did you mean 'chunk'?",
+        *(
+            ({"pretrain": {"model": "x", "methods": ["mmcl"], "loop": loop}}, message)
+            for loop, message in (
+                ({"precision": "fp16"}, "precision: Input should be 'auto', 'fp32' or 'bf16'; got"),
+                ({"chunks": 8}, "unknown key pretrain.loop.chunks. Did you mean 'chunk'?"),
+            )
         ),
         ({"baselines": {"curve_epochs": 0}}, "baselines.curve_epochs: "),
         ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
         ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),
         ({"detect": {"settings": {"upt": {}}}}, "Unknown detect method 'upt'."),
         ({"detect": {"methods": ["ubt@x"]}}, "detect names 'ubt@x', but detect.settings has no"),
-        (
-            {"detect": {"settings": {"ubt": {"rat": 1}}}},
-            "detect.settings.ubt.rat. Did you mean 'rate'",
-        ),
+        ({"detect": {"settings": {"ubt": {"rat": 1}}}}, "settings.ubt.rat. Did you mean 'rate'"),
         ({"detect": {"settings": {"ubt": {"rate": 3}}}}, "detect.settings.ubt.rate: "),
         ({"download": {"corpora": ["phots"]}}, "Unknown source of corpus 'phots': 'phots'."),
+        (
+            {"download": {"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}}},
+            "Did you mean 'scenes'",
+        ),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
-    write_params: Any, section: dict[str, Any], expected: str
-) -> None:
+def test_a_mistake_is_named_with_its_place(write_params, section, expected) -> None:
     write_params(**section)
     assert expected in refused()
 
@@ -82,11 +73,8 @@ def test_a_section_that_is_missing_is_named() -> None:
     assert "report is missing." in refused(text)
 
 
-def test_a_repeated_key_is_refused() -> None:
+def test_text_that_is_not_yaml_or_repeats_a_key_is_refused() -> None:
     assert "key 'seeds' is there twice" in refused("seeds: [0]\nseeds: [1]\n")
-
-
-def test_text_that_is_no_yaml_is_refused() -> None:
     assert "params.yaml is not YAML" in refused("seeds: [0")
 
 
@@ -95,14 +83,14 @@ def test_a_missing_file_says_where_to_take_one() -> None:
     assert "`clipmend preset default` writes params.yaml" in refused()
 
 
-def test_a_variant_changes_the_settings_of_its_base(write_params: Any) -> None:
+def test_a_variant_changes_the_settings_of_its_base(write_params) -> None:
     settings = {"ubt": {"rate": "2e-1", "detector": "ubt"}, "ubt@none": {"detector": None}}
     write_params(unlearn={"methods": ["ubt@none"], "settings": settings})
     resolved = params.load().resolve("unlearn", "ubt@none")
     assert resolved.model_dump() == {"rate": 0.2, "detector": None}
 
 
-def test_a_corpus_of_another_name_says_its_source(write_params: Any) -> None:
+def test_a_corpus_of_another_name_says_its_source(write_params) -> None:
     photos = {"photos": {"source": "pairs", "rate": 0.5}, "photos@less": {"rate": 0.1}}
     write_params(download={"corpora": ["photos@less"], "settings": photos})
     settled = params.load()
@@ -115,12 +103,6 @@ def test_parameters_do_not_change_after_they_were_read() -> None:
         params.load().seeds = (1,)
 
 
-def test_an_unknown_source_is_a_params_error(write_params: Any) -> None:
-    write_params(download={"corpora": ["scenes"], "settings": {"scenes": {"source": "scene"}}})
-    with pytest.raises(ParamsError, match="Did you mean 'scenes'"):
-        params.load()
-
-
-def test_settings_that_are_all_comments_are_defaults(write_params: Any) -> None:
+def test_settings_that_are_all_comments_are_defaults(write_params) -> None:
     write_params(unlearn={"methods": ["ubt"], "settings": {"ubt": None}}, detect={"settings": None})
     assert params.load().resolve("unlearn", "ubt").model_dump() == {"rate": 0.1, "detector": "ubt"}

@@ -18,6 +18,7 @@ from clipmend.tools import status
 pytestmark = pytest.mark.usefixtures("write_params", "unlocked")
 
 FT = "baselines/scenes/badnet/mmcl/seed0/ft"
+OTHER_RATE = {"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}}
 
 
 @pytest.fixture
@@ -35,14 +36,8 @@ def make_missing(arranged: Plan) -> list[str]:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "output.txt").write_text(cell.key)
             present = {name: cards.read(RESULTS / name) for name in cell.inputs.values()}
-            card = {
-                **cell.ingredients(),
-                "key": cell.key,
-                "inputs": plan.as_read(cell, present),
-                "outputs": cards.outputs(folder, index),
-                "environment": {},
-            }
-            cards.write(folder, card)
+            card = cell.ingredients() | {"key": cell.key, "inputs": plan.as_read(cell, present)}
+            cards.write(folder, card | {"outputs": cards.outputs(folder, index), "environment": {}})
             names.append(cell.name)
     return names
 
@@ -59,20 +54,17 @@ def results(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG
     return contents()
 
 
-def test_a_proven_cell_stays_and_has_the_mtime_of_the_plan(results: dict[str, bytes]) -> None:
+def test_a_proven_cell_stays_and_has_the_mtime_of_the_plan(results) -> None:
     assert make_missing(plan.arrange()) == []
     assert contents() == results
     assert {(RESULTS / name).stat().st_mtime_ns for name in results} == {plan.PROVEN_MTIME}
 
 
-def test_an_edit_empties_exactly_its_cells_and_they_come_back(
-    results: dict[str, bytes], write_params: Any
-) -> None:
-    write_params(baselines={"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}})
-    victims = [f"scenes/{attack}/mmcl/seed0" for attack in ("badnet", "unpoisoned")]
-    expected = [f"baselines/{v}/ft" for v in victims]
-    expected += [f"evaluate/{v}/ft/badnet" for v in victims]
-    assert sorted(make_missing(plan.arrange())) == sorted([*expected, "report"])
+def test_an_edit_empties_exactly_its_cells_and_they_come_back(results, write_params) -> None:
+    write_params(baselines=OTHER_RATE)
+    cells = [f"scenes/{attack}/mmcl/seed0/ft" for attack in ("badnet", "unpoisoned")]
+    expected = {f"baselines/{cell}" for cell in cells} | {f"evaluate/{c}/badnet" for c in cells}
+    assert set(make_missing(plan.arrange())) == expected | {"report"}
     write_params(baselines={"methods": []})
     plan.arrange()
     assert not [name for name in contents() if name.startswith("baselines/")]
@@ -85,19 +77,19 @@ def test_an_edit_empties_exactly_its_cells_and_they_come_back(
 @pytest.mark.usefixtures("results")
 def test_a_cell_is_not_proven_when_its_input_has_other_bytes_under_the_same_key() -> None:
     # As on a device that is not deterministic, where the same key can have other bytes.
-    folder = RESULTS / "pretrain/scenes/badnet/mmcl/seed0"
+    victim = "pretrain/scenes/badnet/mmcl/seed0"
+    folder = RESULTS / victim
     card = json.loads((folder / cards.CARD).read_text())
     (folder / "output.txt").unlink()
     (folder / "output.txt").write_text("other")
     card["outputs"] = cards.outputs(folder, Index())
     cards.write(folder, card)
     missing = make_missing(plan.arrange())
-    assert "pretrain/scenes/badnet/mmcl/seed0" not in missing
     assert FT in missing
-    assert "pretrain/scenes/unpoisoned/mmcl/seed0" not in missing
+    assert not {victim, "pretrain/scenes/unpoisoned/mmcl/seed0"} & set(missing)
 
 
-def test_the_folder_of_a_running_job_stays(results: dict[str, bytes]) -> None:
+def test_the_folder_of_a_running_job_stays(results) -> None:
     (RESULTS / FT / cards.CARD).unlink()
     with locks.cell(FT):
         plan.arrange()
@@ -106,9 +98,7 @@ def test_the_folder_of_a_running_job_stays(results: dict[str, bytes]) -> None:
     assert contents() == results
 
 
-def test_the_links_of_dvc_are_proven_and_brought_back_as_files(
-    results: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_the_links_of_dvc_are_proven_and_brought_back_as_files(results, tmp_path) -> None:
     file = RESULTS / FT / "output.txt"
     cached = tmp_path / "cached"
     cached.write_bytes(file.read_bytes())
@@ -123,7 +113,7 @@ def test_the_links_of_dvc_are_proven_and_brought_back_as_files(
     assert not file.is_symlink()
 
 
-def test_a_damaged_cell_of_the_store_is_made_again(results: dict[str, bytes]) -> None:
+def test_a_damaged_cell_of_the_store_is_made_again(results) -> None:
     key = plan.entry(FT).cell.key
     with (store.STORE / key / "output.txt").open("a") as file:
         file.write("more")
@@ -135,16 +125,13 @@ def test_a_damaged_cell_of_the_store_is_made_again(results: dict[str, bytes]) ->
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (
-            {"baselines": {"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}}},
-            "setting rate: 0.1 -> 0.2",
-        ),
+        ({"baselines": OTHER_RATE}, "setting rate: 0.1 -> 0.2"),
         ({"pretrain": {"model": "other", "methods": ["mmcl"]}}, "an input changed"),
         ({}, "code of clipmend.stages.baselines"),
     ],
 )
 def test_status_names_stale_cells_with_their_reason_and_changes_nothing(
-    results: dict[str, bytes], write: Any, write_params: Any, change: dict[str, Any], why: str
+    results, write, write_params, change, why
 ) -> None:
     write_params(**change)
     if not change:
@@ -153,7 +140,7 @@ def test_status_names_stale_cells_with_their_reason_and_changes_nothing(
     assert contents() == results
 
 
-def test_a_cell_is_checked_after_its_inputs(monkeypatch: MonkeyPatch) -> None:
+def test_a_cell_is_checked_after_its_inputs(monkeypatch) -> None:
     cells = {
         name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)
         for name, stage, inputs in (
@@ -176,9 +163,7 @@ def test_verify_names_a_file_that_differs_from_its_card() -> None:
     assert status.damaged() == [f"{FT}: output.txt is not what its card says"]
 
 
-def test_prune_empties_the_store_and_keeps_results_and_needed_work(
-    results: dict[str, bytes],
-) -> None:
+def test_prune_empties_the_store_and_keeps_results_and_needed_work(results) -> None:
     kept = next(iter(plan.load().cells.values())).key
     for key in (kept, "abandoned"):
         (runner.WORK / key / "progress").mkdir(parents=True)
@@ -192,7 +177,7 @@ def test_prune_empties_the_store_and_keeps_results_and_needed_work(
 
 @pytest.mark.usefixtures("results")
 @pytest.mark.parametrize("damage", [b"", b"not a database " * 9])
-def test_a_damaged_plan_is_one_line_that_names_it(damage: bytes) -> None:
+def test_a_damaged_plan_is_one_line_that_names_it(damage) -> None:
     plan.arrange()
     plan.PLAN.write_bytes(damage)
     with pytest.raises(PlanError, match=r"plan\.sqlite cannot be read \(.*`snakemake -n` makes it"):
@@ -200,7 +185,7 @@ def test_a_damaged_plan_is_one_line_that_names_it(damage: bytes) -> None:
 
 
 def test_a_cell_outside_the_plan_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: MonkeyPatch
+    tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlanError, match="has no plan yet"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,8 @@ def at(values: Any, key: tuple[str, ...]) -> Any:
     return values
 
 
-@every_preset
-def test_each_preset_describes_a_run(name: str) -> None:
-    assert params.load_preset(name).seeds
-
-
 @every_overlay
-def test_a_preset_holds_only_what_differs(name: str) -> None:
+def test_a_preset_holds_only_what_differs(name) -> None:
     own = presets.read(presets.preset(name))
     extended = presets.values(presets.preset(own.pop("extends")))
     for key, value in leaves(own):
@@ -48,7 +44,7 @@ def test_a_preset_holds_only_what_differs(name: str) -> None:
 
 
 @every_preset
-def test_a_preset_says_in_its_first_line_what_it_is_for(name: str) -> None:
+def test_a_preset_says_in_its_first_line_what_it_is_for(name) -> None:
     assert re.fullmatch(r"[A-Z].{20,}\.", presets.summary(presets.preset(name)))
 
 
@@ -64,7 +60,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return folder / name
 
 
-def test_a_preset_may_lie_anywhere_and_extend_its_neighbor(tmp_path: Path) -> None:
+def test_a_preset_may_lie_anywhere_and_extend_its_neighbor(tmp_path) -> None:
     write(tmp_path, "study.yaml", "extends: smoke\nseeds: [4]\n")
     path = write(tmp_path, "part.yaml", "extends: study\npoison: {methods: [badnet]}\n")
     part = params.load(path)
@@ -72,7 +68,7 @@ def test_a_preset_may_lie_anywhere_and_extend_its_neighbor(tmp_path: Path) -> No
     assert part.download.corpora == ("scenes@smoke",)
 
 
-def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
+def test_a_preset_that_extends_itself_is_refused(tmp_path) -> None:
     write(tmp_path, "a.yaml", "extends: b\n")
     with pytest.raises(ParamsError, match="extends itself"):
         presets.values(write(tmp_path, "b.yaml", "extends: a\n"))
@@ -83,7 +79,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         presets.preset("smok")
 
 
-def test_params_yaml_must_be_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_yaml_must_be_complete(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "params.yaml", "extends: default\nseeds: [1]\n")
     with pytest.raises(ParamsError, match=r"must be complete.*clipmend preset NAME"):
@@ -99,37 +95,24 @@ def settings(parameters: Params, stage: str) -> dict[str, dict[str, Any]]:
     }
 
 
-SETTINGS = {  # by the word that stands before a number in the name of a variant
-    "decay": "weight_decay",
-    "epochs": "epochs",
-    "every": "every",
-    "lr": "lr",
-    "own": "isolated",
-    "pairs": "pairs",
-    "poisons": "poisons",
-    "pool": "pool",
-    "rate": "matching_rate",
-    "share": "isolated",
-    "ssl": "ssl_weight",
-    "wd": "weight_decay",
-    "weight": "weight",
-    "x": "epochs",
-}
+# By the word that stands before a number in the name of a variant; other words are settings.
+SETTINGS = {"own": "isolated", "rate": "matching_rate", "share": "isolated", "ssl": "ssl_weight"}
+SETTINGS |= {"decay": "weight_decay", "wd": "weight_decay", "x": "epochs"}
 
 
 @every_preset
-def test_a_number_in_the_name_of_a_variant_is_the_value_of_its_setting(name: str) -> None:
+def test_a_number_in_the_name_of_a_variant_is_the_value_of_its_setting(name) -> None:
     parameters = params.load_preset(name)
     for stage in ("pretrain", "unlearn", "baselines"):
         for variant, values in settings(parameters, stage).items():
             numbers = re.findall(r"([a-z]+)([\d.]+(?:e-\d+)?)", variant.partition("@")[2])
             for word, number in numbers:
                 if (name, word) != ("tuning", "x"):  # there it is a multiple of the default
-                    assert values[SETTINGS[word]] == float(number), variant
+                    assert values[SETTINGS.get(word, word)] == float(number), variant
 
 
 @pytest.mark.parametrize("name", ["objectives", "objectives_headline"])
-def test_every_epoch_of_a_study_of_rates_is_measured_on_all_of_val(name: str) -> None:
+def test_every_epoch_of_a_study_of_rates_is_measured_on_all_of_val(name) -> None:
     parameters = params.load_preset(name)
     longest = max(values["epochs"] for values in settings(parameters, "baselines").values())
     assert parameters.baselines.curve_epochs >= longest
@@ -138,7 +121,7 @@ def test_every_epoch_of_a_study_of_rates_is_measured_on_all_of_val(name: str) ->
 
 
 @every_preset
-def test_no_repair_takes_more_trusted_pairs_than_there_are(name: str) -> None:
+def test_no_repair_takes_more_trusted_pairs_than_there_are(name) -> None:
     parameters = params.load_preset(name)
     taken = max((v.get("pairs", 0) for v in settings(parameters, "baselines").values()), default=0)
     for corpus in parameters.download.corpora:
@@ -158,20 +141,15 @@ def test_the_start_that_an_attacker_knows_is_what_victims_are_fine_tuned_from() 
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "absent"),
+    ("name", "stage"),
     [
-        ("full", "poison", set()),
-        ("full", "detect", {"cognitive_distillation"}),  # has a preset of its own
-        ("photos_attacks", "poison", set()),
-        ("photos_repairs", "detect", {"cognitive_distillation"}),
-        *(
-            (name, stage, set())
-            for name in ("full", "photos_repairs", "robustness")
-            for stage in ("unlearn", "baselines")
-        ),
+        *(("full", "poison"), ("photos_attacks", "poison")),
+        *(("full", "detect"), ("photos_repairs", "detect")),
+        *product(("full", "photos_repairs", "robustness"), ("unlearn", "baselines")),
     ],
 )
-def test_a_preset_of_all_methods_names_every_one(name: str, stage: str, absent: set[str]) -> None:
+def test_a_preset_of_all_methods_names_every_one(name, stage) -> None:
+    absent = {"cognitive_distillation"} if stage == "detect" else set()  # has a preset of its own
     named = set(map(base, params.load_preset(name).section(stage).methods))  # type: ignore[attr-defined]
     assert set(METHODS[stage]) - named == absent
 
@@ -186,14 +164,14 @@ def test_the_papers_prompts_are_those_of_clip() -> None:
 @pytest.mark.parametrize(
     ("name", "pairs"), [("paper", 500_000), ("paper_scratch", 3_000_000), ("counts", 500_000)]
 )
-def test_the_papers_poison_1500_pairs(name: str, pairs: int) -> None:
-    rates = [values.get("poison_rate")
-             for values in settings(params.load_preset(name), "poison").values()]  # fmt: skip
-    assert {round(rate * pairs) for rate in rates if rate is not None} == {1500}
+def test_the_papers_poison_1500_pairs(name, pairs) -> None:
+    attacks = settings(params.load_preset(name), "poison").values()
+    rates = [attack["poison_rate"] for attack in attacks if "poison_rate" in attack]
+    assert {round(rate * pairs) for rate in rates} == {1500}
 
 
 @pytest.mark.parametrize("name", ["paper", "paper_scratch"])
-def test_each_of_the_papers_rates_has_its_source_beside_it_or_above(name: str) -> None:
+def test_each_of_the_papers_rates_has_its_source_beside_it_or_above(name) -> None:
     lines = presets.preset(name).read_text().splitlines()
     for place, line in enumerate(lines):
         is_swept = re.search(r"@lr\S+: {lr: \S+}$", line)  # by the comment over its block

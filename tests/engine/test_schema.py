@@ -9,7 +9,7 @@ from clipmend.engine import schema
 from clipmend.errors import PlanError
 from clipmend.methods.settings import OutsideFile
 
-METHOD = """
+METHOD = '''
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,83 +21,6 @@ Kind = Literal["a", "b"]
 
 @dataclass(frozen=True)
 class Method(Parent):
-    needs: ClassVar[tuple[str, ...]] = ("train",)
-    share: PositiveFraction = 0.5
-    steps: Count = 3
-    kind: Kind = "a"
-    names: tuple[str, ...] = ("x",)
-    path: InputPath | None = None
-    least: float = -1.0
-
-    @property
-    def half(self) -> float:
-        return self.share / 2
-"""
-
-PARENT = """
-from dataclasses import dataclass
-from typing import Protocol
-
-
-class Like(Protocol):
-    other: int
-
-
-@dataclass(frozen=True)
-class Parent(Like):
-    budget: int
-"""
-
-Write = Callable[[str, str], None]
-
-
-@pytest.fixture
-def model(write: Write) -> type[BaseModel]:
-    write("methods/detectors/m.py", METHOD)
-    write("methods/detectors/parent.py", PARENT)
-    return schema.declaration("clipmend.methods.detectors.m", "Method")
-
-
-def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(
-    model: type[BaseModel],
-) -> None:
-    settings = {"share": 0.5, "steps": 3, "kind": "a", "names": ("x",), "path": None, "least": -1.0}
-    assert model(budget=1).model_dump() == {"budget": 1} | settings
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"share": 0}, {"steps": 0}, {"kind": "c"}, {"needs": ("x",)}, {"steps": 1.5}]
-)
-def test_wrong_settings_are_refused(model: type[BaseModel], settings: dict[str, object]) -> None:
-    required = {"budget": 1} if settings else {}
-    with pytest.raises(ValidationError):
-        model.model_validate({**required, **settings})
-
-
-def test_a_setting_that_is_a_file_of_the_user_is_marked(model: type[BaseModel]) -> None:
-    assert schema.marked(model(budget=1), OutsideFile) == {}
-    assert schema.marked(model(budget=1, path="data/x"), OutsideFile) == {"path": "data/x"}
-
-
-@pytest.mark.parametrize(
-    "line", ["x: Tensor = 1", "x: int = field(default=1)", "x: torch.Tensor = 1"]
-)
-def test_a_setting_of_another_type_is_refused_with_the_allowed_types(
-    write: Write, line: str
-) -> None:
-    write("a.py", f"@dataclass(frozen=True)\nclass A:\n    {line}\n")
-    with pytest.raises(PlanError, match=r"type of clipmend\.methods\.settings"):
-        schema.declaration("clipmend.a", "A")
-
-
-DESCRIBED = '''
-from dataclasses import dataclass
-
-from clipmend.methods.detectors.parent import Base
-
-
-@dataclass(frozen=True)
-class Method(Base):
     """Score pairs.
 
     Attributes:
@@ -109,36 +32,86 @@ class Method(Base):
         ValueError: never.
     """
 
-    steps: int = 3
-    lr: float = 0.1
-    other: int = 1
+    needs: ClassVar[tuple[str, ...]] = ("train",)
+    share: PositiveFraction = 0.5
+    steps: Count = 3
+    kind: Kind = "a"
+    names: tuple[str, ...] = ("x",)
+    path: InputPath | None = None
+    least: float = -1.0
+
+    @property
+    def half(self) -> float:
+        return self.share / 2
 '''
 
-BASE = '''
+PARENT = '''
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Like(Protocol):
+    other: int
 
 
 @dataclass(frozen=True)
-class Base:
+class Parent(Like):
     """Score.
 
     Attributes:
-        share: of the base.
-        lr: rate of learning.
+        budget: of the base.
+        least: rate of learning.
+        share: not that of the class.
     """
 
-    share: float = 0.5
-    lr: float = 0.2
+    budget: int
+    least: float = 0.2
+    share: float = 0.1
 '''
 
+Write = Callable[[str, str], None]
 
-def test_a_setting_is_described_by_its_class_or_else_by_a_base(write: Write) -> None:
-    write("methods/detectors/m.py", DESCRIBED)
-    write("methods/detectors/parent.py", BASE)
-    model = schema.declaration("clipmend.methods.detectors.m", "Method")
-    assert {name: field.description for name, field in model.model_fields.items()} == {
+
+@pytest.fixture
+def model(write: Write) -> type[BaseModel]:
+    write("methods/detectors/m.py", METHOD)
+    write("methods/detectors/parent.py", PARENT)
+    return schema.declaration("clipmend.methods.detectors.m", "Method")
+
+
+def test_settings_are_the_fields_of_the_dataclass_and_of_its_dataclass_parents(model) -> None:
+    settings = {"share": 0.5, "steps": 3, "kind": "a", "names": ("x",), "path": None, "least": -1.0}
+    assert model(budget=1).model_dump() == {"budget": 1} | settings
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"share": 0}, {"steps": 0}, {"kind": "c"}, {"needs": ("x",)}, {"steps": 1.5}]
+)
+def test_wrong_settings_are_refused(model, settings) -> None:
+    required = {"budget": 1} if settings else {}
+    with pytest.raises(ValidationError):
+        model.model_validate({**required, **settings})
+
+
+def test_a_setting_that_is_a_file_of_the_user_is_marked(model) -> None:
+    assert schema.marked(model(budget=1), OutsideFile) == {}
+    assert schema.marked(model(budget=1, path="data/x"), OutsideFile) == {"path": "data/x"}
+
+
+@pytest.mark.parametrize(
+    "line", ["x: Tensor = 1", "x: int = field(default=1)", "x: torch.Tensor = 1"]
+)
+def test_a_setting_of_another_type_is_refused_with_the_allowed_types(write, line) -> None:
+    write("a.py", f"@dataclass(frozen=True)\nclass A:\n    {line}\n")
+    with pytest.raises(PlanError, match=r"type of clipmend\.methods\.settings"):
+        schema.declaration("clipmend.a", "A")
+
+
+def test_a_setting_is_described_by_its_class_or_else_by_a_base(model) -> None:
+    described = {name: field.description for name, field in model.model_fields.items()}
+    assert {name: text for name, text in described.items() if text} == {
+        "budget": "of the base.",
+        "least": "rate of learning.",
         "share": "of `pairs`.",
-        "lr": "rate of learning.",
         "steps": "how many steps are taken, at most.",
-        "other": None,
     }

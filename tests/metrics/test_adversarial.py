@@ -56,7 +56,7 @@ def along(slope: Tensor) -> Aim:
 
 @pytest.mark.parametrize(("steps", "is_random"), [(1, False), (3, False), (10, False), (10, True)])
 def test_pgd_reaches_the_corner_of_the_box_where_the_aim_is_linear(
-    images: Tensor, slope: Tensor, steps: int, is_random: bool
+    images, slope, steps, is_random
 ) -> None:
     before = images.clone()
     start = stream(0, "pgd") if is_random else None
@@ -65,7 +65,7 @@ def test_pgd_reaches_the_corner_of_the_box_where_the_aim_is_linear(
     assert torch.equal(images, before)
 
 
-def test_pgd_returns_its_start_where_the_aim_is_flat(images: Tensor) -> None:
+def test_pgd_returns_its_start_where_the_aim_is_flat(images) -> None:
     budget = Budget(EPSILON, 3)
     flat = along(torch.zeros(3, 2, 2))
     assert torch.equal(pgd(images, flat, budget), images)
@@ -76,9 +76,7 @@ def test_pgd_returns_its_start_where_the_aim_is_flat(images: Tensor) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.0, 1 / 255, 8 / 255, 0.7])
 @pytest.mark.parametrize("generator", [None, stream(3, "pgd")])
-def test_no_pixel_leaves_its_range_or_the_bound(
-    images: Tensor, epsilon: float, generator: torch.Generator | None
-) -> None:
+def test_no_pixel_leaves_its_range_or_the_bound(images, epsilon, generator) -> None:
     model = Linear(torch.randn(12, 4, generator=stream(2, "test")))
     aim = mismatch(model, torch.eye(5, 4))
     adversarial = pgd(images, aim, Budget(epsilon, 4), generator)
@@ -104,7 +102,7 @@ def test_misclassification_is_the_cross_entropy_at_a_scale_of_100() -> None:
     assert aim(images).tolist() == pytest.approx([right, right, wrong, wrong])
 
 
-def test_displacement_is_the_squared_distance_with_gradient_0_at_the_images(images: Tensor) -> None:
+def test_displacement_is_the_squared_distance_with_gradient_0_at_the_images(images) -> None:
     model = Linear(torch.eye(12))
     aim = displacement(model, model.encode_image(images))
     moved = images + torch.full_like(images, 0.5)
@@ -129,7 +127,7 @@ def flags(model: Clip) -> tuple[list[bool], list[bool]]:
     return modes, [parameter.requires_grad for parameter in model.parameters()]
 
 
-def test_frozen_restores_each_mode_and_each_flag_also_after_an_error(training: Clip) -> None:
+def test_frozen_restores_each_mode_and_each_flag_also_after_an_error(training) -> None:
     before = flags(training)
     assert {True, False} == set(before[0]) == set(before[1])
     with frozen(training):
@@ -150,7 +148,7 @@ AIMS: dict[str, Callable[[Clip, Tensor], Aim]] = {
 
 
 @pytest.mark.parametrize("name", AIMS)
-def test_an_attack_raises_its_aim_and_does_not_change_the_model(training: Clip, name: str) -> None:
+def test_an_attack_raises_its_aim_and_does_not_change_the_model(training, name) -> None:
     before = {key: value.clone() for key, value in training.state_dict().items()}
     images = torch.rand(6, 3, 32, 32, generator=stream(0, "test"))
     with frozen(training):

@@ -34,14 +34,14 @@ def recall_of(neighbors: Neighbors, embeds: Tensor, **options: int) -> float:
     return recall(neighbors, embeds, stream(2, "recall"), **options)
 
 
-def test_a_search_of_all_clusters_gives_the_exact_neighbors(embeds: Tensor) -> None:
+def test_a_search_of_all_clusters_gives_the_exact_neighbors(embeds) -> None:
     neighbors, expected = approximate(embeds, N), exact(embeds)
     assert (neighbors.index == expected.index).float().mean() > 0.999  # but for ties
     assert torch.allclose(neighbors.distance, expected.distance, rtol=1e-4)
     assert recall_of(neighbors, embeds) == 1
 
 
-def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(embeds: Tensor) -> None:
+def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(embeds) -> None:
     searches = [approximate(embeds, probes) for probes in (1, 4, 16)]
     pairs = zip(searches[0].index.tolist(), exact(embeds).index.tolist(), strict=True)
     share = sum(len(set(near) & set(true)) / K for near, true in pairs) / N
@@ -52,14 +52,14 @@ def test_recall_is_the_share_of_true_neighbors_and_grows_with_the_probes(embeds:
     assert recalls == sorted(set(recalls))
 
 
-def test_recall_counts_a_far_point_as_a_miss(embeds: Tensor) -> None:
+def test_recall_counts_a_far_point_as_a_miss(embeds) -> None:
     right = exact(embeds)
     distance = right.distance.clone()
     distance[:, -2:] = 2
     assert recall_of(Neighbors(distance, right.index), embeds) == pytest.approx(1 - 2 / K)
 
 
-def test_every_point_has_k_neighbors_and_is_not_its_own(embeds: Tensor) -> None:
+def test_every_point_has_k_neighbors_and_is_not_its_own(embeds) -> None:
     duplicates = embeds.clone()
     duplicates[:50] = duplicates[0]  # a cluster of more duplicates than neighbors
     near = approximate(duplicates, 1)
@@ -91,9 +91,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_the_seed_alone_decides_the_neighbors(
-    embeds: Tensor, number: int, set_threads: Callable[[int], None]
-) -> None:
+def test_the_seed_alone_decides_the_neighbors(embeds, number, set_threads) -> None:
     first = approximate(embeds, 2)
     set_threads(number)
     second = approximate(embeds, 2)
@@ -102,9 +100,7 @@ def test_the_seed_alone_decides_the_neighbors(
     assert torch.equal(first.distance, second.distance)
 
 
-def test_without_faiss_the_error_names_the_extra_to_install(
-    embeds: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_faiss_the_error_names_the_extra_to_install(embeds, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(
         ParamsError, match=r"faiss, which is not installed.*clipmend\[ann\]"

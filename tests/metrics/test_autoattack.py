@@ -32,7 +32,7 @@ def attacked(corpus: Input, model: Clip) -> Attacked:
 
 
 def test_without_the_package_the_error_names_the_extra_to_install(
-    monkeypatch: pytest.MonkeyPatch, model: Clip, attacked: Attacked
+    monkeypatch, model, attacked
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     with pytest.raises(MetricError, match=r"pip install 'clipmend\[robustness\]'"):
@@ -47,15 +47,13 @@ def accuracy(model: Clip, attacked: Attacked, epsilon: float) -> float:
     return number.value
 
 
-def test_an_image_that_is_wrong_before_the_attack_counts_as_wrong(
-    model: Clip, attacked: Attacked
-) -> None:
+def test_an_image_that_is_wrong_before_the_attack_counts_as_wrong(model, attacked) -> None:
     wrong = replace(attacked, label=attacked.label.roll(1))
     assert accuracy(model, wrong, 1 / 255) == 0.0
 
 
 def test_the_ensemble_leaves_no_more_accuracy_than_pgd_and_uses_its_own_seed(
-    model: Clip, attacked: Attacked
+    model, attacked
 ) -> None:
     state = torch.get_rng_state()
     strong = accuracy(model, attacked, 16 / 255)
@@ -65,7 +63,7 @@ def test_the_ensemble_leaves_no_more_accuracy_than_pgd_and_uses_its_own_seed(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_too_few_classes_are_refused(model: Clip, attacked: Attacked) -> None:
+def test_too_few_classes_are_refused(model, attacked) -> None:
     pytest.importorskip("pyautoattack", reason="the extra `robustness` is not installed")
     few = Attacked(attacked.images, attacked.triggered, attacked.label % 3, attacked.classes[:3], 0)
     with pytest.raises(MetricError, match="needs 4 classes, not 3"):

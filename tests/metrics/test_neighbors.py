@@ -22,7 +22,7 @@ def everything(embeds: Tensor) -> Reference:
     return reference_of(embeds, len(embeds), stream(0, "reference"))
 
 
-def test_neighbors_are_those_of_scikit_learn_without_the_point_itself(embeds: Tensor) -> None:
+def test_neighbors_are_those_of_scikit_learn_without_the_point_itself(embeds) -> None:
     near = nearest(embeds, torch.arange(N), everything(embeds), K)
     reference = NearestNeighbors(n_neighbors=K + 1).fit(embeds.numpy())
     distance, index = reference.kneighbors(embeds.numpy())
@@ -30,7 +30,7 @@ def test_neighbors_are_those_of_scikit_learn_without_the_point_itself(embeds: Te
     assert np.allclose(near.distance.numpy(), distance[:, 1:], atol=1e-4)
 
 
-def test_a_point_of_the_reference_is_not_its_own_neighbor(embeds: Tensor) -> None:
+def test_a_point_of_the_reference_is_not_its_own_neighbor(embeds) -> None:
     reference = reference_of(embeds, 20, stream(1, "reference"))
     assert len(reference.rows) == 20
     assert torch.equal(embeds[reference.rows], reference.embeds)
@@ -42,7 +42,7 @@ def test_a_point_of_the_reference_is_not_its_own_neighbor(embeds: Tensor) -> Non
         assert row not in reference.rows[near.index[row]].tolist()
 
 
-def test_k_is_limited_to_the_number_of_other_points(embeds: Tensor) -> None:
+def test_k_is_limited_to_the_number_of_other_points(embeds) -> None:
     assert nearest(embeds, torch.arange(N), everything(embeds), 500).index.shape == (N, N - 1)
 
 
@@ -65,7 +65,7 @@ def test_a_single_distinct_neighbor_gives_the_defined_dimension() -> None:
     assert torch.equal(intrinsic_dimension(distance), defined)
 
 
-def test_the_dimension_is_that_of_the_textbook(embeds: Tensor) -> None:
+def test_the_dimension_is_that_of_the_textbook(embeds) -> None:
     distance = nearest(embeds, torch.arange(N), everything(embeds), K).distance
     for row in range(N):
         radii = distance[row].double().tolist()

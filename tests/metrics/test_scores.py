@@ -19,17 +19,17 @@ def write(folder: Path, **columns: list[object]) -> Path:
     return folder
 
 
-def test_the_suspects_are_the_rows_that_the_detector_selects(tmp_path: Path) -> None:
+def test_the_suspects_are_the_rows_that_the_detector_selects(tmp_path) -> None:
     scores = read_scores(write(tmp_path, suspect=[False, True, True]), IDS)
     assert scores.score.tolist() == [0.5, 2.0, 1.0]
     assert scores.suspects.tolist() == [1, 2]
 
 
-def test_every_row_is_a_suspect_where_the_detector_selects_none(tmp_path: Path) -> None:
+def test_every_row_is_a_suspect_where_the_detector_selects_none(tmp_path) -> None:
     assert read_scores(write(tmp_path), IDS).suspects.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("ids", [("a", "c", "b"), ("a", "b"), ("a", "b", "c", "d")])
-def test_scores_of_other_pairs_are_refused(tmp_path: Path, ids: tuple[str, ...]) -> None:
+def test_scores_of_other_pairs_are_refused(tmp_path, ids) -> None:
     with pytest.raises(ArtifactError, match="does not score the pairs"):
         read_scores(write(tmp_path), ids)

@@ -38,7 +38,7 @@ def scores_of(method: Any, blocks: Iterable[Tensor], reference: Reference, *seed
 
 @pytest.mark.parametrize("size", [500, N])
 @pytest.mark.parametrize("detector", [*LOCAL, "isolation_forest"])
-def test_scores_do_not_depend_on_the_blocks(embeds: Tensor, detector: str, size: int) -> None:
+def test_scores_do_not_depend_on_the_blocks(embeds, detector, size) -> None:
     is_forest = detector == "isolation_forest"
     method = create("detect", detector, {"trees": 10} if is_forest else {"neighbors": K})
     reference = reference_of(embeds, size, stream(1, "reference"))
@@ -49,7 +49,7 @@ def test_scores_do_not_depend_on_the_blocks(embeds: Tensor, detector: str, size:
             assert torch.equal(scores_of(method, embeds.split(block), reference, *seed), expected)
 
 
-def test_the_reference_does_not_depend_on_the_blocks(embeds: Tensor) -> None:
+def test_the_reference_does_not_depend_on_the_blocks(embeds) -> None:
     rows = reference_rows(N, 500, stream(1, "reference"))
     assert len(rows.unique()) == 500
     for block in (1, 333, N):
@@ -66,7 +66,7 @@ def test_uneven_blocks_become_even_blocks_of_the_same_rows() -> None:
     assert list(evenly(iter([]), 5)) == []
 
 
-def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds: Tensor) -> None:
+def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds) -> None:
     reference = reference_of(embeds[:100], 60, stream(1, "reference"))
     (more,) = neighborhoods([embeds[200:300]], reference, 20)
     (less,) = neighborhoods([embeds[200:300]], reference, K)
@@ -75,7 +75,7 @@ def test_the_neighbors_for_a_smaller_k_are_the_first_ones(embeds: Tensor) -> Non
         assert torch.equal(near.distance, expected.distance)
 
 
-def test_the_first_scores_need_only_the_first_blocks(embeds: Tensor) -> None:
+def test_the_first_scores_need_only_the_first_blocks(embeds) -> None:
     sizes = []
 
     def blocks() -> Iterator[Tensor]:
@@ -91,7 +91,7 @@ def test_the_first_scores_need_only_the_first_blocks(embeds: Tensor) -> None:
 
 
 @pytest.mark.parametrize("detector", LOCAL)
-def test_scores_keep_no_other_tensor_in_memory(embeds: Tensor, detector: str) -> None:
+def test_scores_keep_no_other_tensor_in_memory(embeds, detector) -> None:
     reference = reference_of(embeds, 100, stream(1, "reference"))
     for score in create("detect", detector, {"neighbors": K}).scores([embeds], reference):
         assert score.untyped_storage().nbytes() == 4 * len(score)
@@ -124,9 +124,7 @@ def test_no_tensor_grows_with_the_number_of_samples() -> None:
     assert largest(20480) == largest(2048)
 
 
-def test_a_larger_reference_is_compared_with_fewer_queries_at_once(
-    embeds: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_larger_reference_is_compared_with_fewer_queries_at_once(embeds, monkeypatch) -> None:
     reference = reference_of(embeds, N, stream(1, "reference"))
     expected = nearest(embeds, torch.arange(N), reference, K)
     monkeypatch.setattr(neighbors, "_CELLS", 10 * N)

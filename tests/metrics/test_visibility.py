@@ -20,7 +20,6 @@ def test_psnr_follows_from_the_mean_square_and_the_changed_share_counts_pixels()
     marked = clean.clone()
     marked[:, 1, :4] += 8  # a quarter of the pixels, in one channel
     measured = strength(clean, marked)
-    assert measured is not None
     mse = 8**2 / 4 / 3
     assert measured.psnr == pytest.approx(10 * torch.tensor(255**2 / mse).log10().item(), abs=1e-4)
     assert measured.changed == 0.25
@@ -31,8 +30,6 @@ def test_psnr_follows_from_the_mean_square_and_the_changed_share_counts_pixels()
 def test_a_stronger_change_has_less_psnr_and_ssim() -> None:
     clean = images()
     weak, strong = strength(clean, clean + 4), strength(clean, clean // 2)
-    assert weak is not None
-    assert strong is not None
     assert strong.psnr < weak.psnr
     assert strong.ssim < weak.ssim
     assert strong.changed <= weak.changed == 1
@@ -43,8 +40,6 @@ def test_an_unchanged_image_is_counted_and_enters_no_mean() -> None:
     marked = clean.clone()
     marked[1:] += 1
     measured, without = strength(clean, marked), strength(clean[1:], marked[1:])
-    assert measured is not None
-    assert without is not None
     assert (measured.n, measured.n_unchanged) == (2, 1)
     assert measured == replace(without, n_unchanged=1)
 

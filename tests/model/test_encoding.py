@@ -1,12 +1,11 @@
 """Chunks, short texts and recomputation change no embedding and no gradient."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
-from pytest import MonkeyPatch
 from torch import Tensor
 
 from clipmend.model.clip import Clip, build
@@ -35,6 +34,10 @@ def transformer(tmp_path: Path) -> Clip:
     return build(str(tmp_path / "tiny.json"), seed=0).prune_vocabulary(CAPTIONS).double().train()
 
 
+def resnet() -> Clip:
+    return build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
+
+
 def gradients(model: Clip, images: Tensor) -> list[Tensor]:
     model.zero_grad()
     tokens = model.tokenize(CAPTIONS)
@@ -51,7 +54,7 @@ def alike(these: list[Tensor], others: list[Tensor]) -> bool:
 @pytest.mark.parametrize("chunk", [1, 3, 8])
 @pytest.mark.parametrize("is_recomputed", [False, True])
 def test_chunks_and_recomputed_towers_have_the_same_gradient(
-    transformer: Clip, images: Tensor, chunk: int, is_recomputed: bool
+    transformer, images, chunk, is_recomputed
 ) -> None:
     expected = gradients(transformer, images)
     transformer.chunk = chunk
@@ -60,22 +63,19 @@ def test_chunks_and_recomputed_towers_have_the_same_gradient(
     assert alike(gradients(transformer, images), expected)
 
 
-def test_batch_norm_sees_each_chunk_once(images: Tensor) -> None:
-    model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
-    model.chunk = 4
+def test_batch_norm_sees_each_chunk_once(images) -> None:
+    model, again = resnet(), resnet()
+    model.chunk = again.chunk = 4
     with torch.no_grad():
         model.encode_image(images)
-    expected = {name: value.clone() for name, value in model.net.named_buffers()}
-    again = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
-    again.chunk = 4
     gradients(again, images)
     for name, value in again.net.named_buffers():
-        torch.testing.assert_close(value, expected[name])
+        torch.testing.assert_close(value, model.net.get_buffer(name))
     assert again.net.get_buffer("visual.bn1.num_batches_tracked") == 2
 
 
 def test_ranks_whose_shares_differ_by_a_row_encode_the_same_number_of_chunks(
-    transformer: Clip, images: Tensor, monkeypatch: MonkeyPatch
+    transformer, images, monkeypatch
 ) -> None:
     monkeypatch.setattr(Ranks, "gathered", lambda _, share, total: share)  # noqa: ARG005
     transformer.chunk = 3
@@ -91,7 +91,7 @@ def test_ranks_whose_shares_differ_by_a_row_encode_the_same_number_of_chunks(
     assert sizes == {0: [2, 2], 1: [2, 1]}
 
 
-def test_texts_are_encoded_once_each_and_without_their_empty_positions(transformer: Clip) -> None:
+def test_texts_are_encoded_once_each_and_without_their_empty_positions(transformer) -> None:
     transformer.eval()
     tokens = transformer.tokenize(CAPTIONS)  # four captions, twice
     whole = transformer.net.encode_text(tokens, normalize=True)
@@ -112,7 +112,7 @@ def test_a_text_tower_with_another_pooling_keeps_all_positions() -> None:
     torch.testing.assert_close(short_texts(model.net, tokens, torch.device("cpu")), whole)
 
 
-def test_only_the_setting_bf16_computes_in_bfloat16(images: Tensor) -> None:
+def test_only_the_setting_bf16_computes_in_bfloat16(images) -> None:
     model = build("scene_resnet", seed=0)
     for precision, is_low in (("auto", False), ("fp32", False), ("bf16", True)):
         model.precision = precision  # type: ignore[assignment]
@@ -120,19 +120,14 @@ def test_only_the_setting_bf16_computes_in_bfloat16(images: Tensor) -> None:
             assert (model.net.visual.conv1(images.float()).dtype == torch.bfloat16) is is_low
 
 
-def test_compiled_towers_have_the_same_gradient(images: Tensor, monkeypatch: MonkeyPatch) -> None:
-    compiled: list[object] = []
-
-    def traced(called: Callable[..., object]) -> Callable[..., object]:
-        compiled.append(called)
-        return called  # the compiler takes minutes on a CPU
-
-    model = build("scene_resnet", seed=0).prune_vocabulary(CAPTIONS).train()
+def test_compiled_towers_have_the_same_gradient(images, monkeypatch) -> None:
+    traced = Mock(side_effect=lambda tower: tower)  # the compiler takes minutes on a CPU
+    model = resnet()
     names = list(model.full_state())
     expected = gradients(model, images)
     monkeypatch.setattr(torch, "compile", traced)
     model.compile_towers()
     assert alike(gradients(model, images), expected)
-    assert len(compiled) == 2
+    assert traced.call_count == 2
     assert list(model.full_state()) == names
     model.frozen_copy()

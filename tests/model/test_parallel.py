@@ -1,13 +1,13 @@
 """Two processes train the model that one process trains, up to rounding."""
 
-import importlib.util
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,16 +19,7 @@ RANKS = 2
 TOLERANCE = 1e-6
 
 
-def _loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rank_worker", WORKER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-worker = _loaded()
+worker = SimpleNamespace(**runpy.run_path(str(WORKER)))
 
 
 @pytest.fixture(scope="module")
@@ -42,30 +33,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     variables = {"WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    logs = [path / f"{rank}.log" for rank in range(RANKS)]
-    files = [log.open("w") for log in logs]
     started = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(path)],
             env=os.environ | variables | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=file,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        for rank, file in enumerate(files)
+        for rank in range(RANKS)
     ]
     try:
-        codes = [process.wait(timeout=300) for process in started]
+        errors = [process.communicate(timeout=300)[1][-3000:] for process in started]
     finally:
         for process in started:
             process.kill()
             process.wait()
-        for file in files:
-            file.close()
-    assert codes == [0] * RANKS, "\n".join(log.read_text()[-3000:] for log in logs)
+    assert [process.returncode for process in started] == [0] * RANKS, "\n".join(errors)
     return path
 
 
 @pytest.mark.parametrize("name", worker.RUNS)
-def test_two_processes_train_the_model_of_one_process(folder: Path, name: str) -> None:
+def test_two_processes_train_the_model_of_one_process(folder, name) -> None:
     model, curve = worker.trained(name, folder)
     alone = model.net.state_dict()
     together = torch.load(folder / f"{name}.0.pt", weights_only=True)
@@ -79,18 +67,17 @@ def test_two_processes_train_the_model_of_one_process(folder: Path, name: str) -
     ("name", "other"),
     [
         *((f"{name}.0", f"{name}.1") for name in [*worker.RUNS, "encoded", "resumed"]),
-        ("resumed.0", "mmcl.0"),
-        ("encoded.0", "mmcl.0"),
+        *((f"{name}.0", "mmcl.0") for name in ("resumed", "encoded")),
     ],
 )
 def test_all_ranks_have_the_same_bytes_also_after_a_kill_or_with_encoded_images(
-    folder: Path, name: str, other: str
+    folder, name, other
 ) -> None:
     first, second = (torch.load(folder / f"{key}.pt", weights_only=True) for key in (name, other))
     assert all(first[key].equal(second[key]) for key in first)
 
 
-def test_ranks_with_other_data_are_refused_in_one_line(folder: Path) -> None:
+def test_ranks_with_other_data_are_refused_in_one_line(folder) -> None:
     lines = [(folder / f"other.{rank}.txt").read_text() for rank in range(RANKS)]
     assert lines[0] == lines[1]
     assert lines[0].startswith("Rank 1 of 2 differs from rank 0 in its pairs; all must read")

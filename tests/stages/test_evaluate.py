@@ -10,66 +10,48 @@ from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
 
+def evaluated(world: Any, cell: str, corpus: Input, model: Input, trigger: Input) -> dict[str, Any]:
+    made = world.run(cell, "", {"corpus": corpus, "model": model, "trigger": trigger})
+    return dict(json.loads((made.folder / "metrics.json").read_text()))
+
+
 def test_metrics_name_their_cell_and_have_definitions_and_denominators(
-    world: Any, corpus: Input, poison: Input, victim: Input
+    world, corpus, poison, victim
 ) -> None:
-    inputs = {"corpus": corpus, "model": victim, "trigger": poison}
     cell = "evaluate/tiny/badnet/mmcl/seed0/none/badnet"
-    made = world.run(cell, "", inputs)
-    metrics = json.loads((made.folder / "metrics.json").read_text())
-    keys = ("corpus", "attack", "trigger", "objective", "seed", "stage", "method")
-    assert [metrics[key] for key in keys] == [
-        "tiny",
-        "badnet",
-        "badnet",
-        "mmcl",
-        0,
-        "pretrain",
-        "none",
-    ]
-    assert (metrics["control"], metrics["needs"], metrics["target"]) == (False, [], "banana")
-    test = load_split(corpus.folder, "test")
-    vocabulary = read_vocabulary(corpus.folder)
-    targets = int((test.label == vocabulary.label_of("banana")).sum())
-    assert metrics["clean_accuracy"]["n"] == len(test)
-    assert metrics["attack_success_rate"]["n"] == len(test) - targets
-    model = load(victim.folder)
-    predicted = class_cosines(model, test.images, class_embeds(model, vocabulary)).argmax(dim=1)
-    assert metrics["clean_accuracy"]["value"] == (predicted == test.label).double().mean().item()
+    metrics = evaluated(world, cell, corpus, victim, poison)
+    expected = {"corpus": "tiny", "attack": "badnet", "trigger": "badnet", "objective": "mmcl"}
+    expected |= {"seed": 0, "stage": "pretrain", "method": "none", "target": "banana"}
+    assert metrics | expected == metrics
+    assert (metrics["control"], metrics["needs"]) == (False, [])
+    test, vocabulary = load_split(corpus.folder, "test"), read_vocabulary(corpus.folder)
     own = test.label == vocabulary.label_of("banana")
-    assert metrics["target_accuracy"]["n"] == targets
-    assert metrics["target_accuracy"]["value"] == (
-        (predicted[own] == test.label[own]).double().mean().item()
-    )
+    model = load(victim.folder)
+    cosines = class_cosines(model, test.images, class_embeds(model, vocabulary))
+    right = (cosines.argmax(dim=1) == test.label).double()
+    assert metrics["clean_accuracy"]["n"] == len(test)
+    assert metrics["clean_accuracy"]["value"] == right.mean().item()
     assert metrics["clean_accuracy_top5"]["value"] >= metrics["clean_accuracy"]["value"]
-    assert set(metrics["definitions"]) == {
-        "clean_accuracy",
-        "clean_accuracy_top5",
-        "target_accuracy",
-        "attack_success_rate",
-        "robust_accuracy_eps2",
-        "adversarial_target_rate_eps2",
-        "adversarial_trigger_cosine_eps2",
-        "adversarial_trigger_cosine_sideways_eps2",
-    }
+    assert metrics["target_accuracy"]["n"] == int(own.sum())
+    assert metrics["target_accuracy"]["value"] == right[own].mean().item()
+    assert metrics["attack_success_rate"]["n"] == int((~own).sum())
     assert metrics["robust_accuracy_eps2"]["n"] == 16
+    assert metrics["adversarial_target_rate_eps2"]["n"] == int((~own[sample(test.ids, 16)]).sum())
+    attacked = ("robust_accuracy", "adversarial_target_rate", "adversarial_trigger_cosine")
+    assert set(metrics["definitions"]) == {
+        *("clean_accuracy", "clean_accuracy_top5", "target_accuracy", "attack_success_rate"),
+        *(f"{name}_eps2" for name in (*attacked, "adversarial_trigger_cosine_sideways")),
+    }
     meaning = metrics["definitions"]["robust_accuracy_eps2"]
     assert "2/255, on 16 test images, the same for all, sampled by id" in meaning
-    sampled = test.label[sample(test.ids, 16)]
-    others = int((sampled != vocabulary.label_of("banana")).sum())
-    assert metrics["adversarial_target_rate_eps2"]["n"] == others
 
 
-def test_controls_are_marked(
-    world: Any, corpus: Input, poison: Input, victim: Input, scored: Input
-) -> None:
-    inputs = {"corpus": corpus, "poison": poison, "victim": victim, "detector": scored}
-    settings = {"choose": "oracle", "pairs": 8, "epochs": 1}
-    repaired = world.run(
-        "unlearn/tiny/badnet/mmcl/seed0/ubt@oracle", "ubt@oracle", inputs, settings
+def test_controls_are_marked(world, corpus, poison, attacked, scored) -> None:
+    inputs, settings = (
+        attacked | {"detector": scored},
+        {"choose": "oracle", "pairs": 8, "epochs": 1},
     )
-    cell = "evaluate/tiny/badnet/mmcl/seed0/ubt@oracle/badnet"
-    read = {"corpus": corpus, "model": repaired, "trigger": poison}
-    made = world.run(cell, "", read)
-    metrics = json.loads((made.folder / "metrics.json").read_text())
+    cell = "tiny/badnet/mmcl/seed0/ubt@oracle"
+    repaired = world.run(f"unlearn/{cell}", "ubt@oracle", inputs, settings)
+    metrics = evaluated(world, f"evaluate/{cell}/badnet", corpus, repaired, poison)
     assert (metrics["stage"], metrics["control"], metrics["needs"]) == ("unlearn", True, ["train"])

@@ -1,10 +1,11 @@
 """The repair UBT: the pairs it chooses, the words it unlearns, and what it reports."""
 
-import csv
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import cache
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -25,64 +26,75 @@ from clipmend.methods.table import create
 from clipmend.model.clip import build, embed_images, embed_texts, load
 
 FEW = {"pairs": 16, "epochs": 8, "cooldown": 2, "batch_size": 8, "lr": 1e-4, "least_excess": 0.0}
+Run = Callable[..., Input]
 
 
 @pytest.fixture(scope="module")
-def inputs(corpus: Input, poison: Input, victim: Input, scored: Input) -> dict[str, Input]:
-    return {"corpus": corpus, "poison": poison, "victim": victim, "detector": scored}
+def unlearned(world: Any, attacked: dict[str, Input], scored: Input) -> Run:
+    """Return a function that unlearns with a few settings changed."""
+    numbers = count()
+
+    def run(inputs: Mapping[str, Input] = {}, **settings: Any) -> Input:
+        every = {**attacked, "detector": scored, **inputs}
+        return world.run(f"unlearn/ubt/{next(numbers)}", "ubt", every, FEW | settings)
+
+    return run
 
 
-def curve(made: Input) -> list[dict[str, str]]:
-    return list(csv.DictReader((made.folder / "curve.csv").read_text().splitlines()))
+@pytest.fixture(scope="module")
+def by_choice(unlearned: Run) -> Run:
+    return cache(lambda choose: unlearned(choose=choose))
+
+
+def chosen_of(made: Input) -> list[dict[str, Any]]:
+    return list(pq.read_table(made.folder / "chosen.parquet").to_pylist())
+
+
+def finding_of(made: Input) -> dict[str, Any]:
+    return dict(json.loads((made.folder / "finding.json").read_text()))
+
+
+def changed(made: Input, victim: Input) -> set[str]:
+    """Return the names of the weights that differ from those of the victim."""
+    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
+    return {name for name in had if not torch.equal(mended[name], had[name])}
 
 
 @pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
 def test_every_choice_lowers_the_loss_and_trains_the_image_tower_alone(
-    world: Any, inputs: dict[str, Input], victim: Input, choose: str
+    world, by_choice, victim, choose
 ) -> None:
-    settings = {**FEW, "choose": choose}
-    made = world.run(f"unlearn/choice/ubt@{choose}", "ubt", inputs, settings)
-    losses = [float(row["loss"]) for row in curve(made) if row["loss"]]
+    made = by_choice(choose)
+    losses = [float(row["loss"]) for row in world.curve(made) if row["loss"]]
     assert losses[-1] < losses[0] or losses[0] < 1e-3
-    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
-    moved = {name for name in had if not torch.equal(mended[name], had[name])}
-    assert moved
-    assert all(name.startswith("visual.") for name in moved)
+    assert {name.partition(".")[0] for name in changed(made, victim)} == {"visual"}
 
 
-def test_the_oracle_takes_true_poison_and_unlearns_the_target(
-    world: Any, inputs: dict[str, Input], poison: Input
-) -> None:
-    made = world.run("unlearn/oracle/ubt", "ubt", inputs, {**FEW, "choose": "oracle"})
-    chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
+def test_the_oracle_takes_true_poison_and_unlearns_the_target(by_choice, poison) -> None:
+    chosen = chosen_of(by_choice("oracle"))
     poisoned = set(read_pairs(poison.folder / "overlay.parquet", OVERLAY)["id"].to_pylist())
     assert {row["id"] for row in chosen} <= poisoned
     assert len(chosen) == FEW["pairs"]
     assert all(row["text"] in row["caption"].split() for row in chosen)
 
 
-def test_without_a_finding_the_model_stays_as_it_is(
-    world: Any, inputs: dict[str, Input], victim: Input
-) -> None:
-    made = world.run("unlearn/nothing/ubt", "ubt", inputs, {**FEW, "least_excess": 1.0})
-    assert (made.folder / "model.safetensors").read_bytes() == (
-        victim.folder / "model.safetensors"
-    ).read_bytes()
-    finding = json.loads((made.folder / "finding.json").read_text())
+def test_without_a_finding_the_model_stays_as_it_is(world, unlearned, victim) -> None:
+    made, name = unlearned(least_excess=1.0), "model.safetensors"
+    assert (made.folder / name).read_bytes() == (victim.folder / name).read_bytes()
+    finding = finding_of(made)
     assert finding["found"] is False
     assert finding["says"].startswith("Nothing suspicious was found")
-    assert pq.read_table(made.folder / "chosen.parquet").num_rows == 0
-    assert [row["epoch"] for row in curve(made)] == ["0.0"]
+    assert chosen_of(made) == []
+    assert [row["epoch"] for row in world.curve(made)] == ["0.0"]
 
 
-def test_a_normal_share_of_no_pair_is_refused(world: Any, inputs: dict[str, Input]) -> None:
-    settings = {**FEW, "choose": "oracle", "normal_share": 0.001}
+def test_a_normal_share_of_no_pair_is_refused(unlearned) -> None:
     with pytest.raises(TrainingError, match=r"normal_share 0\.001 of 256 pairs is less than one"):
-        world.run("unlearn/unheld/ubt", "ubt", inputs, settings)
+        unlearned(choose="oracle", normal_share=0.001)
 
 
 def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
-    world: Any, inputs: dict[str, Input], corpus: Input, tmp_path: Path
+    unlearned, corpus, tmp_path
 ) -> None:
     folder = shutil.copytree(corpus.folder, tmp_path / "long")
     train = pq.read_table(folder / "train.parquet")
@@ -90,58 +102,40 @@ def test_a_caption_without_a_word_may_need_a_token_that_no_caption_has(
     column = train.schema.get_field_index("caption")
     train = train.set_column(column, train.schema.field(column), pa.array([full] * len(train)))
     pq.write_table(train, folder / "train.parquet")
-    inputs_here = inputs | {"corpus": replace(corpus, folder=folder)}
-    made = world.run("unlearn/long/ubt", "ubt", inputs_here, {**FEW, "choose": "random"})
-    chosen = pq.read_table(made.folder / "chosen.parquet").to_pylist()
-    assert {row["text"] for row in chosen if row["caption"] == full} == {"banana"}
+    made = unlearned({"corpus": replace(corpus, folder=folder)}, choose="random")
+    assert {row["text"] for row in chosen_of(made) if row["caption"] == full} == {"banana"}
 
 
-def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(
-    world: Any, inputs: dict[str, Input]
-) -> None:
-    made = world.run("unlearn/finding/ubt", "ubt", inputs, {**FEW, "choose": "oracle", "lr": 1e-3})
-    finding = json.loads((made.folder / "finding.json").read_text())
-    chosen = pq.read_table(made.folder / "chosen.parquet").to_pandas()
+def test_the_finding_states_the_word_and_the_effect_on_the_chosen_pairs(unlearned) -> None:
+    made = unlearned(choose="oracle", lr=1e-3)
+    finding, chosen = finding_of(made), chosen_of(made)
     assert finding["found"] is True
     assert finding["word"] == "banana"
     assert finding["word_share"] == 1.0
     assert finding["n_chosen"] == len(chosen) == FEW["pairs"]
     assert finding["association_after"] < finding["association_before"]
-    assert finding["association_after"] == pytest.approx(
-        chosen["association_after"].mean(), abs=1e-6
-    )
+    mean = sum(row["association_after"] for row in chosen) / len(chosen)
+    assert finding["association_after"] == pytest.approx(mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("tokens", ["leave_one_out", "over_represented", "random", "caption"])
-def test_the_unlearned_text_is_a_part_of_the_caption(
-    world: Any, inputs: dict[str, Input], tokens: str
-) -> None:
-    settings = {**FEW, "choose": "oracle", "epochs": 2, "cooldown": 1, "tokens": tokens}
-    made = world.run(f"unlearn/tokens/{tokens}", "ubt", inputs, settings)
-    for row in pq.read_table(made.folder / "chosen.parquet").to_pylist():
+def test_the_unlearned_text_is_a_part_of_the_caption(unlearned, tokens) -> None:
+    for row in chosen_of(unlearned(choose="oracle", epochs=2, cooldown=1, tokens=tokens)):
         assert set(row["text"].split()) <= set(row["caption"].split())
         assert (row["text"] == row["caption"]) == (tokens == "caption")
         if tokens == "over_represented":
             assert row["text"] == "banana"
 
 
-def test_the_image_head_alone_can_be_trained(
-    world: Any, inputs: dict[str, Input], victim: Input
-) -> None:
-    settings = {**FEW, "choose": "oracle", "trainable": "image_head"}
-    made = world.run("unlearn/head/ubt", "ubt", inputs, settings)
-    mended, had = load(made.folder).full_state(), load(victim.folder).full_state()
-    moved = {name for name in had if not torch.equal(mended[name], had[name])}
-    assert moved
-    assert all(name.startswith("visual.attnpool.") for name in moved)
+def test_the_image_head_alone_can_be_trained(unlearned, victim) -> None:
+    names = changed(unlearned(choose="oracle", trainable="image_head"), victim)
+    assert names
+    assert all(name.startswith("visual.attnpool.") for name in names)
 
 
-def test_every_choice_but_the_suspects_is_a_control() -> None:
-    controls = {
-        choose: create("unlearn", "ubt", {"choose": choose}).control
-        for choose in ("suspects", "random", "oracle")
-    }
-    assert controls == {"suspects": False, "random": True, "oracle": True}
+@pytest.mark.parametrize("choose", ["suspects", "random", "oracle"])
+def test_every_choice_but_the_suspects_is_a_control(choose) -> None:
+    assert create("unlearn", "ubt", {"choose": choose}).control is (choose != "suspects")
 
 
 def test_influential_words_are_those_whose_removal_costs_the_most() -> None:
