@@ -9,22 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmend.data.words import words_of
+from clipmend.methods.sources.fetching import OUTCOMES
 
-LEDGER = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("url_sha256", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("sha256", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("hops", pa.list_(pa.string()), nullable=False),
-    ]
-)
-"""A row per sampled row. ``status`` is live, placeholder or failed. ``sha256`` and ``size`` (bytes)
-are of the answer, before the image was reduced; ``hops`` are the addresses of the redirects."""
+_OWN = [pa.field(name, pa.string(), nullable=False) for name in ("split", "url_sha256", "status")]
+_ID, *_OTHERS = (field for field in OUTCOMES if field.name != "image")
+LEDGER = pa.schema([_ID, *_OWN, *_OTHERS])
+"""A row per sampled row. ``status`` is live, placeholder or failed; the others are of OUTCOMES."""
 
 NATURAL_BACKDOOR = frozenset({"birthday", "cake", "candles", "number", "icon"})
 """Words of a caption that CC3M has 798 times (Huang et al. 2025, arXiv:2502.01385)."""
@@ -34,8 +24,6 @@ _LISTED = 100  # groups of captions that the facts list; the file stays readable
 _NOT_REQUESTED: Mapping[str, Any] = {
     "reason": "no_caption",
     "error": "the row has no caption or no address, and was not requested",
-    "sha256": None,
-    "size": None,
     "hops": [],
 }
 
@@ -63,7 +51,7 @@ def ledger(
         if row["status"] == "live":
             urls.setdefault(row["sha256"], set()).add(row["url_sha256"])
     for row in rows:
-        count = len(urls.get(row["sha256"], ()))
+        count = len(urls.get(row.get("sha256", ""), ()))
         if count >= placeholder_urls:
             error = f"the same bytes came from {count} addresses"
             row |= {"status": "placeholder", "reason": "placeholder", "error": error}

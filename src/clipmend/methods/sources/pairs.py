@@ -83,8 +83,7 @@ class UserPairs:
             PairsError: the files do not fit these settings; the error names file and row.
         """
         files, ids = self._splits[name]
-        batches = (batch for table in files.read(ids) for batch in table.to_batches())
-        return pa.RecordBatchReader.from_batches(PAIRS, batches)
+        return pa.RecordBatchReader.from_batches(PAIRS, files.read(ids))
 
     @cached_property
     def _splits(self) -> dict[str, tuple[Files, Collection[str]]]:
@@ -95,9 +94,9 @@ class UserPairs:
         labeled: dict[str, set[str]] = {}
         for name, split in files.items():
             ids[name], labeled[name] = [], set()
-            for table in split.checked():
-                ids[name] += table["id"].to_pylist()
-                labeled[name].update(table.filter(table["label"].is_valid())["id"].to_pylist())
+            for batch in split.checked():
+                ids[name] += batch["id"].to_pylist()
+                labeled[name].update(batch.filter(batch["label"].is_valid())["id"].to_pylist())
         # Over all splits: an id in two of them would let a model train on its test pairs.
         refuse_repeated_ids([(files[name], ids[name]) for name in files])
         splits: dict[str, tuple[Files, Collection[str]]] = {

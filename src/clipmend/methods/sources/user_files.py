@@ -173,7 +173,7 @@ class Files:
     columns: Columns
     classes: Sequence[str]
 
-    def checked(self) -> Iterator[pa.Table]:
+    def checked(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in the schema ``PAIRS`` with the images' own bytes; decode each image.
 
         Raises:
@@ -185,36 +185,36 @@ class Files:
             errors: list[PairsError] = []
             images = 0
             for rows in blocks:
-                table = self._table(rows)
+                pairs = self._pairs(rows)
                 images += len(rows)
-                for row, image in zip(rows, table["image"], strict=True):
+                for row, image in zip(rows, pairs["image"], strict=True):
                     try:
                         decode(image.as_py(), 1)
                     except PairsError as damage:
                         errors.append(row.error(damage))
                 if not errors:
-                    yield table
+                    yield pairs
             # Raised after the last row, so that the user learns at once how many are damaged.
             if errors:
                 more = f" ({len(errors)} of {images} images are like this)" * (len(errors) > 1)
                 raise PairsError(f"{errors[0]}{more}")
 
-    def read(self, ids: Container[str]) -> Iterator[pa.Table]:
+    def read(self, ids: Container[str]) -> Iterator[pa.RecordBatch]:
         """Yield the rows with these ids as ``checked`` does, without decoding."""
         for blocks in self._blocks_of_files():
             for rows in blocks:
                 # Filtered first: images of other splits in a shard or in files are not read.
-                yield self._table([row for row in rows if row.id in ids])
+                yield self._pairs([row for row in rows if row.id in ids])
 
     def __str__(self) -> str:
         """Return the path, or the first path and the last name."""
         first, last = self.paths[0], self.paths[-1]
         return str(first) if len(self.paths) == 1 else f"{first} … {last.name}"
 
-    def _table(self, rows: Sequence[_Row]) -> pa.Table:
+    def _pairs(self, rows: Sequence[_Row]) -> pa.RecordBatch:
         label_of: dict[object, str | None] = dict(enumerate(self.classes))
         label_of |= {label: label for label in self.classes} | {None: None, "": None}
-        return pa.Table.from_pylist([row.pair(label_of) for row in rows], PAIRS)
+        return pa.RecordBatch.from_pylist([row.pair(label_of) for row in rows], PAIRS)
 
     def _blocks_of_files(self) -> Iterator[Iterator[list[_Row]]]:
         numbers = (f"{self.name}-{row:06d}" for row in count())
