@@ -109,7 +109,11 @@ class CC3M:
             if not checked.exists():
                 labeled_images.refuse_undecodable(labeled)
                 checked.touch()
-        requested = {split: _requestable(table) for split, table in sampled.items()}
+        requested = {}
+        for split, table in sampled.items():
+            trimmed = [pc.utf8_trim_whitespace(table[name]) for name in ("caption", "url")]
+            has_both = pc.and_(*(pc.not_equal(text, "") for text in trimmed))
+            requested[split] = table.filter(has_both).select(["id", "url"])
         fetching.fetch(requested, limits, self.stored_size, work, self.shard_rows)
         outcomes = {split: fetching.outcomes(work / split) for split in sampled}
         table = ledger(sampled, outcomes, self.placeholder_urls)
@@ -164,12 +168,3 @@ class FetchedPairs:
         while part := list(islice(images, _BATCH)):
             rows = [{"id": i, "image": image, "caption": captions[i]} for i, image in part]
             yield pa.RecordBatch.from_pylist(rows, PAIRS)
-
-
-def _requestable(rows: pa.Table) -> pa.Table:
-    """Return ``id`` and ``url`` of the rows that have a caption and an address."""
-    has_both = [
-        pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(rows[name]), ""), False)
-        for name in ("caption", "url")
-    ]
-    return rows.filter(pc.and_(*has_both)).select(["id", "url"])

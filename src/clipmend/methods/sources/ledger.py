@@ -94,14 +94,13 @@ def facts(
 
 def _split_facts(table: pa.Table, split: str) -> dict[str, Any]:
     status = Counter(table.filter(pc.equal(table["split"], split))["status"].to_pylist())
-    sampled = sum(status.values())
     counts = {name: status[name] for name in ("live", "placeholder", "failed")}
-    return {"sampled": sampled, **counts, "live_share": status["live"] / sampled}
+    return {"sampled": status.total(), **counts, "live_share": status["live"] / status.total()}
 
 
 def _counts(values: Iterable[str | None]) -> dict[str, int]:
-    counts = Counter(value for value in values if value is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """Return how often each value occurs, the most frequent first."""
+    return dict(Counter(sorted(filter(None, values))).most_common())
 
 
 def _near_duplicates(live: Mapping[str, str], least: int) -> dict[str, Any]:

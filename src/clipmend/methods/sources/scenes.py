@@ -129,7 +129,7 @@ def render(scene: Scene, size: int, rng: Rng) -> bytes:
     tints = {"main": scene.color, "second": noun.second}
     on_canvas = _placement(SIZES[scene.size], canvas, rng)
     for part in noun.parts:
-        color = COLORS[tints.get(part.tint, part.tint)]
+        color = COLORS[tints[part.tint]]
         fill = tuple(min(255, round(shade * channel)) for channel in color)
         painter.polygon([on_canvas(x, y) for x, y in part.points], fill=fill)
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))
