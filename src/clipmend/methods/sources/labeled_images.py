@@ -67,13 +67,7 @@ def imagenet_prompts() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Labeled:
-    """An encoded image and its class.
-
-    Attributes:
-        name: unique below the path of the images.
-        label: the class name.
-        span: the file that holds the bytes, and where in it.
-    """
+    """An encoded image and its class; ``name`` is unique below the path of the images."""
 
     name: str
     label: str

@@ -41,9 +41,9 @@ def ledger(
         outcome_of = {row["id"]: row for row in outcomes[split].to_pylist()}
         for row_id, url in zip(table["id"].to_pylist(), table["url"].to_pylist(), strict=True):
             outcome = outcome_of.get(row_id) or _NOT_REQUESTED
-            own = {"id": row_id, "split": split}
-            own["url_sha256"] = hashlib.sha256((url or "").encode()).hexdigest()
-            own["status"] = "live" if outcome["reason"] is None else "failed"
+            status = "live" if outcome["reason"] is None else "failed"
+            digest = hashlib.sha256((url or "").encode()).hexdigest()
+            own = {"id": row_id, "split": split, "url_sha256": digest, "status": status}
             rows.append({**outcome, **own})
     # Addresses are counted, not rows: one image with several captions is not a placeholder.
     urls: dict[str, set[str]] = {}
@@ -64,9 +64,7 @@ def facts(
     """Return counts and ids with their definitions; ``file_rows`` is the length of the input."""
     captions = pa.concat_tables(part.select(["id", "caption"]) for part in sampled.values())
     live = set(table.filter(pc.equal(table["status"], "live"))["id"].to_pylist())
-    caption_of = {
-        row["id"]: row["caption"] for row in captions.to_pylist() if row["caption"] is not None
-    }
+    caption_of = {row["id"]: row["caption"] for row in captions.drop_null().to_pylist()}
     return {
         "rows": {"definition": "rows of the input file", "count": file_rows},
         "splits": {

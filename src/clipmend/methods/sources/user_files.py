@@ -159,13 +159,8 @@ class Files:
 
     A label is a class name, or (not in CSV) an integer that indexes ``classes``. The label of a
     file without the label column is null. A shard has no column names: its keys are ids, ``.txt``
-    members are captions, and ``.cls`` members are labels.
-
-    Attributes:
-        name: the split; rows without ids are numbered after it.
-        paths: the files.
-        columns: the names of their columns.
-        classes: the class names.
+    members are captions, and ``.cls`` members are labels. Rows without ids are numbered after
+    ``name``, the split.
     """
 
     name: str
@@ -177,9 +172,8 @@ class Files:
         """Yield all rows in the schema ``PAIRS`` with the images' own bytes; decode each image.
 
         Raises:
-            PairsError: a file cannot be read, has no row or lacks a column, a caption or id is
-                null, a label is not a class, or an image cannot be decoded; the error names the
-                row.
+            PairsError: a file cannot be read, has no row or lacks a column. Or a caption or id is
+                null, a label is not a class, or an image cannot be decoded; it names the row.
         """
         for blocks in self._blocks_of_files():
             errors: list[PairsError] = []

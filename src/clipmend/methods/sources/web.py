@@ -158,7 +158,7 @@ async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> byt
         parts = urlsplit(url)
         if parts.scheme.lower() not in ("http", "https"):
             raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
-        if not parts.hostname or parts.port == 0:  # a port that is no number raises ValueError
+        if not parts.hostname or parts.port == 0:  # a port that is not a number raises
             raise NoImageError("refused_url", f"{url[:200]!r} names no host")
         request = httpx.Request("GET", url, headers=_HEADERS, extensions=timeout)
         async with aclosing(await transport.handle_async_request(request)) as response:
