@@ -108,26 +108,23 @@ def _near_duplicates(live: Mapping[str, str], least: int) -> dict[str, Any]:
     groups: dict[str, list[str]] = {}
     for row_id, caption in zip(live, bare.to_pylist(), strict=True):
         groups.setdefault(caption, []).append(row_id)
-    large = {caption: ids for caption, ids in groups.items() if len(ids) >= least}
-    order = sorted(large, key=lambda caption: (-len(large[caption]), caption))
+    large = [(caption, ids) for caption, ids in groups.items() if len(ids) >= least]
+    large.sort(key=lambda group: (-len(group[1]), group[0]))
     return {
         "definition": (
             f"live rows with a caption that {least} or more of them share, apart from case, digits "
             f"and punctuation; the {_LISTED} largest groups are listed; no row is removed"
         ),
-        "rows": sum(map(len, large.values())),
+        "rows": sum(len(ids) for _, ids in large),
         "groups": len(large),
         "largest": [
-            {"caption": caption, "count": len(large[caption]), "ids": large[caption]}
-            for caption in order[:_LISTED]
+            {"caption": caption, "count": len(ids), "ids": ids} for caption, ids in large[:_LISTED]
         ],
     }
 
 
 def _natural_backdoor(caption_of: Mapping[str, str], live: set[str]) -> dict[str, Any]:
-    ids = sorted(
-        row_id for row_id, caption in caption_of.items() if words_of(caption) >= NATURAL_BACKDOOR
-    )
+    ids = sorted(i for i, text in caption_of.items() if words_of(text) >= NATURAL_BACKDOOR)
     live_ids = [row_id for row_id in ids if row_id in live]
     return {
         "definition": (
