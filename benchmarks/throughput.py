@@ -273,7 +273,7 @@ def with_shards(setting: Setting, folder: Path) -> Setting:
     path = folder / TRAIN
     write_split(table_of(columns), path, per_shard=len(setting.pairs) // 2)
     split = Encoded(path, setting.pairs.ids, {}, pa.chunked_array([], pa.binary()))
-    images = EncodedImages.of(split, setting.size)
+    images = EncodedImages(split, setting.size)
     return replace(setting, pairs=replace(setting.pairs, images=images))
 
 

@@ -20,7 +20,7 @@ from clipmend.data.pairs import (
     read_rows,
     write_pairs,
 )
-from clipmend.data.row_groups import Groups, files_of
+from clipmend.data.row_groups import Groups, footers_of
 from clipmend.data.splits import load_rows, load_split
 from clipmend.data.writer import write_split
 from clipmend.errors import ArtifactError
@@ -132,7 +132,7 @@ def test_a_missing_or_broken_shard_is_refused(table: pa.Table, tmp_path: Path) -
     (tmp_path / "train" / "00001.parquet").unlink()
     path = tmp_path / "train.parquet"
     with pytest.raises(ArtifactError, match=r"lists 2500 pairs, but the shards .* hold 1476\."):
-        files_of(path)
+        footers_of(path)
     (path.with_suffix("") / "00000.parquet").write_bytes(b"no parquet")
     with pytest.raises(ArtifactError, match=r"a shard of it cannot be read"):
         Groups(path)
@@ -156,4 +156,4 @@ def test_the_number_of_open_files_is_limited(folders: Folders, monkeypatch: Monk
     for group in (0, 9, 19, 0):
         ids = groups.read(group, ["id"])["id"].to_pylist()
         assert ids[0] == f"row-{128 * group}"
-        assert len(groups._open) == 1
+        assert groups._opened.cache_info().currsize == 1

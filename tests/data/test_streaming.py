@@ -297,7 +297,7 @@ def test_a_killed_process_is_an_error_of_one_line_that_names_a_row(encoded: Pair
 def test_the_processes_end_with_the_pairs(encoded: Pairs) -> None:
     images = encoded.images
     assert isinstance(images, EncodedImages)
-    alone = replace(encoded, images=EncodedImages.of(images._source._encoded, 32))
+    alone = replace(encoded, images=EncodedImages(images._source._encoded, 32))
     pids = processes_of(alone)
     del alone
     assert all(map(is_gone, pids))

@@ -58,7 +58,7 @@ def encoded_pairs(folder: Path) -> Pairs:
     """Return the pairs with images that are decoded at each access."""
     no_overlay = pa.chunked_array([], pa.binary())
     source = Encoded(folder / TRAIN, pairs().ids, {}, no_overlay)
-    return replace(pairs(), images=EncodedImages.of(source, 32))
+    return replace(pairs(), images=EncodedImages(source, 32))
 
 
 def prepare(name: str, train: Pairs, folder: Path) -> tuple[Clip, Task]:

@@ -28,30 +28,20 @@ FINDING = "finding.json"
 
 METRICS = "metrics.json"
 
+_TRAINED = {"model": MODEL, "config": MODEL_CONFIG, "curve": CURVE}
 OUTPUTS: dict[str, dict[str, str]] = {
-    "download": {
-        "train": TRAIN,
-        "trusted": TRUSTED,
-        "val": VAL,
-        "test": TEST,
-        "classes": CLASSES,
-    },
+    "download": {"train": TRAIN, "trusted": TRUSTED, "val": VAL, "test": TEST, "classes": CLASSES},
     "poison": {
         "overlay": OVERLAY,
         "trigger": TRIGGER_TENSORS,
         "triggers": TRIGGERS,
         "preview": PREVIEW,
     },
-    "pretrain": {
-        "model": MODEL,
-        "early": EARLY_MODEL,
-        "config": MODEL_CONFIG,
-        "curve": CURVE,
-    },
+    "pretrain": {"model": MODEL, "early": EARLY_MODEL, "config": MODEL_CONFIG, "curve": CURVE},
     "detect": {"scores": SCORES},
     "detect_model": {"model_score": MODEL_SCORE},
-    "unlearn": {"model": MODEL, "config": MODEL_CONFIG, "curve": CURVE},
-    "baselines": {"model": MODEL, "config": MODEL_CONFIG, "curve": CURVE},
+    "unlearn": _TRAINED,
+    "baselines": _TRAINED,
     "evaluate": {"metrics": METRICS},
 }
 """Rule -> name in the rule -> file. Every job of the rule writes these; a method may add more.

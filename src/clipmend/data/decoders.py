@@ -47,11 +47,6 @@ class _Worker:
     finished: int = 0
     open: deque[tuple[Rows, Pixels, Rows]] = field(default_factory=deque)
 
-    @property
-    def submitted(self) -> int:
-        """Number of tasks that were submitted."""
-        return self.finished + len(self.open)
-
     def submit(self, rows: Rows, out: Pixels, positions: Rows) -> None:
         """Submit a task: decode the images of ``rows`` into ``positions`` of ``out``."""
         if len(self.open) == len(self.ring):
@@ -127,7 +122,7 @@ class Decoders:
         Raises:
             PairsError: as ``stream``.
         """
-        return self._collected(*self._submitted(rows))
+        return next(self.stream([rows]))
 
     def _submitted(self, rows: Rows) -> tuple[Pixels, list[int]]:
         """Submit the rows; return the array to fill, and the tasks submitted to each process."""
@@ -145,7 +140,7 @@ class Decoders:
                 for worker, positions in zip(self._workers, turn, strict=True):
                     if positions is not None:
                         worker.submit(rows[positions], out, positions)
-            return out, [worker.submitted for worker in self._workers]
+            return out, [worker.finished + len(worker.open) for worker in self._workers]
 
     def _collected(self, out: Pixels, until: list[int]) -> UInt8[Tensor, "rows 3 size size"]:
         with self._locked():

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmend.data.row_groups import GROUP, Groups, files_of
+from clipmend.data.row_groups import GROUP, Groups, footers_of
 from clipmend.errors import ArtifactError
 
 SPLITS = ("train", "trusted", "val", "test")
@@ -49,7 +49,7 @@ def read_pairs(path: Path, schema: pa.Schema = PAIRS) -> pa.Table:
         ArtifactError: the file is missing, or has another schema.
     """
     _opened(path, MANIFEST)
-    parts = [_opened(file, schema).read(schema.names) for file in files_of(path)]
+    parts = [_opened(file, schema).read(schema.names) for file in footers_of(path)]
     return pa.concat_tables(parts).cast(schema)
 
 

@@ -7,7 +7,7 @@ A split of many pairs has a manifest, ``train.parquet``, with ids, captions and 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,13 @@ def shard(split: Path, number: int) -> Path:
     return split.with_suffix("") / f"{number:05d}.parquet"
 
 
-def files_of(split: Path) -> tuple[Path, ...]:
-    """Return the files that hold the images of a split, in the order of its pairs.
+def footers_of(split: Path) -> dict[Path, Any]:
+    """Return the files that hold the images of a split, in the order of its pairs, with metadata.
 
     Raises:
         ArtifactError: a shard cannot be read, or the shards hold another number of pairs than the
             manifest.
     """
-    return tuple(_footers(split))
-
-
-def _footers(split: Path) -> dict[Path, Any]:
-    """Return the files of ``files_of`` with the metadata of each."""
     files = sorted(split.with_suffix("").glob("*.parquet"))
     try:
         manifest = pq.read_metadata(split)
@@ -66,12 +61,13 @@ class Groups:
     def __init__(self, split: Path) -> None:
         self._location: list[tuple[Path, int]] = []
         sizes: list[int] = []
-        for file, footer in _footers(split).items():
+        for file, footer in footers_of(split).items():
             groups = range(footer.num_row_groups)
             self._location += [(file, group) for group in groups]
             sizes += [footer.row_group(group).num_rows for group in groups]
         self.firsts: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-        self._open: OrderedDict[Path, Any] = OrderedDict()
+        # Not memory-mapped: pages once touched would count as memory of this process.
+        self._opened = lru_cache(_OPEN)(pq.ParquetFile)
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of the group that holds each row."""
@@ -84,14 +80,7 @@ class Groups:
             pyarrow.ArrowException, OSError: its file cannot be read.
         """
         file, number = self._location[group]
-        if file not in self._open:
-            # Not memory-mapped: pages once touched would count as memory of this process.
-            self._open[file] = pq.ParquetFile(file)
-        self._open.move_to_end(file)
-        if len(self._open) > _OPEN:
-            self._open.popitem(last=False)[1].close()
-        table: pa.Table = self._open[file].read_row_group(number, list(columns), use_threads=False)
-        return table
+        return self._opened(file).read_row_group(number, list(columns), use_threads=False)
 
 
 Rows = NDArray[np.int64]
@@ -166,15 +155,12 @@ class Reader:
                 f"{self._encoded.path} cannot be read from row {first!r} on ({error})"
             ) from error
         if group in self._read:
-            self._keep(group, images)
+            self._kept[group] = images
+            self._bytes += images.nbytes
+            while self._bytes > self._budget and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         self._read[group] = None
         self._read.move_to_end(group)
         if len(self._read) > _REMEMBERED:
             self._read.popitem(last=False)
         return images
-
-    def _keep(self, group: int, images: pa.ChunkedArray) -> None:
-        self._kept[group] = images
-        self._bytes += images.nbytes
-        while self._bytes > self._budget and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes

@@ -42,11 +42,5 @@ def shuffled(count: int, generator: torch.Generator) -> Int[Tensor, " samples"]:
         return torch.randperm(count, generator=generator)
     groups = torch.arange(count).split(GROUP)
     order = torch.randperm(len(groups), generator=generator)
-    return torch.cat([_shuffled_rows(groups, part, generator) for part in order.split(_GROUPS)])
-
-
-def _shuffled_rows(
-    groups: tuple[Tensor, ...], part: Tensor, generator: torch.Generator
-) -> Int[Tensor, " rows"]:
-    rows = torch.cat([groups[group] for group in part.tolist()])
-    return rows[torch.randperm(len(rows), generator=generator)]
+    parts = [torch.cat([groups[group] for group in part]) for part in order.split(_GROUPS)]
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for rows in parts])

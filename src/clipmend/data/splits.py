@@ -85,7 +85,7 @@ class Pairs:
 def read_vocabulary(corpus: Path) -> Vocabulary:
     """Return the classes, prompts and image size of the corpus in the folder ``corpus``."""
     fields = json.loads((corpus / artifacts.CLASSES).read_text())
-    return Vocabulary(tuple(fields["classes"]), tuple(fields["prompts"]), int(fields["image_size"]))
+    return Vocabulary(tuple(fields["classes"]), tuple(fields["prompts"]), fields["image_size"])
 
 
 def load_split(corpus: Path, split: str, *, overlay: Path | None = None) -> Pairs:
@@ -148,12 +148,16 @@ def _with_overlay(
     label_of = {name: label for label, name in enumerate(vocabulary.classes)}
     labels = [label_of.get(name, -1) for name in _column("label", table, changed)]
     poisoned = [row_id in changed and changed[row_id]["is_poisoned"] for row_id in ids]
-    size = vocabulary.image_size
+    if path is None:
+        images: Images = _decoded(table, changed, vocabulary.image_size)
+    else:
+        position = {row_id: number for number, row_id in enumerate(poison["id"].to_pylist())}
+        rows_changed = {row: position[i] for row, i in enumerate(ids) if i in position}
+        encoded = Encoded(path, tuple(ids), rows_changed, poison["image"])
+        images = EncodedImages(encoded, vocabulary.image_size)
     return Pairs(
         ids=tuple(ids),
-        images=_decoded(table, changed, size)
-        if path is None
-        else _encoded(path, ids, poison, size),
+        images=images,
         captions=tuple(_column("caption", table, changed)),
         label=torch.tensor(labels, dtype=torch.long),
         is_poisoned=torch.tensor(poisoned, dtype=torch.bool),
@@ -176,12 +180,6 @@ def _decoded(
     for _ in spread(decode, table.num_rows):
         pass
     return torch.from_numpy(pixels)
-
-
-def _encoded(path: Path, ids: Sequence[str], poison: pa.Table, size: int) -> EncodedImages:
-    position = {row_id: number for number, row_id in enumerate(poison["id"].to_pylist())}
-    changed = {row: position[row_id] for row, row_id in enumerate(ids) if row_id in position}
-    return EncodedImages.of(Encoded(path, tuple(ids), changed, poison["image"]), size)
 
 
 def _column(name: str, table: pa.Table, changed: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:

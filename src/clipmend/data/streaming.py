@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from itertools import tee
 from threading import Lock
 
@@ -57,9 +58,11 @@ class LazyImages(ABC):
         """Yield the images of each part, decoded, in order; later parts may be prefetched."""
         return self._stream(self.rows[_numpy(part)] for part in parts)
 
-    @abstractmethod
     def take(self, rows: Int[Tensor, " rows"]) -> "LazyImages":
         """Return a part of the images, still encoded."""
+        part = copy(self)
+        part.rows = self.rows[_numpy(rows)]
+        return part
 
     @abstractmethod
     def _decoded(self, rows: Rows) -> Tensor:
@@ -78,18 +81,9 @@ class EncodedImages(LazyImages):
     Memory is bounded, whatever the number of images: see ``Decoders``.
     """
 
-    def __init__(self, source: "_Source", rows: Rows) -> None:
-        super().__init__(rows, source.size)
-        self._source = source
-
-    @classmethod
-    def of(cls, encoded: Encoded, size: int) -> "EncodedImages":
-        """Return all images of a split."""
-        return cls(_Source(encoded, size), np.arange(len(encoded.ids)))
-
-    def take(self, rows: Int[Tensor, " rows"]) -> "EncodedImages":
-        """Return a part of the images, still encoded."""
-        return EncodedImages(self._source, self.rows[_numpy(rows)])
+    def __init__(self, encoded: Encoded, size: int) -> None:
+        super().__init__(np.arange(len(encoded.ids)), size)
+        self._source = _Source(encoded, size)
 
     def _decoded(self, rows: Rows) -> Tensor:
         return self._source.decoders().images(rows)
@@ -102,29 +96,24 @@ class _Source:
     """The encoded images of a split, and the processes that decode them, started on first use."""
 
     def __init__(self, encoded: Encoded, size: int) -> None:
-        self.size = size
-        self._encoded = encoded
+        self._encoded, self._size = encoded, size
         self._decoders: Decoders | None = None
         self._lock = Lock()
 
     def decoders(self) -> Decoders:
         with self._lock:
             if self._decoders is None or not self._decoders.end.alive:
-                self._decoders = Decoders(self._encoded, self.size)
+                self._decoders = Decoders(self._encoded, self._size)
             return self._decoders
 
 
 class JoinedImages(LazyImages):
     """The images of several parts, one after another."""
 
-    def __init__(self, parts: Sequence[Images], rows: Rows) -> None:
-        super().__init__(rows, int(parts[0].shape[-1]))
+    def __init__(self, parts: Sequence[Images]) -> None:
+        super().__init__(np.arange(sum(map(len, parts))), int(parts[0].shape[-1]))
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
-
-    def take(self, rows: Int[Tensor, " rows"]) -> "JoinedImages":
-        """Return a part of the images, still encoded."""
-        return JoinedImages(self._parts, self.rows[_numpy(rows)])
 
     def _decoded(self, rows: Rows) -> Tensor:
         images = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
@@ -144,15 +133,9 @@ class ChangedImages(LazyImages):
         change: the function; it gets images and their rows among all images.
     """
 
-    def __init__(
-        self, images: LazyImages, change: Callable[[Tensor, Rows], Tensor], rows: Rows
-    ) -> None:
-        super().__init__(rows, images.size)
+    def __init__(self, images: LazyImages, change: Callable[[Tensor, Rows], Tensor]) -> None:
+        super().__init__(np.arange(len(images)), images.size)
         self._images, self._change = images, change
-
-    def take(self, rows: Int[Tensor, " rows"]) -> "ChangedImages":
-        """Return a part of the images, still encoded."""
-        return ChangedImages(self._images, self._change, self.rows[_numpy(rows)])
 
     def _decoded(self, rows: Rows) -> Tensor:
         return self._change(self._images[torch.from_numpy(rows)], rows)
@@ -165,10 +148,9 @@ class ChangedImages(LazyImages):
 
 def change_images(images: Images, change: Callable[[Tensor, Rows], Tensor]) -> Images:
     """Return the images changed by a function: at once, or whenever they are decoded."""
-    rows = np.arange(len(images))
     if isinstance(images, Tensor):
-        return change(images, rows)
-    return ChangedImages(images, change, rows)
+        return change(images, np.arange(len(images)))
+    return ChangedImages(images, change)
 
 
 def take_images(images: Images, rows: Int[Tensor, " rows"]) -> Images:
@@ -184,7 +166,7 @@ def join_images(parts: Sequence[Images]) -> Images:
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) == len(parts):
         return torch.cat(tensors)
-    return JoinedImages(parts, np.arange(sum(map(len, parts))))
+    return JoinedImages(parts)
 
 
 def stream_images(

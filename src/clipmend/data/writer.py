@@ -44,8 +44,7 @@ def _write_file(groups: Iterable[pa.Table], file: Path) -> pa.Table:
     """Write pairs into a file and return their manifest columns."""
     file.parent.mkdir(exist_ok=True)
     manifests = []
-    options = {"compression": "zstd", "write_statistics": False}
-    with pq.ParquetWriter(file, PAIRS, **options) as writer:
+    with pq.ParquetWriter(file, PAIRS, compression="zstd", write_statistics=False) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=GROUP)
             manifests.append(group.select(MANIFEST.names))

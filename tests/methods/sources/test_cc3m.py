@@ -337,50 +337,31 @@ def _shards(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-# Bad input: one line of error, before any request
-
-
-def refusal(world: World, tmp_path: Path, **changed: Any) -> str:
-    world.web.forget()
-    lists = {key: tuple(value) for key, value in world.settings.items() if isinstance(value, list)}
-    source = CC3M(**(world.settings | lists | changed))
-    with pytest.raises(ClipmendError) as caught:
-        source.fetch(tmp_path, tmp_path)
-    assert not world.web.asked
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_header_is_refused(world: World, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_one_line_before_any_request(world: World, tmp_path: Path) -> None:
     lines = Path(world.settings["path"]).read_text()
+    rows = (line.split("\t") for line in lines.splitlines())
     (tmp_path / "head.tsv").write_text("caption\turl\n" + lines)
-    message = refusal(world, tmp_path, path=str(tmp_path / "head.tsv"))
-    assert "probably a header" in message
-    assert "'url'" in message
-
-
-def test_swapped_columns_are_refused(world: World, tmp_path: Path) -> None:
-    rows = (line.split("\t") for line in Path(world.settings["path"]).read_text().splitlines())
     (tmp_path / "swapped.tsv").write_text("".join(f"{b}\t{a}\n" for a, b in rows))
-    assert "the columns are swapped" in refusal(world, tmp_path, path=str(tmp_path / "swapped.tsv"))
-
-
-def test_too_few_rows_are_refused(world: World, tmp_path: Path) -> None:
-    assert "it has 2000 rows in all" in refusal(world, tmp_path, train=1701)
-
-
-def test_an_unknown_class_folder_is_refused(world: World, tmp_path: Path) -> None:
-    (tmp_path / "t" / "zebra").mkdir(parents=True)
-    message = refusal(world, tmp_path, test_path=str(tmp_path / "t"))
-    assert "'zebra' is not a class; classes: banana, frog, ship" in message
-
-
-def test_a_test_image_that_cannot_be_decoded_is_refused(world: World, tmp_path: Path) -> None:
-    (tmp_path / "t" / "frog").mkdir(parents=True)
+    (tmp_path / "zoo/zebra").mkdir(parents=True)
+    (tmp_path / "cut/frog").mkdir(parents=True)
     for at in range(7):
-        (tmp_path / "t" / "frog" / f"{at}.png").write_bytes(world.images[at][: 300 if at else None])
-    assert "truncated_image" in refusal(world, tmp_path, test_path=str(tmp_path / "t"))
-
-
-def test_a_network_that_is_none_is_refused(world: World, tmp_path: Path) -> None:
-    assert "10.1.0.0/16" in refusal(world, tmp_path, private_networks=("10.1.0.0.0/8",))
+        image = world.images[at][: 300 if at else None]
+        (tmp_path / "cut/frog" / f"{at}.png").write_bytes(image)
+    lists = {key: tuple(value) for key, value in world.settings.items() if isinstance(value, list)}
+    world.web.forget()
+    for changed, message in (
+        ({"path": str(tmp_path / "head.tsv")}, "URL is 'url', probably a header"),
+        ({"path": str(tmp_path / "swapped.tsv")}, "the columns are swapped"),
+        ({"train": 1701}, "it has 2000 rows in all"),
+        (
+            {"test_path": str(tmp_path / "zoo")},
+            "'zebra' is not a class; classes: banana, frog, ship",
+        ),
+        ({"test_path": str(tmp_path / "cut")}, "truncated_image"),
+        ({"private_networks": ("10.1.0.0.0/8",)}, "10.1.0.0/16"),
+    ):
+        with pytest.raises(ClipmendError) as caught:
+            CC3M(**(world.settings | lists | changed)).fetch(tmp_path, tmp_path)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not world.web.asked

@@ -91,6 +91,7 @@ def test_splits_hold_pairs_whose_ids_are_unique_and_whose_images_decode(source: 
     ids = [row_id for split in splits.values() for row_id in split["id"].to_pylist()]
     assert len(set(ids)) == len(ids)
     for split in splits.values():
+        assert set(split["label"].to_pylist()) <= {*source.classes, None}
         assert all(split["caption"].to_pylist())
         for image in split["image"].to_pylist():
             decode(image, source.image_size)

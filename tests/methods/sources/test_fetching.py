@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from clipmend.methods.sources.fetching import OUTCOMES, Shard, fetch_shard, images, outcomes
+from clipmend.methods.sources.fetching import OUTCOMES, fetch_shard, images, outcomes
 from clipmend.methods.sources.web import Limits
 
 LIMITS = Limits(5.0, 10.0, max_bytes=100_000, private_networks=("127.0.0.1/32",))
@@ -18,10 +18,10 @@ Jpeg = Callable[[int], bytes]  # of 12 x 8 pixels
 
 def kept(web: Any, page: Any, folder: Path, data: bytes, stored_size: int | None) -> bytes:
     web.pages["/x"] = page("image", data)
-    shard = Shard(folder / "0.parquet", ["a"], [f"{web.root}/x"])
-    fetch_shard(shard, LIMITS, stored_size)
+    path = folder / "0.parquet"
+    fetch_shard(path, ["a"], [f"{web.root}/x"], LIMITS, stored_size)
     assert [path.name for path in folder.iterdir()] == ["0.parquet"]
-    row = pq.read_table(shard.path).cast(OUTCOMES).to_pylist()[0]
+    row = pq.read_table(path).cast(OUTCOMES).to_pylist()[0]
     assert row["size"] == len(data)
     assert row["reason"] is None
     return bytes(row["image"])
@@ -51,12 +51,12 @@ def test_the_second_pass_replaces_what_the_first_gave(
     for turn in ("pass1", "pass2"):
         (tmp_path / turn).mkdir()
     ids, urls = ["a", "b", "c"], [f"{web.root}/{name}" for name in ("here", "late", "gone")]
-    fetch_shard(Shard(tmp_path / "pass1/00000.parquet", ids, urls), LIMITS, None)
+    fetch_shard(tmp_path / "pass1/00000.parquet", ids, urls, LIMITS, None)
     first = outcomes(tmp_path)
     assert first["reason"].to_pylist() == [None, "http_503", "http_404"]
     assert first["error"].to_pylist() == [None, "Service Unavailable", "Not Found"]
     web.pages["/late"] = page("image", jpeg(2))
-    fetch_shard(Shard(tmp_path / "pass2/00000.parquet", ["b"], urls[1:2]), LIMITS, None)
+    fetch_shard(tmp_path / "pass2/00000.parquet", ["b"], urls[1:2], LIMITS, None)
     assert outcomes(tmp_path)["reason"].to_pylist() == [None, None, "http_404"]
     assert list(images(tmp_path, {"a", "b"})) == [("a", jpeg(1)), ("b", jpeg(2))]
 
@@ -74,6 +74,6 @@ def test_an_address_that_occurs_twice_is_asked_once(
 ) -> None:
     web.forget()
     web.pages["/twin"] = page("image", jpeg(3))
-    fetch_shard(Shard(tmp_path / "0.parquet", ["a", "b"], [f"{web.root}/twin"] * 2), LIMITS, None)
+    fetch_shard(tmp_path / "0.parquet", ["a", "b"], [f"{web.root}/twin"] * 2, LIMITS, None)
     assert pq.read_table(tmp_path / "0.parquet")["image"].to_pylist() == [jpeg(3)] * 2
     assert web.asked == ["/twin"]

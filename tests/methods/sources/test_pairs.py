@@ -71,21 +71,16 @@ def write_csv(folder: Path, rows: Sequence[Sequence[str]], name: str = "pairs.cs
 
 
 def test_splits_carved_from_one_file_are_disjoint_and_together_the_file(write: Write) -> None:
-    pairs = source(write("mine.parquet", 40))
-    assert sizes(pairs) == CARVED | {"train": 25}
-    carved = [row_id for name in SPLITS for row_id in ids(pairs, name)]
-    assert sorted(carved) == sorted(f"row-{row}" for row in range(40))
-
-
-def test_every_split_has_the_schema_of_pairs(write: Write) -> None:
-    pairs = source(write("mine.parquet", 40))
-    assert all(pairs.split(name).schema == PAIRS for name in SPLITS)
-
-
-def test_images_keep_their_bytes(write: Write) -> None:
     path = write("mine.parquet", 40)
-    original = {row["id"]: row["image"] for row in pq.read_table(path).to_pylist()}
-    assert all(original[row["id"]] == row["image"] for row in rows(source(path), "val"))
+    pairs = source(path)
+    assert sizes(pairs) == CARVED | {"train": 25}
+    carved = [row for name in SPLITS for row in rows(pairs, name)]
+    order = {f"row-{number}": number for number in range(40)}
+    assert sorted(carved, key=lambda row: order[row["id"]]) == pq.read_table(path).to_pylist()
+    for name in SPLITS:
+        assert pairs.split(name).schema == PAIRS
+        numbers = [order[row_id] for row_id in ids(pairs, name)]
+        assert numbers == sorted(numbers)  # rows keep their order
 
 
 def test_files_named_after_splits_are_those_splits_and_the_rest_is_carved(write: Write) -> None:
@@ -257,11 +252,6 @@ def test_carving_depends_on_the_ids_and_not_on_the_order_of_the_rows(write: Writ
     assert all(set(ids(one, name)) == set(ids(two, name)) for name in SPLITS)
 
 
-def test_rows_of_a_carved_split_keep_their_order(write: Write) -> None:
-    carved = ids(source(write("mine.parquet", 40)), "train")
-    assert carved == sorted(carved, key=lambda row_id: int(row_id.removeprefix("row-")))
-
-
 def test_more_trusted_pairs_leave_val_and_test_as_they_were(write: Write) -> None:
     path = write("mine.parquet", 40)
     few, many = source(path), source(path, trusted=12)
@@ -285,9 +275,61 @@ def test_train_can_be_cut_to_a_part_of_what_is_left(write: Write) -> None:
 # Errors
 
 
-def test_a_missing_caption_column_is_refused_with_the_existing_columns(write: Write) -> None:
-    message = refusal(source(write("mine.parquet", 40, caption=None, text=["x"] * 40)))
-    assert "no column 'caption' (caption_column); it has: id, image, label, text" in message
+# Rows, columns that differ from the usual ones ("image": those of some rows), and the reason.
+REFUSED: dict[str, tuple[int, dict[str, Any], str]] = {
+    "a missing column, with the existing columns": (
+        *(40, {"caption": None, "text": ["x"] * 40}),
+        "no column 'caption' (caption_column); it has: id, image, label, text",
+    ),
+    "a second image that cannot be decoded": (
+        *(40, {"image": {3: b"broken", 9: b"broken"}}),
+        "row 3 (id 'row-3'): Pillow cannot read its 6 bytes as an image (2 of 40 images",
+    ),
+    "a caption that is null": (
+        *(40, {"caption": ["a frog"] * 39 + [None]}),
+        "row 39 (id 'row-39'): the caption is empty",
+    ),
+    "a caption that is empty": (
+        *(40, {"caption": ["a frog"] * 39 + [""]}),
+        "row 39 (id 'row-39'): the caption is empty",
+    ),
+    "captions that are no text": (
+        *(40, {"caption": [["a frog", "a toad"]] * 40}),
+        "the caption is list<item: string>; it must be text",
+    ),
+    "an id that occurs twice, with both rows": (
+        *(40, {"id": ["same" if n in (5, 8) else f"{n}" for n in range(40)]}),
+        "'same' occurs twice: in row 5 of {path} and row 8 of {path}",
+    ),
+    "an id that is null": (3, {"id": ["a", None, "b"]}, "row 1: the id is empty"),
+    "an image that is null": (3, {"image": {1: None}}, "row 1 (id 'row-1'): the image is null"),
+    **{
+        f"the label {label!r}, which is no class": (
+            *(3, {"label": [None, label, None]}),
+            f"row 1 (id 'row-1'): the label {label!r} is not a class; classes: frog, ship.",
+        )
+        for label in ("toad", 2, -1)
+    },
+    "val and test without labels": (
+        *(40, {"label": None}),
+        "5 of 5 pairs of the split 'val' have no label, and accuracy needs one for each: put a "
+        "class into their column 'label' (label_column)",
+    ),
+    "too few rows to carve, with the numbers": (
+        *(15, {}),
+        "15 training pairs are too few to carve test: 6, val: 5, trusted: 4",
+    ),
+    "a file without rows": (0, {}, "is empty"),
+}
+
+
+@pytest.mark.parametrize(("count", "columns", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_file_is_refused_with_the_reason(
+    write: Write, jpeg: Jpeg, count: int, columns: dict[str, Any], message: str
+) -> None:
+    images = [columns.get("image", {}).get(row, jpeg(row)) for row in range(count)]
+    path = write("mine.parquet", count, **(columns | {"image": images}))
+    assert message.format(path=path) in refusal(source(path))
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", "truncated"])
@@ -300,61 +342,10 @@ def test_an_image_that_cannot_be_decoded_is_named_by_file_row_and_id(
     assert f"{path}, row 17 (id 'row-17')" in refusal(source(path))
 
 
-def test_many_images_that_cannot_be_decoded_are_counted(write: Write, jpeg: Jpeg) -> None:
-    images = [b"broken" if n in (3, 9) else jpeg(n) for n in range(40)]
-    message = refusal(source(write("mine.parquet", 40, image=images)))
-    assert "row 3 " in message
-    assert "2 of 40" in message
-
-
-@pytest.mark.parametrize("caption", [None, ""])
-def test_an_empty_caption_is_refused_with_its_row(write: Write, caption: str | None) -> None:
-    captions = ["a frog"] * 39 + [caption]
-    message = refusal(source(write("mine.parquet", 40, caption=captions)))
-    assert "row 39 (id 'row-39'): the caption is empty" in message
-
-
-def test_captions_that_are_no_text_are_refused(write: Write) -> None:
-    message = refusal(source(write("mine.parquet", 40, caption=[["a frog", "a toad"]] * 40)))
-    assert "list<" in message
-    assert "it must be text" in message
-
-
-def test_an_id_that_occurs_twice_is_refused_with_both_rows(write: Write) -> None:
-    path = write("mine.parquet", 40, id=["same" if n in (5, 8) else f"{n}" for n in range(40)])
-    assert f"'same' occurs twice: in row 5 of {path} and row 8 of {path}" in refusal(source(path))
-
-
 def test_an_id_in_two_splits_is_refused(write: Write) -> None:
     folder = write("mine/train.parquet", 40).parent
     write("mine/test.parquet", 3)
     assert "train.parquet and row 0 of" in refusal(source(folder)).replace("test", "train")
-
-
-def test_an_id_that_is_null_is_refused(write: Write) -> None:
-    path = write("mine.parquet", 3, id=["a", None, "b"])
-    assert "row 1: the id is empty" in refusal(source(path))
-
-
-def test_an_image_that_is_null_is_refused(write: Write, jpeg: Jpeg) -> None:
-    path = write("mine.parquet", 3, image=[jpeg(0), None, jpeg(1)])
-    assert "row 1 (id 'row-1'): the image is null" in refusal(source(path))
-
-
-@pytest.mark.parametrize("label", ["toad", 2, -1])
-def test_a_label_that_is_no_class_is_refused_with_the_classes(
-    write: Write, label: str | int
-) -> None:
-    message = refusal(source(write("mine.parquet", 3, label=[None, label, None])))
-    assert (
-        f"row 1 (id 'row-1'): the label {label!r} is not a class; classes: frog, ship." in message
-    )
-
-
-def test_splits_that_measure_accuracy_need_labels(write: Write) -> None:
-    message = refusal(source(write("mine.parquet", 40, label=None)))
-    assert "5 of 5 pairs of the split 'val' have no label" in message
-    assert "label_column" in message
 
 
 def test_a_split_that_measures_accuracy_needs_a_label_of_every_pair(write: Write) -> None:
@@ -364,20 +355,6 @@ def test_a_split_that_measures_accuracy_needs_a_label_of_every_pair(write: Write
     message = refusal(source(folder))
     assert "2 of 4 pairs of the split 'test' have no label" in message
     assert "test_path" in message
-
-
-def test_too_few_rows_to_carve_are_refused_with_the_numbers(write: Write) -> None:
-    message = refusal(source(write("mine.parquet", 15)))
-    assert "15 training pairs are too few to carve test: 6, val: 5, trusted: 4" in message
-
-
-def test_a_file_without_rows_is_refused(write: Write) -> None:
-    assert "is empty" in refusal(source(write("mine.parquet", 0)))
-
-
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.parquet").write_bytes(b"id,image")
-    assert "mine.parquet cannot be read as parquet" in refusal(source(tmp_path / "mine.parquet"))
 
 
 def test_a_shard_that_is_none_or_truncated_is_refused(
@@ -426,19 +403,17 @@ def test_a_sample_of_a_shard_that_lacks_a_part_is_named(
     assert f"{path}, row 3 (id 'row-3'): {message}" in refusal(source(path))
 
 
-def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    assert "nowhere cannot be read as pairs: it does not exist" in refusal(
-        source(tmp_path / "nowhere")
-    )
-
-
-def test_a_csv_file_without_its_folder_is_refused(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path, [("1", "1.jpg", "a frog", "frog")])
-    assert "a folder that holds a CSV file and its images" in refusal(source(folder / "pairs.csv"))
-
-
-def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
-    assert "holds no pairs" in refusal(source(tmp_path))
+def test_a_path_without_pairs_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "mine", [("1", "1.jpg", "a frog", "frog")])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.parquet").write_bytes(b"id,image")
+    for path, message in (
+        (tmp_path / "nowhere", "nowhere cannot be read as pairs: it does not exist"),
+        (folder / "pairs.csv", "a folder that holds a CSV file and its images"),
+        (tmp_path / "empty", "holds no pairs"),
+        (tmp_path / "bad.parquet", "bad.parquet cannot be read as parquet"),
+    ):
+        assert message in refusal(source(path))
 
 
 def test_a_folder_of_splits_and_other_files_is_refused(write: Write) -> None:
@@ -453,25 +428,35 @@ def test_pairs_without_training_pairs_are_refused(write: Write) -> None:
     assert "set path (a file or folder) or train_path. Splits with files: test." in message
 
 
-@pytest.mark.parametrize("image", ["../1.jpg", "/1.jpg"])
-def test_a_csv_file_may_not_name_images_outside_its_folder(tmp_path: Path, image: str) -> None:
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("../1.jpg", "the image '../1.jpg' is not inside"),
+        ("/1.jpg", "the image '/1.jpg' is not inside"),
+        ("gone.jpg", "no image"),
+    ],
+)
+def test_an_image_that_a_csv_file_names_is_in_its_folder(
+    tmp_path: Path, image: str, reason: str
+) -> None:
     folder = write_csv(tmp_path, [("1", image, "a frog", "frog")])
-    assert f"row 0 (id '1'): the image '{image}' is not inside" in refusal(source(folder))
+    assert f"row 0 (id '1'): {reason}" in refusal(source(folder))
 
 
-def test_an_image_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path, [("1", "gone.jpg", "a frog", "frog")])
-    assert "row 0 (id '1'): no image" in refusal(source(folder))
-
-
-@pytest.mark.parametrize("classes", [("frog",), ("frog", "frog")])
-def test_classes_must_differ(write: Write, classes: tuple[str, ...]) -> None:
-    assert "two or more" in refusal(source(write("mine.parquet", 40), classes=classes))
-
-
-@pytest.mark.parametrize("prompts", [(), ("a photo",), ("{} or {}",)])
-def test_prompts_have_one_place_for_the_class(write: Write, prompts: tuple[str, ...]) -> None:
-    assert "prompt" in refusal(source(write("mine.parquet", 40), prompts=prompts))
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [
+        ({"classes": ("frog",)}, "two or more"),
+        ({"classes": ("frog", "frog")}, "two or more"),
+        ({"prompts": ()}, "prompts is empty"),
+        ({"prompts": ("a photo",)}, "prompt 'a photo' needs one {}"),
+        ({"prompts": ("{} or {}",)}, "prompt '{} or {}' needs one {}"),
+    ],
+)
+def test_classes_differ_and_prompts_have_one_place_for_a_class(
+    write: Write, vocabulary: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(source(write("mine.parquet", 40), **vocabulary))
 
 
 # Real photographs

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from clipmend.methods.sources.image_bytes import NoImageError, refuse_no_image
-from clipmend.methods.sources.web import CheckedTransport, Limits, Visit, may_recover, visit
+from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
+from clipmend.methods.sources.web import RECOVERABLE, CheckedTransport, Limits, Visit, visit
 
 LOOPBACK = ("127.0.0.1/32",)
 PRIVATE = (
@@ -141,10 +141,10 @@ def test_an_answer_that_announces_too_much_is_not_read(web: Any, page: Any) -> N
 
 
 def test_text_is_no_image_and_half_an_image_is_told_from_a_whole_one(jpeg: Jpeg) -> None:
-    refuse_no_image(jpeg(1))
+    stored_bytes(jpeg(1), None)
     for data, expected in ((b"<html>gone</html>", "no_image"), (jpeg(1)[:-40], "truncated_image")):
         with pytest.raises(NoImageError) as caught:
-            refuse_no_image(data)
+            stored_bytes(data, None)
         assert caught.value.reason == expected
 
 
@@ -155,8 +155,8 @@ def test_only_a_failure_that_may_recover_is_asked_again(web: Any, page: Any) -> 
     for path in ("/gone", "/busy"):
         reason(f"{web.root}{path}", retries=1)
     assert web.asked == ["/gone", "/busy", "/busy"]
-    assert may_recover("http_503")
-    assert not may_recover("http_404")
+    assert "http_503" in RECOVERABLE
+    assert "http_404" not in RECOVERABLE
 
 
 @pytest.mark.parametrize(

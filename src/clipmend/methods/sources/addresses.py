@@ -1,5 +1,6 @@
 """Reads the rows of CC3M (caption and web address), and takes a seeded subset of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,16 @@ def read_rows(path: Path, caption_column: str, url_column: str) -> pa.Table:
     tables = []
     for file in files:
         try:
-            table = _parquet(file, caption_column, url_column) if is_parquet else _tsv(file)
+            if is_parquet:
+                table = _parquet(file, {"caption_column": caption_column, "url_column": url_column})
+            else:
+                table = pa.csv.read_csv(
+                    file,
+                    read_options=pa.csv.ReadOptions(column_names=_SCHEMA.names),
+                    # Captions of CC3M have unpaired quotation marks.
+                    parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False),
+                    convert_options=pa.csv.ConvertOptions(column_types=_SCHEMA),
+                )
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0][:200]
             raise DownloadError(f"{file} cannot be read as {form}: {reason}") from error
@@ -83,26 +93,16 @@ def sample_rows(rows: pa.Table, train: int, trusted: int, seed: int) -> dict[str
     return splits
 
 
-def _parquet(file: Path, caption_column: str, url_column: str) -> pa.Table:
+def _parquet(file: Path, columns: Mapping[str, str]) -> pa.Table:
     parquet = pq.ParquetFile(file)
     names = parquet.schema_arrow.names
-    for setting, name in (("caption_column", caption_column), ("url_column", url_column)):
+    for setting, name in columns.items():
         if name not in names:
             raise DownloadError(
                 f"{file} has no column {name!r} ({setting}); it has: {', '.join(names)}."
             )
-    table = parquet.read([caption_column, url_column]).select([caption_column, url_column])
-    return table.rename_columns(_SCHEMA.names).cast(_SCHEMA)
-
-
-def _tsv(file: Path) -> pa.Table:
-    return pa.csv.read_csv(
-        file,
-        read_options=pa.csv.ReadOptions(column_names=_SCHEMA.names),
-        # Captions of CC3M have unpaired quotation marks.
-        parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False),
-        convert_options=pa.csv.ConvertOptions(column_types=_SCHEMA),
-    )
+    ours = list(columns.values())
+    return parquet.read(ours).select(ours).rename_columns(_SCHEMA.names).cast(_SCHEMA)
 
 
 def _refuse_wrong_columns(file: Path, table: pa.Table) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmend.data.pairs import PAIRS, table_of
+from clipmend.data.pairs import PAIRS
 from clipmend.errors import DownloadError
 from clipmend.methods.settings import Count, InputPath, Natural, Positive
 from clipmend.methods.sources import fetching, labeled_images
@@ -96,10 +96,8 @@ class CC3M:
         # All settings and inputs are checked before the first request: a download takes hours.
         networks = self.private_networks
         limits = Limits(self.timeout, self.max_seconds, self.max_bytes, self.retries, networks)
-        if self.classes == "imagenet":
-            names = imagenet_names()
-        else:
-            names = Names(self.classes, self.classes)
+        own = self.classes
+        names = imagenet_names() if own == "imagenet" else Names(own, own)
         prompts = imagenet_prompts() if self.prompts == "imagenet" else self.prompts
         check_vocabulary(names.classes, prompts)
         images = self._labeled(names)
@@ -111,7 +109,11 @@ class CC3M:
             if not checked.exists():
                 labeled_images.refuse_undecodable(labeled)
                 checked.touch()
-        requested = {split: _requestable(table) for split, table in sampled.items()}
+        requested = {}
+        for split, table in sampled.items():
+            trimmed = [pc.utf8_trim_whitespace(table[name]) for name in ("caption", "url")]
+            has_both = pc.and_(*(pc.not_equal(text, "") for text in trimmed))
+            requested[split] = table.filter(has_both).select(["id", "url"])
         fetching.fetch(requested, limits, self.stored_size, work, self.shard_rows)
         outcomes = {split: fetching.outcomes(work / split) for split in sampled}
         table = ledger(sampled, outcomes, self.placeholder_urls)
@@ -126,10 +128,10 @@ class CC3M:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""
         find = labeled_images.find_images
         order = labeled_images.seeded(find(Path(self.test_path), names), self.seed)
-        if self.val_path is not None:
-            val = find(Path(self.val_path), names)
-        else:
+        if self.val_path is None:
             val, order = order[: self.val], order[self.val :]
+        else:
+            val = find(Path(self.val_path), names)
         if len(order) < (self.test or 1):
             raise DownloadError(
                 f"{self.test_path} has too few images: {len(order)} are left for test, which needs "
@@ -155,32 +157,14 @@ class FetchedPairs:
 
     def split(self, name: str) -> pa.RecordBatchReader:
         """Return a split as a reader, since it may be larger than memory."""
-        if name in self.images:
-            batches = labeled_images.batches(name, self.images[name])
-        else:
-            batches = self._downloaded(name)
+        images = self.images.get(name)
+        batches = labeled_images.batches(name, images) if images else self._downloaded(name)
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     def _downloaded(self, name: str) -> Iterator[pa.RecordBatch]:
-        rows = self.sampled[name]
-        captions = dict(zip(rows["id"].to_pylist(), rows["caption"].to_pylist(), strict=True))
+        captions = {row["id"]: row["caption"] for row in self.sampled[name].to_pylist()}
         live = set(self.live.filter(pc.equal(self.live["split"], name))["id"].to_pylist())
         images = fetching.images(self.work / name, live)
         while part := list(islice(images, _BATCH)):
-            ids, encoded = zip(*part, strict=True)
-            columns = {
-                "id": ids,
-                "image": encoded,
-                "caption": [captions[row_id] for row_id in ids],
-                "label": [None] * len(part),
-            }
-            yield from table_of(columns).combine_chunks().to_batches()
-
-
-def _requestable(rows: pa.Table) -> pa.Table:
-    """Return ``id`` and ``url`` of the rows that have a caption and an address."""
-    has_both = [
-        pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(rows[name]), ""), False)
-        for name in ("caption", "url")
-    ]
-    return rows.filter(pc.and_(*has_both)).select(["id", "url"])
+            rows = [{"id": i, "image": image, "caption": captions[i]} for i, image in part]
+            yield pa.RecordBatch.from_pylist(rows, PAIRS)

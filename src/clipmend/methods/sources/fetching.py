@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from clipmend.data.row_groups import GROUP
 from clipmend.data.workers import cores, end_with
 from clipmend.errors import DownloadError
 from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
-from clipmend.methods.sources.web import CheckedTransport, Limits, may_recover, visit
+from clipmend.methods.sources.web import RECOVERABLE, CheckedTransport, Limits, visit
 
 _CONNECTIONS = 64  # of each process
 PASSES = ("pass1", "pass2")
@@ -48,15 +47,6 @@ the answer, before the image was reduced; ``hops`` are the addresses that redire
 _WITHOUT_IMAGE = pa.schema([field for field in OUTCOMES if field.name != "image"])
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Rows that are downloaded together into the file ``path``, in the order of their ids."""
-
-    path: Path
-    ids: Sequence[str]
-    urls: Sequence[str]
-
-
 def fetch(
     rows: Mapping[str, pa.Table],
     limits: Limits,
@@ -77,17 +67,17 @@ def fetch(
     pool = ProcessPoolExecutor(cores(), get_context("fork"), end_with, (os.getpid(),))
     try:
         for number, name in enumerate(PASSES):
-            shards: list[Shard] = []
+            shards: list[tuple[Path, list[str], list[str]]] = []
             for split, table in rows.items():
                 if number > 0:
                     # The shards of pass 1 are complete now, so a resumed run selects the same rows.
                     first = _without_images(work / split / PASSES[0]).to_pylist()
-                    failed = [row["id"] for row in first if may_recover(row["reason"] or "")]
+                    failed = [row["id"] for row in first if row["reason"] in RECOVERABLE]
                     ids = pa.array(failed, pa.string())
                     table = table.filter(pc.is_in(table["id"], value_set=ids))
                 shards += _shards(table, work / split / name, shard_rows)
-            missing = [shard for shard in shards if not shard.path.exists()]
-            running = [pool.submit(fetch_shard, shard, limits, stored_size) for shard in missing]
+            missing = [shard for shard in shards if not shard[0].exists()]
+            running = [pool.submit(fetch_shard, *shard, limits, stored_size) for shard in missing]
             for count, done in enumerate(as_completed(running), len(shards) - len(missing) + 1):
                 done.result()
                 sys.stderr.write(f"{name}: {count} of {len(shards)} shards are downloaded\n")
@@ -110,26 +100,33 @@ def outcomes(folder: Path) -> pa.Table:
 
 def images(folder: Path, ids: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (id, image) of a split's rows that are among ``ids``, ids ascending."""
-    passes = [_images(folder / name) for name in PASSES]
-    for row_id, image in heapq.merge(*passes, key=lambda row: row[0]):
-        if row_id in ids:
+
+    def rows(name: str) -> Iterator[tuple[str, bytes | None]]:
+        for file in sorted((folder / name).glob("*.parquet")):
+            for batch in pq.ParquetFile(file).iter_batches(GROUP, columns=["id", "image"]):
+                yield from zip(*(part.to_pylist() for part in batch.columns), strict=True)
+
+    for row_id, image in heapq.merge(*map(rows, PASSES), key=lambda row: row[0]):
+        if image is not None and row_id in ids:
             yield row_id, image
 
 
-def fetch_shard(shard: Shard, limits: Limits, stored_size: int | None) -> None:
-    """Download a shard into its file. An address that occurs twice is requested once.
+def fetch_shard(
+    path: Path, ids: Sequence[str], urls: Sequence[str], limits: Limits, stored_size: int | None
+) -> None:
+    """Download rows into the file ``path``. An address that occurs twice is requested once.
 
     Raises:
         OSError: the file could not be written.
     """
-    urls = list(dict.fromkeys(shard.urls))
-    answers = dict(zip(urls, asyncio.run(_fetch_all(urls, limits, stored_size)), strict=True))
-    rows = [{"id": i, **answers[url]} for i, url in zip(shard.ids, shard.urls, strict=True)]
+    single = list(dict.fromkeys(urls))
+    answers = dict(zip(single, asyncio.run(_fetch_all(single, limits, stored_size)), strict=True))
+    rows = [{"id": row_id, **answers[url]} for row_id, url in zip(ids, urls, strict=True)]
     table = pa.Table.from_pylist(rows, schema=OUTCOMES)
     # The process of a run that was killed may live on for a second: each has a file of its own.
-    partial = shard.path.with_suffix(f".{os.getpid()}.partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     pq.write_table(table, partial, row_group_size=GROUP, compression="none")
-    partial.replace(shard.path)
+    partial.replace(path)
 
 
 async def _fetch_all(
@@ -163,29 +160,19 @@ async def _fetch_all(
         return await asyncio.gather(*map(fetch_one, urls))
 
 
-def _shards(rows: pa.Table, folder: Path, size: int) -> Iterator[Shard]:
+def _shards(rows: pa.Table, folder: Path, size: int) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield file, ids and addresses of the rows that are downloaded together."""
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob("*.partial"):  # left by a run that was killed
         partial.unlink(missing_ok=True)
     for number, start in enumerate(range(0, rows.num_rows, size)):
         part = rows.slice(start, size)
         path = folder / f"{number:05d}.parquet"
-        yield Shard(path, part["id"].to_pylist(), part["url"].to_pylist())
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
+        yield path, part["id"].to_pylist(), part["url"].to_pylist()
 
 
 def _without_images(folder: Path) -> pa.Table:
-    names = _WITHOUT_IMAGE.names
-    tables = [pq.ParquetFile(file).read(names).cast(_WITHOUT_IMAGE) for file in _files(folder)]
-    return pa.concat_tables([_WITHOUT_IMAGE.empty_table(), *tables])
-
-
-def _images(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for file in _files(folder):
-        for batch in pq.ParquetFile(file).iter_batches(GROUP, columns=["id", "image"]):
-            for row_id, image in zip(*(part.to_pylist() for part in batch.columns), strict=True):
-                if image is not None:
-                    yield row_id, image
+    tables = [_WITHOUT_IMAGE.empty_table()]
+    for file in sorted(folder.glob("*.parquet")):
+        tables.append(pq.ParquetFile(file).read(_WITHOUT_IMAGE.names).cast(_WITHOUT_IMAGE))
+    return pa.concat_tables(tables)

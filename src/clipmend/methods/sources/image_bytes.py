@@ -16,22 +16,15 @@ class NoImageError(Exception):
         self.detail = detail
 
 
-def refuse_no_image(data: bytes) -> None:
-    """Decode an image to its end.
-
-    Raises:
-        NoImageError: the bytes are not an image, have too many pixels, or end too early.
-    """
-    _decoded(data, reduced=True)
-
-
 def stored_bytes(data: bytes, short_side: int | None) -> bytes:
     """Return an image as it came, or as a JPEG whose short side is at most ``short_side`` pixels.
 
     A JPEG that is small enough keeps its bytes; so does every image where ``short_side`` is None.
+    Every image is decoded to its end.
 
     Raises:
-        NoImageError: as ``refuse_no_image``, or Pillow cannot convert the image to RGB.
+        NoImageError: the bytes are not an image, have too many pixels, or end too early, or Pillow
+            cannot convert the image to RGB.
     """
     image = _decoded(data, reduced=short_side is None)
     if short_side is None:

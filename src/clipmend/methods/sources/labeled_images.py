@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from clipmend.data.pairs import table_of
+from clipmend.data.pairs import PAIRS
 from clipmend.data.sampling import seeded_order
 from clipmend.errors import DownloadError, PairsError
-from clipmend.methods.sources.image_bytes import NoImageError, refuse_no_image
+from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
 from clipmend.methods.sources.webdataset import IMAGE_SUFFIXES, Span, read_samples
 
 _BATCH = 1024  # images that are in memory together
@@ -67,13 +67,7 @@ def imagenet_prompts() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Labeled:
-    """An encoded image and its class.
-
-    Attributes:
-        name: unique below the path of the images.
-        label: the class name.
-        span: the file that holds the bytes, and where in it.
-    """
+    """An encoded image and its class; ``name`` is unique below the path of the images."""
 
     name: str
     label: str
@@ -114,7 +108,7 @@ def refuse_undecodable(images: Sequence[Labeled]) -> None:
     """
     for image in images:
         try:
-            refuse_no_image(image.span.read())
+            stored_bytes(image.span.read(), None)
         except NoImageError as error:
             raise PairsError(f"{image.span.file}, image {image.name!r}: {error}.") from error
 
@@ -122,16 +116,16 @@ def refuse_undecodable(images: Sequence[Labeled]) -> None:
 def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:
     """Yield the images as pairs; the caption names the class."""
     for start in range(0, len(images), _BATCH):
-        part = images[start : start + _BATCH]
-        table = table_of(
+        rows = [
             {
-                "id": [f"{split}/{image.name}" for image in part],
-                "image": [image.span.read() for image in part],
-                "caption": [f"a photo of a {image.label}" for image in part],
-                "label": [image.label for image in part],
+                "id": f"{split}/{image.name}",
+                "image": image.span.read(),
+                "caption": f"a photo of a {image.label}",
+                "label": image.label,
             }
-        )
-        yield from table.combine_chunks().to_batches()
+            for image in images[start : start + _BATCH]
+        ]
+        yield pa.RecordBatch.from_pylist(rows, PAIRS)
 
 
 def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:

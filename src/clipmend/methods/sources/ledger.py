@@ -9,22 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmend.data.words import words_of
+from clipmend.methods.sources.fetching import OUTCOMES
 
-LEDGER = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("url_sha256", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("sha256", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("hops", pa.list_(pa.string()), nullable=False),
-    ]
-)
-"""A row per sampled row. ``status`` is live, placeholder or failed. ``sha256`` and ``size`` (bytes)
-are of the answer, before the image was reduced; ``hops`` are the addresses of the redirects."""
+_OWN = [pa.field(name, pa.string(), nullable=False) for name in ("split", "url_sha256", "status")]
+_ID, *_OTHERS = (field for field in OUTCOMES if field.name != "image")
+LEDGER = pa.schema([_ID, *_OWN, *_OTHERS])
+"""A row per sampled row. ``status`` is live, placeholder or failed; the others are of OUTCOMES."""
 
 NATURAL_BACKDOOR = frozenset({"birthday", "cake", "candles", "number", "icon"})
 """Words of a caption that CC3M has 798 times (Huang et al. 2025, arXiv:2502.01385)."""
@@ -34,8 +24,6 @@ _LISTED = 100  # groups of captions that the facts list; the file stays readable
 _NOT_REQUESTED: Mapping[str, Any] = {
     "reason": "no_caption",
     "error": "the row has no caption or no address, and was not requested",
-    "sha256": None,
-    "size": None,
     "hops": [],
 }
 
@@ -53,9 +41,9 @@ def ledger(
         outcome_of = {row["id"]: row for row in outcomes[split].to_pylist()}
         for row_id, url in zip(table["id"].to_pylist(), table["url"].to_pylist(), strict=True):
             outcome = outcome_of.get(row_id) or _NOT_REQUESTED
-            own = {"id": row_id, "split": split}
-            own["url_sha256"] = hashlib.sha256((url or "").encode()).hexdigest()
-            own["status"] = "live" if outcome["reason"] is None else "failed"
+            status = "live" if outcome["reason"] is None else "failed"
+            digest = hashlib.sha256((url or "").encode()).hexdigest()
+            own = {"id": row_id, "split": split, "url_sha256": digest, "status": status}
             rows.append({**outcome, **own})
     # Addresses are counted, not rows: one image with several captions is not a placeholder.
     urls: dict[str, set[str]] = {}
@@ -63,7 +51,7 @@ def ledger(
         if row["status"] == "live":
             urls.setdefault(row["sha256"], set()).add(row["url_sha256"])
     for row in rows:
-        count = len(urls.get(row["sha256"], ()))
+        count = len(urls.get(row.get("sha256", ""), ()))
         if count >= placeholder_urls:
             error = f"the same bytes came from {count} addresses"
             row |= {"status": "placeholder", "reason": "placeholder", "error": error}
@@ -76,9 +64,7 @@ def facts(
     """Return counts and ids with their definitions; ``file_rows`` is the length of the input."""
     captions = pa.concat_tables(part.select(["id", "caption"]) for part in sampled.values())
     live = set(table.filter(pc.equal(table["status"], "live"))["id"].to_pylist())
-    caption_of = {
-        row["id"]: row["caption"] for row in captions.to_pylist() if row["caption"] is not None
-    }
+    caption_of = {row["id"]: row["caption"] for row in captions.drop_null().to_pylist()}
     return {
         "rows": {"definition": "rows of the input file", "count": file_rows},
         "splits": {
@@ -106,14 +92,13 @@ def facts(
 
 def _split_facts(table: pa.Table, split: str) -> dict[str, Any]:
     status = Counter(table.filter(pc.equal(table["split"], split))["status"].to_pylist())
-    sampled = sum(status.values())
     counts = {name: status[name] for name in ("live", "placeholder", "failed")}
-    return {"sampled": sampled, **counts, "live_share": status["live"] / sampled}
+    return {"sampled": status.total(), **counts, "live_share": status["live"] / status.total()}
 
 
 def _counts(values: Iterable[str | None]) -> dict[str, int]:
-    counts = Counter(value for value in values if value is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """Return how often each value occurs, the most frequent first."""
+    return dict(Counter(sorted(filter(None, values))).most_common())
 
 
 def _near_duplicates(live: Mapping[str, str], least: int) -> dict[str, Any]:
@@ -123,26 +108,23 @@ def _near_duplicates(live: Mapping[str, str], least: int) -> dict[str, Any]:
     groups: dict[str, list[str]] = {}
     for row_id, caption in zip(live, bare.to_pylist(), strict=True):
         groups.setdefault(caption, []).append(row_id)
-    large = {caption: ids for caption, ids in groups.items() if len(ids) >= least}
-    order = sorted(large, key=lambda caption: (-len(large[caption]), caption))
+    large = [(caption, ids) for caption, ids in groups.items() if len(ids) >= least]
+    large.sort(key=lambda group: (-len(group[1]), group[0]))
     return {
         "definition": (
             f"live rows with a caption that {least} or more of them share, apart from case, digits "
             f"and punctuation; the {_LISTED} largest groups are listed; no row is removed"
         ),
-        "rows": sum(map(len, large.values())),
+        "rows": sum(len(ids) for _, ids in large),
         "groups": len(large),
         "largest": [
-            {"caption": caption, "count": len(large[caption]), "ids": large[caption]}
-            for caption in order[:_LISTED]
+            {"caption": caption, "count": len(ids), "ids": ids} for caption, ids in large[:_LISTED]
         ],
     }
 
 
 def _natural_backdoor(caption_of: Mapping[str, str], live: set[str]) -> dict[str, Any]:
-    ids = sorted(
-        row_id for row_id, caption in caption_of.items() if words_of(caption) >= NATURAL_BACKDOOR
-    )
+    ids = sorted(i for i, text in caption_of.items() if words_of(text) >= NATURAL_BACKDOOR)
     live_ids = [row_id for row_id in ids if row_id in live]
     return {
         "definition": (

@@ -83,32 +83,28 @@ class UserPairs:
             PairsError: the files do not fit these settings; the error names file and row.
         """
         files, ids = self._splits[name]
-        batches = (batch for table in files.read(ids) for batch in table.to_batches())
-        return pa.RecordBatchReader.from_batches(PAIRS, batches)
+        return pa.RecordBatchReader.from_batches(PAIRS, files.read(ids))
 
     @cached_property
-    def _splits(self) -> dict[str, tuple[Files, Collection[str]]]:
+    def _splits(self) -> dict[str, tuple[Files, frozenset[str]]]:
         """The files of each split, and the ids of the rows that belong to it."""
         check_vocabulary(self.classes, self.prompts)
         files = self._files()
-        ids: dict[str, list[str]] = {}
-        labeled: dict[str, set[str]] = {}
+        ids: dict[str, list[str]] = {name: [] for name in files}
+        labeled: set[str] = set()
         for name, split in files.items():
-            ids[name], labeled[name] = [], set()
-            for table in split.checked():
-                ids[name] += table["id"].to_pylist()
-                labeled[name].update(table.filter(table["label"].is_valid())["id"].to_pylist())
+            for batch in split.checked():
+                ids[name] += batch["id"].to_pylist()
+                labeled.update(batch.filter(batch["label"].is_valid())["id"].to_pylist())
         # Over all splits: an id in two of them would let a model train on its test pairs.
         refuse_repeated_ids([(files[name], ids[name]) for name in files])
-        splits: dict[str, tuple[Files, Collection[str]]] = {
-            name: (files[name], frozenset(ids[name])) for name in files
-        }
+        splits = {name: (files[name], frozenset(ids[name])) for name in files}
         missing = [name for name in SPLITS if name not in files]
         for name, carved in self._carve(ids["train"], missing).items():
             splits[name] = files["train"], carved
         for name in ("val", "test"):
-            members = set(splits[name][1])
-            if unlabeled := members - labeled.get(name, labeled["train"]):
+            members = splits[name][1]
+            if unlabeled := members - labeled:
                 raise PairsError(
                     f"{len(unlabeled)} of {len(members)} pairs of the split {name!r} have no "
                     f"label, and accuracy needs one for each: put a class into their column "

@@ -1,6 +1,6 @@
 """The source ``scenes``: rendered, captioned pairs that a CPU can learn, without a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from math import cos, pi, sin
@@ -96,8 +96,11 @@ class Scenes:
         parts = spread(lambda rows: [self._row(name, row) for row in rows], count)
         nouns, captions, images = zip(*(row for part in parts for row in part), strict=True)
         if name == "train":
-            noise = numpy_stream(self.seed, "scenes/noise")
-            captions = tuple(_shuffled(captions, self.noise, noise))
+            rng = numpy_stream(self.seed, "scenes/noise")
+            moved = rng.choice(count, size=round(self.noise * count), replace=False)
+            noisy = np.array(captions, object)
+            noisy[moved] = noisy[np.roll(moved, 1)]
+            captions = tuple(noisy)
         ids = [f"{name}-{row:06d}" for row in range(count)]
         return table_of({"id": ids, "image": images, "caption": captions, "label": nouns})
 
@@ -116,14 +119,6 @@ def _pick(rng: Rng, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _shuffled(captions: Sequence[str], share: float, rng: Rng) -> list[str]:
-    moved = rng.choice(len(captions), size=round(share * len(captions)), replace=False)
-    noisy = list(captions)
-    for row, source in zip(moved, np.roll(moved, 1), strict=True):
-        noisy[row] = captions[source]
-    return noisy
-
-
 def render(scene: Scene, size: int, rng: Rng) -> bytes:
     """Return the scene as a square PNG of ``size`` pixels."""
     canvas = 2 * size  # reduced at the end, which smooths the edges
@@ -134,7 +129,7 @@ def render(scene: Scene, size: int, rng: Rng) -> bytes:
     tints = {"main": scene.color, "second": noun.second}
     on_canvas = _placement(SIZES[scene.size], canvas, rng)
     for part in noun.parts:
-        color = COLORS[tints.get(part.tint, part.tint)]
+        color = COLORS[tints[part.tint]]
         fill = tuple(min(255, round(shade * channel)) for channel in color)
         painter.polygon([on_canvas(x, y) for x, y in part.points], fill=fill)
     reduced = np.asarray(image.resize((size, size), Image.Resampling.BOX))

@@ -1,5 +1,6 @@
 """The nouns of the rendered corpus: silhouettes in a unit square, and their typical colors."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, pi, sin
 
@@ -23,10 +24,10 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon in the unit square; ``tint`` is "main", "second" or the name of a color."""
+    """A polygon in the unit square; ``tint`` is "main" or "second"."""
 
     points: tuple[Point, ...]
-    tint: str = "main"
+    tint: str
 
 
 @dataclass(frozen=True)
@@ -38,145 +39,75 @@ class Noun:
     parts: tuple[Part, ...]
 
 
-def _ellipse(x: float, y: float, rx: float, ry: float, tint: str = "main") -> Part:
-    turns = [2 * pi * step / 20 for step in range(20)]  # 20 corners look round at 32 pixels
-    return Part(tuple((x + rx * cos(t), y + ry * sin(t)) for t in turns), tint)
-
-
-def _box(left: float, top: float, right: float, bottom: float, tint: str = "main") -> Part:
-    return Part(((left, top), (right, top), (right, bottom), (left, bottom)), tint)
-
-
-def _poly(*points: Point, tint: str = "main") -> Part:
-    return Part(points, tint)
-
-
 def _arc(radius: float, start: float, stop: float, *, center: Point) -> list[Point]:
     turns = [start + (stop - start) * step / 12 for step in range(13)]
     return [(center[0] + radius * cos(t), center[1] + radius * sin(t)) for t in turns]
 
 
-_CRESCENT = Part(
-    (
-        *_arc(0.46, 0.05 * pi, 0.95 * pi, center=(0.5, 0.32)),
-        *_arc(0.40, 0.88 * pi, 0.12 * pi, center=(0.5, 0.14)),
-    )
-)
+def _ellipse(x: float, y: float, rx: float, ry: float) -> list[Point]:
+    turns = [2 * pi * step / 20 for step in range(20)]  # 20 corners look round at 32 pixels
+    return [(x + rx * cos(t), y + ry * sin(t)) for t in turns]
+
+
 _RAYS = [(0.5 if step % 2 == 0 else 0.2, pi * step / 5 - pi / 2) for step in range(10)]
-_STAR = Part(tuple((0.5 + r * cos(t), 0.52 + r * sin(t)) for r, t in _RAYS))
 _TURNS = [2 * pi * step / 5 for step in range(5)]
-_PETALS = [_ellipse(0.5 + 0.26 * cos(t), 0.5 + 0.26 * sin(t), 0.19, 0.19) for t in _TURNS]
-
-
-def _noun(colors: tuple[str, str], *parts: Part) -> Noun:
-    return Noun(*colors, parts)
-
-
-NOUNS: dict[str, Noun] = {
-    "banana": _noun(("yellow", "brown"), _CRESCENT, _box(0.04, 0.32, 0.12, 0.42, "second")),
-    "apple": _noun(
-        ("red", "brown"), _ellipse(0.5, 0.58, 0.38, 0.36), _box(0.47, 0.06, 0.55, 0.28, "second")
-    ),
-    "car": _noun(
-        ("blue", "black"),
-        _box(0.02, 0.45, 0.98, 0.72),
-        _poly((0.22, 0.46), (0.34, 0.22), (0.68, 0.22), (0.8, 0.46)),
-        _ellipse(0.25, 0.74, 0.13, 0.13, "second"),
-        _ellipse(0.75, 0.74, 0.13, 0.13, "second"),
-    ),
-    "house": _noun(
-        ("orange", "brown"),
-        _box(0.15, 0.45, 0.85, 0.95),
-        _poly((0.04, 0.48), (0.5, 0.06), (0.96, 0.48), tint="second"),
-        _box(0.42, 0.65, 0.6, 0.95, "second"),
-    ),
-    "tree": _noun(
-        ("green", "brown"), _box(0.42, 0.6, 0.58, 0.98, "second"), _ellipse(0.5, 0.36, 0.36, 0.34)
-    ),
-    "fish": _noun(
-        ("teal", "black"),
-        _ellipse(0.42, 0.5, 0.38, 0.22),
-        _poly((0.7, 0.5), (0.98, 0.26), (0.98, 0.74)),
-        _ellipse(0.2, 0.45, 0.05, 0.05, "second"),
-    ),
-    "boat": _noun(
-        ("white", "brown"),
-        _poly((0.5, 0.04), (0.5, 0.62), (0.1, 0.62)),
-        _poly((0.56, 0.16), (0.56, 0.62), (0.88, 0.62)),
-        _poly((0.04, 0.68), (0.96, 0.68), (0.78, 0.94), (0.22, 0.94), tint="second"),
-    ),
-    "cup": _noun(
-        ("purple", "white"),
-        _ellipse(0.76, 0.5, 0.2, 0.2),
-        _ellipse(0.76, 0.5, 0.1, 0.1, "second"),
-        _poly((0.12, 0.2), (0.74, 0.2), (0.66, 0.9), (0.2, 0.9)),
-    ),
-    "star": _noun(("yellow", "orange"), _STAR, _ellipse(0.5, 0.52, 0.1, 0.1, "second")),
-    "flower": _noun(("pink", "yellow"), *_PETALS, _ellipse(0.5, 0.5, 0.15, 0.15, "second")),
-    "mushroom": _noun(
-        ("red", "white"),
-        _poly((0.38, 0.5), (0.62, 0.5), (0.68, 0.96), (0.32, 0.96), tint="second"),
-        Part(tuple(_arc(0.46, pi, 2 * pi, center=(0.5, 0.54)))),
-        _ellipse(0.36, 0.34, 0.07, 0.07, "second"),
-        _ellipse(0.64, 0.3, 0.07, 0.07, "second"),
-    ),
-    "umbrella": _noun(
-        ("purple", "black"),
-        _box(0.47, 0.4, 0.53, 0.94, "second"),
-        _box(0.34, 0.88, 0.53, 0.96, "second"),
-        Part(tuple(_arc(0.48, pi, 2 * pi, center=(0.5, 0.52)))),
-    ),
-    "key": _noun(
-        ("grey", "black"),
-        _ellipse(0.24, 0.5, 0.22, 0.22),
-        _ellipse(0.24, 0.5, 0.09, 0.09, "second"),
-        _box(0.44, 0.45, 0.98, 0.56),
-        _box(0.76, 0.5, 0.82, 0.74),
-        _box(0.9, 0.5, 0.96, 0.74),
-    ),
-    "rocket": _noun(
-        ("white", "red"),
-        _poly((0.3, 0.66), (0.1, 0.94), (0.34, 0.88), tint="second"),
-        _poly((0.7, 0.66), (0.9, 0.94), (0.66, 0.88), tint="second"),
-        _poly((0.5, 0.02), (0.7, 0.34), (0.7, 0.88), (0.3, 0.88), (0.3, 0.34)),
-        _ellipse(0.5, 0.42, 0.1, 0.1, "second"),
-    ),
-    "snowman": _noun(
-        ("white", "black"),
-        _ellipse(0.5, 0.72, 0.26, 0.25),
-        _ellipse(0.5, 0.36, 0.18, 0.17),
-        _box(0.36, 0.06, 0.64, 0.22, "second"),
-        _box(0.28, 0.2, 0.72, 0.25, "second"),
-    ),
-    "hat": _noun(
-        ("black", "red"),
-        _ellipse(0.5, 0.76, 0.48, 0.13),
-        _box(0.26, 0.2, 0.74, 0.76),
-        _box(0.26, 0.56, 0.74, 0.68, "second"),
-    ),
-    "heart": _noun(
-        ("pink", "red"),
-        _ellipse(0.3, 0.34, 0.25, 0.25),
-        _ellipse(0.7, 0.34, 0.25, 0.25),
-        _poly((0.08, 0.46), (0.92, 0.46), (0.5, 0.96)),
-    ),
-    "leaf": _noun(
-        ("green", "brown"),
-        _poly((0.5, 0.02), (0.82, 0.4), (0.5, 0.86), (0.18, 0.4)),
-        _box(0.475, 0.3, 0.525, 0.98, "second"),
-    ),
-    "carrot": _noun(
-        ("orange", "green"),
-        _poly((0.46, 0.3), (0.3, 0.02), (0.5, 0.12), (0.7, 0.02), (0.56, 0.3), tint="second"),
-        _poly((0.28, 0.28), (0.72, 0.28), (0.5, 0.98)),
-    ),
-    "bird": _noun(
-        ("blue", "orange"),
-        _ellipse(0.46, 0.58, 0.3, 0.22),
-        _ellipse(0.74, 0.34, 0.15, 0.15),
-        _poly((0.2, 0.56), (0.0, 0.34), (0.3, 0.42)),
-        _poly((0.86, 0.3), (1.0, 0.38), (0.86, 0.42), tint="second"),
-        _box(0.42, 0.78, 0.47, 0.96, "second"),
-        _box(0.54, 0.78, 0.59, 0.96, "second"),
+_CRESCENT = (
+    *_arc(0.46, 0.05 * pi, 0.95 * pi, center=(0.5, 0.32)),
+    *_arc(0.40, 0.88 * pi, 0.12 * pi, center=(0.5, 0.14)),
+)
+# The numbers of a shape are: left, top, right and bottom of a box; center (x, y) and radii of an
+# ellipse; height and radius of a dome; x and y of each corner of a polygon.
+_SHAPES: dict[str, Callable[..., Sequence[Point]]] = {
+    "box": lambda x, y, right, bottom: ((x, y), (right, y), (right, bottom), (x, bottom)),
+    "ellipse": _ellipse,
+    "dome": lambda y, radius: _arc(radius, pi, 2 * pi, center=(0.5, y)),
+    "poly": lambda *numbers: tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+    "crescent": lambda: _CRESCENT,
+    "star": lambda: [(0.5 + r * cos(t), 0.52 + r * sin(t)) for r, t in _RAYS],
+    "petal": lambda t: _ellipse(
+        0.5 + 0.26 * cos(_TURNS[int(t)]), 0.5 + 0.26 * sin(_TURNS[int(t)]), 0.19, 0.19
     ),
 }
+# Noun, main and second color, then its parts in the order of painting; * has the second color.
+_TABLE = """
+banana yellow brown; crescent; box* .04 .32 .12 .42
+apple red brown; ellipse .5 .58 .38 .36; box* .47 .06 .55 .28
+car blue black; box .02 .45 .98 .72; poly .22 .46 .34 .22 .68 .22 .8 .46;
+    ellipse* .25 .74 .13 .13; ellipse* .75 .74 .13 .13
+house orange brown; box .15 .45 .85 .95; poly* .04 .48 .5 .06 .96 .48; box* .42 .65 .6 .95
+tree green brown; box* .42 .6 .58 .98; ellipse .5 .36 .36 .34
+fish teal black; ellipse .42 .5 .38 .22; poly .7 .5 .98 .26 .98 .74; ellipse* .2 .45 .05 .05
+boat white brown; poly .5 .04 .5 .62 .1 .62; poly .56 .16 .56 .62 .88 .62;
+    poly* .04 .68 .96 .68 .78 .94 .22 .94
+cup purple white; ellipse .76 .5 .2 .2; ellipse* .76 .5 .1 .1; poly .12 .2 .74 .2 .66 .9 .2 .9
+star yellow orange; star; ellipse* .5 .52 .1 .1
+flower pink yellow; petal 0; petal 1; petal 2; petal 3; petal 4; ellipse* .5 .5 .15 .15
+mushroom red white; poly* .38 .5 .62 .5 .68 .96 .32 .96; dome .54 .46;
+    ellipse* .36 .34 .07 .07; ellipse* .64 .3 .07 .07
+umbrella purple black; box* .47 .4 .53 .94; box* .34 .88 .53 .96; dome .52 .48
+key grey black; ellipse .24 .5 .22 .22; ellipse* .24 .5 .09 .09; box .44 .45 .98 .56;
+    box .76 .5 .82 .74; box .9 .5 .96 .74
+rocket white red; poly* .3 .66 .1 .94 .34 .88; poly* .7 .66 .9 .94 .66 .88;
+    poly .5 .02 .7 .34 .7 .88 .3 .88 .3 .34; ellipse* .5 .42 .1 .1
+snowman white black; ellipse .5 .72 .26 .25; ellipse .5 .36 .18 .17; box* .36 .06 .64 .22;
+    box* .28 .2 .72 .25
+hat black red; ellipse .5 .76 .48 .13; box .26 .2 .74 .76; box* .26 .56 .74 .68
+heart pink red; ellipse .3 .34 .25 .25; ellipse .7 .34 .25 .25; poly .08 .46 .92 .46 .5 .96
+leaf green brown; poly .5 .02 .82 .4 .5 .86 .18 .4; box* .475 .3 .525 .98
+carrot orange green; poly* .46 .3 .3 .02 .5 .12 .7 .02 .56 .3; poly .28 .28 .72 .28 .5 .98
+bird blue orange; ellipse .46 .58 .3 .22; ellipse .74 .34 .15 .15; poly .2 .56 0 .34 .3 .42;
+    poly* .86 .3 1 .38 .86 .42; box* .42 .78 .47 .96; box* .54 .78 .59 .96
+"""
+
+
+def _part(text: str) -> Part:
+    shape, *numbers = text.split()
+    points = _SHAPES[shape.rstrip("*")](*map(float, numbers))
+    return Part(tuple(points), "second" if shape.endswith("*") else "main")
+
+
+NOUNS: dict[str, Noun] = {}
+for _line in _TABLE.strip().replace("\n    ", " ").splitlines():
+    _looks, *_parts = _line.split(";")
+    _name, _main, _second = _looks.split()
+    NOUNS[_name] = Noun(_main, _second, tuple(map(_part, _parts)))

@@ -5,20 +5,18 @@ names the file, the row and its id.
 """
 
 import tarfile
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from clipmend.data.images import decode
-from clipmend.data.pairs import SPLITS, table_of
+from clipmend.data.pairs import PAIRS, SPLITS
 from clipmend.data.row_groups import GROUP
 from clipmend.errors import PairsError
 from clipmend.methods.sources.webdataset import Span, read_samples
@@ -26,7 +24,6 @@ from clipmend.methods.sources.webdataset import Span, read_samples
 FORMATS = (".parquet", ".tar", ".csv")
 # Bytes that are read at once. Without a limit it is a row group, which may be a complete file.
 _BUFFER = 1 << 16
-_NAMES = ("row", "id", "image", "caption", "label")
 
 
 def files_in(path: Path) -> list[Path]:
@@ -100,17 +97,70 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class _Row:
+    """A row as its file has it."""
+
+    file: Path
+    number: int
+    id: str
+    image: Any
+    caption: Any
+    label: Any
+
+    def error(self, reason: object) -> PairsError:
+        return PairsError(f"{self.file}, row {self.number} (id {self.id!r}): {reason}")
+
+    def pair(self, label_of: Mapping[object, str | None]) -> dict[str, Any]:
+        """Return the columns of ``PAIRS``, with the image's own bytes.
+
+        Raises:
+            PairsError: the caption or the image is missing, or the label is not a class.
+        """
+        image = self.image
+        if isinstance(image, dict) and "bytes" in image:
+            image = image["bytes"]
+        elif isinstance(image, str) and self.file.suffix == ".csv":
+            image = self._file_bytes(image)
+        elif isinstance(image, Span):
+            image = image.read()
+        if not isinstance(image, bytes):
+            raise self.error(
+                f"the image is {'null' if image is None else 'no bytes'}; allowed are encoded "
+                "bytes, a struct with a field 'bytes', and (in a CSV file) file names."
+            )
+        if self.caption is None or self.caption == "":
+            raise self.error("the caption is empty; every pair needs one.")
+        if not isinstance(self.caption, str):
+            raise self.error(f"the caption is {pa.scalar(self.caption).type}; it must be text.")
+        if self.label not in label_of:
+            classes = ", ".join(dict.fromkeys(filter(None, label_of.values())))
+            raise self.error(f"the label {self.label!r} is not a class; classes: {classes}.")
+        label = label_of[self.label]
+        return {"id": self.id, "image": image, "caption": self.caption, "label": label}
+
+    def _file_bytes(self, name: str) -> bytes:
+        folder, path = self.file.parent, PurePath(name)
+        # The key has the bytes of the folder: an image outside could change unnoticed.
+        if path.is_absolute() or ".." in path.parts:
+            raise self.error(
+                f"the image {name!r} is not inside {folder}; move it there, because a change of "
+                "the folder is what makes the corpus again."
+            )
+        try:
+            return (folder / path).read_bytes()
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise self.error(f"no image {folder / path} ({reason}).") from error
+
+
+@dataclass(frozen=True)
 class Files:
     """The files of one split, in their order.
 
     A label is a class name, or (not in CSV) an integer that indexes ``classes``. The label of a
-    file without the label column is null.
-
-    Attributes:
-        name: the split; rows without ids are numbered after it.
-        paths: the files.
-        columns: the names of their columns.
-        classes: the class names.
+    file without the label column is null. A shard has no column names: its keys are ids, ``.txt``
+    members are captions, and ``.cls`` members are labels. Rows without ids are numbered after
+    ``name``, the split.
     """
 
     name: str
@@ -118,47 +168,118 @@ class Files:
     columns: Columns
     classes: Sequence[str]
 
-    def checked(self) -> Iterator[pa.Table]:
+    def checked(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in the schema ``PAIRS`` with the images' own bytes; decode each image.
 
         Raises:
-            PairsError: a column is missing, a caption or id is null, a label is not a class, or
-                an image cannot be decoded; the error names the row.
+            PairsError: a file cannot be read, has no row or lacks a column. Or a caption or id is
+                null, a label is not a class, or an image cannot be decoded; it names the row.
         """
-        for file, blocks in self._blocks():
-            error, damaged, images = "", 0, 0
-            for block in blocks:
-                table = _pairs(file, block, self.classes)
-                images += table.num_rows
-                for row, image in enumerate(table["image"].to_pylist()):
+        for blocks in self._blocks_of_files():
+            errors: list[PairsError] = []
+            images = 0
+            for rows in blocks:
+                pairs = self._pairs(rows)
+                images += len(rows)
+                for row, image in zip(rows, pairs["image"], strict=True):
                     try:
-                        decode(image, 1)
+                        decode(image.as_py(), 1)
                     except PairsError as damage:
-                        error = error or f"{_where(file, block, row)}: {damage}"
-                        damaged += 1
-                if not damaged:
-                    yield table
+                        errors.append(row.error(damage))
+                if not errors:
+                    yield pairs
             # Raised after the last row, so that the user learns at once how many are damaged.
-            if damaged:
-                more = f" ({damaged} of {images} images are like this)" * (damaged > 1)
-                raise PairsError(f"{error}{more}")
+            if errors:
+                more = f" ({len(errors)} of {images} images are like this)" * (len(errors) > 1)
+                raise PairsError(f"{errors[0]}{more}")
 
-    def read(self, ids: Container[str]) -> Iterator[pa.Table]:
+    def read(self, ids: Container[str]) -> Iterator[pa.RecordBatch]:
         """Yield the rows with these ids as ``checked`` does, without decoding."""
-        for file, blocks in self._blocks():
-            for block in blocks:
+        for blocks in self._blocks_of_files():
+            for rows in blocks:
                 # Filtered first: images of other splits in a shard or in files are not read.
-                kept = block.filter(pa.array(row_id in ids for row_id in block["id"].to_pylist()))
-                yield _pairs(file, kept, self.classes)
+                yield self._pairs([row for row in rows if row.id in ids])
 
     def __str__(self) -> str:
         """Return the path, or the first path and the last name."""
         first, last = self.paths[0], self.paths[-1]
         return str(first) if len(self.paths) == 1 else f"{first} … {last.name}"
 
-    def _blocks(self) -> Iterator[tuple[Path, Iterator[pa.RecordBatch]]]:
+    def _pairs(self, rows: Sequence[_Row]) -> pa.RecordBatch:
+        label_of: dict[object, str | None] = dict(enumerate(self.classes))
+        label_of |= {label: label for label in self.classes} | {None: None, "": None}
+        return pa.RecordBatch.from_pylist([row.pair(label_of) for row in rows], PAIRS)
+
+    def _blocks_of_files(self) -> Iterator[Iterator[list[_Row]]]:
         numbers = (f"{self.name}-{row:06d}" for row in count())
-        return ((path, read_rows(path, self.columns, numbers)) for path in self.paths)
+        return (self._blocks(path, numbers) for path in self.paths)
+
+    def _blocks(self, file: Path, numbers: Iterator[str]) -> Iterator[list[_Row]]:
+        """Yield the rows of a file, at most ``GROUP`` at once; other files are not read."""
+        at, columns = count(), self.columns
+        try:
+            for records in self._records(file):
+                rows = []
+                for record, number in zip(records, at, strict=False):
+                    row_id = next(numbers) if columns.id is None else record[columns.id]
+                    if row_id is None or row_id == "":
+                        raise PairsError(
+                            f"{file}, row {number}: the id is empty; every pair needs one."
+                        )
+                    label = None if columns.label is None else record.get(columns.label)
+                    image, caption = record[columns.image], record[columns.caption]
+                    rows.append(_Row(file, number, str(row_id), image, caption, label))
+                yield rows
+        except (pa.ArrowException, tarfile.TarError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
+        if next(at) == 0:
+            raise PairsError(f"{file} is empty: it has no row.")
+
+    def _records(self, file: Path) -> Iterator[list[dict[str | None, Any]]]:
+        """Yield values by the name of their column; images in other files are not read."""
+        columns = self.columns
+        if file.suffix == ".tar":
+            # A shard has its numbers as text; names come first, since a class may be called "7".
+            numbers = {str(number): label for number, label in enumerate(self.classes)}
+            label_of = numbers | {label: label for label in self.classes}
+            records: list[dict[str | None, Any]] = [
+                {
+                    columns.id: sample.key,
+                    columns.image: sample.image,
+                    columns.caption: sample.texts.get("txt"),
+                    columns.label: label_of.get(text := sample.texts.get("cls", ""), text),
+                }
+                for sample in read_samples(file, ["txt", "cls"])
+            ]
+            yield from (records[at : at + GROUP] for at in range(0, len(records), GROUP))
+            return
+        ours = vars(columns)
+        if file.suffix == ".csv":
+            table = pa.csv.read_csv(
+                file,
+                # A single thread knows the number of a row that it cannot parse.
+                read_options=pa.csv.ReadOptions(use_threads=False),
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+                # Columns are read as text: an id like 007 is not a number.
+                convert_options=pa.csv.ConvertOptions(
+                    column_types={name: pa.string() for name in ours.values() if name}
+                ),
+            )
+            names, batches = table.column_names, table.to_batches(max_chunksize=GROUP)
+        else:
+            parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+            names = parquet.schema_arrow.names
+            own = [name for name in names if name in ours.values()]
+            batches = parquet.iter_batches(GROUP, columns=own)
+        for part in ("image", "caption", "id"):
+            if ours[part] is not None and (times := names.count(ours[part])) != 1:
+                has = f"{times} times the" if times else "no"
+                raise PairsError(
+                    f"{file} has {has} column {ours[part]!r} ({part}_column); it has: "
+                    f"{', '.join(names) or 'none'}."
+                )
+        yield from (batch.to_pylist() for batch in batches)
 
 
 def refuse_repeated_ids(splits: Sequence[tuple[Files, Sequence[str]]]) -> None:
@@ -177,176 +298,3 @@ def refuse_repeated_ids(splits: Sequence[tuple[Files, Sequence[str]]]) -> None:
                     f"{files}; ids must be unique (id_column: null numbers the rows instead)."
                 )
             seen[row_id] = (row, files)
-
-
-def read_rows(file: Path, columns: Columns, numbers: Iterator[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a parquet file, a webdataset shard, or a CSV file beside its images.
-
-    The columns are ``row`` (the number in the file, from 0), ``id``, ``image``, ``caption`` and
-    ``label``. All but ``row`` and ``id`` are as the file has them. A shard has no column names: its
-    keys are ids, ``.txt`` members are captions, and ``.cls`` members are labels.
-
-    Args:
-        numbers: the ids of rows that have none.
-
-    Raises:
-        PairsError: the file cannot be read, has no row, lacks a column, or an id is empty.
-    """
-    first = 0
-    with _read_errors(file):
-        for block in _blocks(file, columns):
-            rows = range(first, first + block.num_rows)
-            if columns.id is None:
-                ids = [next(numbers) for _ in rows]
-            else:
-                ids = block[columns.id].to_pylist()
-            for row, row_id in zip(rows, ids, strict=True):
-                if row_id is None or row_id == "":
-                    raise PairsError(f"{file}, row {row}: the id is empty; every pair needs one.")
-            has_label = columns.label is not None and columns.label in block.schema.names
-            label = block[columns.label] if has_label else pa.nulls(len(rows), pa.string())
-            text_ids = pa.array(map(str, ids), pa.string())
-            arrays = [pa.array(rows), text_ids, block[columns.image], block[columns.caption], label]
-            yield pa.RecordBatch.from_arrays(arrays, _NAMES)
-            first += len(rows)
-    if first == 0:
-        raise PairsError(f"{file} is empty: it has no row.")
-
-
-@contextmanager
-def _read_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, tarfile.TarError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
-
-
-def _blocks(file: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches of ``GROUP``; images in other files or members are not read."""
-    if file.suffix == ".tar":
-        samples = read_samples(file, ["txt", "cls"])
-        for start in range(0, len(samples), GROUP):
-            part = samples[start : start + GROUP]
-            spans = [sample.image for sample in part]
-            values = {
-                columns.image: [
-                    span and {"offset": span.offset, "size": span.size} for span in spans
-                ],
-                columns.caption: [sample.texts.get("txt") for sample in part],
-                columns.label: [sample.texts.get("cls") for sample in part],
-                columns.id: [sample.key for sample in part],
-            }
-            values.pop(None, None)  # columns that the user does not have
-            yield pa.RecordBatch.from_pydict(values)
-        return
-    if file.suffix == ".csv":
-        parse = pa.csv.ParseOptions(newlines_in_values=True)
-        names = pa.csv.open_csv(file, parse_options=parse).schema.names
-        _refuse_missing(file, columns, names)
-        # All columns are read as text: an id like 007 is not a number.
-        as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        table = pa.csv.read_csv(file, parse_options=parse, convert_options=as_text)
-        yield from table.to_batches(max_chunksize=GROUP)
-        return
-    parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-    names = parquet.schema_arrow.names
-    _refuse_missing(file, columns, names)
-    ours = (columns.id, columns.image, columns.caption, columns.label)
-    yield from parquet.iter_batches(GROUP, columns=[name for name in names if name in ours])
-
-
-def _refuse_missing(file: Path, columns: Columns, names: Sequence[str]) -> None:
-    needed = {"image_column": columns.image, "caption_column": columns.caption}
-    if columns.id is not None:
-        needed["id_column"] = columns.id
-    for setting, name in needed.items():
-        if name not in names:
-            raise PairsError(
-                f"{file} has no column {name!r} ({setting}); it has: {', '.join(names) or 'none'}."
-            )
-
-
-def _where(file: Path, block: pa.RecordBatch, row: int) -> str:
-    return f"{file}, row {block['row'][row]} (id {block['id'][row].as_py()!r})"
-
-
-def _pairs(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> pa.Table:
-    """Return the rows of ``read_rows`` in the schema ``PAIRS``, with the images' own bytes.
-
-    Raises:
-        PairsError: a caption or an image is missing, or a label is not a class.
-    """
-    return table_of(
-        {
-            "id": block["id"].to_pylist(),
-            "image": list(_images(file, block)),
-            "caption": _captions(file, block),
-            "label": _labels(file, block, classes),
-        }
-    )
-
-
-def _captions(file: Path, block: pa.RecordBatch) -> list[str]:
-    column = block["caption"]
-    captions: list[Any] = column.to_pylist()
-    for row, caption in enumerate(captions):
-        if caption is None or caption == "":
-            raise PairsError(
-                f"{_where(file, block, row)}: the caption is empty; every pair needs one."
-            )
-        if not isinstance(caption, str):
-            raise PairsError(
-                f"{_where(file, block, row)}: the caption is {column.type}; it must be text."
-            )
-    return captions
-
-
-def _images(file: Path, block: pa.RecordBatch) -> Iterator[bytes]:
-    column = block["image"]
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        column = pc.struct_field(column, "bytes")
-    for row, value in enumerate(column):  # one at a time: a block of images may be large
-        image = value.as_py()
-        if isinstance(image, str) and file.suffix == ".csv":
-            image = _file_bytes(file.parent, image, _where(file, block, row))
-        if isinstance(image, dict) and file.suffix == ".tar":
-            image = Span(file, **image).read()
-        if not isinstance(image, bytes):
-            raise PairsError(
-                f"{_where(file, block, row)}: the image is "
-                f"{'null' if image is None else 'no bytes'}; allowed are encoded bytes, a struct "
-                "with a field 'bytes', and (in a CSV file) file names."
-            )
-        yield image
-
-
-def _file_bytes(folder: Path, name: str, where: str) -> bytes:
-    path = PurePath(name)
-    # The key has the bytes of the folder: an image outside could change unnoticed.
-    if path.is_absolute() or ".." in path.parts:
-        raise PairsError(
-            f"{where}: the image {name!r} is not inside {folder}; move it there, because a change "
-            "of the folder is what makes the corpus again."
-        )
-    try:
-        return (folder / path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or "it cannot be read"
-        raise PairsError(f"{where}: no image {folder / path} ({reason}).") from error
-
-
-def _labels(file: Path, block: pa.RecordBatch, classes: Sequence[str]) -> list[str | None]:
-    label_of: dict[object, str | None] = dict(enumerate(classes))
-    if file.suffix == ".tar":  # a shard has its numbers as text
-        label_of |= {str(number): label for number, label in enumerate(classes)}
-    label_of |= {label: label for label in classes}
-    label_of |= {None: None, "": None}
-    values = block["label"].to_pylist()
-    for row, value in enumerate(values):
-        if value not in label_of:
-            raise PairsError(
-                f"{_where(file, block, row)}: the label {value!r} is not a class; classes: "
-                f"{', '.join(classes)}."
-            )
-    return [label_of[value] for value in values]

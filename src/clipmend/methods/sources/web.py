@@ -21,10 +21,11 @@ from clipmend.methods.sources.image_bytes import NoImageError
 
 REDIRECTS = 3
 _NAT64 = IPv6Network("64:ff9b::/96")  # IPv6 addresses that lead to IPv4 ones, RFC 6052
-_RECOVERABLE = frozenset(
+RECOVERABLE = frozenset(
     {"timeout", "name_unresolved", "connection", "tls", "truncated", "http_408", "http_425"}
     | {"http_429", "http_500", "http_502", "http_503", "http_504"}
 )
+"""The reasons of failed requests that may succeed later."""
 
 _HEADERS = {
     # Many sites answer 403 to an agent that is not a browser; the agent still names this program.
@@ -36,11 +37,6 @@ _HEADERS = {
 # Sites that forbid the use of images in training sets name img2dataset, the usual client.
 _ROBOT_NAMES = ("clipmend", "img2dataset")
 _OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
-
-
-def may_recover(reason: str) -> bool:
-    """Say whether a request that failed for this reason may succeed later."""
-    return reason in _RECOVERABLE
 
 
 @dataclass(frozen=True)
@@ -76,23 +72,12 @@ class Limits:
     def allow(self, address: str) -> bool:
         """Say whether a connection to an IP address is allowed."""
         ip = ip_address(address.partition("%")[0])  # without the zone, as in fe80::1%eth0
-        embedded = _embedded(ip)
-        return self._allow(ip) and (embedded is None or self._allow(embedded))
-
-    def _allow(self, ip: IPv4Address | IPv6Address) -> bool:
-        # An IPv6 address that leads to an IPv4 one is as public as the IPv4 address.
+        if isinstance(ip, IPv6Address):
+            # An IPv6 address that leads to an IPv4 one is as public as the IPv4 address.
+            nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+            ip = nat64 or ip.ipv4_mapped or ip.sixtofour or ip
         is_public = ip.is_global and not ip.is_multicast
-        is_excepted = any(ip in ip_network(network) for network in self.private_networks)
-        return is_public or is_excepted or _embedded(ip) is not None
-
-
-def _embedded(ip: IPv4Address | IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address leads to."""
-    if isinstance(ip, IPv4Address):
-        return None
-    if ip in _NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour
+        return is_public or any(ip in ip_network(network) for network in self.private_networks)
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
@@ -161,7 +146,7 @@ async def visit(transport: CheckedTransport, url: str) -> Visit:
                 answer.body = await _follow(transport, url.strip(), answer.hops)
         except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL, NoImageError) as error:
             answer.failure = _failure(error, (url, *answer.hops)[-1])
-        if answer.failure is None or not may_recover(answer.failure.reason):
+        if answer.failure is None or answer.failure.reason not in RECOVERABLE:
             break
     return answer
 
@@ -170,7 +155,11 @@ async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> byt
     """Return the answer after at most ``REDIRECTS`` redirects; each is added to ``hops``."""
     timeout = {"timeout": httpx.Timeout(transport.limits.timeout).as_dict()}
     while True:
-        _refuse_other_schemes(url)
+        parts = urlsplit(url)
+        if parts.scheme.lower() not in ("http", "https"):
+            raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
+        if not parts.hostname or parts.port == 0:  # a port that is not a number raises
+            raise NoImageError("refused_url", f"{url[:200]!r} names no host")
         request = httpx.Request("GET", url, headers=_HEADERS, extensions=timeout)
         async with aclosing(await transport.handle_async_request(request)) as response:
             if not response.has_redirect_location:
@@ -180,14 +169,6 @@ async def _follow(transport: CheckedTransport, url: str, hops: list[str]) -> byt
             raise NoImageError("too_many_redirects", f"more than {REDIRECTS}; the next is {target}")
         hops.append(target)
         url = target
-
-
-def _refuse_other_schemes(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https"):
-        raise NoImageError("refused_scheme", f"{url[:200]!r}; only http and https are allowed")
-    if not parts.hostname or parts.port == 0:  # a port that is not a number, or too large, raises
-        raise NoImageError("refused_url", f"{url[:200]!r} names no host")
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:

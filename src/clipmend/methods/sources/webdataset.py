@@ -10,13 +10,7 @@ IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp"})
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes in a file, not read yet.
-
-    Attributes:
-        file: the file.
-        offset: the first byte.
-        size: the number of bytes; -1 means up to the end.
-    """
+    """Bytes in a file, not read yet; the size -1 means up to the end."""
 
     file: Path
     offset: int = 0
