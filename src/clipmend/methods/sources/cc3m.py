@@ -157,8 +157,10 @@ class FetchedPairs:
 
     def split(self, name: str) -> pa.RecordBatchReader:
         """Return a split as a reader, since it may be larger than memory."""
-        images = self.images.get(name)
-        batches = labeled_images.batches(name, images) if images else self._downloaded(name)
+        if name in self.images:
+            batches = labeled_images.batches(name, self.images[name])
+        else:
+            batches = self._downloaded(name)
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     def _downloaded(self, name: str) -> Iterator[pa.RecordBatch]:
