@@ -2,15 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from clipmend.errors import LibraryError
 from clipmend.model import arithmetic
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +33,18 @@ cases = lambda: [
 def results():
     products = cases()
     return products + list(torch.autograd.grad(sum(p.sin().sum() for p in products), (a, b, c)))
-before = results()
+unread = lambda: torch.addmm(c[:, :5], a * torch.nan, b.T, alpha=0)
+before, unread_before = results(), unread()
 route()
 for old, new in zip(before, results(), strict=True):
     torch.testing.assert_close(new, old)
+torch.testing.assert_close(unread(), unread_before, equal_nan=True)
+for wrong in (lambda: torch.mm(a, b), lambda: torch.mm(a[None], b.T), lambda: torch.bmm(a, b)):
+    try:
+        wrong()
+    except RuntimeError:
+        continue
+    raise AssertionError("torch refuses this product")
 whole = torch.arange(9).view(3, 3)
 assert torch.equal(whole @ whole, (whole.double() @ whole.double()).long())
 """
@@ -61,18 +68,50 @@ def test_a_routed_product_and_its_gradient_are_those_of_torch(dtype: str) -> Non
     assert done.returncode == 0
 
 
-def test_every_library_of_this_process_has_the_bits_of_portable_arithmetic() -> None:
-    import scipy.linalg  # noqa: F401
+def test_every_library_has_the_bits_of_portable_arithmetic() -> None:
+    code = """
+from clipmend.model import arithmetic
+arithmetic.prepare("portable")
+import scipy.linalg, torch
+level = arithmetic.describe("portable").removeprefix("portable ")
+assert arithmetic.self_test(level) == arithmetic._BITS[level], arithmetic.self_test(level)
+"""
+    assert start(sys.executable, "-c", code).communicate() == ("", "")
 
-    assert set(arithmetic.self_test()) == {"numpy", "scipy", "torch"}
-    arithmetic.start("portable", "cuda")  # on a GPU the libraries are tested, and not routed
+
+@pytest.mark.parametrize(
+    ("variable", "other", "library"),
+    [
+        ("OPENBLAS_CORETYPE", "Nehalem", "numpy"),
+        ("NPY_DISABLE_CPU_FEATURES", "X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "numpy"),
+        ("ATEN_CPU_CAPABILITY", "default", "torch"),
+        ("ONEDNN_MAX_CPU_ISA", "SSE41", "torch"),
+    ],
+)
+def test_a_library_with_another_limit_is_named(variable: str, other: str, library: str) -> None:
+    code = f"""
+import os
+from clipmend.model import arithmetic
+arithmetic.prepare("portable")
+os.environ[{variable!r}] = {other!r}
+import torch
+try:
+    arithmetic.start("portable", "cpu")
+except Exception as error:
+    print(type(error).__name__, error)
+arithmetic.start("fastest", "cpu")
+arithmetic.start("portable", "cuda")
+"""
+    output, errors = start(sys.executable, "-c", code).communicate()
+    assert errors == ""
+    assert re.match(rf"LibraryError {library} \d.* computes other bits .*`arithmetic: fas", output)
 
 
-def test_a_library_that_ignores_its_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arithmetic, "self_test", lambda: {"numpy": "other bits"})
-    with pytest.raises(LibraryError, match=r"numpy \d.*computes other bits .* `arithmetic: fast"):
-        arithmetic.start("portable", "cpu")
-    arithmetic.start("fastest", "cpu")
+def test_the_fastest_arithmetic_has_no_limit_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ | {"MKL_CBWR": "AVX2", "OMP_NUM_THREADS": "4"})
+    arithmetic.prepare("fastest")
+    assert "MKL_CBWR" not in os.environ
+    assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
 def test_a_processor_without_avx2_has_a_lower_portable_level(
@@ -104,7 +143,3 @@ def test_a_run_has_the_same_bytes_on_processors_of_two_makers(tmp_path: Path) ->
     assert len(digests["native"]) > 15
     for model in ("Skylake-Client", "EPYC-Rome"):
         assert digests[model] == digests["native"], model
-
-
-def test_tests_are_limited_before_torch_is_imported() -> None:
-    assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")

@@ -1,5 +1,8 @@
 """Models are built, pruned, saved and loaded with the same weights as in open_clip."""
 
+import json
+import subprocess
+import sys
 from math import exp
 from pathlib import Path
 
@@ -142,3 +145,27 @@ def test_folded_batch_norms_give_the_same_embeddings_and_gradients() -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     for old, new in zip(before, outcome(), strict=True):
         torch.testing.assert_close(new, old, atol=1e-10, rtol=1e-8)
+
+
+def test_a_model_with_a_tower_of_timm_is_saved_and_loaded(tmp_path: Path) -> None:
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"timm_model_name": "resnet10t", "timm_pool": "avg", "image_size": 32},
+        "text_cfg": {"context_length": 8, "width": 16, "heads": 1, "layers": 1},
+    }
+    (tmp_path / "timm.json").write_text(json.dumps(config))
+    build(str(tmp_path / "timm.json"), seed=0).save(tmp_path)
+    # In a process of its own: `build` has imported timm here.
+    code = "import sys, torch, pathlib; from clipmend.model.clip import load; "
+    code += "print(*load(pathlib.Path(sys.argv[1])).encode_image(torch.zeros(2, 3, 32, 32)).shape)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 16\n"
+
+
+def test_an_evaluation_does_not_import_what_takes_longer_than_torch() -> None:
+    needed = "clipmend.stages.evaluate, clipmend.methods.objectives.mmcl, sys"
+    heavy = "{'timm', 'sympy', 'pandas', 'torch._dynamo', 'torch._inductor', 'sklearn'}"
+    code = f"import {needed}; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

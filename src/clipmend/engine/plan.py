@@ -47,8 +47,14 @@ class Entry:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """The arithmetic of the job."""
-        chosen: Arithmetic = self.cell.shared["arithmetic"]
+        """The arithmetic of the job.
+
+        Raises:
+            PlanError: the plan was made by a clipmend that had no such setting.
+        """
+        chosen: Arithmetic | None = self.cell.shared.get("arithmetic")
+        if chosen is None:
+            raise PlanError("The plan is of an earlier clipmend; `snakemake -n` makes it again.")
         return chosen
 
 

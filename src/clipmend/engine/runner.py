@@ -44,12 +44,11 @@ def run(name: str, *, cores: int | None = None) -> None:
         ClipmendError: the cell is not in the plan, or the stage cannot make it.
     """
     entry = plan.entry(name)  # refuses an unknown cell before anything is written
-    arithmetic.prepare(entry.arithmetic)  # before anything imports a numerical library
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else sums on a GPU vary
+    _prepare(entry)
     if cores is not None:
         os.environ[CORES] = str(cores)
     if processes.rank() > 0:
-        _follow(entry)
+        _follow(name, entry.arithmetic)
         return
     if processes.count() > 1 and Place.parse(name).stage not in MULTIPROCESS:
         raise ClipmendError(
@@ -58,7 +57,7 @@ def run(name: str, *, cores: int | None = None) -> None:
         )
     with locks.cell(name):
         # Read again under the lock: the job that held it before may have had another plan.
-        entry, index = plan.entry(name), Index()
+        entry, index = _reread(name, entry.arithmetic), Index()
         cell = entry.cell
         present = _inputs(entry, index)
         if plan.fault(cell, cards.read(RESULTS / name), present, index) is None:
@@ -77,15 +76,32 @@ def remake(name: str, work: Path) -> None:
     Raises:
         ClipmendError: the cell is not in the plan, or its inputs are not those of the plan.
     """
-    entry = plan.entry(name)
-    arithmetic.prepare(entry.arithmetic)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    _inputs(entry, Index())
-    stage, job = _import(entry.cell), job_of(entry, work)
+    entry, index = plan.entry(name), Index()
+    _prepare(entry)
+    _inputs(entry, index)
+    stage, job = _load(entry, index), job_of(entry, work)
     job.out.mkdir()
     job.work.mkdir()
     arithmetic.start(entry.arithmetic, job.device)
     stage.run(job)
+
+
+def _prepare(entry: Entry) -> None:
+    """Set the environment of numerical libraries, before anything imports one."""
+    arithmetic.prepare(entry.arithmetic)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else sums on a GPU vary
+
+
+def _reread(name: str, prepared: arithmetic.Arithmetic) -> Entry:
+    """Return the cell as the plan has it now; the libraries of this process are limited already.
+
+    Raises:
+        PlanError: the plan has another arithmetic now.
+    """
+    entry = plan.entry(name)
+    if entry.arithmetic != prepared:
+        raise PlanError(f"{name}: `arithmetic` was changed meanwhile; run `snakemake` again.")
+    return entry
 
 
 def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
@@ -109,15 +125,7 @@ def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
 
 def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     """Run the stage in the cell's work folder, then put what it wrote in place."""
-    cell = entry.cell
-    if entry.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
-        gpus.claim()
-    stage = _import(cell)
-    for path, digest in cell.files.items():
-        if index.tree(grid.outside(path)) != digest:
-            raise PlanError(
-                f"{cell.name}: {path} was changed after the plan was made; run `snakemake` again."
-            )
+    cell, stage = entry.cell, _load(entry, index)
     work = WORK / cell.key
     out = work / "out"
     # A killed job may have left half an output here; its checkpoints are in `progress`.
@@ -134,7 +142,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
         "inputs": plan.as_read(cell, present),
         "outputs": cards.outputs(out, index),
         "environment": {
-            **cards.environment(_device_name(job.device)),
+            **cards.environment(device_name(job.device)),
             "arithmetic": arithmetic.describe(entry.arithmetic),
         },
     }
@@ -148,11 +156,26 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
     shutil.rmtree(work)
 
 
-def _follow(entry: Entry) -> None:
+def _load(entry: Entry, index: Index) -> ModuleType:
+    """Claim a GPU if the job needs one, and return its stage; refuse an edited file or module."""
+    cell = entry.cell
+    if entry.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
+        gpus.claim()
+    stage = _import(cell)
+    for path, digest in cell.files.items():
+        if index.tree(grid.outside(path)) != digest:
+            raise PlanError(
+                f"{cell.name}: {path} was changed after the plan was made; run `snakemake` again."
+            )
+    return stage
+
+
+def _follow(name: str, prepared: arithmetic.Arithmetic) -> None:
     """Train with the leading process, which writes the results and prints for all."""
     logging.getLogger("clipmend").setLevel(logging.WARNING)
     if not processes.receive():
         return
+    entry = _reread(name, prepared)
     try:
         stage, job = _import(entry.cell), job_of(entry, WORK / entry.cell.key)
         arithmetic.start(entry.arithmetic, job.device)
@@ -243,7 +266,8 @@ def device_of(setting: str) -> str:
     return "cpu"
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Return the device as a card records it, with the number of processes if several."""
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device == "cpu":
         return f"{device}{several}"

@@ -5,6 +5,7 @@ its stage: ``Objective`` for ``pretrain``, ``Detector`` or ``ModelDetector`` for
 ``Repair`` for ``unlearn`` and ``baselines``. A subclass of an interface inherits its defaults.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
@@ -76,6 +77,7 @@ class Objective(Protocol):
     def early_epoch(self) -> int:
         """The epoch after which the early checkpoint is saved."""
 
+    @abstractmethod
     def task(self, model: Clip, train: Pairs, generator: torch.Generator) -> Task:
         """Return the task of minimizing the loss over the training pairs.
 
@@ -189,6 +191,7 @@ class Repair(Protocol):
         """
         return ()
 
+    @abstractmethod
     def tasks(self, assets: Assets, generator: torch.Generator) -> Iterator[Task]:
         """Yield the training tasks in order.
 

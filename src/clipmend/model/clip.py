@@ -261,8 +261,6 @@ def model_config(model: str) -> dict[str, Any]:
             f"Unknown model {model!r}; name a .json config, an open_clip model, "
             f"or one that clipmend has: {packaged}."
         )
-    if "timm_model_name" in model_cfg["vision_cfg"]:
-        load_timm()
     defaults = {
         "mean": list(open_clip.OPENAI_DATASET_MEAN),
         "std": list(open_clip.OPENAI_DATASET_STD),
@@ -273,6 +271,8 @@ def model_config(model: str) -> dict[str, Any]:
 
 def _net(config: dict[str, Any]) -> nn.Module:
     model_cfg = config["model_cfg"]
+    if "timm_model_name" in model_cfg["vision_cfg"]:
+        load_timm()
     kind = open_clip.CustomTextCLIP if model_cfg.get("custom_text") else open_clip.CLIP
     settings = {key: value for key, value in model_cfg.items() if key != "custom_text"}
     net: nn.Module = kind(**settings)

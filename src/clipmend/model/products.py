@@ -36,9 +36,10 @@ def route() -> None:
 def _product(name: str) -> Kernel:
     """Return the kernel of ``mm`` or ``bmm``."""
     original = torch.library.get_kernel(f"aten::{name}", "CPU")
+    dimensions = 3 if "bmm" in name else 2
 
     def product(keys: torch.DispatchKeySet, a: Tensor, b: Tensor) -> Tensor:
-        if not _is_routed(a, b):
+        if not _is_routed(dimensions, a, b):
             result: Tensor = original.call_boxed(keys, a, b)
             return result
         return _matmul(a, b)
@@ -49,6 +50,7 @@ def _product(name: str) -> Kernel:
 def _sum(name: str) -> Kernel:
     """Return the kernel of ``addmm`` or ``baddbmm``: ``beta`` bias + ``alpha`` a b."""
     original = torch.library.get_kernel(f"aten::{name}", "CPU")
+    dimensions = 3 if "bmm" in name else 2
 
     def biased(
         keys: torch.DispatchKeySet,
@@ -59,21 +61,29 @@ def _sum(name: str) -> Kernel:
         beta: float = 1,
         alpha: float = 1,
     ) -> Tensor:
-        if not _is_routed(a, b, bias):
+        # With `alpha` 0, torch does not read the product, which may hold NaN.
+        if alpha == 0 or not _is_routed(dimensions, a, b, bias):
             result: Tensor = original.call_boxed(keys, bias, a, b, beta=beta, alpha=alpha)
             return result
         product = _matmul(a, b)
         if alpha != 1:
             product.mul_(alpha)
         # As in BLAS, a bias of weight 0 is not read: it may hold NaN.
-        return product if beta == 0 else product.add_(bias, alpha=beta)
+        return product if beta == 0 else product.add_(bias, alpha=float(beta))
 
     return biased
 
 
-def _is_routed(*tensors: Tensor) -> bool:
-    dtype = tensors[0].dtype
-    return dtype in _TYPES and all(t.dtype is dtype for t in tensors)
+def _is_routed(dimensions: int, a: Tensor, b: Tensor, bias: Tensor | None = None) -> bool:
+    """Return whether numpy has the product; shapes that do not fit are left to torch's error."""
+    tensors = (a, b) if bias is None else (a, b, bias)
+    return (
+        a.dtype in _TYPES
+        and all(tensor.dtype is a.dtype for tensor in tensors)
+        and a.ndim == b.ndim == dimensions
+        and a.shape[-1] == b.shape[-2]
+        and a.shape[:-2] == b.shape[:-2]
+    )
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:

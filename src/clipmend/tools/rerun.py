@@ -12,6 +12,7 @@ from typing import Any
 from clipmend.engine import cards, plan
 from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import Index
+from clipmend.engine.runner import device_name, device_of
 from clipmend.errors import ClipmendError
 from clipmend.model import arithmetic
 
@@ -21,14 +22,18 @@ COMMAND = "remake"
 def rerun(count: int) -> Iterator[tuple[bool, str]]:
     """Make ``count`` proven cells of the plan again, chosen at random.
 
+    Corpora are left out: the web may no longer have what was downloaded.
+
     Yields:
         Whether all files of a cell are the same, and a line about it.
 
     Raises:
-        ClipmendError: no cell is proven, or one cannot be made.
+        ClipmendError: no cell is proven.
     """
-    cells, index = plan.load().cells, Index()
-    proven = sorted(cells.keys() - plan.faults(cells, index).keys())
+    planned = plan.load()
+    faulty = plan.faults(planned.cells, Index()).keys()
+    made = {cell.name for cell in planned.cells.values() if cell.stage != "download"}
+    proven = sorted(made - faulty)
     if not proven:
         raise ClipmendError("No cell in results/ is proven; `snakemake` makes them.")
     for name in random.sample(proven, min(count, len(proven))):
@@ -36,22 +41,25 @@ def rerun(count: int) -> Iterator[tuple[bool, str]]:
         card = cards.read(RESULTS / name)
         assert card is not None, "a proven cell has a card"
         with TemporaryDirectory(prefix="clipmend-") as work:
-            _make(name, Path(work))
-            different = list(_differences(Path(work) / "out", card))
+            command = [sys.executable, "-m", "clipmend", COMMAND, name, work]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                yield False, f"{name} cannot be made again: {_reason(done)}"
+                continue
+            different = list(_differences(Path(work) / "out", card, planned.device))
         seconds = time.monotonic() - began
         files = f"the same {len(card['outputs'])} files"
         yield not different, f"{name}: {'; '.join(different) or files} ({seconds:.0f} s)"
 
 
-def _make(name: str, work: Path) -> None:
-    command = [sys.executable, "-m", "clipmend", COMMAND, name, str(work)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or "it ended without a message").splitlines()[-1]
-        raise ClipmendError(f"{name} cannot be made again: {reason.removeprefix('clipmend: ')}")
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"its process was ended by signal {-done.returncode}"
+    last = (done.stderr.strip() or "its process ended without a message").splitlines()[-1]
+    return last.removeprefix("clipmend: ")
 
 
-def _differences(folder: Path, card: Mapping[str, Any]) -> Iterator[str]:
+def _differences(folder: Path, card: Mapping[str, Any], device: str) -> Iterator[str]:
     """Yield the names of the files that differ, and each difference of the environments."""
     made, written = cards.outputs(folder, Index(Path("/dev/null"))), card["outputs"]
     names = [n for n in sorted(made.keys() | written.keys()) if made.get(n) != written.get(n)]
@@ -59,7 +67,7 @@ def _differences(folder: Path, card: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"other bytes in {', '.join(names)}"
     old = _flat(card["environment"])
-    here = cards.environment(old["device"])
+    here = cards.environment(device_name(device_of(device)))
     new = _flat({**here, "arithmetic": arithmetic.describe(card["shared"]["arithmetic"])})
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):

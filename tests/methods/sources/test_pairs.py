@@ -295,7 +295,7 @@ REFUSED: dict[str, tuple[int, dict[str, Any], str]] = {
     ),
     "captions that are no text": (
         *(40, {"caption": [["a frog", "a toad"]] * 40}),
-        "the caption is list<item: string>; it must be text",
+        "the caption is list; it must be text",
     ),
     "an id that occurs twice, with both rows": (
         *(40, {"id": ["same" if n in (5, 8) else f"{n}" for n in range(40)]}),

@@ -132,7 +132,7 @@ class SingleTrigger(ABC):
 
     @property
     def poison_rate(self) -> float:
-        """Share of the training pairs that are poisoned: a setting, except in the control."""
+        """Share of the training pairs that are poisoned: a setting with a default."""
         return 0.0
 
     @abstractmethod

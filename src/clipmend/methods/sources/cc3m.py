@@ -164,9 +164,10 @@ class FetchedPairs:
         return pa.RecordBatchReader.from_batches(PAIRS, batches)
 
     def _downloaded(self, name: str) -> Iterator[pa.RecordBatch]:
-        captions = {row["id"]: row["caption"] for row in self.sampled[name].to_pylist()}
+        ids, texts = (self.sampled[name][column].to_pylist() for column in ("id", "caption"))
+        captions = dict(zip(ids, texts, strict=True))
         live = set(self.live.filter(pc.equal(self.live["split"], name))["id"].to_pylist())
         images = fetching.images(self.work / name, live)
         while part := list(islice(images, _BATCH)):
             rows = [{"id": i, "image": image, "caption": captions[i]} for i, image in part]
-            yield pa.RecordBatch.from_pylist(rows, PAIRS)
+            yield from pa.Table.from_pylist(rows, PAIRS).to_batches()  # may exceed 2 GiB

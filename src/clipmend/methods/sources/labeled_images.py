@@ -125,7 +125,7 @@ def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:
             }
             for image in images[start : start + _BATCH]
         ]
-        yield pa.RecordBatch.from_pylist(rows, PAIRS)
+        yield from pa.Table.from_pylist(rows, PAIRS).to_batches()  # may exceed 2 GiB
 
 
 def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:

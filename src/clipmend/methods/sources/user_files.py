@@ -131,7 +131,7 @@ class _Row:
         if self.caption is None or self.caption == "":
             raise self.error("the caption is empty; every pair needs one.")
         if not isinstance(self.caption, str):
-            raise self.error(f"the caption is {pa.scalar(self.caption).type}; it must be text.")
+            raise self.error(f"the caption is {type(self.caption).__name__}; it must be text.")
         if self.label not in label_of:
             classes = ", ".join(dict.fromkeys(filter(None, label_of.values())))
             raise self.error(f"the label {self.label!r} is not a class; classes: {classes}.")
@@ -187,7 +187,7 @@ class Files:
                     except PairsError as damage:
                         errors.append(row.error(damage))
                 if not errors:
-                    yield pairs
+                    yield from pairs.to_batches()
             # Raised after the last row, so that the user learns at once how many are damaged.
             if errors:
                 more = f" ({len(errors)} of {images} images are like this)" * (len(errors) > 1)
@@ -198,17 +198,17 @@ class Files:
         for blocks in self._blocks_of_files():
             for rows in blocks:
                 # Filtered first: images of other splits in a shard or in files are not read.
-                yield self._pairs([row for row in rows if row.id in ids])
+                yield from self._pairs([row for row in rows if row.id in ids]).to_batches()
 
     def __str__(self) -> str:
         """Return the path, or the first path and the last name."""
         first, last = self.paths[0], self.paths[-1]
         return str(first) if len(self.paths) == 1 else f"{first} … {last.name}"
 
-    def _pairs(self, rows: Sequence[_Row]) -> pa.RecordBatch:
+    def _pairs(self, rows: Sequence[_Row]) -> pa.Table:
         label_of: dict[object, str | None] = dict(enumerate(self.classes))
         label_of |= {label: label for label in self.classes} | {None: None, "": None}
-        return pa.RecordBatch.from_pylist([row.pair(label_of) for row in rows], PAIRS)
+        return pa.Table.from_pylist([row.pair(label_of) for row in rows], PAIRS)
 
     def _blocks_of_files(self) -> Iterator[Iterator[list[_Row]]]:
         numbers = (f"{self.name}-{row:06d}" for row in count())
@@ -272,11 +272,13 @@ class Files:
             names = parquet.schema_arrow.names
             own = [name for name in names if name in ours.values()]
             batches = parquet.iter_batches(GROUP, columns=own)
-        for part in ("image", "caption", "id"):
-            if ours[part] is not None and (times := names.count(ours[part])) != 1:
+        for part, column in ours.items():
+            times = names.count(column)
+            is_missing = times == 0 and part != "label"  # files without labels are allowed
+            if column is not None and (is_missing or times > 1):
                 has = f"{times} times the" if times else "no"
                 raise PairsError(
-                    f"{file} has {has} column {ours[part]!r} ({part}_column); it has: "
+                    f"{file} has {has} column {column!r} ({part}_column); it has: "
                     f"{', '.join(names) or 'none'}."
                 )
         yield from (batch.to_pylist() for batch in batches)

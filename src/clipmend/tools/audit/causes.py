@@ -1,7 +1,7 @@
 """Explain why a cell changed, using only its two cards."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from clipmend.engine.fingerprint import CONSTANTS, MODULE_LEVEL
@@ -50,7 +50,10 @@ def direct(cell: str, a: Side, b: Side) -> Iterator[Cause]:
         return
     prefixes = {"settings": f"{setting_of(cell)}.", "shared": f"{cell.partition('/')[0]}."}
     for part, prefix in prefixes.items():
-        yield from _changed("parameter", old[part], new[part], prefix)
+        for cause in _changed("parameter", old[part], new[part], prefix):
+            # A setting of the whole run, which every stage shares, is one cause.
+            is_of_run = part == "shared" and cause.what == f"{prefix}arithmetic"
+            yield replace(cause, what="arithmetic") if is_of_run else cause
     # The method of a corpus is its source, which its path does not show.
     named = [{part: card[part] for part in ("method", "seed")} for card in (old, new)]
     yield from _changed("parameter", named[0], named[1], f"{cell}: ")

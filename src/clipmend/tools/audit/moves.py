@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Any, Literal, get_args
 
 from clipmend.engine.cell import INGREDIENTS
@@ -209,14 +209,15 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for name in sorted(old.keys() - new.keys()):
         value = json.dumps(old[name], sort_keys=True)  # tells True, 1 and 1.0 apart
-        others = [
-            other
+        likeness = {
+            other: 2.0
+            if other == _NEW_NAMES.get(name)
+            else SequenceMatcher(None, name, other).ratio()
             for other in sorted(new.keys() - old.keys() - set(pairs.values()))
             if json.dumps(new[other], sort_keys=True) == value
-        ]
-        least = _LEAST_NAME_LIKENESS if value in _FREQUENT else 0.0
-        like = [other for other in others if other == _NEW_NAMES.get(name)]
-        like += get_close_matches(name, others, 1, least)
-        if like:
-            pairs[name] = like[0]
+        }
+        nearest = max(likeness, key=likeness.__getitem__, default=None)
+        least = _LEAST_NAME_LIKENESS if value in _FREQUENT else -1.0
+        if nearest is not None and likeness[nearest] > least:
+            pairs[name] = nearest
     return pairs

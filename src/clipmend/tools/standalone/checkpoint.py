@@ -79,7 +79,7 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
     path = Path(model)
     if path.exists():
         config = (path if path.is_dir() else path.parent) / CONFIG
-        if architecture is None and not config.is_file():
+        if not (architecture or config.is_file()):
             why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
             why = f"The folder {path} has no {CONFIG}" if path.is_dir() else why
             raise ModelError(f"{why}; name the architecture with --architecture.")
