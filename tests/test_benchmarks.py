@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALLEST = {
+    "arithmetic": "--turns 1",
     "idle_graph": "--seeds 1",
     "poisoning": "--rows 600 --poisons 20",
     "scale": "--rows 600",
@@ -17,6 +18,7 @@ SMALLEST = {
     "throughput": "--seconds 0 --rounds 1 --window 1 --batch 8 --pairs 16 --steps 2",
 }
 ROWS = {
+    "arithmetic": ["`mmcl` | portable", "`mmcl` | fastest", "`mmcl_ssl` | portable"],
     "idle_graph": ["`snakemake -n all`", "`clipmend status`", "`clipmend verify`"],
     "poisoning": ["600 | 1 | 20"],
     "scale": ["poison `badnet` | 600", "pretrain `mmcl` | 600", "detect `ubt` | 600"],

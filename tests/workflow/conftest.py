@@ -107,6 +107,7 @@ DETECTOR = 'detector: DetectorName = "ubt"'
 PARAMS = {
     "seeds": [0],
     "device": "cpu",
+    "arithmetic": "fastest",  # stubs compute nothing, so no library is tested
     "download": {"corpora": ["scenes"]},
     "poison": {
         "target": "banana",
@@ -249,13 +250,16 @@ class Project:
         }
 
 
+TYPES = ("methods/table.py", "methods/settings.py", "data/artifacts.py", "model/arithmetic.py")
+
+
 def copy_engine(package: Path) -> None:
     """Copy the code under test: the engine and the tools."""
     for name in ("engine", "tools"):
         shutil.copytree(ROOT / "src/clipmend" / name, package / name)
     for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
         shutil.copy(ROOT / "src/clipmend" / name, package)
-    for name in ("methods/table.py", "methods/settings.py", "data/artifacts.py"):
+    for name in TYPES:
         (package / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "src/clipmend" / name, package / name)
 

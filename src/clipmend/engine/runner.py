@@ -43,7 +43,12 @@ def run(name: str, *, cores: int | None = None) -> None:
     Raises:
         ClipmendError: the cell is not in the plan, or the stage cannot make it.
     """
-    entry = plan.entry(name)  # refuses an unknown cell before anything is written
+    try:
+        entry = plan.entry(name)  # refuses an unknown cell before anything is written
+    except ClipmendError:
+        if processes.rank() > 0:
+            time.sleep(GRACE)  # the leading process reports it, and ends this one
+        raise
     _prepare(entry)
     if cores is not None:
         os.environ[CORES] = str(cores)

@@ -33,8 +33,8 @@ class Paper:
         return f"{self.authors}, {title}, {self.venue} {self.year}"
 
 
-# No method reads a paper, so that the file is in no key.
-_FILE = Path(__file__).with_name("papers.yaml")
+PACKAGE_DATA = ("papers.yaml",)
+_FILE = Path(__file__).with_name(PACKAGE_DATA[0])
 PAPERS = {
     key: Paper(authors, title, venue, year, key if "." in key else None)
     for key, (authors, title, venue, year) in yaml.safe_load(_FILE.read_text("utf-8")).items()
