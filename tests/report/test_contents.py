@@ -11,7 +11,7 @@ from clipmend.report import contents
 
 REPORT = Path(contents.__file__).parent
 ROOT = REPORT.parents[2]
-# Folder: what each of its modules defines, and the files that are no entry of the list.
+# Folder: what each of its modules defines, and the files that the list leaves out.
 PARTS = {
     "tables": ({"TITLE", "section"}, set()),
     "figures": ({"TITLE", "CAPTION", "EMPTY", "plot"}, {"finding"}),  # one per finding

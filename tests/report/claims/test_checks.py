@@ -290,7 +290,7 @@ def roclip(asr, robust):
 
 
 def test_pud_is_compared_with_the_best_repair_in_each_metric() -> None:
-    abl = repaired("abl", 0.0, 0.9)  # trains on the training pairs, so it is no such repair
+    abl = repaired("abl", 0.0, 0.9)  # trains on the training pairs, so the claim leaves it out
     others = repaired("ft", 0.3, 0.1), repaired("par", 0.4, 0.4)
     outcome = check_beats_repairs(repaired("pud", 0.05, 0.5), *others, abl)
     assert outcome.status == "supported"
@@ -390,7 +390,7 @@ UNSUPPORTED = {
     },
 }
 UNTESTED = {
-    "controls, variants of ubt and poisoned repairs are no rivals": (
+    "controls, variants of ubt and poisoned repairs do not count as rivals": (
         *(check_ubt, UBT, seeds("ubt@oracle", 0.8, 0.0, control=True)),
         *(seeds("ubt@early", 0.7, 0.9), seeds("cleanclip@poisons5", 0.7, 0.9)),
     ),
