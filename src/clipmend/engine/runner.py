@@ -146,10 +146,7 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
         "key": cell.key,
         "inputs": plan.as_read(cell, present),
         "outputs": cards.outputs(out, index),
-        "environment": {
-            **cards.environment(device_name(job.device)),
-            "arithmetic": arithmetic.describe(entry.arithmetic),
-        },
+        "environment": environment(job.device, entry.arithmetic),
     }
     cards.write(out, card)  # last: a folder with a card is complete
     store.put(out, card, index)
@@ -271,8 +268,13 @@ def device_of(setting: str) -> str:
     return "cpu"
 
 
-def device_name(device: str) -> str:
-    """Return the device as a card records it, with the number of processes if several."""
+def environment(device: str, chosen: arithmetic.Arithmetic) -> dict[str, Any]:
+    """Return the environment of a job in this process, as its card records it."""
+    made = cards.environment(_device_name(device))
+    return {**made, "arithmetic": arithmetic.describe(chosen)}
+
+
+def _device_name(device: str) -> str:
     several = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device == "cpu":
         return f"{device}{several}"

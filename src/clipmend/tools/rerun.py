@@ -12,9 +12,9 @@ from typing import Any
 from clipmend.engine import cards, plan
 from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import Index
-from clipmend.engine.runner import device_name, device_of
+from clipmend.engine.runner import device_of, environment
 from clipmend.errors import ClipmendError
-from clipmend.model import arithmetic
+from clipmend.tools.audit.causes import differences
 
 COMMAND = "remake"
 
@@ -61,18 +61,14 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 def _differences(folder: Path, card: Mapping[str, Any], device: str) -> Iterator[str]:
     """Yield the names of the files that differ, and each difference of the environments."""
-    made, written = cards.outputs(folder, Index(Path("/dev/null"))), card["outputs"]
-    names = [n for n in sorted(made.keys() | written.keys()) if made.get(n) != written.get(n)]
-    if not names:
+    files = differences(card["outputs"], cards.outputs(folder, Index(Path("/dev/null"))))
+    if not files:
         return
-    yield f"other bytes in {', '.join(names)}"
-    old = _flat(card["environment"])
-    here = cards.environment(device_name(device_of(device)))
-    new = _flat({**here, "arithmetic": arithmetic.describe(card["shared"]["arithmetic"])})
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            yield f"{name} was {old.get(name)}, here {new.get(name)}"
+    yield f"other bytes in {', '.join(name for name, _, _ in files)}"
+    here = environment(device_of(device), card["shared"]["arithmetic"])
+    for name, was, now in differences(_flat(card["environment"]), _flat(here)):
+        yield f"{name} was {was}, here {now}"
 
 
-def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
-    return {**{k: v for k, v in environment.items() if k != "packages"}, **environment["packages"]}
+def _flat(recorded: Mapping[str, Any]) -> dict[str, str]:
+    return {**{k: v for k, v in recorded.items() if k != "packages"}, **recorded["packages"]}
