@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from clipmend.engine import files
+
 INDEX = Path(".clipmend/index.json")
 UNREAD = "unread"
+ABSENT = "absent"  # of a link to nothing, or of a pipe, which is not read
 
 
 class Index:
@@ -22,10 +26,10 @@ class Index:
     def __init__(self, path: Path = INDEX) -> None:
         self.path = path
         self.entries: dict[str, list[int | str]] = {}
-        with suppress(
-            FileNotFoundError, ValueError
-        ):  # without the index, files are only read again
-            self.entries = json.loads(path.read_bytes())
+        # Without the index, or with one of another shape, files are only read again.
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            read = json.loads(path.read_bytes()).items()
+            self.entries = {identity: entry for identity, entry in read if _is_entry(entry)}
 
     def sha256(self, path: Path) -> str:
         """Return the SHA-256 of a file, reading the file only if it may have changed."""
@@ -43,12 +47,10 @@ class Index:
         """Return a digest of a file, or of the names and contents below a folder."""
         if path.is_file():
             return self.sha256(path)
-        files = sorted(
-            Path(folder, name)
-            for folder, _, names in os.walk(path, followlinks=True)
-            for name in names
-        )
-        listing = {file.relative_to(path).as_posix(): self.sha256(file) for file in files}
+        listing = {
+            file.relative_to(path).as_posix(): self.sha256(file) if file.is_file() else ABSENT
+            for file in sorted(_below(path))
+        }
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
     def carry(self, path: Path, digest: str) -> None:
@@ -60,8 +62,9 @@ class Index:
         """Write the index for the next process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
+        files.remove(fresh)
         fresh.write_text(json.dumps(self.entries, separators=(",", ":")))
-        fresh.replace(self.path)
+        files.replace(fresh, self.path)
 
 
 class Glance(Index):
@@ -92,14 +95,31 @@ class Glance(Index):
     def _unknown_bytes(self, path: Path) -> int:
         """Return the bytes of unknown files below a folder, counted up to the limit."""
         count = 0
-        for folder, _, names in os.walk(path, followlinks=True):
-            for name in names:
-                identity, state = _identify(Path(folder, name))
-                entry = self.entries.get(identity)
-                count += int(state[0]) if entry is None or entry[:-1] != state else 0
+        for file in _below(path):
+            if not file.is_file():
+                continue
+            identity, state = _identify(file)
+            entry = self.entries.get(identity)
+            count += int(state[0]) if entry is None or entry[:-1] != state else 0
             if count > self.limit:
                 break
         return count
+
+
+def _below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield the files below a folder, behind links too, but not behind a link to a folder above."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path, (*above, here))
+        else:
+            yield path
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 4 and len(str(entry[-1])) == 64
 
 
 def _identify(path: Path) -> tuple[str, list[int | str]]:

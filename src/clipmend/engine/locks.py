@@ -1,6 +1,11 @@
-"""Locks for the plan, each cell and each GPU; the end of a process releases its locks."""
+"""Locks for the plan, each cell and each GPU; the end of a process releases its locks.
+
+They are files in ``.clipmend``, which a person may delete during a run. The main process therefore
+locks the project's folder too, and a job checks that its lock still exists before it writes.
+"""
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -8,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from clipmend.errors import BusyError
+from clipmend.engine import files
+from clipmend.engine.cell import RESULTS
+from clipmend.errors import ArtifactError, BusyError, PlanError
 
-LOCKS = Path(".clipmend/locks")
+HOME = Path(".clipmend")
+LOCKS = HOME / "locks"
 PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 
 _held: dict[Path, IO[str]] = {}
+_folder: list[int] = []  # the open project folder, which the main process locks
 
 
 def hold_main(patience: float | None = None) -> None:
@@ -24,6 +33,7 @@ def hold_main(patience: float | None = None) -> None:
 
     Raises:
         BusyError: another run holds the lock; the message names its process.
+        ArtifactError: a folder of the run is a link.
     """
     path = LOCKS / "main"
     if path in _held:
@@ -31,15 +41,25 @@ def hold_main(patience: float | None = None) -> None:
     if patience is None:
         patience = float(os.environ.get("CLIPMEND_PATIENCE", PATIENCE))
     file = _open(path)
-    if not _take(file, patience):
-        file.close()
+    if not _take(file, patience) or not _take_folder(patience):
         owner = path.read_text().strip() or "another process"
+        file.close()
         raise BusyError(
             f"Another run uses this folder ({owner}); waited {patience:.0f} s. Wait until it ends; "
             "`clipmend status` works meanwhile."
         )
     _sign(file)
     _held[path] = file  # kept open: closing the file would release the lock
+
+
+def _take_folder(patience: float) -> bool:
+    """Lock the project's folder until the process ends; return whether it was free in time."""
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    _folder.append(folder)  # kept open
+    try:
+        return _take(folder, patience)
+    except OSError:  # a file system without locks of folders
+        return True
 
 
 def hold(name: str) -> bool:
@@ -54,30 +74,71 @@ def hold(name: str) -> bool:
 
 
 @contextmanager
-def cell(name: str) -> Iterator[None]:
+def cell(name: str) -> Iterator[IO[str]]:
     """Hold the lock of one cell, waiting for a job of an earlier run that still has it."""
-    with _open(LOCKS / "cells" / name.replace("/", "%")) as file:
+    with _open(_path(name)) as file:
         _take(file, float("inf"))
         _sign(file)
-        yield
+        yield file
+
+
+def check(name: str, file: IO[str]) -> None:
+    """Refuse to go on if the lock of a cell was deleted: another job may make the same cell.
+
+    Raises:
+        PlanError: the lock is gone, or it is another one.
+    """
+    try:
+        is_ours = os.path.samestat(os.fstat(file.fileno()), _path(name).stat())
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        raise PlanError(
+            f"{name}: {HOME} was deleted while this job ran, and its lock with it, so that another "
+            "run may make the same cell. Nothing was written to results/; run `snakemake` again."
+        )
 
 
 def is_free(name: str) -> bool:
     """Return whether no job holds the lock of a cell at this moment."""
-    path = LOCKS / "cells" / name.replace("/", "%")
-    if not path.exists():
+    path = _path(name)
+    if not path.is_file():
         return True
-    with path.open("r+") as file:
+    with _open(path) as file:
         return _take(file, 0.0)
 
 
+def _path(name: str) -> Path:
+    """Return the lock of a cell; file systems have no name as long as some cells'."""
+    file = name.replace("/", "%")
+    if len(file) > 200:
+        file = hashlib.sha256(file.encode()).hexdigest()
+    return LOCKS / "cells" / file
+
+
+def check_folders() -> None:
+    """Refuse a project whose folder of results or of records leads elsewhere.
+
+    Raises:
+        ArtifactError: one is a link or a file.
+    """
+    for folder in (RESULTS, HOME, *(HOME.iterdir() if HOME.is_dir() else ())):
+        if folder.is_symlink() or (folder in (RESULTS, HOME) and folder.is_file()):
+            raise ArtifactError(
+                f"{folder} is a file or a link, behind which a run would change other files. Make "
+                "it a folder of this project."
+            )
+
+
 def _open(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path.open("r+")
+    check_folders()
+    files.make_folder(path.parent)
+    if path.is_dir() or path.is_symlink():  # a link: another file must not be signed
+        files.remove(path)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
 
 
-def _take(file: IO[str], patience: float) -> bool:
+def _take(file: IO[str] | int, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
         try:

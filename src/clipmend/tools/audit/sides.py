@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine import cards, plan
+from clipmend.engine import cards
 from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.errors import AuditError, PlanError
@@ -214,7 +214,7 @@ def _checked(name: str, collected: Mapping[str, Card], edited: dict[str, str], r
     for cell, card in collected.items():
         if missing := _PARTS - card.keys():
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
-        if not plan.is_genuine(card):
+        if not cards.is_genuine(card):
             falsified[cell] = "its card does not fit its key"
     return Side(name, collected, falsified | edited, read)
 
