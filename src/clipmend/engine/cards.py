@@ -105,6 +105,13 @@ def parse(text: str | bytes) -> dict[str, Any] | None:
     return card
 
 
+def parse_lines(text: str | bytes) -> dict[str, dict[str, Any]] | None:
+    """Return the cards that a text holds, one a line, by cell; None if a line holds none."""
+    collected = [parse(line) for line in text.splitlines()]
+    cards = [card for card in collected if card is not None]
+    return {card["cell"]: card for card in cards} if len(cards) == len(collected) else None
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """Return the card of a cell, or None if no readable card exists."""
     path = folder / CARD

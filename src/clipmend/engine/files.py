@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+HOME = Path(".clipmend")
+
 
 def remove(path: Path) -> None:
     """Delete a file, a link or a folder, if there is one; what a link names stays."""
@@ -13,8 +15,11 @@ def remove(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder below ``.clipmend``, in place of a file or a link of the same name."""
-    for part in reversed((path, *path.parents[:-2])):  # `.clipmend` itself stays
+    """Create a folder of our own, in place of a file or a link of the same name.
+
+    Below ``.clipmend``, this holds for the folders above it too.
+    """
+    for part in reversed((path, *(above for above in path.parents if HOME in above.parents))):
         if part.is_symlink() or part.is_file():
             part.unlink()
     path.mkdir(parents=True, exist_ok=True)

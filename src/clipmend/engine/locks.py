@@ -15,9 +15,9 @@ from typing import IO
 
 from clipmend.engine import files
 from clipmend.engine.cell import RESULTS
+from clipmend.engine.files import HOME
 from clipmend.errors import ArtifactError, BusyError, PlanError
 
-HOME = Path(".clipmend")
 LOCKS = HOME / "locks"
 PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 

@@ -166,7 +166,7 @@ def _folder(name: str, folder: Path) -> Side:
 
     def read(file: str) -> bytes | None:
         path = report / file
-        return path.read_bytes() if path.is_file() else None
+        return path.read_bytes() if path.is_file() and cards.is_own(report, file) else None
 
     below = cards.below(report.parent)
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
@@ -192,12 +192,13 @@ def _reported(name: str, read: Read) -> Side:
             f"{name} has no {RESULTS}/{REPORT}/cards.jsonl. Finish the run to get a report; "
             "a revision needs the report in git."
         )
-    try:
-        collected = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
-        if own is not None:
-            collected[REPORT] = json.loads(own)
-    except (ValueError, KeyError, TypeError) as error:
-        raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
+    collected = cards.parse_lines(lines)
+    if collected is None:
+        raise AuditError(f"cards.jsonl of {name} cannot be read: a line holds no card.")
+    if own is not None:
+        if (card := cards.parse(own)) is None:
+            raise AuditError(f"{cards.CARD} of the report of {name} cannot be read.")
+        collected[REPORT] = card
     edited = {}
     for file, written in collected.get(REPORT, {}).get("outputs", {}).items():
         content = read(file)
