@@ -105,6 +105,21 @@ def test_status_names_stale_cells_with_their_reason_and_changes_nothing(
     assert contents() == results
 
 
+def test_a_method_outside_the_grid_that_does_not_parse_stops_nothing_and_is_named(
+    results, write, write_params
+) -> None:
+    write("methods/detectors/lid.py", "def (")
+    write_params(detect={"methods": ["ubt"], "settings": {"lid": {"rate": 0.2}}})
+    plan.arrange()
+    assert contents() == results
+    lines = status.describe().splitlines()
+    assert lines[0].startswith("detect method lid, not in this grid: Module clipmend.methods.det")
+    assert lines[1:] == [f"0 of {len(plan.load().cells)} cells are stale."]
+    write_params(detect={"methods": ["ubt", "lid"]})
+    with pytest.raises(PlanError, match=r"detectors\.lid does not parse"):
+        status.describe()
+
+
 def test_a_cell_is_checked_after_its_inputs(monkeypatch) -> None:
     cells = {
         name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)

@@ -227,9 +227,12 @@ class _Grid:
         modules = [f"clipmend.stages.{stage}", "clipmend.model.arithmetic"]
         settings: dict[str, Any] = {}
         files: dict[str, str] = {}
+        line: dict[str, str] = {}
         if name:
             source = self.params.source(stage, name)
-            modules.append(table.reference(stage, source)[0])
+            module, cls = table.reference(stage, source)
+            modules.append(module)
+            line = {fingerprint.TABLE: fingerprint.line(module, cls)}
             model = self.params.resolve(stage, name)
             settings = model.model_dump(mode="json")
             files = self._method_files(f"{stage}.settings.{name}", model)
@@ -241,7 +244,7 @@ class _Grid:
             "method": name,
             "settings": settings,
             "shared": shared,
-            "code": fingerprint.digests(*modules),
+            "code": fingerprint.digests(*modules) | line,
             "files": files,
         }
 

@@ -1,6 +1,7 @@
 """``params.yaml`` as typed values; a file that does not describe a run is refused in one line."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from pydantic import (
 
 from clipmend.engine import presets, schema
 from clipmend.engine.schema import problems
-from clipmend.errors import ParamsError, UnknownNameError, suggestion
+from clipmend.errors import ParamsError, PlanError, UnknownNameError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import Count, Natural
 from clipmend.model.arithmetic import Arithmetic
@@ -343,9 +344,12 @@ def checked(values: object) -> Params:
         raise _refusal("", error, Params) from None
     for stage in table.METHODS:
         section = params.section(stage)
+        methods: tuple[str, ...] = section.methods  # type: ignore[attr-defined]
         # A method that has settings is checked too, even if no list names it.
-        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
-            params.resolve(stage, name)
+        for name in dict.fromkeys((*methods, *section.settings)):  # type: ignore[attr-defined]
+            # Without a readable source, only a grid that needs the method is refused.
+            with suppress(*(() if name in methods else (PlanError,))):
+                params.resolve(stage, name)
     for name in params.pretrain.unrepaired.methods:
         params.resolve("pretrain", name)
     _check_unrepaired(params)

@@ -17,6 +17,7 @@ from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
+from clipmend.methods import table
 from clipmend.model import arithmetic
 
 WORK = Path(".clipmend/work")
@@ -235,11 +236,17 @@ def _import(cell: Cell) -> ModuleType:
         raise PlanError(
             f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
         ) from None
+    except SyntaxError as error:
+        raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
     gc.enable()
     gc.freeze()  # modules live as long as the process: no collection needs to visit them
     fingerprint.forget()
     for module, digest in cell.code.items():
-        if fingerprint.digests(module)[module] != digest:
+        if module == fingerprint.TABLE:
+            present = fingerprint.line(*table.reference(cell.stage, cell.method))
+        else:
+            present = fingerprint.digests(module)[module]
+        if present != digest:
             raise PlanError(
                 f"{cell.name}: {module} was edited after the plan was made; run `snakemake` again."
             )

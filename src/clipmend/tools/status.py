@@ -5,24 +5,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine import cards, files, grid, locks, params, plan, store
+from clipmend.engine import cards, files, grid, locks, params, plan, schema, store
 from clipmend.engine.cell import RESULTS
 from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
-from clipmend.errors import ArtifactError
+from clipmend.errors import ArtifactError, PlanError
+from clipmend.methods import table
 
 
 def describe() -> str:
-    """Return a line for each stale cell with its reason, and their number. Takes no lock."""
+    """Return a line for each stale cell with its reason, and their number. Takes no lock.
+
+    A method whose source cannot be read is named too, even if the grid does without it.
+    """
     index = Index()
     cells = grid.cells(params.load(), index)
     lines = []
     for name, why in plan.faults(cells, index).items():
         stored = " (in the store)" if store.has(cells[name].key) else ""
         lines.append(f"{name}: {why}{stored}")
-    return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
+    number = len(lines)
+    for stage, methods in table.METHODS.items():
+        for name in methods:
+            try:
+                schema.declaration(*table.reference(stage, name))
+            except PlanError as error:
+                lines.append(f"{stage} method {name}, not in this grid: {error}")
+    return "\n".join([*lines, f"{number} of {len(cells)} cells are stale."])
 
 
 def damaged() -> list[str]:
