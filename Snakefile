@@ -32,6 +32,10 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+onsuccess:
+    flow.confirm()
+
+
 localrules:
     all,
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clipmend.data.artifacts import OUTPUTS
-from clipmend.engine import plan
+from clipmend.engine import grid, params, plan, schema
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
+from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.errors import ClipmendError, ParamsError, PlanError
 from clipmend.methods.table import METHODS, scores_model
@@ -78,6 +79,26 @@ class Flow:
             if scores_model(name) == (score == "model")
         ]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
+
+    def confirm(self) -> None:
+        """Fail a stage of DVC if parameters, files or code were edited while it ran.
+
+        DVC reads them after the run, and would record them with results that others made.
+        """
+        if "DVC_STAGE" not in os.environ:
+            return
+        schema.forget()
+        try:
+            present = grid.cells(params.load(), Index())
+        except ClipmendError as error:
+            refuse(error)
+        if present != dict(self._plan.cells):
+            refuse(
+                PlanError(
+                    "params.yaml, a file in data/ or the code was edited while this stage ran. DVC "
+                    "would record the edit with these results; run `dvc repro` again."
+                )
+            )
 
     def _check_triggers(self) -> None:
         """Refuse a run without the project's profile: other triggers would rerun proven cells."""
