@@ -1,6 +1,7 @@
 """``params.yaml`` as typed values; a file that does not describe a run is refused in one line."""
 
 import re
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +27,7 @@ PARAMS = Path("params.yaml")
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         verb = "is" if len(repeated) == 1 else "are"
         raise ValueError(f"{', '.join(repeated)} {verb} listed twice")
@@ -35,6 +36,8 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _is_name(value: str) -> str:
     # A name is a folder below results/: it has no slash, and no dot in front.
+    if len(value) > 100:
+        raise ValueError("has more than 100 characters")
     if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
         raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
     return value
@@ -54,7 +57,9 @@ def _or_empty(value: object) -> object:
 Name = Annotated[str, AfterValidator(_is_name)]
 Template = Annotated[str, AfterValidator(_is_template)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
-Seeds = Annotated[tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1)]
+Seeds = Annotated[
+    tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1, max_length=1000)
+]
 PixelSteps = Annotated[int, Field(ge=1, le=255)]
 Settings = Annotated[
     dict[str, Annotated[dict[str, JsonValue], BeforeValidator(_or_empty)]],
@@ -186,8 +191,8 @@ class Repairs(Section):
         curve_images: validation images that each point of the curve is measured on.
     """
 
-    curve_epochs: Annotated[int, Field(ge=1)] = 10
-    curve_images: Annotated[int, Field(ge=1)] = 500
+    curve_epochs: Count = 10
+    curve_images: Count = 500
     methods: Names = ()
     settings: Settings = {}
 
@@ -210,8 +215,8 @@ class Adversarial(Section):
         ensemble: whether AutoAttack runs too, at each bound; it takes minutes per model.
     """
 
-    images: Annotated[int, Field(ge=1)] = 500
-    steps: Annotated[int, Field(ge=1)] = 20
+    images: Count = 500
+    steps: Count = 20
     epsilons: Annotated[tuple[PixelSteps, ...], AfterValidator(_unique)] = (2,)
     ensemble: bool = False
 

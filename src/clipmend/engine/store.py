@@ -76,8 +76,9 @@ def drop(key: str, folder: Path) -> None:
 def _aside(key: str) -> Path:
     """Return an empty folder of this process for a cell on its way into the store or out of it."""
     path = STORE / f".{key}.{os.getpid()}"  # two jobs may store the same key
+    make_folder(STORE)
     remove(path)
-    make_folder(path)
+    path.mkdir()
     return path
 
 
