@@ -358,7 +358,18 @@ def checked(values: object) -> Params:
     for name in params.pretrain.unrepaired.methods:
         params.resolve("pretrain", name)
     _check_unrepaired(params)
+    _check_trusted(params)
     return params
+
+
+def _check_trusted(params: Params) -> None:
+    """Refuse a rendered corpus with one trusted pair, where a repair trains on such pairs."""
+    for corpus in params.download.corpora if params.baselines.methods else ():
+        if getattr(params.resolve("download", corpus), "trusted", None) == 1:
+            raise ParamsError(
+                f"{PARAMS}: download.settings.{corpus}.trusted is 1, but baselines.methods names "
+                "repairs that train on trusted pairs, and a batch has at least 2."
+            )
 
 
 def _check_unrepaired(params: Params) -> None:

@@ -13,6 +13,7 @@ from clipmend.methods.interfaces import Objective
 from clipmend.methods.objectives.truncation import refuse_truncated
 from clipmend.methods.table import create
 from clipmend.metrics.curve import measure_on_val, write_curve
+from clipmend.metrics.measurable import refuse_unmeasurable
 from clipmend.model.checkpoint import is_saved
 from clipmend.model.clip import Clip, build, load
 from clipmend.model.fit import Hooks, fit
@@ -39,6 +40,7 @@ def run(job: Job) -> None:
     # Before hours of training: poison without its target would teach no backdoor.
     # A target name beyond the context length would never reach the text tower.
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
+    refuse_unmeasurable(model, corpus, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
     # The prompts too, because the curve embeds them during training.
     model.prune_vocabulary([*train.captions, *prompts, *objective.texts()])
