@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from clipmend.errors import FULL, ClipmendError
+from clipmend.errors import FULL, ClipmendError, full_disk
 from clipmend.methods.table import STAGES
 from clipmend.tools.standalone import options
 
@@ -38,12 +38,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise  # a bug, or a permission: the traceback says where
-        where = f" that holds {error.filename}" if error.filename else ""
-        typer.echo(
-            f"clipmend: The disk{where} is full. Free some space and run again. Finished jobs are "
-            "kept, and interrupted training resumes.",
-            err=True,
-        )
+        typer.echo(f"clipmend: {full_disk(error)}", err=True)
         sys.exit(2)
 
 

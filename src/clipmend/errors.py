@@ -24,6 +24,15 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, an exceeded quota, or an exceeded file size."""
 
 
+def full_disk(error: OSError) -> str:
+    """Return the line about a full disk."""
+    where = f" that holds {error.filename}" if error.filename else ""
+    return (
+        f"The disk{where} is full. Free some space and run again. Finished jobs are kept, and "
+        "interrupted training resumes."
+    )
+
+
 class ClipmendError(Exception):
     """One line: the request, the reason why it fails, and the values that are allowed."""
 

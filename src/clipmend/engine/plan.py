@@ -341,9 +341,15 @@ def _freeze(plan: Plan) -> None:
         rows.append((cell.name, number, cards.canonical(fields)))
     # The lock of the main process excludes other writers; some file systems have no sqlite locks.
     address = f"{fresh.absolute().as_uri()}?nolock=1"
-    with closing(sqlite3.connect(address, uri=True)) as database, database:
-        database.executescript(_SCHEMA)
-        database.execute("INSERT INTO device VALUES (?)", (plan.device,))
-        database.executemany("INSERT INTO code VALUES (?, ?)", [(n, c) for c, n in codes.items()])
-        database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database, database:
+            database.executescript(_SCHEMA)
+            database.execute("INSERT INTO device VALUES (?)", (plan.device,))
+            numbers = [(number, code) for code, number in codes.items()]
+            database.executemany("INSERT INTO code VALUES (?, ?)", numbers)
+            database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
+    except sqlite3.Error as error:  # sqlite has no error of its own for a full disk
+        raise PlanError(
+            f"The plan cannot be written to {fresh} ({error}). Free some space and run again."
+        ) from None
     files.replace(fresh, PLAN)

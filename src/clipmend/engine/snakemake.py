@@ -13,7 +13,7 @@ from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
-from clipmend.errors import ClipmendError, ParamsError, PlanError
+from clipmend.errors import FULL, ClipmendError, ParamsError, PlanError, full_disk
 from clipmend.methods.table import METHODS, scores_model
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Flow:
             self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
         except ClipmendError as error:
             refuse(error)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            refuse(ClipmendError(full_disk(error)))
 
     def cards(self, stage: str | None = None) -> list[str]:
         """Return the card of every cell of a stage; of None, of all stages."""
