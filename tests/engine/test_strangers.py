@@ -173,13 +173,16 @@ def test_a_project_whose_own_folders_are_links_is_refused(folder, tmp_path_facto
 
 @pytest.mark.usefixtures("results", "precious")
 @pytest.mark.parametrize("lock", ["main", f"cells/{FT.replace('/', '%')}"])
-def test_a_lock_that_is_a_link_signs_no_other_file(lock, precious) -> None:
+def test_a_lock_that_is_a_link_signs_no_other_file(lock, precious, monkeypatch) -> None:
+    monkeypatch.setattr(locks, "_held", {})
     path = locks.LOCKS / lock
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(precious)
     with locks.cell(FT):
         assert locks.hold(lock) is (lock == "main")
+    for file in locks._held.values():
+        file.close()
 
 
 @pytest.mark.usefixtures("results", "precious")
