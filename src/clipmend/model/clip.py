@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType
@@ -48,7 +49,7 @@ class Clip(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        self.tokenizer = _tokenizer(context_length)
         self.ranks = ALONE
         self.precision: Precision = "auto"
         self.chunk: int | None = None
@@ -227,6 +228,12 @@ class Clip(nn.Module):
         """Return a frozen copy in evaluation mode."""
         shared = {id(self.tokenizer): self.tokenizer}  # large, and never written to
         return copy.deepcopy(self, shared).eval().requires_grad_(False)
+
+
+@cache
+def _tokenizer(context_length: int) -> Any:
+    """Return the tokenizer of CLIP, which reads its vocabulary for longer than a model loads."""
+    return open_clip.SimpleTokenizer(context_length=context_length)
 
 
 def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 1"]:
