@@ -164,7 +164,7 @@ def test_a_model_with_a_tower_of_timm_is_saved_and_loaded(tmp_path: Path) -> Non
 
 
 def test_evaluation_and_training_do_not_import_what_takes_longer_than_torch() -> None:
-    needed = "sys, torch, clipmend.stages.evaluate, clipmend.methods.objectives.mmcl"
+    needed = "sys, torch, clipmend.stages.evaluate, clipmend.methods.objectives.mmcl_ssl"
     heavy = "{'timm', 'sympy', 'pandas', 'torch._dynamo', 'torch._inductor', 'sklearn'}"
     code = f"""
 import {needed}

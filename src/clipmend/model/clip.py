@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType
@@ -232,8 +232,11 @@ class Clip(nn.Module):
 
 @cache
 def _tokenizer(context_length: int) -> Any:
-    """Return the tokenizer of CLIP, which reads its vocabulary for longer than a model loads."""
-    return open_clip.SimpleTokenizer(context_length=context_length)
+    """Return the tokenizer of CLIP; models share it, because it takes longer to build than one."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+    # A job tokenizes the same captions for each model and each loop.
+    tokenizer.encode = lru_cache(_TEXTS)(tokenizer.encode)
+    return tokenizer
 
 
 def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 1"]:

@@ -35,18 +35,19 @@ _OPERATORS = _declare_missing_operators()
 
 
 @contextmanager
-def _light_imports() -> Iterator[None]:
+def light_imports() -> Iterator[None]:
     """Keep out of an import what takes longer to load than torch itself, and is not called.
 
     open_clip treats timm as optional, and clipmend publishes no model. torchvision imports the
-    compiler of torch only to ask whether a device supports it. It imports the exporter to ONNX
-    (Open Neural Network Exchange) only to register operators for boxes.
+    compiler of torch to ask whether a device supports it, and to keep a function out of what is
+    compiled. It imports the exporter to ONNX (Open Neural Network Exchange) only to register
+    operators for boxes.
     """
     compiler, exporter = "torch._dynamo.utils", "torchvision.ops._register_onnx_ops"
     publisher = "open_clip.push_to_hf_hub"
     absent: dict[str, Any] = {
         "timm": None,
-        "torch._dynamo": ModuleType("torch._dynamo"),
+        "torch._dynamo": _module("torch._dynamo", disable=lambda function, *_, **__: function),
         compiler: _module(compiler, is_compile_supported=lambda _device: False),
         exporter: _module(exporter, _register_custom_op=lambda: None),
         publisher: _module(publisher, push_to_hf_hub=None, push_pretrained_to_hf_hub=None),
@@ -66,7 +67,7 @@ def _module(name: str, **members: object) -> ModuleType:
     return module
 
 
-with _light_imports():
+with light_imports():
     import open_clip
 
 
@@ -82,4 +83,4 @@ torch._C._set_deterministic_algorithms(True, warn_only=True)
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
-__all__ = ["load_timm", "open_clip"]
+__all__ = ["light_imports", "load_timm", "open_clip"]
