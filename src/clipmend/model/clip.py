@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from clipmend.data.seeds import seed_of
 from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
-from clipmend.model.openclip import load_timm, open_clip
+from clipmend.model.openclip import load_timm, open_clip, tokenizer_of
 from clipmend.model.parallel import ALONE
 
 WEIGHTS = "model.safetensors"
@@ -49,7 +48,7 @@ class Clip(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
-        self.tokenizer = _tokenizer(context_length)
+        self.tokenizer = tokenizer_of(context_length)
         self.ranks = ALONE
         self.precision: Precision = "auto"
         self.chunk: int | None = None
@@ -228,15 +227,6 @@ class Clip(nn.Module):
         """Return a frozen copy in evaluation mode."""
         shared = {id(self.tokenizer): self.tokenizer}  # large, and never written to
         return copy.deepcopy(self, shared).eval().requires_grad_(False)
-
-
-@cache
-def _tokenizer(context_length: int) -> Any:
-    """Return the tokenizer of CLIP; models share it, because it takes longer to build than one."""
-    tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
-    # A job tokenizes the same captions for each model and each loop.
-    tokenizer.encode = lru_cache(_TEXTS)(tokenizer.encode)
-    return tokenizer
 
 
 def _pixel_statistic(config: dict[str, Any], name: str) -> Float[Tensor, "1 3 1 1"]:

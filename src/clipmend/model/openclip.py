@@ -5,6 +5,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import torch.utils.deterministic
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_CAPTIONS = 8192  # captions whose tokens are kept: a few megabytes
 
 
 def _declare_missing_operators() -> "torch.library.Library | None":
@@ -77,10 +79,19 @@ def load_timm() -> None:
         importlib.reload(open_clip.timm_model)
 
 
+@cache
+def tokenizer_of(context_length: int) -> Any:
+    """Return the tokenizer of CLIP; models share it, because it takes longer to build than one."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+    # A job tokenizes the same captions for each model and each loop.
+    tokenizer.encode = lru_cache(_CAPTIONS)(tokenizer.encode)
+    return tokenizer
+
+
 # The public function also imports the compiler, for a second; `compile_towers` calls it.
 torch._C._set_deterministic_algorithms(True, warn_only=True)
 # Filling fresh memory with NaN, to reveal reads of it, takes a twelfth of every step.
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
-__all__ = ["light_imports", "load_timm", "open_clip"]
+__all__ = ["light_imports", "load_timm", "open_clip", "tokenizer_of"]
