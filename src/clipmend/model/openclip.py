@@ -5,6 +5,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
@@ -82,7 +83,8 @@ def load_timm() -> None:
 @cache
 def tokenizer_of(context_length: int) -> Any:
     """Return the tokenizer of CLIP; models share it, because it takes longer to build than one."""
-    tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+    tokenizer = copy(open_clip.tokenizer._tokenizer)  # open_clip builds it when it is imported
+    tokenizer.context_length = context_length
     # A job tokenizes the same captions for each model and each loop.
     tokenizer.encode = lru_cache(_CAPTIONS)(tokenizer.encode)
     return tokenizer
