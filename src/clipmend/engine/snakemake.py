@@ -11,6 +11,7 @@ from clipmend.data.artifacts import OUTPUTS
 from clipmend.engine import plan
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
+from clipmend.engine.garbage import permanent
 from clipmend.engine.plan import Plan
 from clipmend.errors import ClipmendError, ParamsError, PlanError
 from clipmend.methods.table import METHODS, scores_model
@@ -39,7 +40,8 @@ class Flow:
                     f"Snakemake got the config {', '.join(config)}; parameters come from "
                     "params.yaml alone, because DVC sees no other."
                 )
-            self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
+            with permanent():
+                self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
         except ClipmendError as error:
             refuse(error)
 

@@ -18,7 +18,7 @@ from clipmend.data.seeds import seed_of
 from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
-from clipmend.model.openclip import load_timm, open_clip
+from clipmend.model.openclip import load_timm, open_clip, tokenizer_of
 from clipmend.model.parallel import ALONE
 
 WEIGHTS = "model.safetensors"
@@ -48,7 +48,7 @@ class Clip(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        self.tokenizer = tokenizer_of(context_length)
         self.ranks = ALONE
         self.precision: Precision = "auto"
         self.chunk: int | None = None

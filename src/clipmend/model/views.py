@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from clipmend.model.autoaugment import Policy, augment
+
 PACKAGE_DATA = ("synonyms.json",)
-Policy = Literal["imagenet", "cifar10", "svhn"]
 _EDA_STRENGTH = 0.1  # share of the words that one operation changes, as the EDA paper recommends
 
 
@@ -22,9 +22,6 @@ def autoaugment(
     policy: Policy = "imagenet",
 ) -> UInt8[Tensor, "batch 3 height width"]:
     """Return one AutoAugment view of each image (arXiv:1805.09501), sampled per image."""
-    # Imported late: it loads torch's compiler, for a second, which an evaluation does not need.
-    from clipmend.model.autoaugment import augment
-
     return augment(policy).views(images, generator)
 
 
