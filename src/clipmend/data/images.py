@@ -49,9 +49,9 @@ def decode(encoded: bytes, size: int) -> Image.Image:
             too long for its short side, or has levels that 8 bits cannot stand for.
     """
     try:
-        image = Image.open(BytesIO(encoded))
-        refuse_shape(image)
-        image = to_8_bits(image).convert("RGB")
+        opened = Image.open(BytesIO(encoded))
+        refuse_shape(opened)
+        image = to_8_bits(opened).convert("RGB")
     except UnidentifiedImageError as error:
         raise PairsError(f"Pillow cannot read its {len(encoded)} bytes as an image") from error
     except DAMAGED as error:

@@ -61,7 +61,7 @@ class Index:
         """Write the index for the next process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.entries, separators=(",", ":")))
+        fresh.write_text(json.dumps(self.entries, separators=(",", ":")), encoding="utf-8")
         fresh.replace(self.path)
 
 

@@ -42,7 +42,7 @@ def preset(name: str) -> Path:
 
 def summary(path: Path) -> str:
     """Return what a preset is for: the first line of its file."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
 
 
@@ -102,7 +102,7 @@ def read(path: Path) -> Any:
         ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
-        return yaml.load(path.read_text(), Loader=_StrictLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
@@ -110,7 +110,12 @@ def read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ParamsError(
+            f"{path} is not UTF-8 text; save it as UTF-8. (PowerShell's > writes UTF-16: use "
+            "`clipmend preset NAME --out FILE`.)"
+        ) from None
+    except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 
 

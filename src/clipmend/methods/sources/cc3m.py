@@ -119,7 +119,7 @@ class CC3M:
         table = ledger(sampled, outcomes, self.placeholder_urls)
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
         statistics = facts(rows.num_rows, table, sampled, self.near_duplicates)
-        (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n")
+        (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
         # Placeholders have an image, too: only the ledger tells which rows become pairs.
         live = table.filter(pc.equal(table["status"], "live"))
         return FetchedPairs(names.classes, prompts, self.image_size, work, sampled, live, images)
@@ -127,11 +127,11 @@ class CC3M:
     def _labeled(self, names: Names) -> dict[str, Sequence[Labeled]]:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""
         find = labeled_images.find_images
-        order = labeled_images.seeded(find(Path(self.test_path), names), self.seed)
+        order = labeled_images.seeded(find(Path(self.test_path), names, "test"), self.seed)
         if self.val_path is None:
             val, order = order[: self.val], order[self.val :]
         else:
-            val = find(Path(self.val_path), names)
+            val = find(Path(self.val_path), names, "val")
         if len(order) < (self.test or 1):
             raise DownloadError(
                 f"{self.test_path} has too few images: {len(order)} are left for test, which needs "

@@ -13,6 +13,7 @@ from rich.text import Text
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.tools.standalone.checkpoint import find_checkpoint
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
@@ -72,11 +73,14 @@ def _inspected(options: Options) -> Inspection:
     if options.early is not None:
         early = checkpoint.earlier(options.early).load().to(device)
         own = replace(own, early=lambda: early)
-    pairs = read_own_pairs(options, size=own.model.image_size)
+    bad = BadRows(options.on_bad_rows)
+    pairs = read_own_pairs(options, size=own.model.image_size, bad=bad)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
+    bad.write(out)
+    bad.report(str(options.pairs))
     log.info("scoring %d pairs on %s", len(pairs), device)
     return inspect(own, pairs, settings, options.seed)
 
