@@ -11,17 +11,27 @@ from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
+from clipmend.methods.sources import bad_rows
 
 
 def describe() -> str:
-    """Return a line for each stale cell with its reason, and their number. Takes no lock."""
+    """Return a line for each stale cell with its reason, and their number. Takes no lock.
+
+    A corpus that was made without some rows has a line too.
+    """
     index = Index()
     cells = grid.cells(params.load(), index)
     lines = []
     for name, why in plan.faults(cells, index).items():
         stored = " (in the store)" if store.has(cells[name].key) else ""
         lines.append(f"{name}: {why}{stored}")
-    return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
+    stale = f"{len(lines)} of {len(cells)} cells are stale."
+    left_out = [
+        f"{name}: {summary}"
+        for name in cells
+        if name.startswith("download/") and (summary := bad_rows.summary_of(RESULTS / name))
+    ]
+    return "\n".join([*lines, *left_out, stale])
 
 
 def damaged() -> list[str]:

@@ -14,15 +14,19 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from clipmend.data.pairs import PAIRS, read_pairs
-from clipmend.errors import ClipmendError
+from clipmend.errors import ClipmendError, DownloadError
+from clipmend.methods.sources import fetching
+from clipmend.methods.sources.addresses import read_rows
 from clipmend.methods.sources.cc3m import CC3M
 from clipmend.methods.sources.ledger import LEDGER
 from clipmend.methods.sources.scenes import Scenes
+from clipmend.methods.sources.web import Limits
 
 ROWS, TRAIN, TRUSTED = 2000, 1600, 300
 # The answers, with their share in percent and the reason in the ledger (None: live).
@@ -365,3 +369,70 @@ def test_bad_input_is_refused_in_one_line_before_any_request(world: World, tmp_p
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not world.web.asked
+
+
+def test_without_a_network_it_stops_early_and_asks_all_addresses_later(
+    world: World, web: Any, page: Any, tmp_path: Path
+) -> None:
+    image = world.images[0]
+    web.pages |= {f"/later/{at}": page("image", image + bytes([at])) for at in range(150)}
+    lists = {key: tuple(value) for key, value in world.settings.items() if isinstance(value, list)}
+    settings = world.settings | lists | {"train": 140, "trusted": 10, "timeout": 0.5}
+
+    def fetch(root: str) -> Any:
+        lines = (f"a frog\t{root}/later/{at}\n" for at in range(150))
+        (tmp_path / "x.tsv").write_text("".join(lines))
+        changed = {"path": str(tmp_path / "x.tsv"), "shard_rows": shard_rows}
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return CC3M(**(settings | changed)).fetch(tmp_path / "work", tmp_path / "out")
+
+    (tmp_path / "work").mkdir()
+    for shard_rows, asked in ((250, "100"), (50, "150")):
+        with pytest.raises(DownloadError, match=f"^None of {asked} addresses was reached .*again"):
+            fetch("http://127.0.0.1:1")
+    web.forget()
+    assert fetch(web.root).split("train").read_all().num_rows == 140
+    assert len(web.asked) == 150
+
+
+def test_failures_of_the_connection_are_asked_again_in_the_next_run(
+    web: Any, page: Any, jpeg: Callable[[int], bytes], tmp_path: Path
+) -> None:
+    web.pages |= {f"/half/{at}": page("image", jpeg(at)) for at in range(8)}
+    limits = Limits(0.5, 1.0, max_bytes=100_000, private_networks=("127.0.0.1/32",))
+    ids = [f"{at}" for at in range(8)]
+
+    def fetch(dead: str) -> list[str | None]:
+        urls = [f"{dead if at % 2 else web.root}/half/{at}" for at in range(8)]
+        rows = {"train": pa.table({"id": ids, "url": urls})}
+        fetching.fetch(rows, limits, None, tmp_path, 4)
+        return list(fetching.outcomes(tmp_path / "train")["reason"].to_pylist())
+
+    assert fetch("http://127.0.0.1:1") == [None, "connection"] * 4
+    assert fetch(web.root) == [None] * 8
+
+
+def test_rows_that_are_no_utf_8_or_no_two_columns_are_in_the_ledger(
+    world: World, tmp_path: Path
+) -> None:
+    lines = Path(world.settings["path"]).read_bytes().splitlines()[:40]
+    lines[3] = lines[3].replace(b"A ", b"caf\xe9 ")
+    lines[5] = b"no tab"
+    lines[7] += b"\ttoo many"
+    (tmp_path / "x.tsv").write_bytes(b"\n".join(lines) + b"\n")
+    tsv = read_rows(tmp_path / "x.tsv", "caption", "url")
+    assert [at for at, text in enumerate(tsv["caption"].to_pylist()) if text is None] == [3, 5, 7]
+    captions = pa.array([line.split(b"\t")[0] for line in lines], pa.binary())
+    raw = pa.Array.from_buffers(pa.string(), len(captions), captions.buffers())
+    for column in (raw, captions, pa.array(["a dog"] * 40).cast(pa.string_view())):
+        table = pa.table({"caption": column, "url": ["http://a/1"] * 40})
+        pq.write_table(table, tmp_path / "x.parquet")
+        read = read_rows(tmp_path / "x.parquet", "caption", "url")["caption"]
+        assert read.null_count == (0 if column.type == pa.string_view() else 1)
+
+
+def test_rows_of_other_splits_beside_those_of_train_are_not_read(tmp_path: Path) -> None:
+    for name, count in (("train-0.parquet", 5), ("validation-0.parquet", 3), ("._x.parquet", 0)):
+        table = pa.table({"caption": ["a dog"] * count, "url": ["http://a/1"] * count})
+        pq.write_table(table, tmp_path / name)
+    assert read_rows(tmp_path, "caption", "url").num_rows == 5
