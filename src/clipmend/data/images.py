@@ -45,8 +45,8 @@ def decode(encoded: bytes, size: int) -> Image.Image:
     """Return the image as RGB, with its short side resized to ``size`` and its center cropped.
 
     Raises:
-        PairsError: Pillow cannot decode the bytes, they are truncated, or the image is too large,
-            too long for its short side, or has levels that 8 bits cannot stand for.
+        PairsError: Pillow cannot decode the bytes, or they are truncated; the image is too large
+            or too long; or the range of its levels is unknown.
     """
     try:
         opened = Image.open(BytesIO(encoded))

@@ -88,6 +88,7 @@ def _take(file: IO[str], patience: float) -> bool:
                 return False
             time.sleep(0.1)
         except OSError as error:
+            file.close()
             raise BusyError(
                 f"{LOCKS.absolute()} cannot be locked ({error.strerror}): its file system has no "
                 "flock. Mount it with flock (Lustre: `-o flock`; NFS: version 4, or a running "

@@ -1,6 +1,9 @@
 """What users have, through the command that they type: read, left out and counted, or one line."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import clipmend
 from clipmend import cli
 from clipmend.data.images import decode
 from clipmend.data.pairs import SPLITS, read_pairs
@@ -338,3 +342,25 @@ def test_the_parameters_can_be_read_or_one_line_says_why(project: Project) -> No
         status, printed = project.command(*words)
         assert (status, printed.count("\n")) == (2, 1), printed
     assert params.PARAMS.is_dir()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+PLAN = "from clipmend.engine import plan; print(plan.arrange().cells['download/mine'].key)"
+
+
+def test_a_key_and_its_card_do_not_depend_on_the_locale(project: Project, jpeg: Jpeg) -> None:
+    rows = columns(jpeg)
+    rows["label"] = ["café" if label == "frog" else label for label in rows["label"]]
+    pq.write_table(pa.table(rows), "mine/x.parquet")
+    assert project.download(classes=["café", "ship"])[0] == 0
+    key = project.key(classes=["café", "ship"])
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("caf\\xE9", "café"))
+    assert "café" in Path("params.yaml").read_text()
+    source = str(Path(clipmend.__file__).parents[1])
+    environment = {**os.environ, **ASCII, "PYTHONPATH": source}
+    process = [sys.executable, "-c", PLAN]
+    assert subprocess.check_output(process, env=environment, text=True).strip() == key
+    made = [sys.executable, "-m", "clipmend", "download", "mine"]
+    done = subprocess.run(made, env=environment, text=True, capture_output=True, check=True)
+    assert "is up to date" in done.stderr
+    assert key in json.loads(Path("results/download/mine/card.json").read_bytes())["key"]
