@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 import clipmend
+from clipmend.engine.folders import is_junk
 from clipmend.errors import ParamsError, UnknownNameError
 
 EXTENDS = "extends"
@@ -24,7 +25,7 @@ _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, 
 def presets() -> dict[str, Path]:
     """Return the file of every preset by name, the default first."""
     files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
-             for path in sorted(folder.glob("*.yaml"))}  # fmt: skip
+             for path in sorted(folder.glob("*.yaml")) if not is_junk(path.name)}  # fmt: skip
     return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 

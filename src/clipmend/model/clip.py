@@ -248,15 +248,26 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def _json_in(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the encoding too
+        raise ModelError(f"{path} is not a config of open_clip: {error}.") from error
+    if not isinstance(fields, dict):
+        raise ModelError(f"{path} is not a config of open_clip: it is a {type(fields).__name__}.")
+    return fields
+
+
 def model_config(model: str) -> dict[str, Any]:
     """Return the open_clip config of a packaged name, a JSON file or an open_clip model name.
 
     Raises:
-        ModelError: the model does not exist, or its vocabulary is smaller than the tokenizer's.
+        ModelError: the model does not exist, its file is not a config, or its vocabulary is smaller
+            than the tokenizer's.
     """
     path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
     if path.is_file():
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = _json_in(path)
         model_cfg = fields.get("model_cfg", fields)
         preprocess = fields.get("preprocess_cfg", {})
     else:
@@ -268,8 +279,13 @@ def model_config(model: str) -> dict[str, Any]:
             f"Unknown model {model!r}; name a .json config, an open_clip model, "
             f"or one that clipmend has: {packaged}."
         )
-    words = model_cfg["text_cfg"].get("vocab_size", _VOCABULARY)
-    if "hf_tokenizer_name" not in model_cfg["text_cfg"] and words < _VOCABULARY:
+    try:
+        side, text = model_cfg["vision_cfg"]["image_size"], model_cfg["text_cfg"]
+        words = int(text.get("vocab_size", _VOCABULARY))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{model} is not a config of open_clip: {reason}.") from error
+    if "hf_tokenizer_name" not in text and words < _VOCABULARY:
         raise ModelError(
             f"{model} cannot be used: its vocab_size is {words}, and CLIP's tokenizer has "
             f"{_VOCABULARY} tokens. A text tower with a tokenizer of its own is not supported."
@@ -277,7 +293,7 @@ def model_config(model: str) -> dict[str, Any]:
     defaults = {
         "mean": list(open_clip.OPENAI_DATASET_MEAN),
         "std": list(open_clip.OPENAI_DATASET_STD),
-        "size": model_cfg["vision_cfg"]["image_size"],
+        "size": side,
     }
     return {"model_cfg": model_cfg, "preprocess_cfg": {**defaults, **preprocess}}
 
@@ -350,7 +366,7 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
     for needed in (folder / name, folder / CONFIG):
         if not needed.is_file():
             raise ArtifactError(f"No model can be read from {folder}: {needed.name} is missing.")
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = _json_in(folder / CONFIG)
     with seeded(0):  # building initializes weights; it must not advance the global generator
         net = _net(config)
     load_weights(net, folder / name)

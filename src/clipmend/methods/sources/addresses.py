@@ -105,7 +105,7 @@ def _parquet(file: Path, columns: Mapping[str, str]) -> pa.Table:
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column as UTF-8 text; a value that is no such text becomes null."""
+    """Return a column as UTF-8 text; a value that is not becomes null."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     # Arrow reads text without a check of its encoding, and checks it where bytes become text.

@@ -27,7 +27,7 @@ from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
 from clipmend.methods.sources.web import RECOVERABLE, UNREACHED, CheckedTransport, Limits, visit
 
 _CONNECTIONS = 64  # of each process
-_PATIENCE = 100  # addresses of a shard without any answer, after which there is no network
+_PATIENCE = 100  # addresses of a shard without any answer, after which a shard is given up
 _ADVICE = "Check the network and run again; failures of the connection are requested again."
 PASSES = ("pass1", "pass2")
 """The second pass requests again the rows whose failure in the first pass may recover."""
@@ -135,7 +135,7 @@ def fetch_shard(
         patience: number of addresses after which to give up if none was reached; None: never.
 
     Raises:
-        DownloadError: no address was reached; there is no file then.
+        DownloadError: no address was reached; the file is not written then.
         OSError: the file could not be written.
     """
     single = list(dict.fromkeys(urls))

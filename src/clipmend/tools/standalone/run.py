@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipmend.engine.folders import visible
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
@@ -60,7 +61,7 @@ def mend(options: Options) -> None:
 def _inspected(options: Options) -> Inspection:
     """Return the scores. Every option is checked before the scoring starts."""
     out = options.out
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not visible(out)):
         what = "is not empty" if out.is_dir() else "is a file"
         raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
     settings = read_settings(options.settings or (), early=options.early is not None)
@@ -110,7 +111,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     if before is not None:
         counts += f"; cosine of the chosen images with the unlearned text: {before:.2f}"
         counts += "" if after is None else f" before, {after:.2f} after"
-    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in options.out.iterdir()))
+    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(options.out)))
     for line in (f"{counts}.", f"In {options.out}: {files}"):
         console.print(line, markup=False, highlight=False)
 
