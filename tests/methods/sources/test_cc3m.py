@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,9 +21,11 @@ from PIL import Image
 
 from clipmend.data.pairs import PAIRS, read_pairs
 from clipmend.errors import ClipmendError, DownloadError
-from clipmend.methods.sources import fetching
+from clipmend.methods.sources import fetching, labeled_images
 from clipmend.methods.sources.addresses import read_rows
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.methods.sources.cc3m import CC3M
+from clipmend.methods.sources.labeled_images import Names
 from clipmend.methods.sources.ledger import LEDGER
 from clipmend.methods.sources.scenes import Scenes
 from clipmend.methods.sources.web import Limits
@@ -436,3 +438,25 @@ def test_rows_of_other_splits_beside_those_of_train_are_not_read(tmp_path: Path)
         table = pa.table({"caption": ["a dog"] * count, "url": ["http://a/1"] * count})
         pq.write_table(table, tmp_path / name)
     assert read_rows(tmp_path, "caption", "url").num_rows == 5
+
+
+def test_one_damaged_image_of_val_and_test_is_left_out_and_counted(
+    world: World, tmp_path: Path
+) -> None:
+    for at in range(20):
+        file = tmp_path / "labeled/frog" / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(world.images[at][: 300 if at == 7 else None])
+        (file.parent / ".DS_Store").write_bytes(b"junk")
+    names = Names(("frog", "ship"), ("frog", "ship"))
+    images = labeled_images.find_images(tmp_path / "labeled", names, "test")
+    for _ in range(2):  # the second call reads what the first one found
+        bad = BadRows()
+        kept = labeled_images.usable(images, tmp_path / "test.checked", bad)
+        assert (len(kept), bad.total, len(bad.found)) == (19, 20, 1)
+        (row,) = bad.found.values()
+        assert row.id == "test/frog/7.png"
+        assert row.reason.startswith("truncated_image")
+    bad.check_share()
+    with pytest.raises(ClipmendError, match="truncated_image"):
+        replace(bad, policy="refuse").check_policy()

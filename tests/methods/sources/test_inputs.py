@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -207,6 +208,27 @@ def test_rows_of_a_csv_that_cannot_be_used_are_left_out(project: Project, jpeg: 
     assert "no image mine/gone.jpg" in reasons["x.csv", 7]
     assert "UTF-8" in reasons["x.csv", 9]
     assert set(project.captions()) == {str(row) for row in range(20)} - {"4", "7", "9"}
+
+
+def test_a_hard_link_in_a_shard_and_a_missing_number_lose_no_row(
+    project: Project, jpeg: Jpeg, shard: Shard
+) -> None:
+    path = shard(Path("mine/train-0.tar"), members(jpeg))
+    with tarfile.open(path, "a") as archive:
+        for name, target in (("100.jpg", "001.jpg"), ("100.txt", "001.txt")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, target
+            archive.addfile(link)
+    rows = columns(jpeg, 4)
+    pq.write_table(pa.table(columns(jpeg) | {"label": [0.0, float("nan")] * 20}), "x.parquet")
+    pq.write_table(pa.table(rows | {"id": list("abcd")}), "val.parquet")
+    pq.write_table(pa.table(rows | {"id": list("efgh")}), "test.parquet")
+    others = {"val_path": "val.parquet", "test_path": "test.parquet"}
+    assert project.download(**others)[0] == 0
+    assert project.captions()["100"] == "a ship"
+    assert len(project.captions()) == 29
+    assert project.download(path="x.parquet", **others)[0] == 0
+    assert len(project.captions()) == 48
 
 
 # B. Files that are no data

@@ -1,5 +1,6 @@
 """Labeled images for ``val`` and ``test``: folders named after classes, or webdataset shards."""
 
+import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ import pyarrow as pa
 from clipmend.data.pairs import PAIRS
 from clipmend.data.sampling import seeded_order
 from clipmend.engine.folders import SHARD, files_below, pair_files, visible
-from clipmend.errors import DownloadError, PairsError
+from clipmend.errors import DownloadError
+from clipmend.methods.sources.bad_rows import BadRow, BadRows
 from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
 from clipmend.methods.sources.user_files import files_of_split
 from clipmend.methods.sources.webdataset import IMAGE_SUFFIXES, Span, read_samples
@@ -103,17 +105,27 @@ def seeded(images: Sequence[Labeled], seed: int) -> list[Labeled]:
     return [by_name[name] for name in seeded_order(by_name, seed, "cc3m")]
 
 
-def refuse_undecodable(images: Sequence[Labeled]) -> None:
-    """Decode every image.
+def usable(images: Sequence[Labeled], checked: Path, bad: BadRows) -> list[Labeled]:
+    """Return the images that can be decoded; the others are added to ``bad``.
 
-    Raises:
-        PairsError: an image cannot be decoded; the error names its file.
+    Args:
+        checked: a file that keeps the result for the next call.
     """
-    for image in images:
-        try:
-            stored_bytes(image.span.read(), None)
-        except NoImageError as error:
-            raise PairsError(f"{image.span.file}, image {image.name!r}: {error}.") from error
+    if not checked.exists():
+        reasons = {}
+        for image in images:
+            try:
+                stored_bytes(image.span.read(), None)
+            except NoImageError as error:
+                reasons[image.name] = str(error)
+        checked.write_text(json.dumps(reasons), encoding="utf-8")
+    reasons = json.loads(checked.read_text(encoding="utf-8"))
+    bad.total += len(images)
+    for number, image in enumerate(images):
+        if image.name in reasons:
+            row_id = f"{checked.stem}/{image.name}"
+            bad.add(BadRow(str(image.span.file), number, row_id, reasons[image.name]))
+    return [image for image in images if image.name not in reasons]
 
 
 def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:

@@ -1,5 +1,6 @@
 """Reads the rows of a parquet file, a shard or a CSV file as plain values, a block at a time."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from clipmend.data.row_groups import GROUP
@@ -53,7 +53,7 @@ def numbered_records(
 
     Raises:
         PairsError: a column is missing or occurs twice.
-        pa.ArrowException, tarfile.TarError, OSError, UnicodeError: the file is damaged.
+        pa.ArrowException, csv.Error, tarfile.TarError, OSError: the file is damaged.
     """
     suffix = file.suffix.lower()
     if suffix == SHARD:
@@ -61,20 +61,23 @@ def numbered_records(
         label_of = {f"{number}": label for number, label in enumerate(classes)}
         label_of |= {label: label for label in classes}
         records = (_of_sample(s, columns, label_of) for s in read_samples(file, _MEMBERS))
-        numbered = enumerate(records)
-        while block := list(islice(numbered, GROUP)):
-            yield block
+        yield from _in_blocks(enumerate(records))
         return
-    if suffix == LIST:
-        names, numbers, batches = _csv(file, columns, skip)
-    else:
-        parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-        names, numbers = parquet.schema_arrow.names, count()
-        own = [name for name in names if name in vars(columns).values()]
-        batches = parquet.iter_batches(GROUP, columns=own)
+    names = names_in(file)
     _refuse_wrong_columns(file, columns, names)
-    for batch in batches:
+    if suffix == LIST:
+        yield from _in_blocks(_of_csv(file, names, skip))
+        return
+    parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+    own = [name for name in names if name in vars(columns).values()]
+    numbers = count()
+    for batch in parquet.iter_batches(GROUP, columns=own):
         yield list(zip(numbers, _values(batch), strict=False))
+
+
+def _in_blocks(rows: Iterator[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    while block := list(islice(rows, GROUP)):
+        yield block
 
 
 _MEMBERS = ("txt", "cls", "json")
@@ -104,30 +107,32 @@ def _caption_in(text: bytes, column: str) -> object:
     return values.get(column) if isinstance(values, dict) else None
 
 
-def _csv(
-    file: Path, columns: Columns, skip: Skip
-) -> tuple[list[str], Iterator[int], Iterator[pa.RecordBatch]]:
-    """Return the names of the columns, the numbers of the rows, and the rows."""
-    skipped: set[int] = set()
+def names_in(file: Path) -> list[str]:
+    """Return the names of the columns of a parquet or CSV file.
 
-    def note(row: pa.csv.InvalidRow) -> str:
-        number = row.number - 2  # counted from 1, and the first row has the names
-        skipped.add(number)
-        skip(number, f"it has {row.actual_columns} columns, not {row.expected_columns}")
-        return "skip"
+    Raises:
+        pa.ArrowException, csv.Error, OSError: the file is damaged.
+    """
+    if file.suffix.lower() == LIST:
+        return next(_lines(file), [])
+    names: list[str] = pq.read_schema(file).names
+    return names
 
-    table = pa.csv.read_csv(
-        file,
-        # A single thread knows the number of a row that it cannot parse.
-        read_options=pa.csv.ReadOptions(use_threads=False),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
-        # Columns are read as text: an id like 007 is not a number.
-        convert_options=pa.csv.ConvertOptions(
-            column_types={name: pa.binary() for name in vars(columns).values() if name}
-        ),
-    )
-    numbers = (number for number in count() if number not in skipped)
-    return table.column_names, numbers, iter(table.to_batches(max_chunksize=GROUP))
+
+def _lines(file: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file; bytes that are not UTF-8 become surrogates."""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        # Strict: a quotation mark without an end would swallow the rows below it.
+        yield from filter(None, csv.reader(text, strict=True))
+
+
+def _of_csv(file: Path, names: Sequence[str], skip: Skip) -> Iterator[tuple[int, Record]]:
+    for number, line in enumerate(islice(_lines(file), 1, None)):
+        if len(line) != len(names):
+            skip(number, f"it has {len(line)} columns, not {len(names)}")
+            continue
+        encoded = (value.encode(errors="surrogateescape") for value in line)
+        yield number, dict(zip(names, encoded, strict=True))
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str | None, Any]]:

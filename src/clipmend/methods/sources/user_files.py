@@ -4,6 +4,7 @@ Files are read a block of rows at a time, so that a set of pairs may be larger t
 that cannot be used is noted with its file, number and id.
 """
 
+import csv
 import os
 import re
 import tarfile
@@ -11,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import isnan
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -138,6 +140,8 @@ class _Row:
         caption = self._caption()
         image = self._image()
         label = self.record.get(self.columns.label) if self.columns.label is not None else None
+        if isinstance(label, float) and isnan(label):  # how pandas writes a missing number
+            label = None
         if isinstance(label, bytes):
             label = label.decode(errors="backslashreplace")
         if label not in label_of:
@@ -271,7 +275,7 @@ class Files:
             for block in numbered_records(file, self.columns, self.classes, skip):
                 is_empty &= not block
                 yield [self._row(file, number, record, numbers) for number, record in block]
-        except (pa.ArrowException, tarfile.TarError, OSError, UnicodeError) as error:
+        except (pa.ArrowException, tarfile.TarError, csv.Error, OSError, UnicodeError) as error:
             reason = str(error).splitlines()[0]
             raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
         if is_empty:

@@ -88,7 +88,11 @@ def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
 
 def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
     with tarfile.open(shard, "r:", encoding="utf-8") as archive:
+        targets: dict[str, tarfile.TarInfo] = {}
         for member in archive:
+            if member.islnk() and member.linkname in targets:  # tar stores a file once
+                member = _linked(member, targets[member.linkname])
+            targets[member.name] = member
             path = PurePosixPath(member.name)
             stem, _, suffix = path.name.rpartition(".")
             suffix = suffix.lower()
@@ -101,6 +105,11 @@ def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
             elif suffix in suffixes and (content := archive.extractfile(member)):
                 yield _Member(folder, stem, suffix, content.read())
         _refuse_truncated(archive)
+
+
+def _linked(link: tarfile.TarInfo, target: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return the target of a hard link under the name of the link."""
+    return target.replace(name=link.name, deep=False)
 
 
 def _refuse_truncated(archive: tarfile.TarFile) -> None:

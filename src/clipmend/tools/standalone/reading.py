@@ -1,21 +1,20 @@
 """The pairs of the user, read file by file and decoded for the model."""
 
+import csv
 import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import torch
 
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs
-from clipmend.engine.folders import LIST, SHARD
+from clipmend.engine.folders import SHARD
 from clipmend.errors import PairsError
 from clipmend.methods.sources.bad_rows import BadRows
-from clipmend.methods.sources.records import Columns
+from clipmend.methods.sources.records import Columns, names_in
 from clipmend.methods.sources.user_files import Files, files_in, splits_in
 from clipmend.tools.standalone.options import Options
 
@@ -93,9 +92,6 @@ def _id_column(file: Path) -> str | None:
         return "id"  # the key of a sample
     try:
         # The header alone: the rows of a large file are read later, block by block.
-        schema = (
-            pa.csv.open_csv(file).schema if file.suffix.lower() == LIST else pq.read_schema(file)
-        )
-    except (pa.ArrowException, OSError, UnicodeError):
+        return "id" if "id" in names_in(file) else None
+    except (pa.ArrowException, csv.Error, OSError, UnicodeError):
         return None  # the file is reported where its rows are read
-    return "id" if "id" in schema.names else None
