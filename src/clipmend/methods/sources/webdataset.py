@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Collection, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -91,7 +92,8 @@ def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
         targets: dict[str, tarfile.TarInfo] = {}
         for member in archive:
             if member.islnk() and member.linkname in targets:  # tar stores a file once
-                member = _linked(member, targets[member.linkname])
+                link, member = member, copy(targets[member.linkname])
+                member.name = link.name
             targets[member.name] = member
             path = PurePosixPath(member.name)
             stem, _, suffix = path.name.rpartition(".")
@@ -105,11 +107,6 @@ def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
             elif suffix in suffixes and (content := archive.extractfile(member)):
                 yield _Member(folder, stem, suffix, content.read())
         _refuse_truncated(archive)
-
-
-def _linked(link: tarfile.TarInfo, target: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Return the target of a hard link under the name of the link."""
-    return target.replace(name=link.name, deep=False)
 
 
 def _refuse_truncated(archive: tarfile.TarFile) -> None:
