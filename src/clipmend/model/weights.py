@@ -1,6 +1,7 @@
 """Weights of a user: read without running code, under whatever names a trainer gave them."""
 
 import re
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         # Weights only: a checkpoint from elsewhere must not execute code. The state of an optimizer
         # has numbers of numpy, and trainers keep their arguments: neither runs anything.
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(f"The weights in {path} cannot be read: {_reason(error)}") from error
@@ -73,8 +75,14 @@ def _reason(error: Exception) -> str:
             f"it holds {names[1]}, which only code of its own could load. Save the weights alone: "
             "torch.save(checkpoint['state_dict'], FILE)."
         )
-    lines = text.splitlines() or [type(error).__name__]
-    return f"{lines[0][:_LONGEST].rstrip('.')}."
+    if "TorchScript" in text:
+        return (
+            "it is a TorchScript archive. Save the weights: torch.save(model.state_dict(), FILE)."
+        )
+    # The first line of torch advises to run the code of the file, which is not safe.
+    own = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    reason = own[1] if own else next(iter(text.splitlines()), type(error).__name__)
+    return f"it is damaged, or of another format ({reason[:_LONGEST].rstrip('.')})."
 
 
 def _named(

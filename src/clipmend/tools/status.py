@@ -1,5 +1,6 @@
 """The state of ``results/`` and of the store: stale cells, damaged cells, and pruning."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from clipmend.engine.plan import PLAN
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
 from clipmend.methods.sources import bad_rows
+from clipmend.methods.sources.bad_rows import FACTS
 
 
 def describe() -> str:
@@ -26,12 +28,20 @@ def describe() -> str:
         stored = " (in the store)" if store.has(cells[name].key) else ""
         lines.append(f"{name}: {why}{stored}")
     stale = f"{len(lines)} of {len(cells)} cells are stale."
-    left_out = [
-        f"{name}: {summary}"
-        for name in cells
-        if name.startswith("download/") and (summary := bad_rows.summary_of(RESULTS / name))
-    ]
+    corpora = [name for name in cells if name.startswith("download/")]
+    left_out = [f"{name}: {line}" for name in corpora for line in _left_out(RESULTS / name)]
     return "\n".join([*lines, *left_out, stale])
+
+
+def _left_out(corpus: Path) -> Iterator[str]:
+    """Yield how many rows a corpus lacks: rows that cannot be used, and addresses without image."""
+    if (line := bad_rows.summary_of(corpus)) is not None:
+        yield line
+    if (corpus / FACTS).is_file():
+        splits = json.loads((corpus / FACTS).read_text(encoding="utf-8"))["splits"]
+        for name, counts in splits.items():
+            if name != "definition":
+                yield f"{counts['live']} of {counts['sampled']} rows of {name} gave an image"
 
 
 def damaged() -> list[str]:

@@ -29,6 +29,7 @@ from clipmend.methods.sources.labeled_images import Names
 from clipmend.methods.sources.ledger import LEDGER
 from clipmend.methods.sources.scenes import Scenes
 from clipmend.methods.sources.web import Limits
+from clipmend.tools import status
 
 ROWS, TRAIN, TRUSTED = 2000, 1600, 300
 # The answers, with their share in percent and the reason in the ledger (None: live).
@@ -271,6 +272,8 @@ def test_the_facts_count_what_the_ledger_holds(world: World, made: Path) -> None
     assert train["sampled"] == TRAIN
     assert train["live"] == pq.read_metadata(made / "train.parquet").num_rows
     assert train["live_share"] == train["live"] / TRAIN
+    line = f"{train['live']} of {TRAIN} rows of train gave an image"
+    assert line in list(status._left_out(made))
     live = {row["id"] for row in ledger if row["status"] == "live"}
     cakes = sorted(row_id for row_id in live if world.captions[int(row_id)].startswith("the birth"))
     assert facts["natural_backdoor"]["live_ids"] == cakes

@@ -71,7 +71,10 @@ def weights(victim: Input) -> dict[str, torch.Tensor]:
 
 
 def loaded(victim: Input, file: Path, content: object) -> dict[str, torch.Tensor]:
-    torch.save(content, file)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
     return find_checkpoint(str(file), str(victim.folder / CONFIG)).load().full_state()
 
 
@@ -104,6 +107,7 @@ def test_a_checkpoint_that_needs_code_says_so_in_one_line(
             r"it holds pathlib\.PosixPath, which only code",
         ),
         ([1, 2], "holds no weights, but list"),
+        (b"{}", r"cannot be read: it is damaged, or of another format \([^\n]+\)\.$"),
         ({"epoch": 1}, "holds no weights, but epoch"),
         ({**weights, **{f"module.{n}": w for n, w in weights.items()}}, "twice, once as module"),
     ):

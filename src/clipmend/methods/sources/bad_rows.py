@@ -11,6 +11,7 @@ from clipmend.methods.settings import OnBadRows
 log = logging.getLogger(__name__)
 
 LEDGER = "bad_rows.json"
+FACTS = "facts.json"  # what a download of web addresses counts
 MAX_SHARE = 0.25
 
 

@@ -16,7 +16,7 @@ from clipmend.errors import DownloadError
 from clipmend.methods.settings import Count, Fraction, InputPath, Natural, OnBadRows, Positive
 from clipmend.methods.sources import fetching, labeled_images
 from clipmend.methods.sources.addresses import read_rows, sample_rows
-from clipmend.methods.sources.bad_rows import BadRows
+from clipmend.methods.sources.bad_rows import FACTS, BadRows
 from clipmend.methods.sources.interface import check_vocabulary
 from clipmend.methods.sources.labeled_images import Labeled, Names, imagenet_names, imagenet_prompts
 from clipmend.methods.sources.ledger import facts, ledger
@@ -126,7 +126,7 @@ class CC3M:
         table = ledger(sampled, outcomes, self.placeholder_urls)
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
         statistics = facts(rows.num_rows, table, sampled, self.near_duplicates)
-        (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
+        (out / FACTS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
         # Placeholders have an image, too: only the ledger tells which rows become pairs.
         live = table.filter(pc.equal(table["status"], "live"))
         vocabulary = (names.classes, prompts, self.image_size)
