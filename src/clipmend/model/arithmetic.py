@@ -111,7 +111,7 @@ def _level() -> str:
     if platform.machine() not in ("x86_64", "AMD64"):
         return ""
     try:
-        flags = set(CPU_INFO.read_text().split())
+        flags = set(CPU_INFO.read_text(encoding="utf-8").split())
     except OSError:
         flags = _FLAGS
     return "avx2" if flags >= _FLAGS else "sse4.2"

@@ -90,10 +90,33 @@ def tokenizer_of(context_length: int) -> Any:
     return tokenizer
 
 
+def needs_other_activation(model_cfg: dict[str, Any]) -> str | None:
+    """Return the name of the model that OpenAI trained in this shape, with another activation.
+
+    OpenAI's models have QuickGELU, and the configs of the plain names have GELU. The weights fit
+    both, and give other embeddings. None if the config has QuickGELU, or another shape.
+    """
+    if model_cfg.get("quick_gelu"):
+        return None
+    for name in open_clip.list_models():
+        plain, is_quick, _ = name.partition("-quickgelu")
+        if is_quick and open_clip.get_pretrained_cfg(plain, "openai"):
+            theirs = open_clip.get_model_config(name)
+            if all(theirs[key] == model_cfg.get(key) for key in theirs if key != "quick_gelu"):
+                return str(name)
+    return None
+
+
 # The public function also imports the compiler, for a second; `compile_towers` calls it.
 torch._C._set_deterministic_algorithms(True, warn_only=True)
 # Filling fresh memory with NaN, to reveal reads of it, takes a twelfth of every step.
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
-__all__ = ["light_imports", "load_timm", "open_clip", "tokenizer_of"]
+__all__ = [
+    "light_imports",
+    "load_timm",
+    "needs_other_activation",
+    "open_clip",
+    "tokenizer_of",
+]

@@ -31,7 +31,7 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 
     Differs from the paper: easy data augmentation (EDA) uses WordNet, which needs a download.
     """
-    groups = json.loads((Path(__file__).parent / "synonyms.json").read_text())
+    groups = json.loads((Path(__file__).parent / "synonyms.json").read_text(encoding="utf-8"))
     return {
         word: tuple(other for other in group if other != word) for group in groups for word in group
     }
