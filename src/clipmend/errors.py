@@ -24,15 +24,6 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, an exceeded quota, or an exceeded file size."""
 
 
-def full_disk(error: OSError) -> str:
-    """Return the line about a full disk."""
-    where = f" that holds {error.filename}" if error.filename else ""
-    return (
-        f"The disk{where} is full. Free some space and run again. Finished jobs are kept, and "
-        "interrupted training resumes."
-    )
-
-
 class ClipmendError(Exception):
     """One line: the request, the reason why it fails, and the values that are allowed."""
 
@@ -90,6 +81,31 @@ class AuditError(ClipmendError):
 
 class BusyError(ClipmendError):
     """Another run holds the lock."""
+
+
+def line_of(error: OSError | UnicodeError) -> str:
+    """Return an error of the user's files or of the machine as one line."""
+    if isinstance(error, UnicodeError):
+        return (
+            f"A file or a name is not UTF-8 text ({error}); save the file as UTF-8. In damaged "
+            "pairs, `on_bad_rows: skip` leaves out the row."
+        )
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = " and ".join(names)
+    if error.errno in FULL:
+        that = f" that holds {where}" if where else ""
+        return (
+            f"The disk{that} is full. Free some space and run again. Finished jobs are kept, and "
+            "interrupted training resumes."
+        )
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ENOENT:
+        advice = "a file or folder was removed, or a link leads nowhere"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "change its permissions, or work in a folder of your own"
+    else:
+        advice = "the file system refuses it"
+    return f"{where or 'A file'} cannot be used: {' '.join(reason.split())}; {advice}."
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

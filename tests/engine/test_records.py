@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clipmend.engine import locks, plan, runner, store
-from clipmend.engine.index import INDEX, Index
+from clipmend.engine.index import INDEX, Glance, Index
+from clipmend.errors import PairsError
 from clipmend.tools import status
 from tests.engine.made import FT, contents, make_missing
 
@@ -82,24 +83,30 @@ def test_a_run_and_every_command_go_on(results, write_params, record) -> None:
         assert contents() == results
 
 
-def test_a_link_to_its_own_folder_is_not_followed_for_ever(tmp_path) -> None:
-    folder = tmp_path / "data"
-    (folder / "a").mkdir(parents=True)
-    (folder / "b").mkdir()
-    (folder / "a/file").write_text("x")
-    index = Index(tmp_path / "none")
-    plain = index.tree(folder)
-    for name, target in {
-        "here": folder,
-        "a/up": folder / "a",
-        "a/b": folder / "b",
-        "b/a": folder / "a",
-        "gone": tmp_path / "nothing",
-        "self": folder / "self",
-    }.items():
-        (folder / name).symlink_to(target)
-    os.mkfifo(folder / "pipe")
-    linked = index.tree(folder)
-    assert linked != plain
-    (folder / "a/file").write_text("y")
-    assert index.tree(folder) != linked
+@pytest.mark.parametrize(
+    ("name", "target", "why"),
+    [
+        ("here", ".", "is a link to a folder that holds it"),
+        ("a/up", "../a", "is a link to a folder that holds it"),
+        ("b/around", "../a", "is a link to a folder that holds it"),
+        ("gone", "nothing", "is a link to nothing, which does not exist"),
+        ("self", "self", "is a link to self, which does not exist"),
+        ("pipe", None, "is not a file with content, but a pipe"),
+    ],
+)
+def test_a_link_that_leads_nowhere_or_back_is_one_line_and_not_followed_for_ever(
+    tmp_path, name, target, why
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a/file").write_text("x")
+    (tmp_path / "a/b").symlink_to("../b")
+    for index in (Index(tmp_path / "none"), Glance(tmp_path / "none")):
+        assert index.tree(tmp_path) == index.tree(tmp_path)
+    if target is None:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to(target)
+    for index in (Index(tmp_path / "none"), Glance(tmp_path / "none")):
+        with pytest.raises(PairsError, match=why):
+            index.tree(tmp_path)

@@ -171,6 +171,55 @@ def test_a_project_whose_own_folders_are_links_is_refused(folder, tmp_path_facto
     assert (outside / "mine").read_text() == "mine"
 
 
+@pytest.fixture
+def disk(results, tmp_path_factory) -> Path:  # noqa: ARG001
+    """Move the results to another folder, to which ``results`` is a link."""
+    disk: Path = tmp_path_factory.mktemp("outside") / "disk"
+    RESULTS.rename(disk)
+    RESULTS.symlink_to(disk)
+    return disk
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_results_may_be_a_link_to_a_folder_of_results_or_to_an_empty_one(
+    results, disk, is_empty
+) -> None:
+    if is_empty:
+        shutil.rmtree(disk)
+        disk.mkdir()
+    locks.check_folders()
+    assert make_missing(plan.arrange()) == []
+    assert contents() == results
+    for name in (".gitignore", ".DS_Store"):  # of DVC and of a file manager
+        (disk / name).touch()
+    locks.check_folders()
+    assert status.damaged() == []
+    assert RESULTS.is_symlink()
+
+
+@pytest.mark.parametrize("stranger", ["mine", "report", "no folder", "loop"])
+def test_results_as_a_link_to_anything_else_are_refused_and_nothing_is_touched(
+    disk, stranger
+) -> None:
+    if stranger == "mine":
+        (disk / "mine").mkdir()
+    elif stranger == "report":  # a file with the name of a stage
+        shutil.rmtree(disk / "report")
+        (disk / "report").write_text("mine")
+    elif stranger == "no folder":
+        shutil.rmtree(disk)
+    else:
+        RESULTS.unlink()
+        RESULTS.symlink_to(RESULTS.name)
+    before = {path: path.stat() for path in disk.rglob("*")}
+    why = "no folder" if stranger == "loop" else stranger
+    for act in (locks.check_folders, status.damaged, lambda: locks.hold("x")):
+        with pytest.raises(ArtifactError, match=rf"\(there is {why}\)") as refused:
+            act()
+        assert "\n" not in str(refused.value)
+    assert {path: path.stat() for path in disk.rglob("*")} == before
+
+
 @pytest.mark.usefixtures("results", "precious")
 @pytest.mark.parametrize("lock", ["main", f"cells/{FT.replace('/', '%')}"])
 def test_a_lock_that_is_a_link_signs_no_other_file(lock, precious, monkeypatch) -> None:

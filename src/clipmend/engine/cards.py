@@ -153,7 +153,7 @@ def is_genuine(card: Mapping[str, Any]) -> bool:
 def write(folder: Path, card: Mapping[str, Any]) -> None:
     """Write a card atomically."""
     fresh = folder / f".{CARD}.new"  # renamed into place, so that no half-written card exists
-    fresh.write_text(canonical(card, indent=1) + "\n")
+    fresh.write_text(canonical(card, indent=1) + "\n", encoding="utf-8")
     fresh.replace(folder / CARD)
 
 
@@ -232,7 +232,7 @@ def _cpu() -> str:
     # Kernels choose arithmetic by vector width, and the order of sums by the maker.
     machine = platform.machine()
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return machine if sys.platform != "darwin" else f"{machine} neon"
     words = set(text.split())

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from clipmend.engine import files
+from clipmend.engine.folders import data_files
 
 INDEX = Path(".clipmend/index.json")
 UNREAD = "unread"
-ABSENT = "absent"  # of a link to nothing, or of a pipe, which is not read
 
 
 class Index:
@@ -44,12 +42,15 @@ class Index:
         return digest
 
     def tree(self, path: Path) -> str:
-        """Return a digest of a file, or of the names and contents below a folder."""
-        if path.is_file():
+        """Return a digest of a file, or of the names and contents of the data files in a folder.
+
+        Raises:
+            PairsError: a link in the folder leads nowhere or back.
+        """
+        if not path.is_dir():
             return self.sha256(path)
         listing = {
-            file.relative_to(path).as_posix(): self.sha256(file) if file.is_file() else ABSENT
-            for file in sorted(_below(path))
+            file.relative_to(path).as_posix(): self.sha256(file) for file in data_files(path)
         }
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
@@ -63,7 +64,7 @@ class Index:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
         files.remove(fresh)
-        fresh.write_text(json.dumps(self.entries, separators=(",", ":")))
+        fresh.write_text(json.dumps(self.entries, separators=(",", ":")), encoding="utf-8")
         files.replace(fresh, self.path)
 
 
@@ -95,27 +96,13 @@ class Glance(Index):
     def _unknown_bytes(self, path: Path) -> int:
         """Return the bytes of unknown files below a folder, counted up to the limit."""
         count = 0
-        for file in _below(path):
-            if not file.is_file():
-                continue
+        for file in data_files(path):
             identity, state = _identify(file)
             entry = self.entries.get(identity)
             count += int(state[0]) if entry is None or entry[:-1] != state else 0
             if count > self.limit:
                 break
         return count
-
-
-def _below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the files below a folder, behind links too, but not behind a link to a folder above."""
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _below(path, (*above, here))
-        else:
-            yield path
 
 
 def _is_entry(entry: object) -> bool:

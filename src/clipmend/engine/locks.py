@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from clipmend.engine import files
-from clipmend.engine.cell import RESULTS
+from clipmend.engine.cell import FIELDS, RESULTS
 from clipmend.engine.files import HOME
 from clipmend.errors import ArtifactError, BusyError, PlanError
 
 LOCKS = HOME / "locks"
+_BESIDE = (".gitignore", ".DS_Store")  # what DVC and a file manager write beside the stages
 PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 
 _held: dict[Path, IO[str]] = {}
@@ -42,7 +43,7 @@ def hold_main(patience: float | None = None) -> None:
         patience = float(os.environ.get("CLIPMEND_PATIENCE", PATIENCE))
     file = _open(path)
     if not _take(file, patience) or not _take_folder(patience):
-        owner = path.read_text().strip() or "another process"
+        owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
         file.close()
         raise BusyError(
             f"Another run uses this folder ({owner}); waited {patience:.0f} s. Wait until it ends; "
@@ -57,7 +58,7 @@ def _take_folder(patience: float) -> bool:
     folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     _folder.append(folder)  # kept open
     try:
-        return _take(folder, patience)
+        return _lock(folder, patience)
     except OSError:  # a file system without locks of folders
         return True
 
@@ -117,17 +118,39 @@ def _path(name: str) -> Path:
 
 
 def check_folders() -> None:
-    """Refuse a project whose folder of results or of records leads elsewhere.
+    """Refuse a project whose folder of results or of records leads to other files.
 
     Raises:
-        ArtifactError: one is a link or a file.
+        ArtifactError: a folder of records is a link or a file, or ``results`` is a file, or a link
+            to a folder with other files.
     """
-    for folder in (RESULTS, HOME, *(HOME.iterdir() if HOME.is_dir() else ())):
-        if folder.is_symlink() or (folder in (RESULTS, HOME) and folder.is_file()):
+    for folder in (HOME, *(HOME.iterdir() if HOME.is_dir() else ())):
+        if folder.is_symlink() or (folder == HOME and folder.is_file()):
             raise ArtifactError(
                 f"{folder} is a file or a link, behind which a run would change other files. Make "
                 "it a folder of this project."
             )
+    if RESULTS.is_symlink() or RESULTS.is_file():
+        _check_target()
+
+
+def _check_target() -> None:
+    """Refuse ``results`` as a link, unless it leads to a folder of results, or to an empty one.
+
+    The folder may be on another disk, where a project's own disk is small.
+    """
+    strangers = ["no folder"]
+    if RESULTS.is_dir():
+        strangers = [
+            path.name
+            for path in sorted(RESULTS.iterdir())
+            if path.name not in _BESIDE and not (path.name in FIELDS and path.is_dir())
+        ]
+    if strangers:
+        raise ArtifactError(
+            f"{RESULTS} is a file or a link, behind which a run would change other files (there is "
+            f"{strangers[0]}). Make it a folder of this project, or a link to an empty folder."
+        )
 
 
 def _open(path: Path) -> IO[str]:
@@ -135,10 +158,24 @@ def _open(path: Path) -> IO[str]:
     files.make_folder(path.parent)
     if path.is_dir() or path.is_symlink():  # a link: another file must not be signed
         files.remove(path)
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    return os.fdopen(number, "r+", encoding="utf-8")
 
 
-def _take(file: IO[str] | int, patience: float) -> bool:
+def _take(file: IO[str], patience: float) -> bool:
+    try:
+        return _lock(file, patience)
+    except OSError as error:
+        file.close()
+        raise BusyError(
+            f"{LOCKS.absolute()} cannot be locked ({error.strerror}): its file system has no "
+            "flock. Mount it with flock (Lustre: `-o flock`; NFS: version 4, or a running "
+            "lock daemon), or work on a local disk."
+        ) from error
+
+
+def _lock(file: IO[str] | int, patience: float) -> bool:
+    """Lock a file or a folder; return whether it was free in time."""
     deadline = time.monotonic() + patience
     while True:
         try:

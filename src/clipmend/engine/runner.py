@@ -1,6 +1,5 @@
 """A job makes one cell: checked against the plan, made aside, put in place, its card last."""
 
-import gc
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from clipmend.engine import cards, files, fingerprint, gpus, grid, locks, plan, processes, store
 from clipmend.engine.cell import RESULTS, Cell, Place
+from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
@@ -219,13 +219,13 @@ def job_of(entry: Entry, work: Path) -> Job:
     )
 
 
+@permanent()
 def _import(cell: Cell) -> ModuleType:
     """Return the stage's module, having loaded all code that the key stands for.
 
     Everything is imported before the sources are hashed again. An edit that is made while a run
     goes on is then either refused here, or comes too late to be used.
     """
-    gc.disable()  # collections take a quarter of the time of importing torch and open_clip
     try:
         for module in cell.code:
             import_module(module)
@@ -238,8 +238,6 @@ def _import(cell: Cell) -> ModuleType:
         ) from None
     except SyntaxError as error:
         raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
-    gc.enable()
-    gc.freeze()  # modules live as long as the process: no collection needs to visit them
     fingerprint.forget()
     for module, digest in cell.code.items():
         if module == fingerprint.TABLE:

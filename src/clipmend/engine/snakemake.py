@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,9 +12,10 @@ from clipmend.data.artifacts import OUTPUTS
 from clipmend.engine import grid, params, plan, schema
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
+from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
-from clipmend.errors import FULL, ClipmendError, ParamsError, PlanError, full_disk
+from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
 from clipmend.methods.table import METHODS, scores_model
 
 if TYPE_CHECKING:
@@ -34,19 +36,15 @@ class Flow:
         # Rules call `clipmend`, which must be this environment's even if none is activated.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._workflow = workflow
-        try:
-            if config:
-                raise ParamsError(
+        if config:
+            refuse(
+                ParamsError(
                     f"Snakemake got the config {', '.join(config)}; parameters come from "
                     "params.yaml alone, because DVC sees no other."
                 )
+            )
+        with _in_one_line(), permanent():
             self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
-        except ClipmendError as error:
-            refuse(error)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            refuse(ClipmendError(full_disk(error)))
 
     def cards(self, stage: str | None = None) -> list[str]:
         """Return the card of every cell of a stage; of None, of all stages."""
@@ -67,10 +65,8 @@ class Flow:
         def inputs(wildcards: Wildcards) -> dict[str, str]:
             self._check_triggers()
             name = Place.of(stage, wildcards).path
-            try:
+            with _in_one_line():
                 cell = self._plan.cells.get(name) or plan.entry(name).cell
-            except PlanError as error:
-                refuse(error)
             return {r: card(name) for r, name in cell.inputs.items() if r in _BY_SETTING}
 
         return inputs
@@ -84,6 +80,17 @@ class Flow:
         ]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
+    def note_forced(self) -> None:
+        """Say at the start of a run that a forced rule does not make a proven cell again."""
+        settings = self._workflow.dag_settings
+        if self._workflow.is_main_process and (settings.forcerun or settings.forceall):
+            sys.stderr.write(
+                "clipmend: --forcerun and --forceall repeat no proven cell: it keeps its bytes, or "
+                "gets them back from the store. `clipmend verify --rerun N` makes cells again and "
+                "compares them. To replace one, delete its folder in results/, run `clipmend "
+                "prune`, and run again.\n"
+            )
+
     def confirm(self) -> None:
         """Fail a stage of DVC if parameters, files or code were edited while it ran.
 
@@ -92,10 +99,8 @@ class Flow:
         if "DVC_STAGE" not in os.environ:
             return
         schema.forget()
-        try:
+        with _in_one_line():
             present = grid.cells(params.load(), Index())
-        except ClipmendError as error:
-            refuse(error)
         if present != dict(self._plan.cells):
             refuse(
                 PlanError(
@@ -124,9 +129,21 @@ def card(cell: str) -> str:
     return f"{RESULTS}/{cell}/{CARD}"
 
 
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """End the process with one line if a user's mistake or an error of the user's files is met."""
+    try:
+        yield
+    except ClipmendError as error:
+        refuse(error)
+    except (OSError, UnicodeError) as error:
+        refuse(ClipmendError(line_of(error)))
+
+
 def refuse(error: ClipmendError) -> NoReturn:
     """End the process with one line and exit code 2: Snakemake would print a traceback, and 1."""
     sys.stdout.flush()
-    sys.stderr.write(f"clipmend: {error}\n")
+    encoding = sys.stderr.encoding or "utf-8"  # it may lack a letter of the user's names
+    sys.stderr.write(f"clipmend: {error}\n".encode(encoding, "replace").decode(encoding))
     sys.stderr.flush()
     os._exit(2)  # a SystemExit would be caught by Snakemake and printed as its own failure

@@ -1,5 +1,6 @@
 """The state of ``results/`` and of the store: stale cells, damaged cells, and pruning."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,33 +8,55 @@ from typing import Any
 
 from clipmend.engine import cards, files, grid, locks, params, plan, schema, store
 from clipmend.engine.cell import RESULTS
+from clipmend.engine.folders import is_junk
 from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
 from clipmend.errors import ArtifactError, PlanError
 from clipmend.methods import table
+from clipmend.methods.sources import bad_rows
+from clipmend.methods.sources.bad_rows import FACTS
 
 
 def describe() -> str:
     """Return a line for each stale cell with its reason, and their number. Takes no lock.
 
-    A method whose source cannot be read is named too, even if the grid does without it.
+    A corpus that was made without some rows has a line too. So has a method outside the grid whose
+    source cannot be read.
     """
     index = Index()
     cells = grid.cells(params.load(), index)
+    faults = plan.faults(cells, index)
     lines = []
-    for name, why in plan.faults(cells, index).items():
+    for name, why in faults.items():
         stored = " (in the store)" if store.has(cells[name].key) else ""
         lines.append(f"{name}: {why}{stored}")
-    number = len(lines)
+    stale = f"{len(lines)} of {len(cells)} cells are stale."
+    corpora = [name for name in cells if name.startswith("download/") and name not in faults]
+    left_out = [f"{name}: {line}" for name in corpora for line in _left_out(RESULTS / name)]
+    return "\n".join([*lines, *_unread_methods(), *left_out, stale])
+
+
+def _unread_methods() -> Iterator[str]:
+    """Yield a line for each method whose source cannot be read."""
     for stage, methods in table.METHODS.items():
         for name in methods:
             try:
                 schema.declaration(*table.reference(stage, name))
             except PlanError as error:
-                lines.append(f"{stage} method {name}, not in this grid: {error}")
-    return "\n".join([*lines, f"{number} of {len(cells)} cells are stale."])
+                yield f"{stage} method {name}, not in this grid: {error}"
+
+
+def _left_out(corpus: Path) -> Iterator[str]:
+    """Yield how many rows a corpus lacks: rows that cannot be used, and addresses without image."""
+    if (line := bad_rows.summary_of(corpus)) is not None:
+        yield line
+    if (corpus / FACTS).is_file():
+        splits = json.loads((corpus / FACTS).read_text(encoding="utf-8"))["splits"]
+        for name, counts in splits.items():
+            if name != "definition":
+                yield f"{counts['live']} of {counts['sampled']} rows of {name} gave an image"
 
 
 def damaged() -> list[str]:
@@ -56,7 +79,9 @@ def damaged() -> list[str]:
     strays = [
         name
         for name in cards.names(RESULTS)
-        if name not in named and not name.endswith(".gitignore") and _owner(name, made) is None
+        if name not in named
+        and not any(map(is_junk, Path(name).parts))
+        and _owner(name, made) is None
     ]
     lines = [f"{cell}: {why}" for cell, why in reasons.items() if why is not None]
     return [*lines, *(f"{name}: no card names this file" for name in strays)]
