@@ -22,6 +22,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("corpus", "attack", "objective", "seed", "method", "trigger"),
     "report": (),
 }
+"""The parts of a cell's path below ``results/``, by stage, in the order of the pipeline."""
+
 _VICTIM = FIELDS["pretrain"]
 
 
