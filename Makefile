@@ -8,7 +8,7 @@ SMOKE := .clipmend/smoke
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CORES ?= all
 
-.PHONY: all test setup smoke slurm-smoke format check readme settings
+.PHONY: all test faults setup smoke slurm-smoke format check readme settings
 
 ## all: from nothing to the comparison table in results/report
 all: setup
@@ -17,6 +17,10 @@ all: setup
 ## test: the tests, those of whole graphs included
 test: setup
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
+## faults: kills, full disks and damage by hundreds, in a project of stubs; up to 20 minutes
+faults: setup
+	$(RUN) CLIPMEND_FAULTS=800 OMP_NUM_THREADS=1 python -m pytest -q tests/workflow/test_faults.py
 
 ## setup: create .venv, or bring it up to pyproject.toml
 setup: $(INSTALLED)

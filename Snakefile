@@ -36,6 +36,10 @@ onstart:
     flow.note_forced()
 
 
+onsuccess:
+    flow.confirm()
+
+
 localrules:
     all,
 

@@ -217,7 +217,7 @@ def verify(
         typer.Option("--rerun", min=1, help="Make this many cells again, aside, and compare them."),
     ] = None,
 ) -> None:
-    """Compare every file in results/ with its card. Exit code 1 if one differs."""
+    """Check that every file in results/ is as its job wrote it. Exit code 1 if one is not."""
     from clipmend.tools import rerun
     from clipmend.tools import status as state
 

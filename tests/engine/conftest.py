@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from clipmend.engine import fingerprint, schema
+from clipmend.engine import fingerprint, locks, plan, schema
 from clipmend.methods.table import FOLDERS, METHODS, STAGES
+from tests.engine.made import contents, make_missing
 
 METHOD = """
 from dataclasses import dataclass
@@ -100,3 +101,16 @@ def write_params(write: Write) -> WriteParams:
 
     write_params()
     return write_params
+
+
+@pytest.fixture
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "hold_main", lambda: None)
+
+
+@pytest.fixture
+def results(write_params: WriteParams, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
+    """Make and arrange every cell, and return the contents of ``results/``."""
+    make_missing(plan.arrange())
+    plan.arrange()
+    return contents()

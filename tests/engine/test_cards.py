@@ -23,5 +23,5 @@ def test_a_card_distinguishes_processors_that_add_in_another_order(
 ) -> None:
     monkeypatch.setattr(cards.platform, "machine", lambda: "m")
     monkeypatch.setattr(cards, "_versions", lambda _: ())  # which reads files too
-    monkeypatch.setattr(Path, "read_text", lambda _: cpuinfo)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: cpuinfo)
     assert cards.environment("cpu")["cpu"] == f"m {expected}"

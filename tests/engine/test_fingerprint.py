@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from clipmend.engine import fingerprint
+from clipmend.errors import PlanError
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,11 +36,44 @@ def test_the_closure_follows_every_form_of_import_into_the_keyed_packages_alone(
         "from clipmend.methods.table import create\n"
         "def f():\n    from clipmend.metrics import late\n",
     )
-    others = ("engine/plan", "methods/table", "data/unused", "data/__init__")
+    others = ("engine/plan", "methods/table", "data/unused")
     for name in ("model/b", "data/two", "data/three", "metrics/late", *others):
         write(f"{name}.py", "import clipmend.data.one\n")
     names = ("data.one", "data.three", "data.two", "metrics.late", "model.b")
     assert list(fingerprint.digests("clipmend.data.one")) == [f"clipmend.{name}" for name in names]
+
+
+def test_code_of_a_package_is_in_the_digests_of_its_modules(write) -> None:
+    write("data/one.py", "import clipmend.data.deep.two\n")
+    write("data/deep/two.py", "x = 1\n")
+    write("__init__.py", '"""Doc."""\n')
+    write("data/deep/__init__.py", '"""Doc."""\n')
+    before = fingerprint.digests("clipmend.data.one")
+    assert list(before) == ["clipmend.data.deep.two", "clipmend.data.one"]
+    write("data/deep/__init__.py", '"""Doc."""\n\nfrom . import three\n')
+    write("data/deep/three.py", "x = 1\n")
+    write("__init__.py", "x = 1\n")
+    new = fingerprint.digests("clipmend.data.one").keys() - before.keys()
+    assert new == {"clipmend", "clipmend.data.deep", "clipmend.data.deep.three"}
+    assert "x" not in fingerprint.parts("clipmend.data.deep")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\0\n", "clipmend.a does not parse: source code .* null bytes"),
+        ("def (", "clipmend.a does not parse"),
+        ("(" * 5000, "clipmend.a does not parse"),
+        ('PACKAGE_DATA = ("gone.json",)\n', "gone.json, which clipmend.a reads, is not beside it"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_line(write, text, message) -> None:
+    write("a.py", text)
+    with pytest.raises(PlanError, match=message) as refused:
+        fingerprint.digests("clipmend.a")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(PlanError, match=r"clipmend\.none does not exist"):
+        fingerprint.digests("clipmend.none")
 
 
 def test_declared_package_data_is_in_the_digest(write) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from clipmend.engine import grid, params
+from clipmend.engine import grid, params, schema
 from clipmend.engine.cell import Cell
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
+from clipmend.methods import table
 
 METHOD = """
 from dataclasses import dataclass
@@ -207,6 +208,20 @@ def test_a_setting_of_the_loop_is_in_the_key_of_the_victims(span) -> None:
     before, after = span(), span(pretrain=victims(loop={"chunk": 64}))
     assert VICTIM in changed(before, after)
     assert after[VICTIM].shared["loop"] == {"chunk": 64}
+
+
+def test_the_class_of_a_method_is_in_its_key(span, monkeypatch) -> None:
+    before = span()
+    source = Path("clipmend/methods/detectors/ubt.py")
+    source.write_text(source.read_text() + METHOD.format(cls="Other", setting="x: int = 1"))
+    schema.forget()
+    written = span()
+    monkeypatch.setitem(table.METHODS["detect"], "ubt", table.Method("Other"))
+    schema.forget()
+    moved = span()
+    for old, new in ((before, written), (written, moved)):
+        changed = {name.partition("/")[0] for name in new if new[name].key != old[name].key}
+        assert changed == {"detect", "unlearn", "evaluate", "report"}
 
 
 def test_no_two_cells_have_the_same_key(span) -> None:

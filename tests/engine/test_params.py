@@ -50,6 +50,9 @@ def refused(text: str | None = None) -> str:
             )
         ),
         ({"baselines": {"curve_epochs": 0}}, "baselines.curve_epochs: "),
+        ({"seeds": [10**30]}, "seeds.0: a whole number is at most 1,000,000,000; got 1000"),
+        ({"detect": {"settings": {"ubt": {"rate": float("nan")}}}}, "detect.settings.ubt.rate: "),
+        ({"detect": {"methods": ["u" * 101]}}, "has more than 100 characters"),
         ({"detect": {"methods": ["a/b"]}}, "'a/b' is not a name such as 'ubt' or 'ubt@random'"),
         ({"detect": {"methods": ["upt"]}}, "Unknown detect method 'upt'. Did you mean 'ubt'?"),
         ({"detect": {"settings": {"upt": {}}}}, "Unknown detect method 'upt'."),

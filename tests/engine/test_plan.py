@@ -5,56 +5,20 @@ import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from pytest import MonkeyPatch
 
 from clipmend.engine import cards, locks, plan, runner, store
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
-from clipmend.engine.plan import Plan
 from clipmend.errors import PlanError
 from clipmend.tools import status
+from tests.engine.made import FT, contents, make_missing
 
 pytestmark = pytest.mark.usefixtures("write_params", "unlocked")
 
-FT = "baselines/scenes/badnet/mmcl/seed0/ft"
 OTHER_RATE = {"methods": ["ft"], "settings": {"ft": {"rate": 0.2}}}
-
-
-@pytest.fixture
-def unlocked(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "hold_main", lambda: None)
-
-
-def make_missing(arranged: Plan) -> list[str]:
-    """Make every missing cell, as a job would, and return their names."""
-    index = Index()
-    names = []
-    for cell in arranged.cells.values():
-        folder = RESULTS / cell.name
-        if cards.read(folder) is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "output.txt").write_text(cell.key)
-            present = {name: cards.read(RESULTS / name) for name in cell.inputs.values()}
-            card = cell.ingredients() | {"key": cell.key, "inputs": plan.as_read(cell, present)}
-            cards.write(folder, card | {"outputs": cards.outputs(folder, index), "environment": {}})
-            names.append(cell.name)
-    return names
-
-
-def contents() -> dict[str, bytes]:
-    return {name: (RESULTS / name).read_bytes() for name in cards.names(RESULTS)}
-
-
-@pytest.fixture
-def results(write_params: Any, unlocked: None) -> dict[str, bytes]:  # noqa: ARG001
-    """Make and arrange every cell, and return the contents of ``results/``."""
-    make_missing(plan.arrange())
-    plan.arrange()
-    return contents()
 
 
 def test_a_proven_cell_stays_and_has_the_mtime_of_the_plan(results) -> None:
@@ -103,7 +67,8 @@ def test_the_folder_of_a_running_job_stays(results) -> None:
 
 def test_the_links_of_dvc_are_proven_and_brought_back_as_files(results, tmp_path) -> None:
     file = RESULTS / FT / "output.txt"
-    cached = tmp_path / "cached"
+    cached = tmp_path / f"cache/files/md5/ab/{'0' * 30}"
+    cached.parent.mkdir(parents=True)
     cached.write_bytes(file.read_bytes())
     file.unlink()
     file.symlink_to(cached)
@@ -143,6 +108,21 @@ def test_status_names_stale_cells_with_their_reason_and_changes_nothing(
     assert contents() == results
 
 
+def test_a_method_outside_the_grid_that_does_not_parse_stops_nothing_and_is_named(
+    results, write, write_params
+) -> None:
+    write("methods/detectors/lid.py", "def (")
+    write_params(detect={"methods": ["ubt"], "settings": {"lid": {"rate": 0.2}}})
+    plan.arrange()
+    assert contents() == results
+    lines = status.describe().splitlines()
+    assert lines[0].startswith("detect method lid, not in this grid: Module clipmend.methods.det")
+    assert lines[1:] == [f"0 of {len(plan.load().cells)} cells are stale."]
+    write_params(detect={"methods": ["ubt", "lid"]})
+    with pytest.raises(PlanError, match=r"detectors\.lid does not parse"):
+        status.describe()
+
+
 def test_a_cell_is_checked_after_its_inputs(monkeypatch) -> None:
     cells = {
         name: Cell(name, stage, "", 0, {}, {}, {}, {}, inputs)
@@ -157,13 +137,6 @@ def test_a_cell_is_checked_after_its_inputs(monkeypatch) -> None:
     monkeypatch.setattr(plan, "fault", lambda cell, *_: checked.append(cell.name))
     assert plan.faults(dict(sorted(cells.items())), Index()) == {}
     assert checked == list(reversed(cells))
-
-
-@pytest.mark.usefixtures("results")
-def test_verify_names_a_file_that_differs_from_its_card() -> None:
-    assert status.damaged() == []
-    (RESULTS / FT / "output.txt").write_text("other")
-    assert status.damaged() == [f"{FT}: output.txt is not what its card says"]
 
 
 def test_prune_empties_the_store_and_keeps_results_and_needed_work(results) -> None:

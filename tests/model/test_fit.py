@@ -1,8 +1,11 @@
 """The training loop: deterministic, resumable, and limited to the parameters of its schedule."""
 
+import hashlib
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,14 +194,76 @@ def test_on_a_full_disk_the_last_checkpoint_remains(pairs, tmp_path) -> None:
     assert epochs == [3, 4]
 
 
-def test_a_checkpoint_of_another_model_is_refused(pairs, tmp_path) -> None:
+class Hostile:
+    """An object whose unpickling would write a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+def replace_state(path: Path, **changed: object) -> None:
+    """Write a checkpoint with some parts changed, which is whole otherwise."""
+    saved = torch.load(path, weights_only=True) | changed
+    torch.save(saved, path)
+    path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
+
+
+WORK: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no archive" * 99),
+    "half": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "one bit": flip,
+    "a folder": become_folder,
+    "a loop of links": lambda path: path.unlink() or path.symlink_to(path),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps(Hostile())),
+    "a pickle in an archive": lambda path: torch.save({"model": Hostile()}, path),
+    "a hostile state": lambda path: replace_state(path, curve=[]) or torch.save(Hostile(), path),
+    "a list": lambda path: replace_state(path, model=[1]),
+    "no tensors": lambda path: replace_state(path, generator=5),
+    "another folder's": lambda path: replace_state(path, work="elsewhere"),
+}
+
+
+@pytest.mark.parametrize("state", WORK)
+def test_training_starts_again_from_a_checkpoint_in_any_state(
+    pairs, tmp_path, monkeypatch, state
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
     with pytest.raises(KilledError):
-        trained(pairs, Hooks(work=tmp_path, after_epoch=killed_at(1)))
-    other = build("scene_resnet", seed=0)  # its vocabulary is not pruned
-    with pytest.raises(ArtifactError, match="is not of this training") as refused:
-        fit(other, Task(pairs, loss, schedule()), stream(0, "test"), Hooks(work=tmp_path))
-    assert "\n" not in str(refused.value)
-    assert (tmp_path / "fit.pt").is_file()
+        trained(pairs, Hooks(work=work, after_epoch=killed_at(2)))
+    WORK[state](work / "fit.pt")
+    epochs: list[int] = []
+    model, curve = trained(pairs, Hooks(work=work, after_epoch=lambda e, _: epochs.append(e)))
+    assert epochs[0] == 1
+    assert (same(model, trained(pairs)[0]), curve) == (True, trained(pairs)[1])
+    assert not Path("executed").exists()
+
+
+def test_training_starts_again_where_files_beside_the_checkpoint_are_gone(pairs, tmp_path) -> None:
+    with pytest.raises(KilledError):
+        trained(pairs, Hooks(work=tmp_path, after_epoch=killed_at(2)))
+    asked: list[int] = []
+    hooks = Hooks(work=tmp_path, can_resume=lambda epoch: bool(asked.append(epoch)))
+    assert same(trained(pairs, hooks)[0], trained(pairs)[0])
+    assert asked == [2]
+
+
+def test_a_file_in_the_place_of_a_task_folder_is_replaced(pairs, tmp_path) -> None:
+    (tmp_path / "task0").write_text("a file")
+    assert same(in_sequence(pairs, Hooks(work=tmp_path))[0], in_sequence(pairs, Hooks())[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pairs, tmp_path) -> None:

@@ -46,6 +46,18 @@ def by_choice(unlearned: Run) -> Run:
     return cache(lambda choose: unlearned(choose=choose))
 
 
+@pytest.mark.parametrize("choose", ["random", "oracle"])
+def test_one_single_pair_is_left_and_the_finding_says_so(unlearned, victim, choose) -> None:
+    made = unlearned(choose=choose, pairs=1)
+    finding = finding_of(made)
+    assert (finding["found"], finding["n_chosen"]) == (False, 0)
+    assert finding["says"] == (
+        "Nothing to unlearn: one pair alone was chosen, too few. The model is unchanged."
+    )
+    assert changed(made, victim) == set()
+    assert chosen_of(made) == []
+
+
 def chosen_of(made: Input) -> list[dict[str, Any]]:
     return list(pq.read_table(made.folder / "chosen.parquet").to_pylist())
 

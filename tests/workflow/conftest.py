@@ -250,7 +250,13 @@ class Project:
         }
 
 
-TYPES = ("methods/table.py", "methods/settings.py", "data/artifacts.py", "model/arithmetic.py")
+TYPES = (
+    "methods/table.py",
+    "methods/settings.py",
+    "methods/sources/bad_rows.py",
+    "data/artifacts.py",
+    "model/arithmetic.py",
+)
 
 
 def copy_engine(package: Path) -> None:
@@ -260,7 +266,7 @@ def copy_engine(package: Path) -> None:
     for name in ("__init__.py", "__main__.py", "cli.py", "errors.py"):
         shutil.copy(ROOT / "src/clipmend" / name, package)
     for name in TYPES:
-        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "src/clipmend" / name, package / name)
 
 

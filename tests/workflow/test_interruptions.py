@@ -1,10 +1,13 @@
 """Kills, second runs and edits during a run: no half-made cell counts, and none is made twice."""
 
 import os
+import shutil
 import signal
+import time
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +82,64 @@ def test_parameters_that_are_edited_during_a_run_do_not_enter_it(project: Any) -
     assert project.run() == []
     project.change_ft()
     assert project.run() == []
+
+
+@pytest.mark.parametrize("edited", ["parameters", "code"])
+def test_an_edit_during_the_last_stage_of_dvc_is_not_recorded_with_older_results(
+    project: Any, edited: str
+) -> None:
+    process = hang(project, "report", ("dvc", "repro"))
+    if edited == "parameters":
+        project.params(report={"gallery": 7})
+    else:
+        project.edit("src/clipmend/stages/report.py", "rates[0] / 256", "rates[0] / 255")
+    assert release(project, process, "report") != 0
+    printed = project.printed.read_text()
+    assert "was edited while this stage ran" in printed
+    assert "Traceback" not in printed
+    lock = yaml.safe_load((project.root / "dvc.lock").read_text())
+    assert "report" not in lock["stages"]
+    project.ran()
+    assert project.repro() == ["report"]
+    assert not project.planned()
+    assert "up to date" in project.succeed("dvc", "status")
+
+
+def test_a_second_run_is_refused_although_the_records_were_deleted(project: Any) -> None:
+    process = hang(project)
+    before = project.contents()
+    shutil.rmtree(project.root / ".clipmend")
+    refused = project.call("snakemake", "-n", "all")
+    assert refused.returncode == 2
+    assert "Another run uses this folder" in refused.stderr
+    assert release(project, process) == 1  # its jobs are no longer sure to be alone
+    assert project.contents() == before
+    assert ".clipmend was deleted while this job ran" in printed_logs(project)
+    project.ran()
+    assert project.run() == project.branch("ft")
+    assert project.run() == []
+
+
+def test_a_job_whose_run_was_killed_notices_that_its_lock_was_deleted(project: Any) -> None:
+    process = hang(project)
+    process.kill()  # the main process, without its jobs
+    process.wait()
+    (project.root / ".clipmend").rename(project.root / "gone")
+    (project.root / ".clipmend").mkdir()  # of `printed`
+    second = project.start(*SNAKEMAKE)
+    time.sleep(3)
+    assert release(project, second) == 0
+    cells = (project.root / "ran.log").read_text().split()
+    assert sorted(set(cells)) == project.branch(
+        "ft"
+    )  # the second run made what the first had begun
+    (project.root / "ran.log").unlink()
+    project.succeed("clipmend", "verify")
+    assert project.run() == []
+
+
+def printed_logs(project: Any) -> str:
+    return "".join(path.read_text() for path in (project.root / "logs").rglob("*.log"))
 
 
 def test_code_that_is_edited_during_a_run_is_refused(project: Any) -> None:

@@ -1,17 +1,26 @@
 """The card of a cell: the ingredients of its key, its inputs, its outputs, its environment."""
 
+import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from clipmend.engine.cell import INGREDIENTS
 from clipmend.engine.index import Index
 
 CARD = "card.json"
+LIMIT = 256 << 20
+"""Bytes; a larger file is not read. A card of a report that reads 100,000 cells has fewer."""
+
+_CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # an object of DVC's cache, named by its MD5
 
 PACKAGES = (
     "torch",
@@ -33,14 +42,112 @@ _MAKERS = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
 _VECTORS = ("avx512_bf16", "avx512f", "avx2", "avx", "asimd")
 
 
+def _is_inside(name: str) -> str:
+    parts = name.split("/")
+    if not name.isprintable() or len(name) > 1000:
+        raise ValueError("cannot be the name of a file")
+    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
+        raise ValueError("does not name a file below a folder")
+    return name
+
+
+def _is_output(name: str) -> str:
+    if name.partition("/")[0] == CARD:
+        raise ValueError("is the card itself")
+    return _is_inside(name)
+
+
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_CellName = Annotated[str, AfterValidator(_is_inside)]
+_Output = Annotated[str, AfterValidator(_is_output)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Written(_Strict):
+    sha256: _Digest
+    size: Annotated[int, Field(ge=0)]
+
+
+class _Read(_Strict):
+    cell: _CellName
+    key: _Digest
+    outputs: dict[_Output, _Digest]
+
+
+class _Card(_Strict):
+    cell: _CellName
+    key: _Digest
+    inputs: dict[str, _Read]
+    outputs: dict[_Output, _Written]
+    stage: str = ""
+    method: str = ""
+    seed: int | None = None
+    settings: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    code: dict[str, str] = {}
+    files: dict[str, str] = {}
+    environment: dict[str, Any] = {}
+
+
+def parse(text: str | bytes) -> dict[str, Any] | None:
+    """Return the card that a text holds, or None if it holds none.
+
+    A card may come from a stranger. Its paths are relative, and none leads out of its cell.
+    """
+    try:
+        card: dict[str, Any] = json.loads(text)
+        _Card.model_validate(card)
+    except (ValueError, RecursionError):  # pydantic's errors are ValueErrors
+        return None
+    return card
+
+
+def parse_lines(text: str | bytes) -> dict[str, dict[str, Any]] | None:
+    """Return the cards that a text holds, one a line, by cell; None if a line holds none."""
+    collected = [parse(line) for line in text.splitlines()]
+    cards = [card for card in collected if card is not None]
+    return {card["cell"]: card for card in cards} if len(cards) == len(collected) else None
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """Return the card of a cell, or None if no readable card exists."""
+    path = folder / CARD
     try:
-        card = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError):
+        if not is_own(folder, CARD) or not path.is_file() or path.stat().st_size > LIMIT:
+            return None
+        return parse(path.read_bytes())
+    except OSError:
         return None
-    is_complete = isinstance(card, dict) and {"cell", "key", "inputs", "outputs"} <= card.keys()
-    return card if is_complete else None
+
+
+def is_own(folder: Path, name: str) -> bool:
+    """Return whether a file lies in its folder; a link is allowed to DVC's cache alone."""
+    above = Path(name).parents[:-1]
+    if any((folder / parent).is_symlink() for parent in above):
+        return False
+    path = folder / name
+    return not path.is_symlink() or _CACHED.search(os.path.realpath(path)) is not None
+
+
+def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Return the key of a cell from its ingredients and its inputs' keys by role.
+
+    The name of the cell is an ingredient, since some outputs contain it.
+    """
+    content = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def is_genuine(card: Mapping[str, Any]) -> bool:
+    """Return whether a card's key is the hash of the ingredients that the card lists."""
+    try:
+        inputs = {role: read["key"] for role, read in card["inputs"].items()}
+        return bool(key(card, inputs) == card["key"])
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return False
 
 
 def write(folder: Path, card: Mapping[str, Any]) -> None:
@@ -74,11 +181,11 @@ def below(results: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the relative names of all files below a folder, sorted."""
+    """Return the relative names of all files and links below a folder, sorted."""
     return sorted(
         Path(parent, name).relative_to(folder).as_posix()
-        for parent, _, files in os.walk(folder)
-        for name in files
+        for parent, folders, files in os.walk(folder)
+        for name in (*files, *(name for name in folders if Path(parent, name).is_symlink()))
     )
 
 
@@ -86,6 +193,8 @@ def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
     """Return how the files of a cell differ from its card, or None if they agree."""
     for name, written in card["outputs"].items():
         path = folder / name
+        if not is_own(folder, name):
+            return f"{name} is a link out of its cell"
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != written["size"] or index.sha256(path) != written["sha256"]:

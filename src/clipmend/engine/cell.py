@@ -12,7 +12,7 @@ RESULTS = Path("results")
 UNPOISONED = "unpoisoned"  # the attack that changes nothing
 NO_REPAIR = "none"  # in place of a repair's name, where the victim itself is evaluated
 
-_FIELDS: dict[str, tuple[str, ...]] = {
+FIELDS: dict[str, tuple[str, ...]] = {
     "download": ("corpus",),
     "poison": ("corpus", "attack", "seed"),
     "pretrain": ("corpus", "attack", "objective", "seed"),
@@ -22,7 +22,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("corpus", "attack", "objective", "seed", "method", "trigger"),
     "report": (),
 }
-_VICTIM = _FIELDS["pretrain"]
+"""The parts of a cell's path below ``results/``, by stage, in the order of the pipeline."""
+
+_VICTIM = FIELDS["pretrain"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Place:
             PlanError: no stage has a cell of such a path.
         """
         stage, *parts = path.strip("/").split("/")
-        names = _FIELDS.get(stage)
+        names = FIELDS.get(stage)
         if names is None or len(names) != len(parts):
             raise PlanError(f"{path!r} does not name a cell; an example is 'download/scenes'.")
         values = dict(zip(names, parts, strict=True))
@@ -70,7 +72,7 @@ class Place:
     @classmethod
     def of(cls, stage: str, fields: Mapping[str, str]) -> "Place":
         """Return the place with these fields; those that the stage does not have are ignored."""
-        values: dict[str, Any] = {name: fields[name] for name in _FIELDS[stage]}
+        values: dict[str, Any] = {name: fields[name] for name in FIELDS[stage]}
         if "seed" in values:
             values["seed"] = int(values["seed"])
         return cls(stage, **values)
@@ -78,7 +80,7 @@ class Place:
     @property
     def path(self) -> str:
         """The folder of the cell below ``results/``, which is the name of the cell."""
-        return "/".join((self.stage, *self._parts(_FIELDS[self.stage])))
+        return "/".join((self.stage, *self._parts(FIELDS[self.stage])))
 
     @property
     def victim_path(self) -> str:
@@ -92,7 +94,7 @@ class Place:
 
     def at(self, stage: str, **changed: Any) -> "Place":
         """Return the place of another stage with the same fields, as far as that stage has them."""
-        blank = replace(Place(stage), **{n: getattr(self, n) for n in _FIELDS[stage]})
+        blank = replace(Place(stage), **{n: getattr(self, n) for n in FIELDS[stage]})
         return replace(blank, **changed)
 
     def _parts(self, names: tuple[str, ...]) -> list[str]:

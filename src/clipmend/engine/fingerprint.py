@@ -1,7 +1,8 @@
 """Digests of the meaning of code, read from the sources without importing them.
 
 A module's digest is of its syntax tree without comments and docstrings, and of the package data
-that it names in a literal ``PACKAGE_DATA = ("synonyms.json",)``.
+that it names in a literal ``PACKAGE_DATA = ("synonyms.json",)``. Of the table of methods, a key has
+one line alone: the class of its method.
 """
 
 import ast
@@ -37,7 +38,7 @@ def digests(*modules: str) -> dict[str, str]:
         if name in found:
             continue
         found[name] = _digest(name)
-        todo.extend(_imports(name))
+        todo.extend((*_imports(name), *_packages(name)))
     return dict(sorted(found.items()))
 
 
@@ -53,9 +54,13 @@ def parts(module: str) -> dict[str, str]:
     found[MODULE_LEVEL] = _short(rest)
     found[CONSTANTS] = _short([n for n in rest if not isinstance(n, ast.Import | ast.ImportFrom)])
     for name in _package_data(parsed):
-        data = (_path(module).parent / name).read_bytes()
-        found[name] = hashlib.sha256(data).hexdigest()[:_SHORT]
+        found[name] = hashlib.sha256(_data(module, name)).hexdigest()[:_SHORT]
     return found
+
+
+def line(module: str, cls: str) -> str:
+    """Return the digest of a method's line in the table: where its class is, and its name."""
+    return hashlib.sha256(f"{module}:{cls}".encode()).hexdigest()
 
 
 def _named_parts(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
@@ -79,12 +84,14 @@ def _short(nodes: list[Any]) -> str:
 
 def forget() -> None:
     """Read every source again on next use; for a process that outlives an edit."""
-    for cached in (digests, tree, _digest, _imports):
+    for cached in (digests, tree, _digest, _imports, _packages):
         cached.cache_clear()
 
 
 def _path(module: str) -> Path:
-    return PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    file = path.with_suffix(".py") if path != PACKAGE else path / "__init__.py"
+    return file if file.is_file() or not path.is_dir() else path / "__init__.py"
 
 
 @cache
@@ -99,7 +106,9 @@ def tree(module: str) -> ast.Module:
         return ast.parse(path.read_bytes())
     except FileNotFoundError:
         raise PlanError(f"Module {module} does not exist; methods/table.py names it.") from None
-    except SyntaxError as error:
+    except OSError as error:
+        raise PlanError(f"Module {module} cannot be read: {error.strerror}.") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a NUL is a ValueError
         raise PlanError(f"Module {module} does not parse: {error}.") from None
 
 
@@ -110,7 +119,7 @@ def _digest(module: str) -> str:
     digest = hashlib.sha256(repr(_meaning(parsed)).encode())
     for name in _package_data(parsed):
         digest.update(name.encode())
-        digest.update((_path(module).parent / name).read_bytes())
+        digest.update(_data(module, name))
     return digest.hexdigest()
 
 
@@ -140,6 +149,28 @@ def _package_data(parsed: ast.Module) -> tuple[str, ...]:
     return tuple(ast.literal_eval(value)) if value is not None else ()
 
 
+def _data(module: str, name: str) -> bytes:
+    try:
+        return (_path(module).parent / name).read_bytes()
+    except OSError as error:
+        raise PlanError(
+            f"{name}, which {module} reads, is not beside it ({error.strerror}); restore the file."
+        ) from None
+
+
+@cache
+def _packages(module: str) -> tuple[str, ...]:
+    """Return the packages around a module whose ``__init__`` has code, which an import runs."""
+    parts = module.split(".")
+    packages = [".".join(parts[:size]) for size in range(1, len(parts))]
+    return tuple(
+        package
+        for package in packages
+        if (PACKAGE.joinpath(*package.split(".")[1:]) / "__init__.py").is_file()
+        and _meaning(tree(package).body)
+    )
+
+
 def assigned(parsed: ast.Module, name: str) -> ast.expr | None:
     """Return the expression that a module's top level assigns to ``name``."""
     for node in parsed.body:
@@ -161,7 +192,13 @@ def _imports(module: str) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom):
             parent = absolute(module, node)
             found.update((parent, *(f"{parent}.{alias.name}" for alias in node.names)))
-    return tuple(sorted(name for name in found if is_keyed(name) and _path(name).is_file()))
+    files = {name: _path(name) for name in found if is_keyed(name)}
+    # A package counts by its code alone, see `_packages`.
+    return tuple(
+        sorted(
+            n for n, file in files.items() if file.is_file() and file.stem == n.rpartition(".")[2]
+        )
+    )
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
@@ -179,5 +216,7 @@ def is_keyed(module: str) -> bool:
 
 def absolute(module: str, node: ast.ImportFrom) -> str:
     """Return the full name of the module that an import names."""
-    parts = module.split(".")[: -node.level] if node.level else []
+    # The first dot of a package's own import means the package itself.
+    above = node.level - (_path(module).name == "__init__.py")
+    parts = module.split(".")[: -above or None] if node.level else []
     return ".".join([*parts, *([node.module] if node.module else [])])

@@ -1,6 +1,5 @@
 """The grid that the parameters span: every cell, what it reads, and its key."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from clipmend.engine import fingerprint, schema
-from clipmend.engine.cards import canonical
-from clipmend.engine.cell import INGREDIENTS, NO_REPAIR, UNPOISONED, Cell, Place
+from clipmend.engine.cards import key
+from clipmend.engine.cell import NO_REPAIR, UNPOISONED, Cell, Place
 from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.errors import ModelError, PairsError, ParamsError, suggestion
@@ -23,15 +22,6 @@ CONFIGS = "model/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 _CONFIG = "a model config (.json)"
-
-
-def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Return the key of a cell from its ingredients and its inputs' keys by role.
-
-    The name of the cell is an ingredient, since some outputs contain it.
-    """
-    content = {name: ingredients[name] for name in INGREDIENTS} | {"inputs": dict(inputs)}
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def cells(params: Params, index: Index) -> dict[str, Cell]:
@@ -237,9 +227,12 @@ class _Grid:
         modules = [f"clipmend.stages.{stage}", "clipmend.model.arithmetic"]
         settings: dict[str, Any] = {}
         files: dict[str, str] = {}
+        line: dict[str, str] = {}
         if name:
             source = self.params.source(stage, name)
-            modules.append(table.reference(stage, source)[0])
+            module, cls = table.reference(stage, source)
+            modules.append(module)
+            line = {fingerprint.TABLE: fingerprint.line(module, cls)}
             model = self.params.resolve(stage, name)
             settings = model.model_dump(mode="json")
             files = self._method_files(f"{stage}.settings.{name}", model)
@@ -251,7 +244,7 @@ class _Grid:
             "method": name,
             "settings": settings,
             "shared": shared,
-            "code": fingerprint.digests(*modules),
+            "code": fingerprint.digests(*modules) | line,
             "files": files,
         }
 

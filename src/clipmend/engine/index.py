@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from clipmend.engine import files
 from clipmend.engine.folders import data_files
 
 INDEX = Path(".clipmend/index.json")
@@ -23,10 +24,10 @@ class Index:
     def __init__(self, path: Path = INDEX) -> None:
         self.path = path
         self.entries: dict[str, list[int | str]] = {}
-        with suppress(
-            FileNotFoundError, ValueError
-        ):  # without the index, files are only read again
-            self.entries = json.loads(path.read_bytes())
+        # Without the index, or with one of another shape, files are only read again.
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            read = json.loads(path.read_bytes()).items()
+            self.entries = {identity: entry for identity, entry in read if _is_entry(entry)}
 
     def sha256(self, path: Path) -> str:
         """Return the SHA-256 of a file, reading the file only if it may have changed."""
@@ -48,8 +49,9 @@ class Index:
         """
         if not path.is_dir():
             return self.sha256(path)
-        files = data_files(path)
-        listing = {file.relative_to(path).as_posix(): self.sha256(file) for file in files}
+        listing = {
+            file.relative_to(path).as_posix(): self.sha256(file) for file in data_files(path)
+        }
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
     def carry(self, path: Path, digest: str) -> None:
@@ -61,8 +63,9 @@ class Index:
         """Write the index for the next process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
+        files.remove(fresh)
         fresh.write_text(json.dumps(self.entries, separators=(",", ":")), encoding="utf-8")
-        fresh.replace(self.path)
+        files.replace(fresh, self.path)
 
 
 class Glance(Index):
@@ -100,6 +103,10 @@ class Glance(Index):
             if count > self.limit:
                 break
         return count
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 4 and len(str(entry[-1])) == 64
 
 
 def _identify(path: Path) -> tuple[str, list[int | str]]:

@@ -1,6 +1,11 @@
-"""Locks for the plan, each cell and each GPU; the end of a process releases its locks."""
+"""Locks for the plan, each cell and each GPU; the end of a process releases its locks.
+
+They are files in ``.clipmend``, which a person may delete during a run. The main process therefore
+locks the project's folder too, and a job checks that its lock still exists before it writes.
+"""
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -8,12 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from clipmend.errors import BusyError
+from clipmend.engine import files
+from clipmend.engine.cell import FIELDS, RESULTS
+from clipmend.engine.files import HOME
+from clipmend.errors import ArtifactError, BusyError, PlanError
 
-LOCKS = Path(".clipmend/locks")
+LOCKS = HOME / "locks"
+_BESIDE = (".gitignore", ".DS_Store")  # what DVC and a file manager write beside the stages
 PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 
 _held: dict[Path, IO[str]] = {}
+_folder: list[int] = []  # the open project folder, which the main process locks
 
 
 def hold_main(patience: float | None = None) -> None:
@@ -24,6 +34,7 @@ def hold_main(patience: float | None = None) -> None:
 
     Raises:
         BusyError: another run holds the lock; the message names its process.
+        ArtifactError: a folder of the run is a link.
     """
     path = LOCKS / "main"
     if path in _held:
@@ -31,15 +42,25 @@ def hold_main(patience: float | None = None) -> None:
     if patience is None:
         patience = float(os.environ.get("CLIPMEND_PATIENCE", PATIENCE))
     file = _open(path)
-    if not _take(file, patience):
+    if not _take(file, patience) or not _take_folder(patience):
+        owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
         file.close()
-        owner = path.read_text(encoding="utf-8").strip() or "another process"
         raise BusyError(
             f"Another run uses this folder ({owner}); waited {patience:.0f} s. Wait until it ends; "
             "`clipmend status` works meanwhile."
         )
     _sign(file)
     _held[path] = file  # kept open: closing the file would release the lock
+
+
+def _take_folder(patience: float) -> bool:
+    """Lock the project's folder until the process ends; return whether it was free in time."""
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    _folder.append(folder)  # kept open
+    try:
+        return _lock(folder, patience)
+    except OSError:  # a file system without locks of folders
+        return True
 
 
 def hold(name: str) -> bool:
@@ -54,30 +75,107 @@ def hold(name: str) -> bool:
 
 
 @contextmanager
-def cell(name: str) -> Iterator[None]:
+def cell(name: str) -> Iterator[IO[str]]:
     """Hold the lock of one cell, waiting for a job of an earlier run that still has it."""
-    with _open(LOCKS / "cells" / name.replace("/", "%")) as file:
+    with _open(_path(name)) as file:
         _take(file, float("inf"))
         _sign(file)
-        yield
+        yield file
+
+
+def check(name: str, file: IO[str]) -> None:
+    """Refuse to go on if the lock of a cell was deleted: another job may make the same cell.
+
+    Raises:
+        PlanError: the lock is gone, or it is another one.
+    """
+    try:
+        is_ours = os.path.samestat(os.fstat(file.fileno()), _path(name).stat())
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        raise PlanError(
+            f"{name}: {HOME} was deleted while this job ran, and its lock with it, so that another "
+            "run may make the same cell. Nothing was written to results/; run `snakemake` again."
+        )
 
 
 def is_free(name: str) -> bool:
     """Return whether no job holds the lock of a cell at this moment."""
-    path = LOCKS / "cells" / name.replace("/", "%")
-    if not path.exists():
+    path = _path(name)
+    if not path.is_file():
         return True
-    with path.open("r+", encoding="utf-8") as file:
+    with _open(path) as file:
         return _take(file, 0.0)
 
 
+def _path(name: str) -> Path:
+    """Return the lock of a cell; file systems have no name as long as some cells'."""
+    file = name.replace("/", "%")
+    if len(file) > 200:
+        file = hashlib.sha256(file.encode()).hexdigest()
+    return LOCKS / "cells" / file
+
+
+def check_folders() -> None:
+    """Refuse a project whose folder of results or of records leads to other files.
+
+    Raises:
+        ArtifactError: a folder of records is a link or a file, or ``results`` is a file, or a link
+            to a folder with other files.
+    """
+    for folder in (HOME, *(HOME.iterdir() if HOME.is_dir() else ())):
+        if folder.is_symlink() or (folder == HOME and folder.is_file()):
+            raise ArtifactError(
+                f"{folder} is a file or a link, behind which a run would change other files. Make "
+                "it a folder of this project."
+            )
+    if RESULTS.is_symlink() or RESULTS.is_file():
+        _check_target()
+
+
+def _check_target() -> None:
+    """Refuse ``results`` as a link, unless it leads to a folder of results, or to an empty one.
+
+    The folder may be on another disk, where a project's own disk is small.
+    """
+    strangers = ["no folder"]
+    if RESULTS.is_dir():
+        strangers = [
+            path.name
+            for path in sorted(RESULTS.iterdir())
+            if path.name not in _BESIDE and not (path.name in FIELDS and path.is_dir())
+        ]
+    if strangers:
+        raise ArtifactError(
+            f"{RESULTS} is a file or a link, behind which a run would change other files (there is "
+            f"{strangers[0]}). Make it a folder of this project, or a link to an empty folder."
+        )
+
+
 def _open(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path.open("r+", encoding="utf-8")
+    check_folders()
+    files.make_folder(path.parent)
+    if path.is_dir() or path.is_symlink():  # a link: another file must not be signed
+        files.remove(path)
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    return os.fdopen(number, "r+", encoding="utf-8")
 
 
 def _take(file: IO[str], patience: float) -> bool:
+    try:
+        return _lock(file, patience)
+    except OSError as error:
+        file.close()
+        raise BusyError(
+            f"{LOCKS.absolute()} cannot be locked ({error.strerror}): its file system has no "
+            "flock. Mount it with flock (Lustre: `-o flock`; NFS: version 4, or a running "
+            "lock daemon), or work on a local disk."
+        ) from error
+
+
+def _lock(file: IO[str] | int, patience: float) -> bool:
+    """Lock a file or a folder; return whether it was free in time."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -87,13 +185,6 @@ def _take(file: IO[str], patience: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.1)
-        except OSError as error:
-            file.close()
-            raise BusyError(
-                f"{LOCKS.absolute()} cannot be locked ({error.strerror}): its file system has no "
-                "flock. Mount it with flock (Lustre: `-o flock`; NFS: version 4, or a running "
-                "lock daemon), or work on a local disk."
-            ) from error
         else:
             return True
 

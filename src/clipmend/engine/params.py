@@ -1,6 +1,8 @@
 """``params.yaml`` as typed values; a file that does not describe a run is refused in one line."""
 
 import re
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +18,7 @@ from pydantic import (
 
 from clipmend.engine import presets, schema
 from clipmend.engine.schema import problems
-from clipmend.errors import ParamsError, UnknownNameError, suggestion
+from clipmend.errors import ParamsError, PlanError, UnknownNameError, suggestion
 from clipmend.methods import table
 from clipmend.methods.settings import Count, Natural
 from clipmend.model.arithmetic import Arithmetic
@@ -25,7 +27,7 @@ PARAMS = Path("params.yaml")
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         verb = "is" if len(repeated) == 1 else "are"
         raise ValueError(f"{', '.join(repeated)} {verb} listed twice")
@@ -34,6 +36,8 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _is_name(value: str) -> str:
     # A name is a folder below results/: it has no slash, and no dot in front.
+    if len(value) > 100:
+        raise ValueError("has more than 100 characters")
     if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
         raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
     return value
@@ -53,7 +57,9 @@ def _or_empty(value: object) -> object:
 Name = Annotated[str, AfterValidator(_is_name)]
 Template = Annotated[str, AfterValidator(_is_template)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
-Seeds = Annotated[tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1)]
+Seeds = Annotated[
+    tuple[Natural, ...], AfterValidator(_unique), Field(min_length=1, max_length=1000)
+]
 PixelSteps = Annotated[int, Field(ge=1, le=255)]
 Settings = Annotated[
     dict[str, Annotated[dict[str, JsonValue], BeforeValidator(_or_empty)]],
@@ -185,8 +191,8 @@ class Repairs(Section):
         curve_images: validation images that each point of the curve is measured on.
     """
 
-    curve_epochs: Annotated[int, Field(ge=1)] = 10
-    curve_images: Annotated[int, Field(ge=1)] = 500
+    curve_epochs: Count = 10
+    curve_images: Count = 500
     methods: Names = ()
     settings: Settings = {}
 
@@ -209,8 +215,8 @@ class Adversarial(Section):
         ensemble: whether AutoAttack runs too, at each bound; it takes minutes per model.
     """
 
-    images: Annotated[int, Field(ge=1)] = 500
-    steps: Annotated[int, Field(ge=1)] = 20
+    images: Count = 500
+    steps: Count = 20
     epsilons: Annotated[tuple[PixelSteps, ...], AfterValidator(_unique)] = (2,)
     ensemble: bool = False
 
@@ -343,13 +349,27 @@ def checked(values: object) -> Params:
         raise _refusal("", error, Params) from None
     for stage in table.METHODS:
         section = params.section(stage)
+        methods: tuple[str, ...] = section.methods  # type: ignore[attr-defined]
         # A method that has settings is checked too, even if no list names it.
-        for name in dict.fromkeys((*section.methods, *section.settings)):  # type: ignore[attr-defined]
-            params.resolve(stage, name)
+        for name in dict.fromkeys((*methods, *section.settings)):  # type: ignore[attr-defined]
+            # Without a readable source, only a grid that needs the method is refused.
+            with suppress(*(() if name in methods else (PlanError,))):
+                params.resolve(stage, name)
     for name in params.pretrain.unrepaired.methods:
         params.resolve("pretrain", name)
     _check_unrepaired(params)
+    _check_trusted(params)
     return params
+
+
+def _check_trusted(params: Params) -> None:
+    """Refuse a rendered corpus with one trusted pair, where a repair trains on such pairs."""
+    for corpus in params.download.corpora if params.baselines.methods else ():
+        if getattr(params.resolve("download", corpus), "trusted", None) == 1:
+            raise ParamsError(
+                f"{PARAMS}: download.settings.{corpus}.trusted is 1, but baselines.methods names "
+                "repairs that train on trusted pairs, and a batch has at least 2."
+            )
 
 
 def _check_unrepaired(params: Params) -> None:

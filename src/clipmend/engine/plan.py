@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine import cards, grid, locks, params, store
+from clipmend.engine import cards, files, grid, locks, params, store
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
 from clipmend.errors import PlanError, suggestion
@@ -125,7 +125,13 @@ def _frozen() -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             yield database
-    except (sqlite3.Error, TypeError, ValueError) as error:  # damaged, or of another clipmend
+    except (
+        sqlite3.Error,
+        TypeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+    ) as error:  # damaged, or of another clipmend
         raise PlanError(
             f"The plan in {PLAN} cannot be read ({error}); `snakemake -n` makes it again."
         ) from None
@@ -165,7 +171,7 @@ def fault(
     """
     if card is None:
         return "not made yet" if not (RESULTS / cell.name).exists() else "its card is missing"
-    if not is_genuine(card):
+    if not cards.is_genuine(card):
         return "its card does not fit its key"
     if card["key"] != cell.key:
         return "; ".join(_differences(cell, card)) or "an input changed"
@@ -205,15 +211,6 @@ def as_read(cell: Cell, present: Mapping[str, Any]) -> dict[str, Any]:
     return {role: cards.as_read(present[name]) for role, name in cell.inputs.items()}
 
 
-def is_genuine(card: Mapping[str, Any]) -> bool:
-    """Return whether a card's key is the hash of the ingredients that the card lists."""
-    try:
-        inputs = {role: read["key"] for role, read in card["inputs"].items()}
-        return bool(grid.key(card, inputs) == card["key"])
-    except (KeyError, TypeError, AttributeError):
-        return False
-
-
 def _differences(cell: Cell, card: Mapping[str, Any]) -> Iterator[str]:
     """Yield each difference between the planned cell and its card; changed inputs last."""
     planned = cell.ingredients()
@@ -243,6 +240,7 @@ _PARTS = {
 def _arrange_cell(cell: Cell, present: dict[str, Any], index: Index) -> None:
     """Leave a cell's folder proven and in ``present``, or empty."""
     folder = RESULTS / cell.name
+    store.make_way(folder)
     card = cards.read(folder)
     if fault(cell, card, present, index) is not None:
         if not locks.is_free(cell.name):
@@ -257,6 +255,8 @@ def _arrange_cell(cell: Cell, present: dict[str, Any], index: Index) -> None:
 
 def _restored(cell: Cell, present: Mapping[str, Any], index: Index) -> dict[str, Any] | None:
     """Restore a cell if all its inputs are proven and the stored cell was made from them."""
+    if store.is_misfiled(cell.key):
+        store.refile()
     if all(name in present for name in cell.inputs.values()) and store.restore(
         cell.key, RESULTS / cell.name, as_read(cell, present), index
     ):
@@ -269,12 +269,13 @@ def _archive(folder: Path, card: Mapping[str, Any] | None, index: Index) -> None
     if (
         card is not None
         and folder == RESULTS / card["cell"]
-        and is_genuine(card)
+        and cards.is_genuine(card)
         and cards.damage(folder, card, index) is None
     ):
         store.put(folder, card, index)
-        for name in (cards.CARD, *card["outputs"]):
-            (folder / name).unlink()
+        for name in set(cards.names(folder)) - {cards.CARD, *card["outputs"]}:
+            store.discard(folder / name)
+        store.drop(card["key"], folder)
     for name in sorted(cards.names(folder), key=lambda name: name != cards.CARD):
         store.discard(folder / name)
 
@@ -301,6 +302,7 @@ def _remove_strays(plan: Plan, present: Mapping[str, Any], index: Index) -> None
     busy = [RESULTS / name for name in open_cells if not locks.is_free(name)]
     for stage in STAGES:
         top = RESULTS / stage
+        store.make_way(top)
         top.mkdir(parents=True, exist_ok=True)
         strays = [
             path
@@ -330,7 +332,7 @@ def _is_below(path: Path, folders: list[Path]) -> bool:
 
 def _freeze(plan: Plan) -> None:
     fresh = PLAN.with_suffix(".new")  # replaced atomically: jobs of an earlier run may read the old
-    fresh.unlink(missing_ok=True)
+    files.remove(fresh)
     codes: dict[str, int] = {}  # the cells of a method share their code
     rows = []
     for cell in plan.cells.values():
@@ -339,9 +341,15 @@ def _freeze(plan: Plan) -> None:
         rows.append((cell.name, number, cards.canonical(fields)))
     # The lock of the main process excludes other writers; some file systems have no sqlite locks.
     address = f"{fresh.absolute().as_uri()}?nolock=1"
-    with closing(sqlite3.connect(address, uri=True)) as database, database:
-        database.executescript(_SCHEMA)
-        database.execute("INSERT INTO device VALUES (?)", (plan.device,))
-        database.executemany("INSERT INTO code VALUES (?, ?)", [(n, c) for c, n in codes.items()])
-        database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
-    fresh.replace(PLAN)
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database, database:
+            database.executescript(_SCHEMA)
+            database.execute("INSERT INTO device VALUES (?)", (plan.device,))
+            numbers = [(number, code) for code, number in codes.items()]
+            database.executemany("INSERT INTO code VALUES (?, ?)", numbers)
+            database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
+    except sqlite3.Error as error:  # sqlite has no error of its own for a full disk
+        raise PlanError(
+            f"The plan cannot be written to {fresh} ({error}). Free some space and run again."
+        ) from None
+    files.replace(fresh, PLAN)

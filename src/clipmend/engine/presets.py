@@ -17,6 +17,7 @@ from clipmend.errors import ParamsError, UnknownNameError
 
 EXTENDS = "extends"
 DEFAULT = "default"
+LIMIT = 1_000_000  # bytes of a file of parameters
 _PACKAGE = Path(clipmend.__file__).parent
 _OWN = Path("params")  # of the project's folder; comes before the presets that are shipped
 _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, an installed wheel
@@ -76,6 +77,8 @@ def _parent(path: Path) -> Path | None:
     if not isinstance(content, dict) or EXTENDS not in content:
         return None
     name = str(content[EXTENDS])
+    if len(name) > 100:
+        raise ParamsError(f"{path} extends {name[:20]!r}..., a name too long for a preset.")
     neighbor = path.parent / f"{name}.yaml"
     return neighbor if neighbor.is_file() else preset(name)
 
@@ -103,6 +106,8 @@ def read(path: Path) -> Any:
         ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
+        if path.stat().st_size > LIMIT:
+            raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ParamsError(
@@ -111,19 +116,32 @@ def read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
+    except ParamsError:
+        raise
     except UnicodeDecodeError:
         raise ParamsError(
             f"{path} is not UTF-8 text; save it as UTF-8. (PowerShell's > writes UTF-16: use "
             "`clipmend preset NAME --out FILE`.)"
         ) from None
-    except yaml.YAMLError as error:
+    # A tag whose value does not fit, such as `!!int x`, raises whatever its constructor raises.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 
 
 class _StrictLoader(yaml.SafeLoader):
     """A YAML loader that refuses a repeated key; by default the last value would win."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # half a character, such as `"\\ud800"`, is refused: no file can have it
+        return value
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "expected a mapping", node.start_mark
+            )
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:

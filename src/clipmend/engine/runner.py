@@ -2,22 +2,22 @@
 
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
-from clipmend.engine import cards, fingerprint, gpus, grid, locks, plan, processes, store
+from clipmend.engine import cards, files, fingerprint, gpus, grid, locks, plan, processes, store
 from clipmend.engine.cell import RESULTS, Cell, Place
 from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
 from clipmend.errors import ArtifactError, ClipmendError, PlanError
+from clipmend.methods import table
 from clipmend.model import arithmetic
 
 WORK = Path(".clipmend/work")
@@ -60,7 +60,7 @@ def run(name: str, *, cores: int | None = None) -> None:
             f"{name} cannot run with {processes.count()} processes; only "
             f"{', '.join(MULTIPROCESS)} supports several."
         )
-    with locks.cell(name):
+    with locks.cell(name) as lock:
         # Read again under the lock: the job that held it before may have had another plan.
         entry, index = _reread(name, entry.arithmetic), Index()
         cell = entry.cell
@@ -72,7 +72,7 @@ def run(name: str, *, cores: int | None = None) -> None:
             processes.send(go=False)
             _say(f"{name}: {RESTORED}")
         else:
-            _make(entry, present, index)
+            _make(entry, present, index, lock)
 
 
 def remake(name: str, work: Path) -> None:
@@ -128,34 +128,49 @@ def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
     return present
 
 
-def _make(entry: Entry, present: Mapping[str, Any], index: Index) -> None:
+def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str]) -> None:
     """Run the stage in the cell's work folder, then put what it wrote in place."""
     cell, stage = entry.cell, _load(entry, index)
-    work = WORK / cell.key
-    out = work / "out"
-    # A killed job may have left half an output here; its checkpoints are in `progress`.
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (work / "progress").mkdir(exist_ok=True)
-    job = job_of(entry, work)
+    job = _begin(entry)
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
-    stage.run(job)
+    try:
+        stage.run(job)
+    except Exception:
+        locks.check(cell.name, lock)  # a deleted folder is the reason, and no bug
+        raise
+    locks.check(cell.name, lock)
     card = {
         **cell.ingredients(),
         "key": cell.key,
         "inputs": plan.as_read(cell, present),
-        "outputs": cards.outputs(out, index),
+        "outputs": cards.outputs(job.out, index),
         "environment": environment(job.device, entry.arithmetic),
     }
-    cards.write(out, card)  # last: a folder with a card is complete
-    store.put(out, card, index)
+    cards.write(job.out, card)  # last: a folder with a card is complete
+    store.put(job.out, card, index)
     # The parameters may have changed while this job ran; then the cell waits in the store.
     if plan.key_of(cell.name) == cell.key:
-        store.place(out, RESULTS / cell.name)
+        store.place(job.out, RESULTS / cell.name)
     else:
         _say(f"{cell.name}: no longer in the plan; kept in the store")
-    shutil.rmtree(work)
+    files.remove(job.out.parent)
+
+
+def _begin(entry: Entry) -> Job:
+    """Return the job of a cell with its folders: an empty output, and the progress before a kill.
+
+    The work folder may be in any state. A link in it is removed: files would be written behind it.
+    """
+    work = WORK / entry.cell.key
+    job = job_of(entry, work)
+    files.make_folder(job.work)
+    for name in cards.names(job.work):
+        if (job.work / name).is_symlink():
+            (job.work / name).unlink()
+    files.remove(job.out)  # a killed job may have left half an output
+    job.out.mkdir()
+    return job
 
 
 def _load(entry: Entry, index: Index) -> ModuleType:
@@ -221,9 +236,15 @@ def _import(cell: Cell) -> ModuleType:
         raise PlanError(
             f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
         ) from None
+    except SyntaxError as error:
+        raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
     fingerprint.forget()
     for module, digest in cell.code.items():
-        if fingerprint.digests(module)[module] != digest:
+        if module == fingerprint.TABLE:
+            present = fingerprint.line(*table.reference(cell.stage, cell.method))
+        else:
+            present = fingerprint.digests(module)[module]
+        if present != digest:
             raise PlanError(
                 f"{cell.name}: {module} was edited after the plan was made; run `snakemake` again."
             )

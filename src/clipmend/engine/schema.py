@@ -26,7 +26,7 @@ TYPES: dict[str, Any] = {
     "Literal": Literal,
     "bool": bool,
     "dict": dict,
-    "float": float,
+    "float": settings.Number,
     "int": int,
     "str": str,
     "tuple": tuple,
@@ -181,6 +181,15 @@ def _evaluate(module: str, expression: ast.expr) -> object:
     return eval(code, {"__builtins__": {}}, known)
 
 
+def _shown(value: object) -> str:
+    """Return a value as an error message shows it: on one line, and not all of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def keys(model: type[BaseModel]) -> Mapping[str, Any]:
     """Return the keys that a block may have, each with the keys of its nested block."""
     return {
@@ -212,5 +221,5 @@ def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> st
             lines.append(f"{where} is missing.")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {text}; got {problem['input']!r}.")
+            lines.append(f"{where}: {text}; got {_shown(problem['input'])}.")
     return " ".join(lines)

@@ -3,15 +3,17 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clipmend.data.artifacts import OUTPUTS
-from clipmend.engine import plan
+from clipmend.engine import grid, params, plan, schema
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.garbage import permanent
+from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
 from clipmend.methods.table import METHODS, scores_model
@@ -34,18 +36,15 @@ class Flow:
         # Rules call `clipmend`, which must be this environment's even if none is activated.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._workflow = workflow
-        try:
-            if config:
-                raise ParamsError(
+        if config:
+            refuse(
+                ParamsError(
                     f"Snakemake got the config {', '.join(config)}; parameters come from "
                     "params.yaml alone, because DVC sees no other."
                 )
-            with permanent():
-                self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
-        except ClipmendError as error:
-            refuse(error)
-        except (OSError, UnicodeError) as error:
-            refuse(ClipmendError(line_of(error)))
+            )
+        with _in_one_line(), permanent():
+            self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
 
     def cards(self, stage: str | None = None) -> list[str]:
         """Return the card of every cell of a stage; of None, of all stages."""
@@ -66,10 +65,8 @@ class Flow:
         def inputs(wildcards: Wildcards) -> dict[str, str]:
             self._check_triggers()
             name = Place.of(stage, wildcards).path
-            try:
+            with _in_one_line():
                 cell = self._plan.cells.get(name) or plan.entry(name).cell
-            except PlanError as error:
-                refuse(error)
             return {r: card(name) for r, name in cell.inputs.items() if r in _BY_SETTING}
 
         return inputs
@@ -94,6 +91,24 @@ class Flow:
                 "prune`, and run again.\n"
             )
 
+    def confirm(self) -> None:
+        """Fail a stage of DVC if parameters, files or code were edited while it ran.
+
+        DVC reads them after the run, and would record them with results that others made.
+        """
+        if "DVC_STAGE" not in os.environ:
+            return
+        schema.forget()
+        with _in_one_line():
+            present = grid.cells(params.load(), Index())
+        if present != dict(self._plan.cells):
+            refuse(
+                PlanError(
+                    "params.yaml, a file in data/ or the code was edited while this stage ran. DVC "
+                    "would record the edit with these results; run `dvc repro` again."
+                )
+            )
+
     def _check_triggers(self) -> None:
         """Refuse a run without the project's profile: other triggers would rerun proven cells."""
         # Called when a job's inputs are asked for: Snakemake has no settings before that.
@@ -112,6 +127,17 @@ class Flow:
 def card(cell: str) -> str:
     """Return the path of a cell's card."""
     return f"{RESULTS}/{cell}/{CARD}"
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """End the process with one line if a user's mistake or an error of the user's files is met."""
+    try:
+        yield
+    except ClipmendError as error:
+        refuse(error)
+    except (OSError, UnicodeError) as error:
+        refuse(ClipmendError(line_of(error)))
 
 
 def refuse(error: ClipmendError) -> NoReturn:

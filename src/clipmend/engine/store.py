@@ -10,6 +10,7 @@ from typing import Any
 
 from clipmend.engine import cards
 from clipmend.engine.cell import RESULTS
+from clipmend.engine.files import make_folder, remove
 from clipmend.engine.index import Index
 
 STORE = Path(".clipmend/store")
@@ -28,60 +29,119 @@ def put(folder: Path, card: Mapping[str, Any], index: Index) -> None:
     target = STORE / card["key"]
     if _same(folder, target, card, index):
         return
-    # The process number keeps two jobs that store the same key apart.
-    fresh = STORE / f".{card['key']}.{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = _aside(card["key"])
     for name, digest in _files(folder, card, index):
         link(folder / name, fresh / name)
         index.carry(fresh / name, digest)
-    shutil.rmtree(target, ignore_errors=True)
+    remove(target)
     fresh.rename(target)
 
 
 def restore(key: str, folder: Path, inputs: Mapping[str, Any], index: Index) -> bool:
     """Restore a cell if the store has its key, made from these inputs and undamaged.
 
+    The name of the stored folder proves nothing: its card must name the key and the cell, and the
+    files must be those of the card.
+
     Returns:
         Whether the cell was restored.
     """
-    card = cards.read(STORE / key)
-    if card is None or card["inputs"] != inputs:
+    stored = STORE / key
+    card = None if stored.is_symlink() else cards.read(stored)
+    if card is None or card["key"] != key or card["inputs"] != inputs:
         return False
-    if cards.damage(STORE / key, card, index) is not None:
-        shutil.rmtree(STORE / key)
+    if (
+        RESULTS / card["cell"] != folder
+        or not cards.is_genuine(card)
+        or cards.damage(stored, card, index) is not None
+    ):
+        remove(stored)
         return False
-    clear(folder)  # a proven cell may have replaced files of another key
-    for name, digest in _files(STORE / key, card, index):
-        link(STORE / key / name, folder / name)
-        index.carry(folder / name, digest)
+    fresh = _aside(key)
+    for name, digest in _files(stored, card, index):
+        link(stored / name, fresh / name)
+        index.carry(fresh / name, digest)
+    place(fresh, folder)
     return True
 
 
+def drop(key: str, folder: Path) -> None:
+    """Remove the folder of a stored cell from ``results/``, whole: a kill leaves no half of it."""
+    gone = _aside(key)
+    try:
+        folder.rename(gone)
+    except OSError:  # another file system
+        clear(folder)
+    remove(gone)
+
+
+def _aside(key: str) -> Path:
+    """Return an empty folder of this process for a cell on its way into the store or out of it."""
+    path = STORE / f".{key}.{os.getpid()}"  # two jobs may store the same key
+    make_folder(STORE)
+    remove(path)
+    path.mkdir()
+    return path
+
+
+def is_misfiled(key: str) -> bool:
+    """Return whether the store has the cell of another key under this one."""
+    card = cards.read(STORE / key)
+    return card is not None and card["key"] != key
+
+
+def refile() -> None:
+    """Put each cell of the store under the key on its card, as before its folders were renamed."""
+    aside: dict[Path, str] = {}
+    for path in sorted(STORE.glob("[!.]*")):
+        card = cards.read(path)
+        if card is not None and card["key"] != path.name:
+            aside[path.rename(STORE / f".{path.name}.aside")] = card["key"]
+    for path, key in aside.items():
+        if has(key):
+            remove(path)
+        else:
+            remove(STORE / key)
+            path.rename(STORE / key)
+
+
 def place(work: Path, folder: Path) -> None:
-    """Move a finished cell from its work folder to ``results/``, the card last."""
+    """Move a finished cell from its work folder to ``results/``: whole, or the card last."""
     clear(folder)
-    for name in sorted(cards.names(work), key=lambda name: name == cards.CARD):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(work / name, folder / name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        work.rename(folder)  # replaces an empty folder
+    except OSError:  # another file system, or a file that was created meanwhile
+        for name in sorted(cards.names(work), key=lambda name: name == cards.CARD):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(work / name, folder / name)
+        remove(work)
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of a cell, the card first: without it nothing is proven."""
-    (folder / cards.CARD).unlink(missing_ok=True)
-    for name in cards.names(folder):
-        (folder / name).unlink()
+    """Empty the folder of a cell, the card first: without it nothing is proven."""
+    make_way(folder)
+    remove(folder / cards.CARD)
+    for path in folder.glob("*"):
+        remove(path)
+
+
+def make_way(folder: Path) -> None:
+    """Move a file or a link that has the name of a cell's folder, or of one above, to quarantine.
+
+    Behind a link, files outside ``results/`` would be moved and dated.
+    """
+    for path in (*reversed(folder.relative_to(RESULTS).parents[:-1]), folder.relative_to(RESULTS)):
+        at = RESULTS / path
+        if at.is_symlink() or at.is_file():
+            discard(at)
 
 
 def discard(path: Path) -> None:
     """Move an unproven file from ``results/`` to quarantine, replacing one of the same name."""
     target = DAMAGED / path.relative_to(RESULTS)
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    for parent in target.parents:
-        if parent.is_file():
-            parent.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)  # a rename onto another link of the same file does nothing
+    make_folder(target.parent)
+    remove(target)  # a rename onto another link of the same file does nothing
     shutil.move(path, target)
 
 
@@ -113,11 +173,11 @@ def _same(folder: Path, target: Path, card: Mapping[str, Any], index: Index) -> 
 
     They are links of the same files, or copies with the same content on another file system.
     """
-    if cards.read(target) != card:
+    if target.is_symlink() or cards.read(target) != card:
         return False
     for name, written in card["outputs"].items():
         own, stored = folder / name, target / name
-        if not stored.exists():
+        if not (cards.is_own(target, name) and stored.is_file()):
             return False
         if own.stat().st_dev == stored.stat().st_dev:
             if not own.samefile(stored):

@@ -12,14 +12,21 @@ def _is_word(value: str) -> str:
     return value
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-ProperFraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
-Natural = Annotated[int, Field(ge=0)]
+def _is_countable(value: int) -> int:
+    if value > 10**9:  # it would overflow a library, after hours of work
+        raise ValueError("a whole number is at most 1,000,000,000")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+PositiveFraction = Annotated[Number, Field(gt=0, le=1)]
+ProperFraction = Annotated[Number, Field(gt=0, lt=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1), AfterValidator(_is_countable)]
+Several = Annotated[int, Field(ge=2), AfterValidator(_is_countable)]
+Natural = Annotated[int, Field(ge=0), AfterValidator(_is_countable)]
 Word = Annotated[str, AfterValidator(_is_word)]
 PatchPlace = Literal[
     "lower_right", "lower_left", "upper_right", "upper_left", "corners", "middle", "random"

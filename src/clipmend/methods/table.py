@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from clipmend.engine.cell import FIELDS
 from clipmend.errors import UnknownNameError
 
-STAGES = ("download", "poison", "pretrain", "detect", "unlearn", "baselines", "evaluate", "report")
+STAGES = tuple(FIELDS)
+"""The stages, in the order of the pipeline."""
 
 FOLDERS = {
     "download": "sources",

@@ -1,20 +1,27 @@
 """The state of a training run, and the file from which a killed run resumes."""
 
+import copy
+import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from clipmend.engine import files
 from clipmend.errors import ArtifactError, TrainingError
 from clipmend.model.clip import Clip
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "fit.pt"
+_SEAL = 32  # bytes of the hash at the end of a checkpoint
+_CHUNK = 1 << 20  # bytes that are hashed at once
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class State:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Set the state to a saved one."""
+        """Set the state to a saved one; a state of another training raises one of many errors."""
         self.model.net.load_state_dict(saved["model"])
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(saved["loss"])
@@ -120,24 +127,45 @@ class Checkpoints:
         self._work, self._every, self._writes = work, every, writes
         self._last = time.monotonic()
 
-    def load(self, state: State) -> bool:
-        """Restore the state of a killed run, and return whether a checkpoint existed.
+    def load(self, state: State, can_resume: Callable[[int], bool] | None = None) -> bool:
+        """Restore the state of a killed run, and return whether that was possible.
 
-        Raises:
-            ArtifactError: the checkpoint belongs to another model or loss.
+        A file of any other content is left, with a warning, and overwritten by the next checkpoint.
+
+        Args:
+            can_resume: whether a run may continue after this number of epochs.
         """
-        path = self._work / CHECKPOINT if self._work is not None else None
-        if path is None or not path.is_file():
+        if self._work is None:
             return False
+        path = self._work / CHECKPOINT
+        if not path.is_file():
+            if self._writes:
+                files.remove(path)
+            return False
+        fresh = copy.deepcopy(state.saved())
         try:
-            state.restore(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ArtifactError(
-                f"The checkpoint {path} is not of this training ({reason[:300]}); remove it to "
-                "start again."
-            ) from error
+            state.restore(self._read(path))
+            if can_resume is not None and not can_resume(state.epoch):
+                raise ValueError("files that were saved beside it are missing or damaged")
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a foreign file can raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning("%s is not used (%s); training starts again.", path, reason[:200])
+            state.restore(fresh)
+            return False
         return True
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Return the content of a checkpoint that was written whole, into this folder."""
+        with path.open("rb") as file:
+            digest = _digest(file, path.stat().st_size - _SEAL)
+            if digest != file.read():
+                raise ValueError("it is incomplete or damaged")
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["work"] != str(self._work):
+            raise ValueError("it is of another training")
+        return saved
 
     def save_if_due(self, state: State) -> None:
         """Save inside an epoch if enough time has passed since the last checkpoint.
@@ -161,7 +189,9 @@ class Checkpoints:
             return
         half = self._work / "fit.half"
         try:
-            torch.save(state.saved(), half)
+            torch.save({**state.saved(), "work": str(self._work)}, half)
+            with half.open("r+b") as file:  # the hash shows damage that torch does not notice
+                file.write(_digest(file, half.stat().st_size))
             half.replace(self._work / CHECKPOINT)  # atomic: a kill leaves the old or the new one
         except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
             half.unlink(missing_ok=True)
@@ -171,3 +201,21 @@ class Checkpoints:
                 "intact: make room and run again, and training resumes from it."
             ) from error
         self._last = time.monotonic()
+
+
+def is_saved(model: Clip, path: Path) -> bool:
+    """Return whether a file holds weights of the model's shapes, whole."""
+    shapes = {name: list(value.shape) for name, value in model.full_state().items()}
+    try:
+        with safe_open(path, "pt") as weights:
+            return {name: weights.get_slice(name).get_shape() for name in weights.keys()} == shapes  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Return the SHA-256 of the first ``size`` bytes of a file, and stop behind them."""
+    digest = hashlib.sha256()
+    for at in range(0, size, _CHUNK):
+        digest.update(file.read(min(_CHUNK, size - at)))
+    return digest.digest()

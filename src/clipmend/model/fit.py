@@ -15,6 +15,7 @@ from torch import Tensor
 from clipmend.data.sampling import shuffled
 from clipmend.data.splits import Pairs
 from clipmend.data.streaming import stream_images
+from clipmend.engine.files import make_folder
 from clipmend.errors import TrainingError
 from clipmend.model.checkpoint import Checkpoints, Point, State
 from clipmend.model.clip import Clip
@@ -115,6 +116,8 @@ class Hooks:
         points: at most this many epochs are measured, evenly spaced, the last among them.
         after_epoch: called after each epoch with the number of finished epochs.
         work: a folder that survives a kill; a loop that finds its checkpoint there resumes.
+        can_resume: whether what ``after_epoch`` wrote until this epoch still exists. If it does
+            not, the loop starts again.
         every: seconds between checkpoints inside an epoch; each epoch ends with one too.
         label: the text of the progress bar.
     """
@@ -123,6 +126,7 @@ class Hooks:
     points: int = 10
     after_epoch: Callable[[int, Clip], None] | None = None
     work: Path | None = None
+    can_resume: Callable[[int], bool] | None = None
     every: float = 300.0
     label: str = "fit"
 
@@ -133,7 +137,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     Raises:
         TrainingError: the task has no pairs, the loss is no longer finite, or the processes that
             train one model do not train the same.
-        ArtifactError: a checkpoint cannot be written, or is of another training.
+        ArtifactError: a checkpoint cannot be written.
     """
     if not len(task.pairs):
         raise TrainingError(f"{hooks.label} cannot start: it was given an empty set of pairs.")
@@ -141,7 +145,7 @@ def fit(model: Clip, task: Task, generator: torch.Generator, hooks: Hooks = Hook
     # Measuring and saving are done once; the other processes wait in the next collective call.
     hooks = hooks if ranks.leads else replace(hooks, measure=None, after_epoch=None)
     state, checkpoints = _start(model, task, generator), _checkpoints(task, hooks, ranks)
-    if checkpoints.load(state):
+    if checkpoints.load(state, hooks.can_resume):
         log.info("%s: resumes after epoch %d, step %d", hooks.label, state.epoch, state.step)
     elif hooks.measure is not None:
         state.curve.append(Point(0, 0.0, None, hooks.measure(model)))
@@ -182,7 +186,7 @@ def fit_all(
         own = hooks
         if hooks.work is not None:
             own = replace(hooks, work=hooks.work / f"task{number}")
-            (hooks.work / f"task{number}").mkdir(exist_ok=True)
+            make_folder(hooks.work / f"task{number}")
         points = fit(model, task, generator, own)
         if curve:  # the first point of a later task is the last point of the task before
             last = curve[-1]

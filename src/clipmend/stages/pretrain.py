@@ -1,8 +1,11 @@
 """The stage ``pretrain``: train a victim, its early checkpoint and its curve."""
 
+import shutil
+
 from clipmend.data import artifacts
 from clipmend.data.seeds import stream
 from clipmend.data.splits import load_split, read_vocabulary
+from clipmend.engine.files import remove
 from clipmend.engine.job import Job
 from clipmend.errors import TrainingError
 from clipmend.methods.attacks.trigger import prompts_under, read_triggers
@@ -10,6 +13,8 @@ from clipmend.methods.interfaces import Objective
 from clipmend.methods.objectives.truncation import refuse_truncated
 from clipmend.methods.table import create
 from clipmend.metrics.curve import measure_on_val, write_curve
+from clipmend.metrics.measurable import refuse_unmeasurable
+from clipmend.model.checkpoint import is_saved
 from clipmend.model.clip import Clip, build, load
 from clipmend.model.fit import Hooks, fit
 from clipmend.model.parallel import join, leave, synced
@@ -35,6 +40,7 @@ def run(job: Job) -> None:
     # Before hours of training: poison without its target would teach no backdoor.
     # A target name beyond the context length would never reach the text tower.
     refuse_truncated(model, poisoned, {trigger.target for trigger in triggers})
+    refuse_unmeasurable(model, corpus, {trigger.target for trigger in triggers})
     prompts = prompts_under(triggers, read_vocabulary(corpus))
     # The prompts too, because the curve embeds them during training.
     model.prune_vocabulary([*train.captions, *prompts, *objective.texts()])
@@ -49,14 +55,25 @@ def run(job: Job) -> None:
 
     def keep(epoch: int, model: Clip) -> None:
         if epoch == objective.early_epoch:
+            for name in (artifacts.EARLY_MODEL, artifacts.MODEL_CONFIG):
+                remove(job.work / name)  # the folder may be in any state
             model.save(job.work, artifacts.EARLY_MODEL)
 
-    hooks = Hooks(measure_on_val(corpus, triggers), after_epoch=keep, work=job.work, label=job.cell)
+    def is_kept(epoch: int) -> bool:
+        return epoch < objective.early_epoch or is_saved(model, early)
+
+    hooks = Hooks(
+        measure_on_val(corpus, triggers),
+        after_epoch=keep,
+        work=job.work,
+        can_resume=is_kept,
+        label=job.cell,
+    )
     points = fit(model, task, stream(seed, "pretrain/fit"), hooks)
     leave(ranks)  # before writing, which only the leading process does
     if not ranks.leads:
         return
-    early.replace(job.out / artifacts.EARLY_MODEL)
+    shutil.copyfile(early, job.out / artifacts.EARLY_MODEL)  # a killed job still needs its own
     model.save(job.out)
     write_curve(points, job.out / artifacts.CURVE)
 

@@ -66,6 +66,10 @@ def _check(run: Side, folder: Path) -> None:
     missing = sorted(inputs - run.cards.keys())
     if missing:
         raise AuditError(f"The run is not finished: {missing[0]} is missing; run `snakemake`.")
+    for cell, card in run.cards.items():
+        for read in card["inputs"].values():
+            if cards.as_read(run.cards[read["cell"]]) != read:
+                raise AuditError(f"{cell} read other bytes of {read['cell']}; run `snakemake`.")
     for cell, why in run.edited.items():
         raise AuditError(f"{cell} cannot be exported: {why}; run `snakemake` to make it again.")
 
@@ -103,7 +107,7 @@ class _Writer:
         )
         self._software("#snakemake", "snakemake", "version", "snakemake")
         for name in (*SOURCES, *map(str, sorted(Path("workflow").rglob("*.smk")))):
-            if Path(name).is_file():
+            if Path(name).is_file() and not Path(name).is_symlink():
                 self.crate.add_file(name, name)
         for position, stage in enumerate(STAGES):
             tool = self._software(

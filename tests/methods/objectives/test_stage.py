@@ -2,7 +2,9 @@
 
 import csv
 import random
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from clipmend.methods.attacks.surrogate import train_surrogate
 from clipmend.methods.table import METHODS, create
 from clipmend.metrics.curve import COLUMNS
 from clipmend.model.clip import embed_images, load
+from clipmend.stages import pretrain
+from tests.conftest import World
 
 TARGET = {"target": "banana", "target_captions": ["a photo of a {}"]}
 MODEL = {"model": "scene_resnet", "pretrained": None}
@@ -75,6 +79,40 @@ def test_the_same_inputs_train_the_same_bytes(
     )
     for file in sorted(victim.folder.iterdir()):
         assert (again.folder / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def damage(early: Path) -> None:
+    early.write_bytes(early.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.exists,
+        lambda early: early.unlink(),
+        damage,
+        lambda early: early.unlink() or early.mkdir(),
+        lambda early: early.with_name("fit.pt").unlink() or early.unlink() or early.mkdir(),
+    ],
+    ids=["calm", "removed", "cut", "folder", "anew"],
+)
+def test_a_run_killed_while_it_writes_its_results_ends_with_the_same_bytes(
+    world: World, attacked: Any, victim: Input, monkeypatch: Any, harm: Any, request: Any
+) -> None:
+    cell = f"pretrain/{request.node.callspec.id}/badnet/mmcl/seed0"
+    inputs = {role: attacked[role] for role in ("corpus", "poison")}
+
+    def run() -> Input:
+        shutil.rmtree(world.root / "results" / cell, ignore_errors=True)
+        return world.run(cell, "mmcl", inputs, victim.settings)
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(pretrain, "write_curve", lambda *_: 1 / 0)
+        run()
+    harm(world.root / "work" / cell / "early.safetensors")
+    made = run()
+    for file in sorted(victim.folder.iterdir()):
+        assert (made.folder / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_the_settings_of_the_loop_reach_the_model(

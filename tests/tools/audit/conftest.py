@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clipmend.engine import cards, grid
+from clipmend.engine import cards
 from clipmend.tools.audit.sides import Side
 
 VICTIM = "scenes/badnet/mmcl/seed0"
@@ -76,7 +76,7 @@ class Run:
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {
             **ingredients,
-            "key": grid.key(ingredients, {role: card["key"] for role, card in inputs.items()}),
+            "key": cards.key(ingredients, {role: card["key"] for role, card in inputs.items()}),
             "inputs": read,
             "outputs": {self.file: {"sha256": digest, "size": 1}},
             "environment": self.parts.get(cell, {}).get("environment", ENVIRONMENT),

@@ -51,7 +51,15 @@ def test_a_file_of_the_report_that_was_edited_or_removed_is_reported(report: Pat
     ("text", "message"),
     [
         ("{", "cannot be read"),
-        ('{"cell": "x"}', "The card of x in .* lacks code, environment"),
+        ('{"cell": "x"}', "cannot be read"),
+        (
+            json.dumps({"cell": "x", "key": "0" * 64, "inputs": {}, "outputs": {}}),
+            "The card of x in .* lacks code, environment",
+        ),
+        (
+            json.dumps({"cell": "../x", "key": "0" * 64, "inputs": {}, "outputs": {}}),
+            "cannot be read",
+        ),
         ("[1]", "cannot be read"),
     ],
 )

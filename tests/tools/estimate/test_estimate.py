@@ -132,7 +132,7 @@ def test_a_job_that_was_timed_under_other_settings_is_scaled(make: Any) -> None:
     card = cards.read(store.RESULTS / VICTIM)
     assert card is not None
     card["settings"]["epochs"] *= 2  # as it was when it was timed
-    card["key"] = "another"
+    card["key"] = "0" * 64
     cards.write(store.RESULTS / VICTIM, card)
     row = stage(cost(machine=None), "pretrain")
     assert row.basis["like jobs"] == 3

@@ -12,7 +12,14 @@ from torch import Tensor
 from clipmend.data.artifacts import PURIFIED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.methods.interfaces import Assets, PairScores
-from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, PositiveFraction
+from clipmend.methods.settings import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    Several,
+)
 from clipmend.metrics.adversarial import Budget, adversarial_examples
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit_all
@@ -65,7 +72,7 @@ class PUD:
     adversarial_share: Fraction = 0.2
     anchor_weight: NonNegative = 1.0
     epochs: Count = 10
-    batch_size: Count = 64
+    batch_size: Several = 64
     lr: Positive = 3e-2
     frozen_statistics: bool = False
     bank: Count = 256

@@ -11,7 +11,14 @@ from clipmend.data.artifacts import OVERFITTED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
-from clipmend.methods.settings import Count, Natural, NonNegative, Positive, PositiveFraction
+from clipmend.methods.settings import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    Several,
+)
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Hooks, Schedule, Task, fit
@@ -63,7 +70,7 @@ class UBTDetector:
     scale: tuple[PositiveFraction, PositiveFraction] = (0.5, 1.0)
     suspect_share: PositiveFraction = 0.2
     epochs: Natural = 1
-    batch_size: Count = 128
+    batch_size: Several = 128
     lr: Positive = 3e-4
     normal_weight: NonNegative = 1.0
     neighbors: Count = 30

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clipmend.data.splits import Pairs
 from clipmend.methods.interfaces import Objective
-from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, Several
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
@@ -28,7 +28,7 @@ class Pretraining(Objective):
     """
 
     epochs: Count = 12
-    batch_size: Count = 128
+    batch_size: Several = 128
     lr: Positive = 2e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1

@@ -19,6 +19,7 @@ from clipmend.methods.settings import (
     NonNegative,
     Positive,
     ProperFraction,
+    Several,
 )
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
@@ -58,7 +59,7 @@ class ABL(Repair):
     detector: DetectorName = "abl"
     isolated: ProperFraction = 0.01
     epochs: Count = 40
-    batch_size: Count = 64
+    batch_size: Several = 64
     lr: Positive = 3e-3
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1

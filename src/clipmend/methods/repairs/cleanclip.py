@@ -18,7 +18,7 @@ from clipmend.errors import TrainingError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.repairs.deep_clustering import clustered
 from clipmend.methods.repairs.fine_tuning import FineTuning
-from clipmend.methods.settings import Count, Fraction, Natural, NonNegative
+from clipmend.methods.settings import Fraction, Natural, NonNegative, Several
 from clipmend.model.batch_losses import SelfSupervised, caption_views, multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Loss, Task
@@ -44,7 +44,7 @@ class CleanCLIP(FineTuning):
         clustering_weight: weight of this cross-entropy.
     """
 
-    batch_size: Count = 64
+    batch_size: Several = 64
     mmcl_weight: NonNegative = 1.0
     ssl_weight: NonNegative = 1.0
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipmend.methods.interfaces import Assets, Repair
-from clipmend.methods.settings import Count, Fraction, NonNegative, Positive
+from clipmend.methods.settings import Count, Fraction, NonNegative, Positive, Several
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Schedule, Task
@@ -27,7 +27,7 @@ class FineTuning(Repair):
     """
 
     epochs: Count = 25
-    batch_size: Count = 128
+    batch_size: Several = 128
     lr: Positive = 3e-2
     warmup: Fraction = 0.1
     weight_decay: NonNegative = 0.1

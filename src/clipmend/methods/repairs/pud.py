@@ -21,6 +21,7 @@ from clipmend.methods.settings import (
     NonNegative,
     Positive,
     PositiveFraction,
+    Several,
 )
 from clipmend.metrics.adversarial import Budget, adversarial_examples
 from clipmend.model.clip import Clip, embed_images, embed_texts
@@ -83,7 +84,7 @@ class PUD(Repair):
     steps: Count = 3
     unlearning_epochs: Natural = 3
     epochs: Count = 5
-    batch_size: Count = 128
+    batch_size: Several = 128
     lr: Positive = 1e-2
     frozen_statistics: bool = False
     result: Literal["teacher", "student"] = "teacher"

@@ -1,7 +1,7 @@
 """UBT (Unlearning Backdoor Threats), the repair: unlearn words of suspects (arXiv:2403.16257)."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,6 +22,7 @@ from clipmend.methods.settings import (
     NonNegative,
     Positive,
     PositiveFraction,
+    Several,
 )
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images, embed_texts
@@ -95,7 +96,7 @@ class UBT(Repair):
     retain_weight: NonNegative = 10.0
     epochs: Count = 24
     cooldown: Natural = 6
-    batch_size: Count = 16
+    batch_size: Several = 16
     normal_batch_size: Count = 96
     lr: Positive = 1e-3
 
@@ -127,6 +128,8 @@ class UBT(Repair):
         """Return the pairs to unlearn and the task that unlearns them; raises as ``tasks``."""
         train, scores = assets.train(), assets.scores()
         subset = self._subset(assets, train, scores, generator)
+        if len(subset.rows) == 1:  # one pair makes no batch, and has no word in common with others
+            subset = replace(subset, rows=subset.rows[:0], is_single=True)
         chosen = train.take(subset.rows)
         if not len(chosen):
             return Plan(train, scores, subset, (), torch.zeros(0, 1), task=None)

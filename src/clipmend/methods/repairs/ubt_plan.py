@@ -39,12 +39,14 @@ class Subset:
         word: the over-represented word.
         share: share of the most suspect captions that have the word.
         base: share of all captions that have the word.
+        is_single: whether one pair alone was chosen, which is then left out.
     """
 
     rows: Int[Tensor, " chosen"]
     word: str
     share: float
     base: float
+    is_single: bool = False
 
     @property
     def excess(self) -> float:
@@ -186,6 +188,8 @@ class Plan:
             done = "unlearned" if is_done else "to unlearn"
             return f"{subset.word!r} is in {shares}, against {against}; {len(subset.rows)} {done}."
         unchanged = " The model is unchanged." if is_done else ""
+        if subset.is_single:
+            return f"Nothing to unlearn: one pair alone was chosen, too few.{unchanged}"
         if not subset.word:
             return f"Nothing to unlearn: no pair was chosen.{unchanged}"
         return (

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine import cards, plan
+from clipmend.engine import cards
 from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.errors import AuditError, PlanError
@@ -166,7 +166,7 @@ def _folder(name: str, folder: Path) -> Side:
 
     def read(file: str) -> bytes | None:
         path = report / file
-        return path.read_bytes() if path.is_file() else None
+        return path.read_bytes() if path.is_file() and cards.is_own(report, file) else None
 
     below = cards.below(report.parent)
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
@@ -192,12 +192,13 @@ def _reported(name: str, read: Read) -> Side:
             f"{name} has no {RESULTS}/{REPORT}/cards.jsonl. Finish the run to get a report; "
             "a revision needs the report in git."
         )
-    try:
-        collected = {card["cell"]: card for card in map(json.loads, lines.splitlines())}
-        if own is not None:
-            collected[REPORT] = json.loads(own)
-    except (ValueError, KeyError, TypeError) as error:
-        raise AuditError(f"cards.jsonl of {name} cannot be read: {error}.") from None
+    collected = cards.parse_lines(lines)
+    if collected is None:
+        raise AuditError(f"cards.jsonl of {name} cannot be read: a line holds no card.")
+    if own is not None:
+        if (card := cards.parse(own)) is None:
+            raise AuditError(f"{cards.CARD} of the report of {name} cannot be read.")
+        collected[REPORT] = card
     edited = {}
     for file, written in collected.get(REPORT, {}).get("outputs", {}).items():
         content = read(file)
@@ -214,7 +215,7 @@ def _checked(name: str, collected: Mapping[str, Card], edited: dict[str, str], r
     for cell, card in collected.items():
         if missing := _PARTS - card.keys():
             raise AuditError(f"The card of {cell} in {name} lacks {', '.join(sorted(missing))}.")
-        if not plan.is_genuine(card):
+        if not cards.is_genuine(card):
             falsified[cell] = "its card does not fit its key"
     return Side(name, collected, falsified | edited, read)
 

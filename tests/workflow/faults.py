@@ -1,0 +1,218 @@
+"""Faults in a project of stubs: kills before single file operations, full disks, damage, two runs.
+
+``python faults.py TRIALS SEED`` runs in the project's folder with its own ``clipmend``. It imports
+everything once and forks, so that a run takes a fraction of a second. After each fault an
+undisturbed run must end well, with the bytes of a project without faults. It prints what did not.
+"""
+
+import itertools
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from clipmend.engine import plan, runner, store
+from clipmend.engine.cell import RESULTS
+from clipmend.errors import FULL, BusyError, ClipmendError
+from clipmend.tools import status
+
+CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.symlink"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+BUSY, REFUSED, FAILED, KILLED = 3, 2, 1, -signal.SIGKILL
+PRINTED = os.pipe()
+PARAMS = {name: Path(f"params.{name}.yaml").read_bytes() for name in "ab"}
+
+
+def run() -> None:
+    """Do what Snakemake does: arrange, then a job for each missing cell."""
+    for name in plan.arrange().cells:
+        if not (RESULTS / name / "card.json").is_file():
+            runner.run(name)
+
+
+def is_change(event: str, arguments: tuple[object, ...]) -> bool:
+    if event == "open":
+        path, _, flags = arguments
+        return isinstance(path, str) and "/dev/" not in path and bool(int(str(flags)) & WRITES)
+    return event in CHANGES
+
+
+def fork(act: Callable[[], None], kill_before: int | None = None, limit: int | None = None) -> int:
+    """Act in a process of its own, and return its number.
+
+    Args:
+        kill_before: the number of the file operation before which the process is killed.
+        limit: bytes after which a file cannot grow, as on a full disk.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    for stream in (1, 2):
+        os.dup2(PRINTED[1], stream)  # a pipe, which a full disk does not stop
+    if limit is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if kill_before is not None:
+        sys.addaudithook(killer(kill_before))
+    os._exit(exit_code(act))
+
+
+def killer(number: int) -> Callable[[str, tuple[object, ...]], None]:
+    """Return a hook that kills this process before its file operation of this number."""
+    operations = itertools.count()
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if is_change(event, arguments) and next(operations) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def exit_code(act: Callable[[], None]) -> int:
+    """Act, and return the exit code that the command line or Snakemake would have."""
+    try:
+        act()
+    except BusyError:
+        return BUSY
+    except ClipmendError:
+        return REFUSED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        if isinstance(error, OSError) and error.errno in FULL:
+            return REFUSED  # both report a full disk in one line
+        os.write(2, traceback.format_exc().encode())
+        return FAILED
+    return 0
+
+
+def printed() -> str:
+    """Return what the processes printed since the last call."""
+    os.set_blocking(PRINTED[0], False)
+    with suppress(BlockingIOError):
+        return os.read(PRINTED[0], 1 << 16).decode()
+    return ""
+
+
+def end(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def contents() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()}
+
+
+def verify() -> None:
+    if lines := status.damaged():
+        raise ValueError("\n".join(lines))
+
+
+def choose(name: str) -> None:
+    Path("params.yaml").write_bytes(PARAMS[name])
+
+
+def damage(source: random.Random) -> str:
+    """Harm one file or folder of the results, the store or the records."""
+    top = source.choice((RESULTS, store.STORE, Path(".clipmend")))
+    files = sorted(path for path in top.rglob("*") if path.is_file() and path.suffix != ".log")
+    if not files:
+        return "nothing"
+    path = source.choice(files)
+    kind = source.choice(("cut", "edit", "remove", "folder", "link", "cell"))
+    data = path.read_bytes()
+    if kind == "cell":
+        shutil.rmtree(path.parent)
+        return f"{kind} {path.parent}"
+    path.unlink()
+    if kind == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "edit":
+        path.write_bytes(data + b"x")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/etc/hostname")
+    return f"{kind} {path}"
+
+
+class Trials:
+    """Runs faults one after another in one project, and counts what they leave wrong."""
+
+    def __init__(self, seed: int) -> None:
+        self.source = random.Random(seed)
+        self.calm: dict[str, dict[str, bytes]] = {}
+        self.name, self.wrong, self.killed, self.at = "a", 0, 0, 0
+
+    def prepare(self) -> None:
+        """Run both parameter files without faults, each in an empty project."""
+        for name in PARAMS:
+            self.empty()
+            choose(name)
+            assert end(fork(run)) == 0, printed()
+            self.calm[name] = contents()
+
+    def empty(self) -> None:
+        for folder in (RESULTS, Path(".clipmend")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def disturb(self) -> str:
+        """Change the parameters and run them with a fault; return what the fault was."""
+        self.name = "b" if self.name == "a" else "a"
+        choose(self.name)
+        if self.source.random() < 0.5:  # else most cells come back from the store
+            shutil.rmtree(store.STORE, ignore_errors=True)
+        if self.source.random() < 0.1:
+            self.empty()
+        kind = self.source.choice(("kill",) * 5 + ("full", "two", "damage"))
+        if kind == "kill":
+            self.at += self.source.randrange(1, 8)
+            if end(fork(run, kill_before=self.at)) != KILLED:
+                self.at = 0  # behind the last operation: begin again
+            else:
+                self.killed += 1
+            return f"kill before operation {self.at}"
+        if kind == "full":
+            limit = self.source.choice((0, 1, 50, 500, 2000, 8000, 30000))
+            code = end(fork(run, limit=limit))
+            return f"full at {limit}: {self.check(code, 0, REFUSED)}"
+        if kind == "two":
+            first, second = fork(run), fork(run)
+            codes = end(first), end(second)
+            return f"two runs: {[self.check(code, 0, BUSY) for code in codes]}"
+        return damage(self.source)
+
+    def check(self, code: int, *allowed: int) -> str:
+        return f"exit {code}" if code in allowed else f"exit {code} WRONG"
+
+    def one(self) -> None:
+        """Make one trial and report it if anything is wrong."""
+        printed()
+        what = self.disturb()
+        if self.source.random() < 0.2:  # an edit in between
+            self.name = self.source.choice("ab")
+            choose(self.name)
+        codes = end(fork(run)), end(fork(verify)), end(fork(run))
+        is_same = contents() == self.calm[self.name]
+        if codes != (0, 0, 0) or not is_same or "WRONG" in what:
+            self.wrong += 1
+            sys.stdout.write(f"WRONG after {what}: {codes}, same bytes: {is_same}\n")
+            sys.stdout.write(printed()[-3000:])
+            self.empty()
+
+
+def main() -> None:
+    os.environ["CLIPMEND_PATIENCE"] = "0"
+    trials = Trials(int(sys.argv[2]))
+    trials.prepare()
+    for _ in range(int(sys.argv[1])):
+        trials.one()
+    sys.stdout.write(f"{trials.killed} kills, {trials.wrong} wrong\n")
+    sys.exit(1 if trials.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
