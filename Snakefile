@@ -32,6 +32,10 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    flow.note_forced()
+
+
 localrules:
     all,
 

@@ -6,12 +6,13 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipmend.errors import FULL, ClipmendError
+from clipmend.errors import ClipmendError, line_of
 from clipmend.methods.table import STAGES
 from clipmend.tools.standalone import options
 
@@ -27,6 +28,9 @@ STAGE_PANEL = "Pipeline stages (called by Snakemake)"
 
 def main() -> None:
     """Run a command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack the letters of a caption
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Libraries log at their own levels; only our own progress belongs in the log of a job.
     logging.getLogger("clipmend").setLevel(logging.INFO)  # Snakemake keeps these lines as the log
@@ -35,15 +39,8 @@ def main() -> None:
     except ClipmendError as error:
         typer.echo(f"clipmend: {error}", err=True)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise  # a bug, or a permission: the traceback says where
-        where = f" that holds {error.filename}" if error.filename else ""
-        typer.echo(
-            f"clipmend: The disk{where} is full. Free some space and run again. Finished jobs are "
-            "kept, and interrupted training resumes.",
-            err=True,
-        )
+    except (OSError, UnicodeError) as error:
+        typer.echo(f"clipmend: {line_of(error)}", err=True)
         sys.exit(2)
 
 

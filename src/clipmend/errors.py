@@ -83,6 +83,31 @@ class BusyError(ClipmendError):
     """Another run holds the lock."""
 
 
+def line_of(error: OSError | UnicodeError) -> str:
+    """Return an error of the user's files or of the machine as one line."""
+    if isinstance(error, UnicodeError):
+        return (
+            f"A file or a name is not UTF-8 text ({error}); save the file as UTF-8. In damaged "
+            "pairs, `on_bad_rows: skip` leaves out the row."
+        )
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = " and ".join(names)
+    if error.errno in FULL:
+        that = f" that holds {where}" if where else ""
+        return (
+            f"The disk{that} is full. Free some space and run again. Finished jobs are kept, and "
+            "interrupted training resumes."
+        )
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ENOENT:
+        advice = "a file or folder was removed, or a link leads nowhere"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "change its permissions, or work in a folder of your own"
+    else:
+        advice = "the file system refuses it"
+    return f"{where or 'A file'} cannot be used: {' '.join(reason.split())}; {advice}."
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'x'? Known: x, y." for a name that is not among ``known``."""
     names = sorted(known)

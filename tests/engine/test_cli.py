@@ -1,18 +1,21 @@
 """A user's mistake is one line and exit code 2; a bug keeps its traceback."""
 
+import os
 from collections.abc import Callable
-from errno import EACCES, EDQUOT, ENOSPC
+from errno import EACCES, EDQUOT, ENOENT, ENOLCK, ENOSPC
 from importlib.metadata import version
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from clipmend import cli
-from clipmend.engine import locks, runner, store
-from clipmend.errors import MetricError
+from clipmend.engine import locks, plan, runner, store
+from clipmend.engine.snakemake import Flow
+from clipmend.errors import MetricError, line_of
 from clipmend.methods.table import STAGES
+from clipmend.tools import preset
 
 
 @pytest.fixture
@@ -73,11 +76,18 @@ def test_prune_deletes_nothing_without_a_yes(call, tmp_path, monkeypatch) -> Non
             (OSError(number, "No space left", "report"), "The disk that holds report is full. Free")
             for number in (ENOSPC, EDQUOT)
         ),
-        (PermissionError(EACCES, "Permission denied", "report"), None),
+        (
+            PermissionError(EACCES, "Permission denied", "x"),
+            "x cannot be used: Permission denied; ",
+        ),
+        (FileNotFoundError(ENOENT, "No such file", "x"), "x cannot be used: No such file; a file "),
+        (OSError("odd"), "A file cannot be used: odd; "),
+        (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad"), "A file or a name is not UTF-8 text ("),
         (ZeroDivisionError(), None),
+        (ValueError(), None),
     ],
 )
-def test_an_error_of_a_stage_or_a_full_disk_is_one_line_and_no_other_error_is_hidden(
+def test_an_error_of_a_stage_or_of_the_users_files_is_one_line_and_no_bug_is_hidden(
     call, monkeypatch, error, line
 ) -> None:
     monkeypatch.setattr(runner, "run", Mock(side_effect=error))
@@ -85,4 +95,45 @@ def test_an_error_of_a_stage_or_a_full_disk_is_one_line_and_no_other_error_is_hi
         with pytest.raises(type(error)):
             call("report")
     else:
-        assert call("report", status=2).startswith(f"clipmend: {line}")
+        printed = call("report", status=2)
+        assert printed.startswith(f"clipmend: {line}")
+        assert printed.count("\n") == 1
+
+
+def test_the_snakefile_says_the_same_in_one_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("os._exit", Mock(side_effect=SystemExit(2)))
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    for error in (PermissionError(EACCES, "Permission denied", "café"), UnicodeError("bad")):
+        monkeypatch.setattr(plan, "arrange", Mock(side_effect=error))
+        with pytest.raises(SystemExit):
+            Flow(Mock(is_main_process=True), {})
+        assert capsys.readouterr().err == f"clipmend: {line_of(error)}\n"
+
+
+def test_a_forced_rule_is_told_that_it_repeats_nothing(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    monkeypatch.setattr(plan, "arrange", Mock())
+    for forced, told in (({"detect"}, True), (set(), False)):
+        workflow = Mock(is_main_process=True)
+        workflow.dag_settings = Mock(forcerun=forced, forceall=False)
+        Flow(workflow, {}).note_forced()
+        assert ("`clipmend verify --rerun N`" in capsys.readouterr().err) is told
+
+
+def test_a_file_system_without_locks_is_one_line(call, monkeypatch) -> None:
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(ENOLCK, "No locks available")))
+    line = call("prune", "--yes", status=2)
+    assert "cannot be locked (No locks available): its file system has no flock." in line
+    assert line.count("\n") == 1
+
+
+def test_letters_that_the_terminal_lacks_are_replaced(monkeypatch) -> None:
+    terminal = TextIOWrapper(BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.argv", ["clipmend", "preset"])
+    monkeypatch.setattr(preset, "listing", lambda: "it\u2019s \udce9")
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    terminal.flush()
+    assert stop.value.code == 0
+    assert terminal.buffer.getvalue() == b"it?s ?\n"

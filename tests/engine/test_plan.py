@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pytest import MonkeyPatch
@@ -191,3 +194,20 @@ def test_a_cell_outside_the_plan_is_refused_before_anything_is_written(
     with pytest.raises(PlanError, match="has no plan yet"):
         runner.run(FT)
     assert not Path(".clipmend").exists()
+
+
+def test_results_on_another_file_system_are_copied_once(results, monkeypatch, capsys) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == Path.cwd().stat().st_dev:
+        pytest.skip("there is no second file system")
+    with TemporaryDirectory(dir=other) as folder:
+        shutil.move(RESULTS, folder)
+        RESULTS.symlink_to(Path(folder, RESULTS.name))
+        store._say_copied.cache_clear()
+        shutil.rmtree(store.STORE)
+        plan.arrange()
+        assert "file systems without common links" in capsys.readouterr().err
+        copied = Mock(side_effect=AssertionError("copied again"))
+        monkeypatch.setattr(shutil, "copy2", copied)
+        assert make_missing(plan.arrange()) == []
+        assert contents() == results

@@ -163,9 +163,19 @@ def test_a_model_with_a_tower_of_timm_is_saved_and_loaded(tmp_path: Path) -> Non
     assert done.stdout == "2 16\n"
 
 
-def test_an_evaluation_does_not_import_what_takes_longer_than_torch() -> None:
-    needed = "clipmend.stages.evaluate, clipmend.methods.objectives.mmcl, sys"
+def test_evaluation_and_training_do_not_import_what_takes_longer_than_torch() -> None:
+    needed = "sys, torch, clipmend.stages.evaluate, clipmend.methods.objectives.mmcl_ssl"
     heavy = "{'timm', 'sympy', 'pandas', 'torch._dynamo', 'torch._inductor', 'sklearn'}"
-    code = f"import {needed}; print(sorted({heavy} & sys.modules.keys()))"
+    code = f"""
+import {needed}
+from clipmend.model.optimizers import Adam, AdamW
+weight = torch.nn.Parameter(torch.ones(2))
+for optimizer in Adam([weight]), AdamW([weight], fused=True):
+    optimizer.zero_grad()
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print(sorted({heavy} & sys.modules.keys()))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -203,3 +203,15 @@ def test_where_the_target_is_forgotten_is_said() -> None:
         "`abl` and `pud` in scenes/badnet/mmcl seed 0: CA of the target below half of CA. "
         "A low ASR says little about a model that has forgotten the target."
     ]
+
+
+def test_rows_that_were_left_out_of_a_corpus_are_a_note(tree) -> None:
+    tree.corpus("mine")
+    folder = tree.inputs["download/mine"].folder
+    (folder / "bad_rows.json").write_text('{"rows": 40, "left_out": 3, "share": 0.075}')
+    cells = {"cells.csv": cells_of(cell(), cell("ft"))}
+    notes = comparison.section(Results(tree.inputs, joined=cells)).notes
+    assert (
+        "mine: 3 of 40 rows (7.5%) cannot be used and were left out; bad_rows.json lists them."
+        in notes
+    )

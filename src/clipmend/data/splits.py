@@ -84,7 +84,7 @@ class Pairs:
 
 def read_vocabulary(corpus: Path) -> Vocabulary:
     """Return the classes, prompts and image size of the corpus in the folder ``corpus``."""
-    fields = json.loads((corpus / artifacts.CLASSES).read_text())
+    fields = json.loads((corpus / artifacts.CLASSES).read_text(encoding="utf-8"))
     return Vocabulary(tuple(fields["classes"]), tuple(fields["prompts"]), fields["image_size"])
 
 

@@ -46,7 +46,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def write(folder: Path, card: Mapping[str, Any]) -> None:
     """Write a card atomically."""
     fresh = folder / f".{CARD}.new"  # renamed into place, so that no half-written card exists
-    fresh.write_text(canonical(card, indent=1) + "\n")
+    fresh.write_text(canonical(card, indent=1) + "\n", encoding="utf-8")
     fresh.replace(folder / CARD)
 
 
@@ -123,7 +123,7 @@ def _cpu() -> str:
     # Kernels choose arithmetic by vector width, and the order of sums by the maker.
     machine = platform.machine()
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return machine if sys.platform != "darwin" else f"{machine} neon"
     words = set(text.split())

@@ -117,11 +117,13 @@ def _digest(module: str) -> str:
 def _meaning(node: object) -> tuple[object, ...]:
     """Return nested tuples without positions, docstrings, or fields that only one Python has."""
     if isinstance(node, list):
-        return tuple(_meaning(item) for item in node if not _is_text(item))
+        return tuple([_meaning(item) for item in node if not _is_text(item)])
     if not isinstance(node, ast.AST):
         return (type(node).__name__, node)
-    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-    return (type(node).__name__, *((name, _meaning(value)) for name, value in fields))
+    # Lists, because generators take half as long again, and a run has thousands of nodes.
+    fields = [(name, getattr(node, name, None)) for name in node._fields]
+    known = [(name, _meaning(value)) for name, value in fields if value not in (None, [])]
+    return (type(node).__name__, *known)
 
 
 def _is_text(node: object) -> bool:
@@ -153,13 +155,21 @@ def assigned(parsed: ast.Module, name: str) -> ast.expr | None:
 def _imports(module: str) -> tuple[str, ...]:
     """Return the keyed modules of this package that ``module`` imports anywhere."""
     found: set[str] = set()
-    for node in ast.walk(tree(module)):
+    for node in _statements(tree(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parent = absolute(module, node)
             found.update((parent, *(f"{parent}.{alias.name}" for alias in node.names)))
     return tuple(sorted(name for name in found if is_keyed(name) and _path(name).is_file()))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements inside a node, at every depth, without walking their expressions."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for inner in getattr(node, name, ()):
+            yield inner
+            yield from _statements(inner)
 
 
 def is_keyed(module: str) -> bool:

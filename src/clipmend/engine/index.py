@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from clipmend.engine.folders import data_files
 
 INDEX = Path(".clipmend/index.json")
 UNREAD = "unread"
@@ -40,14 +41,14 @@ class Index:
         return digest
 
     def tree(self, path: Path) -> str:
-        """Return a digest of a file, or of the names and contents below a folder."""
-        if path.is_file():
+        """Return a digest of a file, or of the names and contents of the data files in a folder.
+
+        Raises:
+            PairsError: a link in the folder leads nowhere or back.
+        """
+        if not path.is_dir():
             return self.sha256(path)
-        files = sorted(
-            Path(folder, name)
-            for folder, _, names in os.walk(path, followlinks=True)
-            for name in names
-        )
+        files = data_files(path)
         listing = {file.relative_to(path).as_posix(): self.sha256(file) for file in files}
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
@@ -60,7 +61,7 @@ class Index:
         """Write the index for the next process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.entries, separators=(",", ":")))
+        fresh.write_text(json.dumps(self.entries, separators=(",", ":")), encoding="utf-8")
         fresh.replace(self.path)
 
 
@@ -92,11 +93,10 @@ class Glance(Index):
     def _unknown_bytes(self, path: Path) -> int:
         """Return the bytes of unknown files below a folder, counted up to the limit."""
         count = 0
-        for folder, _, names in os.walk(path, followlinks=True):
-            for name in names:
-                identity, state = _identify(Path(folder, name))
-                entry = self.entries.get(identity)
-                count += int(state[0]) if entry is None or entry[:-1] != state else 0
+        for file in data_files(path):
+            identity, state = _identify(file)
+            entry = self.entries.get(identity)
+            count += int(state[0]) if entry is None or entry[:-1] != state else 0
             if count > self.limit:
                 break
         return count

@@ -33,7 +33,7 @@ def hold_main(patience: float | None = None) -> None:
     file = _open(path)
     if not _take(file, patience):
         file.close()
-        owner = path.read_text().strip() or "another process"
+        owner = path.read_text(encoding="utf-8").strip() or "another process"
         raise BusyError(
             f"Another run uses this folder ({owner}); waited {patience:.0f} s. Wait until it ends; "
             "`clipmend status` works meanwhile."
@@ -67,14 +67,14 @@ def is_free(name: str) -> bool:
     path = LOCKS / "cells" / name.replace("/", "%")
     if not path.exists():
         return True
-    with path.open("r+") as file:
+    with path.open("r+", encoding="utf-8") as file:
         return _take(file, 0.0)
 
 
 def _open(path: Path) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    return path.open("r+")
+    return path.open("r+", encoding="utf-8")
 
 
 def _take(file: IO[str], patience: float) -> bool:
@@ -87,6 +87,13 @@ def _take(file: IO[str], patience: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.1)
+        except OSError as error:
+            file.close()
+            raise BusyError(
+                f"{LOCKS.absolute()} cannot be locked ({error.strerror}): its file system has no "
+                "flock. Mount it with flock (Lustre: `-o flock`; NFS: version 4, or a running "
+                "lock daemon), or work on a local disk."
+            ) from error
         else:
             return True
 

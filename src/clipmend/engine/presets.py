@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 import clipmend
+from clipmend.engine.folders import is_junk
 from clipmend.errors import ParamsError, UnknownNameError
 
 EXTENDS = "extends"
@@ -24,7 +25,7 @@ _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, 
 def presets() -> dict[str, Path]:
     """Return the file of every preset by name, the default first."""
     files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
-             for path in sorted(folder.glob("*.yaml"))}  # fmt: skip
+             for path in sorted(folder.glob("*.yaml")) if not is_junk(path.name)}  # fmt: skip
     return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
@@ -42,7 +43,7 @@ def preset(name: str) -> Path:
 
 def summary(path: Path) -> str:
     """Return what a preset is for: the first line of its file."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
 
 
@@ -102,7 +103,7 @@ def read(path: Path) -> Any:
         ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
-        return yaml.load(path.read_text(), Loader=_StrictLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
@@ -110,7 +111,12 @@ def read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ParamsError(
+            f"{path} is not UTF-8 text; save it as UTF-8. (PowerShell's > writes UTF-16: use "
+            "`clipmend preset NAME --out FILE`.)"
+        ) from None
+    except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 
 

@@ -1,6 +1,5 @@
 """A job makes one cell: checked against the plan, made aside, put in place, its card last."""
 
-import gc
 import logging
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from clipmend.engine import cards, fingerprint, gpus, grid, locks, plan, processes, store
 from clipmend.engine.cell import RESULTS, Cell, Place
+from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
@@ -204,13 +204,13 @@ def job_of(entry: Entry, work: Path) -> Job:
     )
 
 
+@permanent()
 def _import(cell: Cell) -> ModuleType:
     """Return the stage's module, having loaded all code that the key stands for.
 
     Everything is imported before the sources are hashed again. An edit that is made while a run
     goes on is then either refused here, or comes too late to be used.
     """
-    gc.disable()  # collections take a quarter of the time of importing torch and open_clip
     try:
         for module in cell.code:
             import_module(module)
@@ -221,8 +221,6 @@ def _import(cell: Cell) -> ModuleType:
         raise PlanError(
             f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
         ) from None
-    gc.enable()
-    gc.freeze()  # modules live as long as the process: no collection needs to visit them
     fingerprint.forget()
     for module, digest in cell.code.items():
         if fingerprint.digests(module)[module] != digest:

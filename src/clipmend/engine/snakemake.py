@@ -11,8 +11,9 @@ from clipmend.data.artifacts import OUTPUTS
 from clipmend.engine import plan
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
+from clipmend.engine.garbage import permanent
 from clipmend.engine.plan import Plan
-from clipmend.errors import ClipmendError, ParamsError, PlanError
+from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
 from clipmend.methods.table import METHODS, scores_model
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ class Flow:
                     f"Snakemake got the config {', '.join(config)}; parameters come from "
                     "params.yaml alone, because DVC sees no other."
                 )
-            self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
+            with permanent():
+                self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
         except ClipmendError as error:
             refuse(error)
+        except (OSError, UnicodeError) as error:
+            refuse(ClipmendError(line_of(error)))
 
     def cards(self, stage: str | None = None) -> list[str]:
         """Return the card of every cell of a stage; of None, of all stages."""
@@ -79,6 +83,17 @@ class Flow:
         ]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
+    def note_forced(self) -> None:
+        """Say at the start of a run that a forced rule does not make a proven cell again."""
+        settings = self._workflow.dag_settings
+        if self._workflow.is_main_process and (settings.forcerun or settings.forceall):
+            sys.stderr.write(
+                "clipmend: --forcerun and --forceall repeat no proven cell: it keeps its bytes, or "
+                "gets them back from the store. `clipmend verify --rerun N` makes cells again and "
+                "compares them. To replace one, delete its folder in results/, run `clipmend "
+                "prune`, and run again.\n"
+            )
+
     def _check_triggers(self) -> None:
         """Refuse a run without the project's profile: other triggers would rerun proven cells."""
         # Called when a job's inputs are asked for: Snakemake has no settings before that.
@@ -102,6 +117,7 @@ def card(cell: str) -> str:
 def refuse(error: ClipmendError) -> NoReturn:
     """End the process with one line and exit code 2: Snakemake would print a traceback, and 1."""
     sys.stdout.flush()
-    sys.stderr.write(f"clipmend: {error}\n")
+    encoding = sys.stderr.encoding or "utf-8"  # it may lack a letter of the user's names
+    sys.stderr.write(f"clipmend: {error}\n".encode(encoding, "replace").decode(encoding))
     sys.stderr.flush()
     os._exit(2)  # a SystemExit would be caught by Snakemake and printed as its own failure

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def put(folder: Path, card: Mapping[str, Any], index: Index) -> None:
     # An earlier cell of the key is replaced: without determinism, other cells may have read the
     # later bytes.
     target = STORE / card["key"]
-    if _same(folder, target, card):
+    if _same(folder, target, card, index):
         return
     # The process number keeps two jobs that store the same key apart.
     fresh = STORE / f".{card['key']}.{os.getpid()}"
@@ -93,17 +95,36 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(os.path.realpath(source), target)
     except OSError:
+        _say_copied()
         shutil.copy2(source, target)
 
 
-def _same(folder: Path, target: Path, card: Mapping[str, Any]) -> bool:
-    """Return whether the store already links these files under the key of the card."""
+@cache
+def _say_copied() -> None:
+    """Say, once in a process, that files are copied."""
+    sys.stderr.write(
+        f"clipmend: {RESULTS}/ and {STORE.parent}/ are on file systems without common links; "
+        "files are copied, which takes twice the disk.\n"
+    )
+
+
+def _same(folder: Path, target: Path, card: Mapping[str, Any], index: Index) -> bool:
+    """Return whether the store already has these files under the key of the card.
+
+    They are links of the same files, or copies with the same content on another file system.
+    """
     if cards.read(target) != card:
         return False
-    return all(
-        (target / name).exists() and (folder / name).samefile(target / name)
-        for name in card["outputs"]
-    )
+    for name, written in card["outputs"].items():
+        own, stored = folder / name, target / name
+        if not stored.exists():
+            return False
+        if own.stat().st_dev == stored.stat().st_dev:
+            if not own.samefile(stored):
+                return False
+        elif index.sha256(stored) != written["sha256"]:
+            return False
+    return True
 
 
 def _files(folder: Path, card: Mapping[str, Any], index: Index) -> list[tuple[str, str]]:

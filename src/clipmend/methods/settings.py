@@ -45,6 +45,7 @@ class Edge:
     stage: str
 
 
+OnBadRows = Literal["skip", "refuse"]
 InputPath = Annotated[str, OutsideFile]
 ModelName = Annotated[str, ModelConfig]
 DetectorName = Annotated[str, Edge("detect")]

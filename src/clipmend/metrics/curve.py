@@ -82,7 +82,7 @@ def measure_on_val(
 
 def write_curve(points: Sequence[Point], path: Path) -> None:
     """Write the points as CSV with ``COLUMNS``; a number that was not measured stays empty."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for point in points:

@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -104,12 +105,13 @@ def describe(arithmetic: Arithmetic) -> str:
     return f"portable {_level() or platform.machine()}"
 
 
+@cache
 def _level() -> str:
     """Return the level of this processor; "" if it is not an x86-64."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return ""
     try:
-        flags = set(CPU_INFO.read_text().split())
+        flags = set(CPU_INFO.read_text(encoding="utf-8").split())
     except OSError:
         flags = _FLAGS
     return "avx2" if flags >= _FLAGS else "sse4.2"

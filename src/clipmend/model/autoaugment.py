@@ -1,18 +1,18 @@
-"""AutoAugment (arXiv:1805.09501), apart from ``views``: torchvision loads torch's compiler."""
+"""AutoAugment (arXiv:1805.09501), as torchvision has it, for a batch of images."""
 
-# isort: off
 from functools import cache
+from typing import Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from clipmend.model import openclip  # first: it declares operators that torchvision may lack
-from torchvision.transforms import v2 as transforms
+from clipmend.model.openclip import light_imports
 
-from clipmend.model.views import Policy
+with light_imports():
+    from torchvision.transforms import v2 as transforms
 
-__all__ = ["AutoAugment", "augment", "openclip"]
+Policy = Literal["imagenet", "cifar10", "svhn"]
 
 Step = tuple[str, float]
 """An operation of AutoAugment and its magnitude."""

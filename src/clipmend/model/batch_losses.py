@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipmend.model.autoaugment import Policy
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch
 from clipmend.model.losses import mmcl_loss, ssl_loss
-from clipmend.model.views import Policy, autoaugment, eda
+from clipmend.model.views import autoaugment, eda
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
@@ -11,20 +12,29 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipmend.data.seeds import seed_of
 from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
-from clipmend.model.openclip import load_timm, open_clip
+from clipmend.model.openclip import (
+    load_timm,
+    needs_other_activation,
+    open_clip,
+    tokenizer_of,
+)
 from clipmend.model.parallel import ALONE
+from clipmend.model.weights import load_weights
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
 PACKAGE_DATA = ("configs/scene_resnet.json",)
 _CONFIGS = Path(__file__).parent / "configs"
+_VOCABULARY = 49408  # tokens of CLIP's tokenizer
 _TEXTS = 8192  # tokenized at once: token lists of Python take far more memory than a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
@@ -48,7 +58,7 @@ class Clip(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         context_length = int(config["model_cfg"]["text_cfg"].get("context_length", 77))
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        self.tokenizer = tokenizer_of(context_length)
         self.ranks = ALONE
         self.precision: Precision = "auto"
         self.chunk: int | None = None
@@ -202,7 +212,9 @@ class Clip(nn.Module):
     def save(self, folder: Path, name: str = WEIGHTS) -> None:
         """Write the weights and the config; plain open_clip can load the folder."""
         save_file(self.full_state(), folder / name)
-        (folder / CONFIG).write_text(json.dumps(self.config, indent=1, sort_keys=True) + "\n")
+        (folder / CONFIG).write_text(
+            json.dumps(self.config, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
     def fold_batch_norms(self) -> None:
         """Make batch norm part of the convolution before it, in an image tower of open_clip.
@@ -241,15 +253,26 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def _json_in(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the encoding too
+        raise ModelError(f"{path} is not a config of open_clip: {error}.") from error
+    if not isinstance(fields, dict):
+        raise ModelError(f"{path} is not a config of open_clip: it is a {type(fields).__name__}.")
+    return fields
+
+
 def model_config(model: str) -> dict[str, Any]:
     """Return the open_clip config of a packaged name, a JSON file or an open_clip model name.
 
     Raises:
-        ModelError: the model does not exist.
+        ModelError: the model does not exist, its file is not a config, or its vocabulary is smaller
+            than the tokenizer's.
     """
     path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
     if path.is_file():
-        fields = json.loads(path.read_text())
+        fields = _json_in(path)
         model_cfg = fields.get("model_cfg", fields)
         preprocess = fields.get("preprocess_cfg", {})
     else:
@@ -261,10 +284,21 @@ def model_config(model: str) -> dict[str, Any]:
             f"Unknown model {model!r}; name a .json config, an open_clip model, "
             f"or one that clipmend has: {packaged}."
         )
+    try:
+        side, text = model_cfg["vision_cfg"]["image_size"], model_cfg["text_cfg"]
+        words = int(text.get("vocab_size", _VOCABULARY))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{model} is not a config of open_clip: {reason}.") from error
+    if "hf_tokenizer_name" not in text and words < _VOCABULARY:
+        raise ModelError(
+            f"{model} cannot be used: its vocab_size is {words}, and CLIP's tokenizer has "
+            f"{_VOCABULARY} tokens. A text tower with a tokenizer of its own is not supported."
+        )
     defaults = {
         "mean": list(open_clip.OPENAI_DATASET_MEAN),
         "std": list(open_clip.OPENAI_DATASET_STD),
-        "size": model_cfg["vision_cfg"]["image_size"],
+        "size": side,
     }
     return {"model_cfg": model_cfg, "preprocess_cfg": {**defaults, **preprocess}}
 
@@ -304,58 +338,27 @@ def build(
     if pretrained is None:
         return Clip(net, config)
     if not Path(pretrained).is_file():
+        settings = dict(head)
+        if (open_clip.get_pretrained_cfg(model, pretrained) or {}).get("quick_gelu"):
+            # The config of the plain name does not have the activation of OpenAI's weights.
+            config["model_cfg"]["quick_gelu"] = settings["force_quick_gelu"] = True
         try:
-            named = open_clip.create_model(model, pretrained=pretrained, **head)
+            named = open_clip.create_model(model, pretrained=pretrained, **settings)
             return Clip(named, config)
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(
                 f"No weights {pretrained!r} for {model!r}: {error}; "
                 "name a file or an open_clip tag."
             ) from error
-    _load_weights(net, Path(pretrained))
-    return Clip(net, config)
-
-
-def _load_weights(net: nn.Module, path: Path) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            # Weights only: a checkpoint from elsewhere must not execute code.
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-        # Checkpoints of several processes have the prefix that DistributedDataParallel adds.
-        state = {key.removeprefix("module."): state[key] for key in state}
-        _refuse_other_shapes(net, state, path)
-        net.load_state_dict(state)
-    except ModelError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"The weights in {path} do not fit this model: {reason}.") from error
-
-
-def _refuse_other_shapes(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Report in one line how a checkpoint of another architecture differs.
-
-    Raises:
-        ModelError: a tensor is missing, unknown, or of another shape.
-    """
-    expected = net.state_dict()
-    other = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
-    ]
-    missing = sorted(expected.keys() - state.keys())
-    unknown = sorted(state.keys() - expected.keys())
-    counts = {"missing": missing, "unknown": unknown, "of another shape": other}
-    faults = [f"{len(names)} {kind} ({names[0]})" for kind, names in counts.items() if names]
-    if faults:
-        raise ModelError(
-            f"The weights in {path} do not fit this model: of {len(expected)} tensors "
-            f"{', '.join(faults)}; name the model that they were made with."
+    load_weights(net, Path(pretrained))
+    if (name := needs_other_activation(config["model_cfg"])) is not None:
+        log.warning(
+            "%s is computed with GELU. If its weights descend from OpenAI's, they need QuickGELU: "
+            "name the model %s, or set quick_gelu in the config.",
+            pretrained,
+            name,
         )
+    return Clip(net, config)
 
 
 def load(folder: Path, name: str = WEIGHTS) -> Clip:
@@ -368,10 +371,10 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
     for needed in (folder / name, folder / CONFIG):
         if not needed.is_file():
             raise ArtifactError(f"No model can be read from {folder}: {needed.name} is missing.")
-    config = json.loads((folder / CONFIG).read_text())
+    config = _json_in(folder / CONFIG)
     with seeded(0):  # building initializes weights; it must not advance the global generator
         net = _net(config)
-    _load_weights(net, folder / name)
+    load_weights(net, folder / name)
     return Clip(net, config).eval()
 
 

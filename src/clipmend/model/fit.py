@@ -18,6 +18,7 @@ from clipmend.data.streaming import stream_images
 from clipmend.errors import TrainingError
 from clipmend.model.checkpoint import Checkpoints, Point, State
 from clipmend.model.clip import Clip
+from clipmend.model.optimizers import AdamW
 from clipmend.model.parallel import Ranks
 from clipmend.model.prefetch import prefetch
 
@@ -208,7 +209,7 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     # The betas and epsilon of CLIP's vision transformers (arXiv:2103.00020).
-    optimizer = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    optimizer = AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
     return State(model, task.loss, optimizer, generator, curve=[])
 
 

@@ -5,6 +5,8 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import torch.utils.deterministic
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_CAPTIONS = 8192  # captions whose tokens are kept: a few megabytes
 
 
 def _declare_missing_operators() -> "torch.library.Library | None":
@@ -35,18 +38,19 @@ _OPERATORS = _declare_missing_operators()
 
 
 @contextmanager
-def _light_imports() -> Iterator[None]:
+def light_imports() -> Iterator[None]:
     """Keep out of an import what takes longer to load than torch itself, and is not called.
 
     open_clip treats timm as optional, and clipmend publishes no model. torchvision imports the
-    compiler of torch only to ask whether a device supports it. It imports the exporter to ONNX
-    (Open Neural Network Exchange) only to register operators for boxes.
+    compiler of torch to ask whether a device supports it, and to keep a function out of what is
+    compiled. It imports the exporter to ONNX (Open Neural Network Exchange) only to register
+    operators for boxes.
     """
     compiler, exporter = "torch._dynamo.utils", "torchvision.ops._register_onnx_ops"
     publisher = "open_clip.push_to_hf_hub"
     absent: dict[str, Any] = {
         "timm": None,
-        "torch._dynamo": ModuleType("torch._dynamo"),
+        "torch._dynamo": _module("torch._dynamo", disable=lambda function, *_, **__: function),
         compiler: _module(compiler, is_compile_supported=lambda _device: False),
         exporter: _module(exporter, _register_custom_op=lambda: None),
         publisher: _module(publisher, push_to_hf_hub=None, push_pretrained_to_hf_hub=None),
@@ -66,7 +70,7 @@ def _module(name: str, **members: object) -> ModuleType:
     return module
 
 
-with _light_imports():
+with light_imports():
     import open_clip
 
 
@@ -76,10 +80,43 @@ def load_timm() -> None:
         importlib.reload(open_clip.timm_model)
 
 
+@cache
+def tokenizer_of(context_length: int) -> Any:
+    """Return the tokenizer of CLIP; models share it, because it takes longer to build than one."""
+    tokenizer = copy(open_clip.tokenizer._tokenizer)  # open_clip builds it when it is imported
+    tokenizer.context_length = context_length
+    # A job tokenizes the same captions for each model and each loop.
+    tokenizer.encode = lru_cache(_CAPTIONS)(tokenizer.encode)
+    return tokenizer
+
+
+def needs_other_activation(model_cfg: dict[str, Any]) -> str | None:
+    """Return the name of the model that OpenAI trained in this shape, with another activation.
+
+    OpenAI's models have QuickGELU, and the configs of the plain names have GELU. The weights fit
+    both, and give other embeddings. None if the config has QuickGELU, or another shape.
+    """
+    if model_cfg.get("quick_gelu"):
+        return None
+    for name in open_clip.list_models():
+        plain, is_quick, _ = name.partition("-quickgelu")
+        if is_quick and open_clip.get_pretrained_cfg(plain, "openai"):
+            theirs = open_clip.get_model_config(name)
+            if all(theirs[key] == model_cfg.get(key) for key in theirs if key != "quick_gelu"):
+                return str(name)
+    return None
+
+
 # The public function also imports the compiler, for a second; `compile_towers` calls it.
 torch._C._set_deterministic_algorithms(True, warn_only=True)
 # Filling fresh memory with NaN, to reveal reads of it, takes a twelfth of every step.
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 torch.backends.cudnn.benchmark = False
 
-__all__ = ["load_timm", "open_clip"]
+__all__ = [
+    "light_imports",
+    "load_timm",
+    "needs_other_activation",
+    "open_clip",
+    "tokenizer_of",
+]

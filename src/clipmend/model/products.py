@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +30,14 @@ def route() -> None:
     with warnings.catch_warnings():  # torch warns of every kernel that is replaced
         warnings.simplefilter("ignore")
         for name, kernel in replaced.items():
-            library.impl(name, kernel(name), "CPU", with_keyset=True)
+            original = torch.library.get_kernel(f"aten::{name}", "CPU")
+            dimensions = 3 if "bmm" in name else 2
+            library.impl(name, kernel(original, dimensions), "CPU", with_keyset=True)
     _libraries.append(library)
 
 
-def _product(name: str) -> Kernel:
+def _product(original: Any, dimensions: int) -> Kernel:
     """Return the kernel of ``mm`` or ``bmm``."""
-    original = torch.library.get_kernel(f"aten::{name}", "CPU")
-    dimensions = 3 if "bmm" in name else 2
 
     def product(keys: torch.DispatchKeySet, a: Tensor, b: Tensor) -> Tensor:
         if not _is_routed(dimensions, a, b):
@@ -47,10 +48,8 @@ def _product(name: str) -> Kernel:
     return product
 
 
-def _sum(name: str) -> Kernel:
+def _sum(original: Any, dimensions: int) -> Kernel:
     """Return the kernel of ``addmm`` or ``baddbmm``: ``beta`` bias + ``alpha`` a b."""
-    original = torch.library.get_kernel(f"aten::{name}", "CPU")
-    dimensions = 3 if "bmm" in name else 2
 
     def biased(
         keys: torch.DispatchKeySet,

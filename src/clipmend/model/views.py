@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from clipmend.model.autoaugment import Policy, augment
+
 PACKAGE_DATA = ("synonyms.json",)
-Policy = Literal["imagenet", "cifar10", "svhn"]
 _EDA_STRENGTH = 0.1  # share of the words that one operation changes, as the EDA paper recommends
 
 
@@ -22,9 +22,6 @@ def autoaugment(
     policy: Policy = "imagenet",
 ) -> UInt8[Tensor, "batch 3 height width"]:
     """Return one AutoAugment view of each image (arXiv:1805.09501), sampled per image."""
-    # Imported late: it loads torch's compiler, for a second, which an evaluation does not need.
-    from clipmend.model.autoaugment import augment
-
     return augment(policy).views(images, generator)
 
 
@@ -34,7 +31,7 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 
     Differs from the paper: easy data augmentation (EDA) uses WordNet, which needs a download.
     """
-    groups = json.loads((Path(__file__).parent / "synonyms.json").read_text())
+    groups = json.loads((Path(__file__).parent / "synonyms.json").read_text(encoding="utf-8"))
     return {
         word: tuple(other for other in group if other != word) for group in groups for word in group
     }

@@ -105,5 +105,7 @@ def write_captions(folder: Path) -> dict[str, Path]:
             if isinstance(node, ast.Assign)
         }
         files[name] = folder / f"{name}.rst"
-        files[name].write_text(f"{cast(str, ast.literal_eval(values['CAPTION']))}\n")
+        files[name].write_text(
+            f"{cast(str, ast.literal_eval(values['CAPTION']))}\n", encoding="utf-8"
+        )
     return files

@@ -87,7 +87,7 @@ def _write_model_score(job: Job, score: ModelScore) -> None:
         "n_images": score.n_images,
     }
     text = json.dumps(content, indent=1, sort_keys=True)
-    (job.out / artifacts.MODEL_SCORE).write_text(text + "\n")
+    (job.out / artifacts.MODEL_SCORE).write_text(text + "\n", encoding="utf-8")
     if score.evidence:
         save_file(score.evidence, job.out / artifacts.EVIDENCE_TENSORS)
     if score.picture is not None:

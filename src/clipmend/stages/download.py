@@ -7,7 +7,7 @@ from clipmend.data.pairs import SPLITS
 from clipmend.data.writer import write_split
 from clipmend.engine.job import Job
 from clipmend.errors import FULL, DownloadError, PairsError
-from clipmend.methods.sources.interface import RemoteSource, Source
+from clipmend.methods.sources.interface import CheckedSource, RemoteSource, Source
 from clipmend.methods.table import create
 
 
@@ -15,8 +15,9 @@ def run(job: Job) -> None:
     """Write a corpus.
 
     Writes ``{train,trusted,val,test}.parquet`` (schema ``PAIRS``), ``classes.json`` (classes,
-    prompts and image size), and the records of a ``RemoteSource``. A split of more rows than
-    ``rows_per_shard`` becomes a manifest and shards: see ``data.row_groups``.
+    prompts and image size), the records of a ``RemoteSource``, and ``bad_rows.json`` if rows were
+    left out. A split of more rows than ``rows_per_shard`` becomes a manifest and shards: see
+    ``data.row_groups``.
 
     Raises:
         PairsError: a split is empty, or an id occurs twice.
@@ -52,4 +53,7 @@ def _write(source: Source, job: Job) -> None:
         "prompts": list(source.prompts),
         "image_size": source.image_size,
     }
-    (job.out / CLASSES).write_text(json.dumps(vocabulary, indent=1) + "\n")
+    (job.out / CLASSES).write_text(json.dumps(vocabulary, indent=1) + "\n", encoding="utf-8")
+    if isinstance(source, CheckedSource):
+        source.bad_rows.write(job.out)
+        source.bad_rows.report(job.cell)

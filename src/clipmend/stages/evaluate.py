@@ -45,7 +45,7 @@ def run(job: Job) -> None:
         **{name: entry.number.as_dict() for name, entry in measured.items()},
         "definitions": {name: entry.meaning for name, entry in measured.items()},
     }
-    (job.out / artifacts.METRICS).write_text(json.dumps(content, indent=1) + "\n")
+    (job.out / artifacts.METRICS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

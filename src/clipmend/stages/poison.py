@@ -63,5 +63,7 @@ def run(job: Job) -> None:
     table = overlay(corpus / artifacts.TRAIN, poisoned, vocabulary.image_size)
     write_pairs(table, job.out / artifacts.OVERLAY)
     save_file(named_tensors(triggers), job.out / artifacts.TRIGGER_TENSORS)
-    (job.out / artifacts.TRIGGERS).write_text(json.dumps(summary, indent=1) + "\n")
+    (job.out / artifacts.TRIGGERS).write_text(
+        json.dumps(summary, indent=1) + "\n", encoding="utf-8"
+    )
     preview(triggers, sample).save(job.out / artifacts.PREVIEW)

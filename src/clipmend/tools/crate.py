@@ -17,6 +17,7 @@ from rocrate.rocrate import ROCrate
 
 from clipmend.engine import cards
 from clipmend.engine.cell import RESULTS
+from clipmend.engine.folders import visible
 from clipmend.errors import AuditError
 from clipmend.methods.table import STAGES
 from clipmend.tools.audit.sides import REPORT, WORKSPACE, Side, side
@@ -57,7 +58,7 @@ def export(folder: Path, *, artifacts: bool) -> str:
 
 
 def _check(run: Side, folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (folder.is_file() or visible(folder)):
         raise AuditError(f"{folder} is not empty. Name an empty or a new folder.")
     if REPORT not in run.cards:
         raise AuditError(f"{RESULTS}/{REPORT} has no finished report; run `snakemake` first.")

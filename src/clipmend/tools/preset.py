@@ -44,7 +44,7 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
             "it with --force."
         )
     try:
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ParamsError(f"{out} cannot be written: {error.strerror}.") from None
 
@@ -75,7 +75,9 @@ def render(name: str) -> str:
     """
     path = presets.preset(name)
     writer = _Writer(params.load(path), _sources(path))
-    about = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    about = takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
     head = [
         *about,
         "#",
@@ -105,7 +107,7 @@ def _sources(path: Path) -> dict[Key, _Source]:
     """Return how a preset, or else a preset that it extends, writes each value."""
     merged: dict[Key, _Source] = {}
     for file in presets.chain(path):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         assert isinstance(root, yaml.MappingNode)  # render() has loaded the file before
         for key, source in _walk(root, (), text):

@@ -204,8 +204,8 @@ def _sections(section: type[Section]) -> list[type[Section]]:
 
 def write() -> None:
     """Write both files below the working folder, which is the checkout."""
-    REFERENCE.write_text(reference())
-    JSON_SCHEMA.write_text(json.dumps(json_schema(), indent=1) + "\n")
+    REFERENCE.write_text(reference(), encoding="utf-8")
+    JSON_SCHEMA.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The state of ``results/`` and of the store: stale cells, damaged cells, and pruning."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,17 +12,36 @@ from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
+from clipmend.methods.sources import bad_rows
+from clipmend.methods.sources.bad_rows import FACTS
 
 
 def describe() -> str:
-    """Return a line for each stale cell with its reason, and their number. Takes no lock."""
+    """Return a line for each stale cell with its reason, and their number. Takes no lock.
+
+    A corpus that was made without some rows has a line too.
+    """
     index = Index()
     cells = grid.cells(params.load(), index)
     lines = []
     for name, why in plan.faults(cells, index).items():
         stored = " (in the store)" if store.has(cells[name].key) else ""
         lines.append(f"{name}: {why}{stored}")
-    return "\n".join([*lines, f"{len(lines)} of {len(cells)} cells are stale."])
+    stale = f"{len(lines)} of {len(cells)} cells are stale."
+    corpora = [name for name in cells if name.startswith("download/")]
+    left_out = [f"{name}: {line}" for name in corpora for line in _left_out(RESULTS / name)]
+    return "\n".join([*lines, *left_out, stale])
+
+
+def _left_out(corpus: Path) -> Iterator[str]:
+    """Yield how many rows a corpus lacks: rows that cannot be used, and addresses without image."""
+    if (line := bad_rows.summary_of(corpus)) is not None:
+        yield line
+    if (corpus / FACTS).is_file():
+        splits = json.loads((corpus / FACTS).read_text(encoding="utf-8"))["splits"]
+        for name, counts in splits.items():
+            if name != "definition":
+                yield f"{counts['live']} of {counts['sampled']} rows of {name} gave an image"
 
 
 def damaged() -> list[str]:

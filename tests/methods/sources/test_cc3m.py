@@ -8,21 +8,28 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from clipmend.data.pairs import PAIRS, read_pairs
-from clipmend.errors import ClipmendError
+from clipmend.errors import ClipmendError, DownloadError
+from clipmend.methods.sources import fetching, labeled_images
+from clipmend.methods.sources.addresses import read_rows
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.methods.sources.cc3m import CC3M
+from clipmend.methods.sources.labeled_images import Names
 from clipmend.methods.sources.ledger import LEDGER
 from clipmend.methods.sources.scenes import Scenes
+from clipmend.methods.sources.web import Limits
+from clipmend.tools import status
 
 ROWS, TRAIN, TRUSTED = 2000, 1600, 300
 # The answers, with their share in percent and the reason in the ledger (None: live).
@@ -265,6 +272,8 @@ def test_the_facts_count_what_the_ledger_holds(world: World, made: Path) -> None
     assert train["sampled"] == TRAIN
     assert train["live"] == pq.read_metadata(made / "train.parquet").num_rows
     assert train["live_share"] == train["live"] / TRAIN
+    line = f"{train['live']} of {TRAIN} rows of train gave an image"
+    assert line in list(status._left_out(made))
     live = {row["id"] for row in ledger if row["status"] == "live"}
     cakes = sorted(row_id for row_id in live if world.captions[int(row_id)].startswith("the birth"))
     assert facts["natural_backdoor"]["live_ids"] == cakes
@@ -365,3 +374,92 @@ def test_bad_input_is_refused_in_one_line_before_any_request(world: World, tmp_p
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not world.web.asked
+
+
+def test_without_a_network_it_stops_early_and_asks_all_addresses_later(
+    world: World, web: Any, page: Any, tmp_path: Path
+) -> None:
+    image = world.images[0]
+    web.pages |= {f"/later/{at}": page("image", image + bytes([at])) for at in range(150)}
+    lists = {key: tuple(value) for key, value in world.settings.items() if isinstance(value, list)}
+    settings = world.settings | lists | {"train": 140, "trusted": 10, "timeout": 0.5}
+
+    def fetch(root: str, shard_rows: int) -> Any:
+        lines = (f"a frog\t{root}/later/{at}\n" for at in range(150))
+        (tmp_path / "x.tsv").write_text("".join(lines))
+        changed = {"path": str(tmp_path / "x.tsv"), "shard_rows": shard_rows}
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return CC3M(**(settings | changed)).fetch(tmp_path / "work", tmp_path / "out")
+
+    (tmp_path / "work").mkdir()
+    for shard_rows, asked in ((250, "100"), (50, "150")):
+        with pytest.raises(DownloadError, match=f"^None of {asked} addresses was reached .*again"):
+            fetch("http://127.0.0.1:1", shard_rows)
+    web.forget()
+    assert fetch(web.root, 50).split("train").read_all().num_rows == 140
+    assert len(web.asked) == 150
+
+
+def test_failures_of_the_connection_are_asked_again_in_the_next_run(
+    web: Any, page: Any, jpeg: Callable[[int], bytes], tmp_path: Path
+) -> None:
+    web.pages |= {f"/half/{at}": page("image", jpeg(at)) for at in range(8)}
+    limits = Limits(0.5, 1.0, max_bytes=100_000, private_networks=("127.0.0.1/32",))
+    ids = [f"{at}" for at in range(8)]
+
+    def fetch(dead: str) -> list[str | None]:
+        urls = [f"{dead if at % 2 else web.root}/half/{at}" for at in range(8)]
+        rows = {"train": pa.table({"id": ids, "url": urls})}
+        fetching.fetch(rows, limits, None, tmp_path, 4)
+        return list(fetching.outcomes(tmp_path / "train")["reason"].to_pylist())
+
+    assert fetch("http://127.0.0.1:1") == [None, "connection"] * 4
+    assert fetch(web.root) == [None] * 8
+
+
+def test_rows_that_are_no_utf_8_or_no_two_columns_are_in_the_ledger(
+    world: World, tmp_path: Path
+) -> None:
+    lines = Path(world.settings["path"]).read_bytes().splitlines()[:40]
+    lines[3] = lines[3].replace(b"A ", b"caf\xe9 ")
+    lines[5] = b"no tab"
+    lines[7] += b"\ttoo many"
+    (tmp_path / "x.tsv").write_bytes(b"\n".join(lines) + b"\n")
+    tsv = read_rows(tmp_path / "x.tsv", "caption", "url")
+    assert [at for at, text in enumerate(tsv["caption"].to_pylist()) if text is None] == [3, 5, 7]
+    captions = pa.array([line.split(b"\t")[0] for line in lines], pa.binary())
+    raw = pa.Array.from_buffers(pa.string(), len(captions), captions.buffers())
+    for column in (raw, captions, pa.array(["a dog"] * 40).cast(pa.string_view())):
+        table = pa.table({"caption": column, "url": ["http://a/1"] * 40})
+        pq.write_table(table, tmp_path / "x.parquet")
+        read = read_rows(tmp_path / "x.parquet", "caption", "url")["caption"]
+        assert read.null_count == (0 if column.type == pa.string_view() else 1)
+
+
+def test_rows_of_other_splits_beside_those_of_train_are_not_read(tmp_path: Path) -> None:
+    for name, count in (("train-0.parquet", 5), ("validation-0.parquet", 3), ("._x.parquet", 0)):
+        table = pa.table({"caption": ["a dog"] * count, "url": ["http://a/1"] * count})
+        pq.write_table(table, tmp_path / name)
+    assert read_rows(tmp_path, "caption", "url").num_rows == 5
+
+
+def test_one_damaged_image_of_val_and_test_is_left_out_and_counted(
+    world: World, tmp_path: Path
+) -> None:
+    for at in range(20):
+        file = tmp_path / "labeled/frog" / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(world.images[at][: 300 if at == 7 else None])
+        (file.parent / ".DS_Store").write_bytes(b"junk")
+    names = Names(("frog", "ship"), ("frog", "ship"))
+    images = labeled_images.find_images(tmp_path / "labeled", names, "test")
+    for _ in range(2):  # the second call reads what the first one found
+        bad = BadRows()
+        kept = labeled_images.usable(images, tmp_path / "test.checked", bad)
+        assert (len(kept), bad.total, len(bad.found)) == (19, 20, 1)
+        (row,) = bad.found.values()
+        assert row.id == "test/frog/7.png"
+        assert row.reason.startswith("truncated_image")
+    bad.check_share()
+    with pytest.raises(ClipmendError, match="truncated_image"):
+        replace(bad, policy="refuse").check_policy()

@@ -31,7 +31,7 @@ def folders(top: Path, files: Mapping[str, bytes]) -> Path:
 
 def refusal(path: Path, names: Names = OWN) -> str:
     with pytest.raises(DownloadError) as caught:
-        find_images(path, names)
+        find_images(path, names, "test")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -41,7 +41,7 @@ def test_folders_named_by_wordnet_id_or_by_class_have_the_classes_of_open_clip(
 ) -> None:
     top = folders(tmp_path, {"n07753592/x.JPEG": jpeg(1), "goldfish/y.jpg": jpeg(2)})
     (top / "n07753592" / "notes.txt").write_text("no image")
-    images = find_images(top, imagenet_names())
+    images = find_images(top, imagenet_names(), "test")
     assert [(image.name, image.label) for image in images] == [
         ("goldfish/y.jpg", "goldfish"),
         ("n07753592/x.JPEG", "banana"),
@@ -65,7 +65,7 @@ def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
         {"./0.jpg": jpeg(0), "./0.cls": b"1", "1.cls": b"frog", "1.JPG": jpeg(1)},
     )
     shard(tmp_path / "b.tar", {"x/0.png": jpeg(2), "x/0.cls": b"0\n", "x/0.json": b"{}"})
-    images = find_images(tmp_path, OWN)
+    images = find_images(tmp_path, OWN, "test")
     assert [(image.name, image.label) for image in images] == [
         ("a/0", "ship"),
         ("a/1", "frog"),
@@ -76,14 +76,15 @@ def test_a_shards_images_have_their_bytes_and_the_labels_beside_them(
 
 def test_they_become_pairs_whose_captions_name_the_class(tmp_path: Path, jpeg: Jpeg) -> None:
     top = folders(tmp_path, {"frog/x.jpg": jpeg(1)})
-    table = pa.Table.from_batches(batches("test", find_images(top, OWN)), PAIRS)
+    table = pa.Table.from_batches(batches("test", find_images(top, OWN, "test")), PAIRS)
     assert table.to_pylist() == [
         {"id": "test/frog/x.jpg", "image": jpeg(1), "caption": "a photo of a frog", "label": "frog"}
     ]
 
 
 def test_the_seeded_order_depends_on_the_names_alone(tmp_path: Path, jpeg: Jpeg) -> None:
-    images = find_images(folders(tmp_path, {f"frog/{at}.jpg": jpeg(at) for at in range(20)}), OWN)
+    top = folders(tmp_path, {f"frog/{at}.jpg": jpeg(at) for at in range(20)})
+    images = find_images(top, OWN, "test")
     assert seeded(images, 0) == seeded(images[::-1], 0) != seeded(images, 1)
 
 
@@ -97,7 +98,7 @@ def test_shards_without_known_labels_are_refused(tmp_path: Path, jpeg: Jpeg, sha
     shard(tmp_path / "a" / "x.tar", {"0.jpg": jpeg(0)})
     shard(tmp_path / "b" / "x.tar", {"0.jpg": jpeg(0), "0.cls": b"2"})
     folders(tmp_path, {"c/x.tar": b"no archive at all"})
-    assert "no label beside it" in refusal(tmp_path / "a")
+    assert "the sample '0' has no label (.cls)" in refusal(tmp_path / "a")
     assert "says '2', which is not a class; classes: frog, ship" in refusal(tmp_path / "b")
     assert "cannot be read as a webdataset shard" in refusal(tmp_path / "c")
 

@@ -3,6 +3,7 @@
 import csv
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def sizes(pairs: UserPairs) -> dict[str, int]:
 
 
 def refusal(pairs: UserPairs) -> str:
+    pairs = replace(pairs, on_bad_rows="refuse")
     with pytest.raises(PairsError) as caught:
         pairs.split("train")
     message = str(caught.value)
@@ -283,7 +285,7 @@ REFUSED: dict[str, tuple[int, dict[str, Any], str]] = {
     ),
     "a second image that cannot be decoded": (
         *(40, {"image": {3: b"broken", 9: b"broken"}}),
-        "row 3 (id 'row-3'): Pillow cannot read its 6 bytes as an image (2 of 40 images",
+        "row 3 (id 'row-3'): Pillow cannot read its 6 bytes as an image (2 of 40 rows",
     ),
     "a caption that is null": (
         *(40, {"caption": ["a frog"] * 39 + [None]}),
@@ -376,15 +378,16 @@ def test_a_shard_that_is_none_or_truncated_is_refused(
         assert f"{path} cannot be read as tar" in refusal(source(path))
 
 
-def test_a_member_that_occurs_twice_or_is_no_text_is_refused(
+def test_a_member_that_occurs_twice_or_is_not_utf_8_is_refused(
     tmp_path: Path, jpeg: Jpeg, shard: Shard
 ) -> None:
     samples = members(jpeg, range(40))
     for more, message in (
         ({"row-3.png": jpeg(1)}, "an image of row-3 twice"),
-        ({"./row-3.TXT": b"x"}, "row-3.TXT of row-3 twice"),
-        ({"row-90.txt": b"caf\xe9"}, "row-90.txt is not UTF-8 text"),
-        ({"caf\udce9.jpg": jpeg(1)}, "is not UTF-8"),
+        ({"./row-3.TXT": b"x"}, "row-3.txt of row-3 twice"),
+        ({"row-3.input.jpg": jpeg(1)}, "an image of row-3 twice"),
+        ({"row-90.jpg": jpeg(1), "row-90.txt": b"caf\xe9"}, "the caption is not UTF-8 text"),
+        ({"caf\udce9.jpg": jpeg(1)}, "the id is not UTF-8 text"),
     ):
         path = shard(tmp_path / "mine.tar", samples | more)
         assert message in refusal(source(path))

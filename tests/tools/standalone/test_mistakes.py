@@ -21,7 +21,10 @@ def own(victim: Input, pairs: Path) -> dict[str, object]:
 @pytest.fixture
 def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
     """Folders and files, each with one thing wrong."""
-    made = {name: folder / name for name in ("full", "bare", "other", "mixed", "strange", "cut")}
+    made = {
+        name: folder / name
+        for name in ("full", "bare", "other", "mixed", "strange", "cut", "small")
+    }
     for folder in made.values():
         folder.mkdir()
     (made["full"] / "notes.txt").write_text("")
@@ -30,7 +33,10 @@ def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
         (made[name] / "open_clip_config.json").write_text(json.dumps(config))
     save_file({"visual.proj": torch.zeros(2, 2)}, made["other"] / "open_clip_model.safetensors")
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "somebody/else"
-    for name, text in (("strange", json.dumps(config)), ("cut", "{")):
+    texts = [("strange", json.dumps(config)), ("cut", "{")]
+    config["model_cfg"]["text_cfg"] = {"vocab_size": 8000}
+    texts.append(("small", json.dumps(config)))
+    for name, text in texts:
         (made[name] / "open_clip_config.json").write_text(text)
         (made[name] / "model.safetensors").write_bytes(b"")
     for name in ("early", "late"):
@@ -54,6 +60,10 @@ MODEL_MISTAKES = [
     (["--model", "{mixed}"], "{mixed} has several weights files (early.bin, late.bin); name one"),
     (["--model", "{strange}"], "{strange}/open_clip_config.json cannot be used: its text tower is"),
     (["--model", "{cut}"], "{cut}/open_clip_config.json is not a config of open_clip: "),
+    (
+        ["--model", "{small}"],
+        "{small}/open_clip_config.json cannot be used: its vocab_size is 8000",
+    ),
     (["--model", "{full}/notes.txt"], "The architecture of {full}/notes.txt is unknown, since its"),
     (["--model", "ViT-B-33:openai"], "The model ViT-B-33:openai is not a file, and open_clip has "),
     (["--model", "ViT-B-32:opemai"], "open_clip has no weights 'opemai' of ViT-B-32. Did you mean"),

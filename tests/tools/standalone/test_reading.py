@@ -5,9 +5,13 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from clipmend.errors import PairsError
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 
@@ -54,3 +58,15 @@ def test_a_webdataset_shard_needs_no_labels_that_anybody_knows(
     read = read_own_pairs(Options("", shard(tmp_path / "00000.tar", members)), size=24)
     assert read.ids == tuple(row["id"] for row in rows)
     assert read.captions == tuple(row["caption"] for row in rows)
+
+
+def test_bad_rows_are_left_out_and_counted_or_refused(pairs: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(pairs)[:80].to_pylist()
+    rows[2]["image"], rows[3]["caption"] = None, " "
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    bad = BadRows()
+    options = Options("", tmp_path / "x.parquet")
+    assert len(read_own_pairs(options, size=24, bad=bad).ids) == 78
+    assert [row.row for row in bad.found.values()] == [2, 3]
+    with pytest.raises(PairsError, match=r"row 2 .*the image is null.*\(2 of 80 rows"):
+        read_own_pairs(replace(options, on_bad_rows="refuse"), size=24)

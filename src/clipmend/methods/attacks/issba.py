@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipmend.data.seeds import seed_of, stream
 from clipmend.methods.attacks.attack import AttackContext, ImageBatch, SingleTrigger, TriggerTensors
 from clipmend.methods.settings import Count, NonNegative, Positive, PositiveFraction
+from clipmend.model.optimizers import Adam
 
 _PREFIX = "encoder."
 _WIDTH = 16
@@ -123,7 +124,7 @@ class ISSBA(SingleTrigger):
             encoder = Encoder(self.bits, bound).to(images.device)
             decoder = Decoder(self.bits).to(images.device)
         parameters = [*encoder.parameters(), *decoder.parameters()]
-        optimizer = torch.optim.Adam(parameters, lr=self.lr)
+        optimizer = Adam(parameters, lr=self.lr)
         generator = stream(seed, "poison/issba/fit")
         for step in range(self.steps):
             rows = torch.randint(len(images), (_BATCH,), generator=generator)

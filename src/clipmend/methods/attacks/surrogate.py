@@ -14,6 +14,7 @@ from clipmend.methods.settings import Count, ModelName, NonNegative, PatchPlace,
 from clipmend.model.batch_losses import multimodal
 from clipmend.model.clip import Clip, build, embed_images, embed_texts
 from clipmend.model.fit import Hooks, Schedule, Task, fit
+from clipmend.model.optimizers import Adam
 
 _PAIRS = 10_000  # pairs at most: to train the surrogate, and of the target to optimize towards
 _BATCH = 64
@@ -70,7 +71,7 @@ class OptimizedPatch(PatchTrigger):
         loss, count = patch_loss(self, context)
         generator = context.stream("patch")
         patch = torch.rand(3, self.size, self.size, generator=generator).requires_grad_(True)
-        optimizer = torch.optim.Adam([patch], lr=self.lr)
+        optimizer = Adam([patch], lr=self.lr)
         for _ in range(self.epochs):
             for rows in torch.randperm(count, generator=generator).split(_BATCH):
                 optimizer.zero_grad()

@@ -11,6 +11,7 @@ from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, NonNegative, Positive
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
+from clipmend.model.optimizers import Adam
 
 # Of Adam, as published: the fill color changes at every step, so old gradients mislead.
 _BETAS = (0.1, 0.1)
@@ -58,7 +59,7 @@ class CognitiveDistillation:
         pixels = images.to(model.device).float() / 255
         full = model.encode_image(pixels)
         raw = torch.ones_like(pixels[:, :1]).requires_grad_()
-        optimizer = torch.optim.Adam([raw], lr=self.lr, betas=_BETAS)
+        optimizer = Adam([raw], lr=self.lr, betas=_BETAS)
         for _ in range(self.steps):
             color = torch.rand(len(images), 3, 1, 1, generator=generator).to(pixels)
             mask = _mask(raw)

@@ -13,6 +13,7 @@ from clipmend.methods.interfaces import Assets, ModelScore
 from clipmend.methods.settings import Count, Fraction, Positive
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
+from clipmend.model.optimizers import Adam
 
 _CHANNELS = 3
 _LAMBDA_MAX = 1e5
@@ -139,7 +140,7 @@ class DECREE:
             uniform = torch.rand(shape, generator=generator)
             start = torch.atanh((2 * uniform - 1) * (1 - _EDGE))  # its tanh is uniform
             raw.append(start.to(images.device).requires_grad_())
-        optimizer = torch.optim.Adam(raw, lr=self.lr, betas=(0.5, 0.9))
+        optimizer = Adam(raw, lr=self.lr, betas=(0.5, 0.9))
         weight = _Lambda(self, self.lambda_init)
         for epoch in range(self.epochs):
             share = epoch / self.epochs

@@ -83,12 +83,8 @@ class PUD:
     def _rounds(
         self, model: Clip, train: Pairs, before: "_Embeddings", generator: torch.Generator
     ) -> Iterator[Task]:
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            trainable=("visual.",),
-            frozen_statistics=self.frozen_statistics,
+        schedule = image_tower_schedule(
+            self.epochs, self.batch_size, self.lr, frozen_statistics=self.frozen_statistics
         )
         order = torch.randperm(len(train), generator=generator)
         for number, share in enumerate(self.shares):
@@ -109,6 +105,15 @@ class PUD:
         agrees = old_logits.argmax(dim=1) == logits.argmax(dim=1)
         alike = consistency(old_logits, logits, centered=self.centered)
         return alike - self.penalty * (~agrees).float(), agrees
+
+
+def image_tower_schedule(
+    epochs: int, batch_size: int, lr: float, *, frozen_statistics: bool
+) -> Schedule:
+    """Return a schedule that trains the image tower alone, as PUD does in all its parts."""
+    return Schedule(
+        epochs, batch_size, lr, trainable=("visual.",), frozen_statistics=frozen_statistics
+    )
 
 
 def consistency(

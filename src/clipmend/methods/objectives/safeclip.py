@@ -16,11 +16,12 @@ from clipmend.errors import TrainingError
 from clipmend.methods.objectives.bank import Bank
 from clipmend.methods.objectives.pretraining import Pretraining
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
+from clipmend.model.autoaugment import Policy
 from clipmend.model.batch_losses import caption_views
 from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Batch, Task
 from clipmend.model.losses import one_way_loss
-from clipmend.model.views import Policy, autoaugment, synonym_words
+from clipmend.model.views import autoaugment, synonym_words
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipmend.data.artifacts import PURIFIED_MODEL
 from clipmend.data.splits import Pairs
 from clipmend.errors import TrainingError
+from clipmend.methods.detectors.pud import image_tower_schedule
 from clipmend.methods.interfaces import Assets, Repair
 from clipmend.methods.settings import (
     Count,
@@ -23,7 +24,7 @@ from clipmend.methods.settings import (
 )
 from clipmend.metrics.adversarial import Budget, adversarial_examples
 from clipmend.model.clip import Clip, embed_images, embed_texts
-from clipmend.model.fit import Batch, Schedule, Task
+from clipmend.model.fit import Batch, Task
 from clipmend.model.losses import mmcl_loss
 
 
@@ -111,12 +112,8 @@ class PUD(Repair):
             settings=self,
         )
         model.net.load_state_dict(purified.net.state_dict())
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            trainable=("visual.",),
-            frozen_statistics=self.frozen_statistics,
+        schedule = image_tower_schedule(
+            self.epochs, self.batch_size, self.lr, frozen_statistics=self.frozen_statistics
         )
         if self.unlearning_epochs:
             yield Task(kept, unlearn, replace(schedule, epochs=self.unlearning_epochs))

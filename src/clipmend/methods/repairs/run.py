@@ -82,7 +82,7 @@ def write_finding(finding: Finding, epochs: float, folder: Path) -> None:
         epochs: the epochs that the repair trained, which the file states too.
     """
     text = json.dumps({**finding.summary, "epochs": epochs}, indent=1)
-    (folder / artifacts.FINDING).write_text(text + "\n")
+    (folder / artifacts.FINDING).write_text(text + "\n", encoding="utf-8")
     if finding.chosen is not None:
         pq.write_table(finding.chosen, folder / artifacts.CHOSEN)
     for name, picture in finding.pictures.items():

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmend.data.seeds import seed_of
+from clipmend.engine.folders import TABLE, pair_files
 from clipmend.errors import DownloadError
+from clipmend.methods.sources.user_files import files_of_split
 
 _SCHEMA = pa.schema([("caption", pa.string()), ("url", pa.string())])
 _ADDRESS = r"^\s*[A-Za-z][A-Za-z0-9+.-]*://"
@@ -27,12 +29,14 @@ def read_rows(path: Path, caption_column: str, url_column: str) -> pa.Table:
     Raises:
         DownloadError: ``path`` has no such rows, or its columns are not a caption and a URL.
     """
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise DownloadError(f"{path} holds no *.parquet file; {_FORMATS}.")
+    files = [path]
+    if path.is_dir():
+        if not (files := pair_files(path)[TABLE]):
+            raise DownloadError(f"{path} holds no *.parquet file; {_FORMATS}.")
+        files = files_of_split("train", files)  # the hub's files of other splits lie beside
     if not files[0].is_file():
         raise DownloadError(f"{path} does not exist; {_FORMATS}.")
-    is_parquet = files[0].suffix == ".parquet"
+    is_parquet = files[0].suffix.lower() == TABLE
     form = "parquet" if is_parquet else "caption, tab, URL"
     tables = []
     for file in files:
@@ -40,14 +44,8 @@ def read_rows(path: Path, caption_column: str, url_column: str) -> pa.Table:
             if is_parquet:
                 table = _parquet(file, {"caption_column": caption_column, "url_column": url_column})
             else:
-                table = pa.csv.read_csv(
-                    file,
-                    read_options=pa.csv.ReadOptions(column_names=_SCHEMA.names),
-                    # Captions of CC3M have unpaired quotation marks.
-                    parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False),
-                    convert_options=pa.csv.ConvertOptions(column_types=_SCHEMA),
-                )
-        except (pa.ArrowException, OSError) as error:
+                table = _tsv(file)
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             reason = str(error).splitlines()[0][:200]
             raise DownloadError(f"{file} cannot be read as {form}: {reason}") from error
         _refuse_wrong_columns(file, table)
@@ -102,7 +100,50 @@ def _parquet(file: Path, columns: Mapping[str, str]) -> pa.Table:
                 f"{file} has no column {name!r} ({setting}); it has: {', '.join(names)}."
             )
     ours = list(columns.values())
-    return parquet.read(ours).select(ours).rename_columns(_SCHEMA.names).cast(_SCHEMA)
+    table = parquet.read(ours).select(ours).rename_columns(_SCHEMA.names)
+    return pa.table([_texts(table[name]) for name in _SCHEMA.names], schema=_SCHEMA)
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as UTF-8 text; a value that is not becomes null."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    # Arrow reads text without a check of its encoding, and checks it where bytes become text.
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        column = column.cast(pa.string())
+    encoded = column.cast(pa.large_binary())
+    try:
+        return encoded.cast(pa.string())
+    except pa.ArrowInvalid:
+        chunks = [[_decoded(value) for value in chunk.to_pylist()] for chunk in encoded.chunks]
+        return pa.chunked_array(chunks, pa.string())
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _tsv(file: Path) -> pa.Table:
+    """Return the rows of a TSV; a row that is not a caption and a URL in UTF-8 becomes nulls."""
+    try:
+        return pa.csv.read_csv(
+            file,
+            read_options=pa.csv.ReadOptions(column_names=_SCHEMA.names),
+            # Captions of CC3M have unpaired quotation marks.
+            parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False),
+            convert_options=pa.csv.ConvertOptions(column_types=_SCHEMA),
+        )
+    except pa.ArrowInvalid:
+        # Slow, and needed only where a row is damaged: every line is a row, whatever it holds.
+        lines = [line.split(b"\t") for line in file.read_bytes().splitlines() if line]
+        if 2 * sum(len(line) == 2 for line in lines) <= len(lines):
+            raise  # another format
+    texts = [list(map(_decoded, line)) if len(line) == 2 else [None, None] for line in lines]
+    captions, urls = zip(*texts, strict=True)
+    return pa.table([captions, urls], schema=_SCHEMA)
 
 
 def _refuse_wrong_columns(file: Path, table: pa.Table) -> None:
@@ -117,7 +158,7 @@ def _refuse_wrong_columns(file: Path, table: pa.Table) -> None:
             f"{file}: most rows have no address in the URL column, the first has {first!r}"
             f"{'; the columns are swapped' if swapped else ''}. A row is a caption, then a URL."
         )
-    if not is_address[0].as_py():
+    if first is not None and not is_address[0].as_py():
         raise DownloadError(
             f"{file} begins with a row whose URL is {first!r}, probably a header; remove it, "
             "because a row's id is its position."

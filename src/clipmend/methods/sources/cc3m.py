@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from clipmend.data.pairs import PAIRS
 from clipmend.errors import DownloadError
-from clipmend.methods.settings import Count, InputPath, Natural, Positive
+from clipmend.methods.settings import Count, Fraction, InputPath, Natural, OnBadRows, Positive
 from clipmend.methods.sources import fetching, labeled_images
 from clipmend.methods.sources.addresses import read_rows, sample_rows
+from clipmend.methods.sources.bad_rows import FACTS, BadRows
 from clipmend.methods.sources.interface import check_vocabulary
 from clipmend.methods.sources.labeled_images import Labeled, Names, imagenet_names, imagenet_prompts
 from clipmend.methods.sources.ledger import facts, ledger
@@ -57,6 +58,9 @@ class CC3M:
         private_networks: networks, such as ``10.1.0.0/16``, that are not public and may be
             contacted nevertheless.
         shard_rows: rows that are downloaded together; an interruption costs the shards in progress.
+        on_bad_rows: `skip` leaves out images of ``val`` and ``test`` that cannot be decoded and
+            lists them in ``bad_rows.json``; `refuse` refuses all. Web images have the ledger.
+        max_bad_share: the largest share of such images that `skip` allows.
         seed: seed of the sampled rows. It is not the seed of a run: all seeds of a grid use the
             same pairs.
     """
@@ -82,6 +86,8 @@ class CC3M:
     retries: Natural = 1
     private_networks: tuple[str, ...] = ()
     shard_rows: Count = 5000
+    on_bad_rows: OnBadRows = "skip"
+    max_bad_share: Fraction = 0.25
     seed: int = 0
 
     def fetch(self, work: Path, out: Path) -> "FetchedPairs":
@@ -103,12 +109,13 @@ class CC3M:
         images = self._labeled(names)
         rows = read_rows(Path(self.path), self.caption_column, self.url_column)
         sampled = sample_rows(rows, self.train, self.trusted, self.seed)
-        for split, labeled in images.items():
+        bad = BadRows(self.on_bad_rows, self.max_bad_share)
+        for split in images:
             # The work folder belongs to these settings and input bytes: one check is enough.
             checked = work / f"{split}.checked"
-            if not checked.exists():
-                labeled_images.refuse_undecodable(labeled)
-                checked.touch()
+            images[split] = labeled_images.usable(images[split], checked, bad)
+        bad.check_policy()
+        bad.check_share()
         requested = {}
         for split, table in sampled.items():
             trimmed = [pc.utf8_trim_whitespace(table[name]) for name in ("caption", "url")]
@@ -119,19 +126,20 @@ class CC3M:
         table = ledger(sampled, outcomes, self.placeholder_urls)
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
         statistics = facts(rows.num_rows, table, sampled, self.near_duplicates)
-        (out / "facts.json").write_text(json.dumps(statistics, indent=1) + "\n")
+        (out / FACTS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
         # Placeholders have an image, too: only the ledger tells which rows become pairs.
         live = table.filter(pc.equal(table["status"], "live"))
-        return FetchedPairs(names.classes, prompts, self.image_size, work, sampled, live, images)
+        vocabulary = (names.classes, prompts, self.image_size)
+        return FetchedPairs(*vocabulary, work, sampled, live, images, bad)
 
     def _labeled(self, names: Names) -> dict[str, Sequence[Labeled]]:
         """Return the images of ``val`` and ``test``; ``val`` is carved first."""
         find = labeled_images.find_images
-        order = labeled_images.seeded(find(Path(self.test_path), names), self.seed)
+        order = labeled_images.seeded(find(Path(self.test_path), names, "test"), self.seed)
         if self.val_path is None:
             val, order = order[: self.val], order[self.val :]
         else:
-            val = find(Path(self.val_path), names)
+            val = find(Path(self.val_path), names, "val")
         if len(order) < (self.test or 1):
             raise DownloadError(
                 f"{self.test_path} has too few images: {len(order)} are left for test, which needs "
@@ -154,6 +162,7 @@ class FetchedPairs:
     sampled: Mapping[str, pa.Table]
     live: pa.Table
     images: Mapping[str, Sequence[Labeled]]
+    bad_rows: BadRows
 
     def split(self, name: str) -> pa.RecordBatchReader:
         """Return a split as a reader, since it may be larger than memory."""

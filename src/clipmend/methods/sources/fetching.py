@@ -24,9 +24,11 @@ from clipmend.data.row_groups import GROUP
 from clipmend.data.workers import cores, end_with
 from clipmend.errors import DownloadError
 from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
-from clipmend.methods.sources.web import RECOVERABLE, CheckedTransport, Limits, visit
+from clipmend.methods.sources.web import RECOVERABLE, UNREACHED, CheckedTransport, Limits, visit
 
 _CONNECTIONS = 64  # of each process
+_PATIENCE = 100  # addresses of a shard without any answer, after which a shard is given up
+_ADVICE = "Check the network and run again; failures of the connection are requested again."
 PASSES = ("pass1", "pass2")
 """The second pass requests again the rows whose failure in the first pass may recover."""
 
@@ -56,13 +58,15 @@ def fetch(
 ) -> None:
     """Download the rows (``id``, ``url``) of each split into ``work/<split>``.
 
-    Shards that exist are kept. ``stored_size`` is the short side, in pixels, to which larger
-    images are reduced; None keeps all bytes.
+    Shards that exist are kept, but failures of the connection are requested again: a run without
+    a network must not decide what is in the corpus. ``stored_size`` is the short side, in pixels,
+    to which larger images are reduced; None keeps all bytes.
 
     Raises:
-        DownloadError: a process died.
+        DownloadError: no address was reached, or a process died.
         OSError: a file could not be written.
     """
+    _forget_unreached([work / split / PASSES[1] for split in rows])
     # Processes, because decoding and reducing images keeps all cores busy, not the connections.
     pool = ProcessPoolExecutor(cores(), get_context("fork"), end_with, (os.getpid(),))
     try:
@@ -77,10 +81,16 @@ def fetch(
                     table = table.filter(pc.is_in(table["id"], value_set=ids))
                 shards += _shards(table, work / split / name, shard_rows)
             missing = [shard for shard in shards if not shard[0].exists()]
-            running = [pool.submit(fetch_shard, *shard, limits, stored_size) for shard in missing]
+            # In the second pass it is usual that no address answers.
+            patience = _PATIENCE if number == 0 else None
+            running = [
+                pool.submit(fetch_shard, *shard, limits, stored_size, patience) for shard in missing
+            ]
             for count, done in enumerate(as_completed(running), len(shards) - len(missing) + 1):
                 done.result()
                 sys.stderr.write(f"{name}: {count} of {len(shards)} shards are downloaded\n")
+            if number == 0:
+                _refuse_unreached([work / split / name for split in rows])
     except BrokenProcessPool as error:
         raise DownloadError(
             "A download process was ended from outside, perhaps for lack of memory. The download "
@@ -112,15 +122,25 @@ def images(folder: Path, ids: set[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def fetch_shard(
-    path: Path, ids: Sequence[str], urls: Sequence[str], limits: Limits, stored_size: int | None
+    path: Path,
+    ids: Sequence[str],
+    urls: Sequence[str],
+    limits: Limits,
+    stored_size: int | None,
+    patience: int | None = None,
 ) -> None:
     """Download rows into the file ``path``. An address that occurs twice is requested once.
 
+    Args:
+        patience: number of addresses after which to give up if none was reached; None: never.
+
     Raises:
+        DownloadError: no address was reached; the file is not written then.
         OSError: the file could not be written.
     """
     single = list(dict.fromkeys(urls))
-    answers = dict(zip(single, asyncio.run(_fetch_all(single, limits, stored_size)), strict=True))
+    fetched = asyncio.run(_fetch_all(single, limits, stored_size, patience))
+    answers = dict(zip(single, fetched, strict=True))
     rows = [{"id": row_id, **answers[url]} for row_id, url in zip(ids, urls, strict=True)]
     table = pa.Table.from_pylist(rows, schema=OUTCOMES)
     # The process of a run that was killed may live on for a second: each has a file of its own.
@@ -130,9 +150,10 @@ def fetch_shard(
 
 
 async def _fetch_all(
-    urls: Sequence[str], limits: Limits, stored_size: int | None
+    urls: Sequence[str], limits: Limits, stored_size: int | None, patience: int | None
 ) -> list[dict[str, Any]]:
     """Return the columns of ``OUTCOMES`` but ``id`` for each address."""
+    unreached, is_reached = 0, False
     # Name servers of dead hosts answer after long waits, and each wait holds a thread.
     threads = ThreadPoolExecutor(2 * _CONNECTIONS)
     asyncio.get_running_loop().set_default_executor(threads)
@@ -140,9 +161,18 @@ async def _fetch_all(
     async with CheckedTransport(limits) as transport:
 
         async def fetch_one(url: str) -> dict[str, Any]:
+            nonlocal unreached, is_reached
             async with free:
                 answer = await visit(transport, url)
                 failure, body, image = answer.failure, answer.body, None
+                is_unreached = failure is not None and failure.reason in UNREACHED
+                unreached += is_unreached
+                is_reached |= not is_unreached
+                if patience is not None and unreached >= patience and not is_reached:
+                    raise DownloadError(
+                        f"None of {unreached} addresses was reached (the last: {failure}). "
+                        f"{_ADVICE}"
+                    )
                 try:
                     if body is not None:
                         image = await asyncio.to_thread(stored_bytes, body, stored_size)
@@ -158,6 +188,26 @@ async def _fetch_all(
             }
 
         return await asyncio.gather(*map(fetch_one, urls))
+
+
+def _forget_unreached(folders: Sequence[Path]) -> None:
+    """Remove the shards with failures of the connection, so that all are requested again."""
+    for file in (file for folder in folders for file in folder.glob("*.parquet")):
+        reasons = pq.ParquetFile(file).read(["reason"])["reason"].to_pylist()
+        if not UNREACHED.isdisjoint(reasons):
+            file.unlink()
+
+
+def _refuse_unreached(folders: Sequence[Path]) -> None:
+    """Refuse a first pass in which no address was reached, and remove its shards."""
+    tables = [_without_images(folder) for folder in folders]
+    rows = [row for table in tables for row in table.to_pylist()]
+    if rows and all(row["reason"] in UNREACHED for row in rows):
+        _forget_unreached(folders)
+        last = f"{rows[-1]['reason']}: {rows[-1]['error']}"
+        raise DownloadError(
+            f"None of {len(rows)} addresses was reached (the last: {last}). {_ADVICE}"
+        )
 
 
 def _shards(rows: pa.Table, folder: Path, size: int) -> Iterator[tuple[Path, list[str], list[str]]]:

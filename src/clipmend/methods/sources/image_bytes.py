@@ -4,6 +4,9 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
+from clipmend.data.images import DAMAGED, refuse_shape, to_8_bits
+from clipmend.errors import PairsError
+
 _MAX_PIXELS = 50_000_000  # 150 MB once decoded, and many images are decoded side by side
 
 
@@ -54,13 +57,16 @@ def _decoded(data: bytes, *, reduced: bool) -> Image.Image:
         image = Image.open(BytesIO(data))
         if image.width * image.height > _MAX_PIXELS:
             raise NoImageError("too_large", f"{image.width} x {image.height} pixels")
+        refuse_shape(image)
         if reduced:
             image.draft("RGB", (256, 256))
         image.load()  # to the end: the header of a truncated file looks well
+        return to_8_bits(image)
+    except PairsError as error:
+        raise NoImageError("undecodable", str(error)) from error
     except UnidentifiedImageError as error:
         raise NoImageError("no_image", f"{len(data)} bytes that are not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise NoImageError("too_large", "far more pixels than an image may have") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise NoImageError("truncated_image", f"{len(data)} bytes that end too early") from error
-    return image

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from clipmend.errors import PairsError
+from clipmend.methods.sources.bad_rows import BadRows
 
 
 @runtime_checkable
@@ -56,6 +57,15 @@ class RemoteSource(Protocol):
         Raises:
             ClipmendError: the settings do not fit, or the download failed.
         """
+
+
+@runtime_checkable
+class CheckedSource(Protocol):
+    """A source of files whose rows may be bad; a ledger lists those that were left out."""
+
+    @property
+    def bad_rows(self) -> BadRows:
+        """The rows that were left out, complete after the first call of ``split``."""
 
 
 def check_vocabulary(classes: Sequence[str], prompts: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Labeled images for ``val`` and ``test``: folders named after classes, or webdataset shards."""
 
+import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ import pyarrow as pa
 
 from clipmend.data.pairs import PAIRS
 from clipmend.data.sampling import seeded_order
-from clipmend.errors import DownloadError, PairsError
+from clipmend.engine.folders import SHARD, files_below, pair_files, visible
+from clipmend.errors import DownloadError
+from clipmend.methods.sources.bad_rows import BadRow, BadRows
 from clipmend.methods.sources.image_bytes import NoImageError, stored_bytes
+from clipmend.methods.sources.user_files import files_of_split
 from clipmend.methods.sources.webdataset import IMAGE_SUFFIXES, Span, read_samples
 
 _BATCH = 1024  # images that are in memory together
@@ -74,8 +78,8 @@ class Labeled:
     span: Span
 
 
-def find_images(path: Path, names: Names) -> list[Labeled]:
-    """Return the labeled images below a path, by name.
+def find_images(path: Path, names: Names, split: str) -> list[Labeled]:
+    """Return the labeled images of a split below a path, by name.
 
     Raises:
         DownloadError: the path has no images, or a class is unknown.
@@ -85,8 +89,9 @@ def find_images(path: Path, names: Names) -> list[Labeled]:
             f"{path} is not a folder; labeled images are folders named after classes, or *.tar "
             "shards (an image beside its .cls) in one folder."
         )
-    if shards := sorted(path.glob("*.tar")):
-        images = [image for shard in shards for image in _in_shard(shard, names)]
+    if shards := pair_files(path)[SHARD]:
+        own = files_of_split(split, shards)
+        images = [image for shard in own for image in _in_shard(shard, names)]
     else:
         images = list(_in_folders(path, names))
     if not images:
@@ -100,17 +105,27 @@ def seeded(images: Sequence[Labeled], seed: int) -> list[Labeled]:
     return [by_name[name] for name in seeded_order(by_name, seed, "cc3m")]
 
 
-def refuse_undecodable(images: Sequence[Labeled]) -> None:
-    """Decode every image.
+def usable(images: Sequence[Labeled], checked: Path, bad: BadRows) -> list[Labeled]:
+    """Return the images that can be decoded; the others are added to ``bad``.
 
-    Raises:
-        PairsError: an image cannot be decoded; the error names its file.
+    Args:
+        checked: a file that keeps the result for the next call.
     """
-    for image in images:
-        try:
-            stored_bytes(image.span.read(), None)
-        except NoImageError as error:
-            raise PairsError(f"{image.span.file}, image {image.name!r}: {error}.") from error
+    if not checked.exists():
+        reasons = {}
+        for image in images:
+            try:
+                stored_bytes(image.span.read(), None)
+            except NoImageError as error:
+                reasons[image.name] = str(error)
+        checked.write_text(json.dumps(reasons), encoding="utf-8")
+    reasons = json.loads(checked.read_text(encoding="utf-8"))
+    bad.total += len(images)
+    for number, image in enumerate(images):
+        if image.name in reasons:
+            row_id = f"{checked.stem}/{image.name}"
+            bad.add(BadRow(str(image.span.file), number, row_id, reasons[image.name]))
+    return [image for image in images if image.name not in reasons]
 
 
 def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:
@@ -129,7 +144,7 @@ def batches(split: str, images: Sequence[Labeled]) -> Iterator[pa.RecordBatch]:
 
 
 def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    folders = [folder for folder in visible(path) if folder.is_dir()]
     labels = {folder: names.find(folder.name) for folder in folders}
     if unknown := [folder.name for folder, label in labels.items() if label is None]:
         more = f" and {len(unknown) - 1} others" * (len(unknown) > 1)
@@ -137,8 +152,8 @@ def _in_folders(path: Path, names: Names) -> Iterator[Labeled]:
             f"{path}: the folder {unknown[0]!r}{more} is not a class; {names.allowed()}."
         )
     for folder, label in labels.items():
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower().removeprefix(".") in IMAGE_SUFFIXES and file.is_file():
+        for file in sorted(files_below(folder)):
+            if file.suffix.lower().removeprefix(".") in IMAGE_SUFFIXES:
                 yield Labeled(file.relative_to(path).as_posix(), label or "", Span(file))
 
 
@@ -148,11 +163,10 @@ def _in_shard(shard: Path, names: Names) -> Iterator[Labeled]:
     except (tarfile.TarError, OSError) as error:
         raise DownloadError(f"{shard} cannot be read as a webdataset shard: {error}.") from error
     for sample in samples:
-        if sample.image is None:
-            continue
-        text = sample.texts.get("cls")
-        if text is None:
-            raise DownloadError(f"{shard}: the image {sample.key!r} has no label beside it (.cls).")
+        if sample.image is None or "cls" not in sample.texts:
+            lacks = "image" if sample.image is None else "label (.cls)"
+            raise DownloadError(f"{shard}: the sample {sample.key!r} has no {lacks}.")
+        text = sample.texts["cls"].decode(errors="backslashreplace").strip()
         label = names.find(text)
         # Names come first: a class may be called "7".
         if label is None and text.isdecimal() and int(text) < len(names.by_number):

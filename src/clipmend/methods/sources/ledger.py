@@ -23,7 +23,7 @@ _LISTED = 100  # groups of captions that the facts list; the file stays readable
 
 _NOT_REQUESTED: Mapping[str, Any] = {
     "reason": "no_caption",
-    "error": "the row has no caption or no address, and was not requested",
+    "error": "the row has no caption or no address in UTF-8, and was not requested",
     "hops": [],
 }
 

@@ -11,12 +11,14 @@ import pyarrow as pa
 from clipmend.data.pairs import PAIRS, SPLITS
 from clipmend.data.sampling import seeded_order
 from clipmend.errors import PairsError
-from clipmend.methods.settings import Count, InputPath
+from clipmend.methods.settings import Count, Fraction, InputPath, OnBadRows
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.methods.sources.interface import check_vocabulary
+from clipmend.methods.sources.records import Columns
 from clipmend.methods.sources.user_files import (
-    Columns,
     Files,
     files_in,
+    files_of_split,
     refuse_repeated_ids,
     splits_in,
 )
@@ -27,7 +29,7 @@ class UserPairs:
     """Reads the user's own pairs; a split has files of its own, or is carved out of ``train``.
 
     The files of a split are its ``<split>_path``, or the files in the folder ``path`` that are
-    named after it (``test.parquet``, ``test-00000-of-00002.parquet``); such a split is used
+    named after it (``test.parquet``, ``cc3m-validation-0000.tar``); such a split is used
     completely. Files with other names are ``train``. Which pairs are carved depends on ``seed``
     and the ids alone, not on the order of the rows; rows keep their order, and images their bytes.
     ``test`` is carved first, then ``val``, then ``trusted``, so that more trusted pairs leave the
@@ -54,6 +56,9 @@ class UserPairs:
             other files may lack the column.
         prompts: templates of the zero-shot classifier, each with one ``{}``.
         image_size: side of the square images that models see, in pixels.
+        on_bad_rows: `skip` leaves out rows that cannot be used and lists them in
+            ``bad_rows.json`` beside the splits; `refuse` refuses all pairs.
+        max_bad_share: the largest share of such rows that `skip` allows.
         seed: seed of the carved splits. It is not the seed of a run: all seeds of a grid use the
             same pairs.
     """
@@ -74,6 +79,8 @@ class UserPairs:
     label_column: str = "label"
     prompts: tuple[str, ...] = ("a photo of a {}",)
     image_size: Count = 32
+    on_bad_rows: OnBadRows = "skip"
+    max_bad_share: Fraction = 0.25
     seed: int = 0
 
     def split(self, name: str) -> pa.RecordBatchReader:
@@ -86,6 +93,11 @@ class UserPairs:
         return pa.RecordBatchReader.from_batches(PAIRS, files.read(ids))
 
     @cached_property
+    def bad_rows(self) -> BadRows:
+        """The rows that cannot be used, complete after the first call of ``split``."""
+        return BadRows(self.on_bad_rows, self.max_bad_share)
+
+    @cached_property
     def _splits(self) -> dict[str, tuple[Files, frozenset[str]]]:
         """The files of each split, and the ids of the rows that belong to it."""
         check_vocabulary(self.classes, self.prompts)
@@ -96,6 +108,7 @@ class UserPairs:
             for batch in split.checked():
                 ids[name] += batch["id"].to_pylist()
                 labeled.update(batch.filter(batch["label"].is_valid())["id"].to_pylist())
+        self.bad_rows.check_share()
         # Over all splits: an id in two of them would let a model train on its test pairs.
         refuse_repeated_ids([(files[name], ids[name]) for name in files])
         splits = {name: (files[name], frozenset(ids[name])) for name in files}
@@ -118,14 +131,17 @@ class UserPairs:
         for name in SPLITS:
             path: str | None = getattr(self, f"{name}_path")
             if path is not None:
-                paths[name] = files_in(Path(path))
+                files = files_in(Path(path))
+                # A single file is what the user says, whatever its name.
+                paths[name] = files_of_split(name, files) if Path(path).is_dir() else files
         if "train" not in paths:
             raise PairsError(
                 "No training pairs: set path (a file or folder) or train_path. Splits with files: "
                 f"{', '.join(paths) or 'none'}."
             )
         columns = Columns(self.id_column, self.image_column, self.caption_column, self.label_column)
-        return {name: Files(name, paths[name], columns, self.classes) for name in paths}
+        bad = self.bad_rows
+        return {name: Files(name, paths[name], columns, self.classes, bad) for name in paths}
 
     def _carve(self, pool: Collection[str], missing: list[str]) -> dict[str, frozenset[str]]:
         """Return the ids of the missing splits and, as ``train``, the rest of ``pool``."""

@@ -1,29 +1,38 @@
 """Reads the user's own files (parquet, webdataset, CSV beside images) as checked pairs.
 
-Files are read a block of rows at a time, so that a set of pairs may be larger than memory. An error
-names the file, the row and its id.
+Files are read a block of rows at a time, so that a set of pairs may be larger than memory. A row
+that cannot be used is noted with its file, number and id.
 """
 
+import csv
+import os
+import re
 import tarfile
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from math import isnan
 from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from clipmend.data.images import decode
-from clipmend.data.pairs import PAIRS, SPLITS
-from clipmend.data.row_groups import GROUP
+from clipmend.data.pairs import PAIRS
+from clipmend.engine.folders import LIST, SHARD, TABLE, is_document, is_junk, pair_files
 from clipmend.errors import PairsError
-from clipmend.methods.sources.webdataset import Span, read_samples
+from clipmend.methods.sources.bad_rows import BadRow, BadRows, UnusableRowError, undecoded
+from clipmend.methods.sources.records import Columns, Record, numbered_records
+from clipmend.methods.sources.webdataset import Span
 
-FORMATS = (".parquet", ".tar", ".csv")
-# Bytes that are read at once. Without a limit it is a row group, which may be a complete file.
-_BUFFER = 1 << 16
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    "trusted": "trusted",
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Words in the names of files -> splits; the names of the hub are among them."""
 
 
 def files_in(path: Path) -> list[Path]:
@@ -33,9 +42,9 @@ def files_in(path: Path) -> list[Path]:
     part of the key.
 
     Raises:
-        PairsError: the folder has no such files, or files of two formats.
+        PairsError: the folder has no such files, files of two formats, or a link to nowhere.
     """
-    if path.suffix in FORMATS[:2] and path.is_file():
+    if path.suffix.lower() in (TABLE, SHARD) and path.is_file():
         return [path]
     if not path.is_dir():
         why = "is not a folder, .parquet or .tar file" if path.exists() else "does not exist"
@@ -43,114 +52,152 @@ def files_in(path: Path) -> list[Path]:
             f"{path} cannot be read as pairs: it {why}; allowed are a parquet file, a webdataset "
             "shard, a folder of either, and a folder that holds a CSV file and its images."
         )
-    files = {suffix: sorted(path.glob(f"*{suffix}")) for suffix in FORMATS}
-    # img2dataset puts a parquet file of metadata beside each of its shards.
-    if {file.stem for file in files[".parquet"]} <= {file.stem for file in files[".tar"]}:
-        files[".parquet"] = []
-    formats = [suffix for suffix in FORMATS if files[suffix]]
-    if not formats:
+    files = {suffix: paths for suffix, paths in pair_files(path).items() if paths}
+    if not files:
         raise PairsError(f"{path} holds no pairs: no *.parquet, *.tar or *.csv file is in it.")
-    if len(formats) > 1:
+    if len(files) > 1:
         raise PairsError(
-            f"{path} holds pairs in several formats, *{' and *'.join(formats)}; move the files to "
+            f"{path} holds pairs in several formats, *{' and *'.join(files)}; move the files to "
             "read into a folder of their own."
         )
-    return files[formats[0]]
+    return next(iter(files.values()))
 
 
 def splits_in(files: Sequence[Path]) -> dict[str, list[Path]]:
     """Return the files by the split in their names; without such names all are ``train``.
 
-    ``test.parquet`` and ``test-00000-of-00002.parquet`` both belong to ``test``.
+    ``test.parquet``, ``test-00000-of-00002.parquet`` and ``cc3m-test-0000.tar`` are of ``test``.
 
     Raises:
-        PairsError: some files are named after a split and others are not.
+        PairsError: some files are named after a split and others are not, or one after two.
     """
+    return _named_splits(files) or {"train": list(files)}
+
+
+def files_of_split(name: str, files: Sequence[Path]) -> list[Path]:
+    """Return those files of a folder that are of one split, for which the folder was given.
+
+    Files that are all named after one split may be evaluated as another, but never trained on:
+    ImageNet's validation images are often a test.
+
+    Raises:
+        PairsError: the files are named after other splits.
+    """
+    named = _named_splits(files)
+    if not named or (len(named) == 1 and name in ("val", "test")):
+        return list(files)
+    if name not in named:
+        raise PairsError(
+            f"{files[0].parent} is given for {name}, but its files are named after "
+            f"{', '.join(named)}; give the files of {name}, or rename them."
+        )
+    return named[name]
+
+
+def _named_splits(files: Sequence[Path]) -> dict[str, list[Path]]:
     named: dict[str, list[Path]] = {}
     for file in files:
-        named.setdefault(file.stem.partition("-")[0], []).append(file)
-    if not set(SPLITS) & set(named):
-        return {"train": list(files)}
-    if others := [file.name for name in sorted(set(named) - set(SPLITS)) for file in named[name]]:
+        words = re.split(r"[^a-z0-9]+", file.stem.lower())
+        splits = list(dict.fromkeys(_SPLITS[word] for word in words if word in _SPLITS))
+        if len(splits) > 1:
+            raise PairsError(f"{file} is named after several splits: {', '.join(splits)}.")
+        named.setdefault(splits[0] if splits else "", []).append(file)
+    others = named.pop("", [])
+    if named and others:
         raise PairsError(
             f"{files[0].parent} holds files named after splits and other files "
-            f"({', '.join(others)}); the splits are {', '.join(SPLITS)}."
+            f"({', '.join(file.name for file in others)}); names of splits are "
+            f"{', '.join(_SPLITS)}."
         )
     return named
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The names of the columns in the user's files.
+class _Row:
+    """A row as its file has it; texts are bytes.
 
     Attributes:
-        id: None numbers the rows.
-        image: encoded bytes, a struct with a field ``bytes``, or (in CSV) a file name.
-        caption: text.
-        label: None reads no labels; a file may also lack the column.
+        id: the id as text; where it is not one, a text that stands for it.
+        fault: why the row cannot be used, if its id already says so.
     """
-
-    id: str | None
-    image: str
-    caption: str
-    label: str | None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row as its file has it."""
 
     file: Path
     number: int
     id: str
-    image: Any
-    caption: Any
-    label: Any
-
-    def error(self, reason: object) -> PairsError:
-        return PairsError(f"{self.file}, row {self.number} (id {self.id!r}): {reason}")
+    record: Record
+    columns: Columns
+    fault: str | None
 
     def pair(self, label_of: Mapping[object, str | None]) -> dict[str, Any]:
         """Return the columns of ``PAIRS``, with the image's own bytes.
 
         Raises:
-            PairsError: the caption or the image is missing, or the label is not a class.
+            UnusableRowError: the id, the caption or the image is missing or cannot be used.
+            PairsError: the label is not a class.
         """
-        image = self.image
+        if self.fault is not None:
+            raise UnusableRowError(self.fault)
+        caption = self._caption()
+        image = self._image()
+        label = self.record.get(self.columns.label) if self.columns.label is not None else None
+        if isinstance(label, float) and isnan(label):  # how pandas writes a missing number
+            label = None
+        if isinstance(label, bytes):
+            label = label.decode(errors="backslashreplace")
+        if label not in label_of:
+            classes = ", ".join(dict.fromkeys(filter(None, label_of.values())))
+            raise PairsError(
+                f"{self.bad(f'the label {label!r} is not a class')}; classes: {classes}."
+            )
+        return {"id": self.id, "image": image, "caption": caption, "label": label_of[label]}
+
+    def bad(self, reason: object) -> BadRow:
+        """Return the row as one that cannot be used."""
+        return BadRow(str(self.file), self.number, self.id or None, str(reason).rstrip("."))
+
+    def _caption(self) -> str:
+        caption = self.record[self.columns.caption]
+        if isinstance(caption, bytes):
+            try:
+                caption = caption.decode()
+            except UnicodeDecodeError:
+                raise UnusableRowError("the caption is not UTF-8 text") from None
+        if caption is None or (isinstance(caption, str) and not caption.strip()):
+            raise UnusableRowError("the caption is empty")
+        if not isinstance(caption, str):
+            raise UnusableRowError(f"the caption is {type(caption).__name__}; it must be text")
+        return caption
+
+    def _image(self) -> bytes:
+        image = self.record[self.columns.image]
         if isinstance(image, dict) and "bytes" in image:
             image = image["bytes"]
-        elif isinstance(image, str) and self.file.suffix == ".csv":
-            image = self._file_bytes(image)
+        elif isinstance(image, bytes) and self.file.suffix.lower() == LIST:
+            image = self._file_bytes(os.fsdecode(image))
         elif isinstance(image, Span):
             image = image.read()
         if not isinstance(image, bytes):
-            raise self.error(
+            raise UnusableRowError(
                 f"the image is {'null' if image is None else 'no bytes'}; allowed are encoded "
-                "bytes, a struct with a field 'bytes', and (in a CSV file) file names."
+                "bytes, a struct with a field 'bytes', and (in a CSV file) file names"
             )
-        if self.caption is None or self.caption == "":
-            raise self.error("the caption is empty; every pair needs one.")
-        if not isinstance(self.caption, str):
-            raise self.error(f"the caption is {type(self.caption).__name__}; it must be text.")
-        if self.label not in label_of:
-            classes = ", ".join(dict.fromkeys(filter(None, label_of.values())))
-            raise self.error(f"the label {self.label!r} is not a class; classes: {classes}.")
-        label = label_of[self.label]
-        return {"id": self.id, "image": image, "caption": self.caption, "label": label}
+        return image
 
     def _file_bytes(self, name: str) -> bytes:
         folder, path = self.file.parent, PurePath(name)
         # The key has the bytes of the folder: an image outside could change unnoticed.
         if path.is_absolute() or ".." in path.parts:
-            raise self.error(
+            raise UnusableRowError(
                 f"the image {name!r} is not inside {folder}; move it there, because a change of "
-                "the folder is what makes the corpus again."
+                "the folder is what makes the corpus again"
             )
+        if is_document(name) or any(map(is_junk, path.parts)):
+            raise UnusableRowError(f"the image {name!r} is hidden, or no image by its suffix")
         try:
             return (folder / path).read_bytes()
-        except OSError as error:
-            reason = error.strerror or "it cannot be read"
-            raise self.error(f"no image {folder / path} ({reason}).") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnusableRowError(f"no image {folder / path} ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -159,129 +206,107 @@ class Files:
 
     A label is a class name, or (not in CSV) an integer that indexes ``classes``. The label of a
     file without the label column is null. A shard has no column names: its keys are ids, ``.txt``
-    members are captions, and ``.cls`` members are labels. Rows without ids are numbered after
-    ``name``, the split.
+    members are captions (or the caption in ``.json``), and ``.cls`` members are labels. Rows
+    without ids are numbered after ``name``, the split.
     """
 
     name: str
     paths: Sequence[Path]
     columns: Columns
     classes: Sequence[str]
+    bad: BadRows = field(default_factory=BadRows)
 
     def checked(self) -> Iterator[pa.RecordBatch]:
-        """Yield all rows in the schema ``PAIRS`` with the images' own bytes; decode each image.
+        """Yield the usable rows in the schema ``PAIRS`` with the images' own bytes.
+
+        Every image is decoded. Rows that cannot be used are added to ``bad``.
 
         Raises:
-            PairsError: a file cannot be read, has no row or lacks a column. Or a caption or id is
-                null, a label is not a class, or an image cannot be decoded; it names the row.
+            PairsError: a file cannot be read, has no row or lacks a column; a label is not a class;
+                or a row cannot be used and the policy is to refuse it. It names file and row.
         """
         for blocks in self._blocks_of_files():
-            errors: list[PairsError] = []
-            images = 0
             for rows in blocks:
-                pairs = self._pairs(rows)
-                images += len(rows)
-                for row, image in zip(rows, pairs["image"], strict=True):
-                    try:
-                        decode(image.as_py(), 1)
-                    except PairsError as damage:
-                        errors.append(row.error(damage))
-                if not errors:
-                    yield from pairs.to_batches()
-            # Raised after the last row, so that the user learns at once how many are damaged.
-            if errors:
-                more = f" ({len(errors)} of {images} images are like this)" * (len(errors) > 1)
-                raise PairsError(f"{errors[0]}{more}")
+                yield from self._batches(rows, check=True)
+            self.bad.check_policy()
 
     def read(self, ids: Container[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows with these ids as ``checked`` does, without decoding."""
+        """Yield the usable rows with these ids, after ``checked``, without decoding."""
+        found = self.bad.found
         for blocks in self._blocks_of_files():
             for rows in blocks:
                 # Filtered first: images of other splits in a shard or in files are not read.
-                yield from self._pairs([row for row in rows if row.id in ids]).to_batches()
+                own = [row for row in rows if row.id in ids]
+                usable = [row for row in own if (str(row.file), row.number) not in found]
+                yield from self._batches(usable, check=False)
 
     def __str__(self) -> str:
         """Return the path, or the first path and the last name."""
         first, last = self.paths[0], self.paths[-1]
         return str(first) if len(self.paths) == 1 else f"{first} … {last.name}"
 
-    def _pairs(self, rows: Sequence[_Row]) -> pa.Table:
+    def _batches(self, rows: Sequence[_Row], *, check: bool) -> list[pa.RecordBatch]:
         label_of: dict[object, str | None] = dict(enumerate(self.classes))
         label_of |= {label: label for label in self.classes} | {None: None, "": None}
-        return pa.Table.from_pylist([row.pair(label_of) for row in rows], PAIRS)
+        pairs = []
+        for row in rows:
+            try:
+                pair = row.pair(label_of)
+                if check:
+                    _refuse_undecodable(pair["image"])
+                pairs.append(pair)
+            except UnusableRowError as reason:
+                if not check:
+                    raise PairsError(f"{row.bad(reason)}; it was changed meanwhile.") from reason
+                self.bad.add(row.bad(reason))
+        self.bad.total += len(rows) if check else 0
+        batches: list[pa.RecordBatch] = pa.Table.from_pylist(pairs, PAIRS).to_batches()
+        return batches
 
     def _blocks_of_files(self) -> Iterator[Iterator[list[_Row]]]:
         numbers = (f"{self.name}-{row:06d}" for row in count())
         return (self._blocks(path, numbers) for path in self.paths)
 
     def _blocks(self, file: Path, numbers: Iterator[str]) -> Iterator[list[_Row]]:
-        """Yield the rows of a file, at most ``GROUP`` at once; other files are not read."""
-        at, columns = count(), self.columns
+        """Yield the rows of a file in blocks; other files are not read."""
+        is_empty = True
+        skip = partial(self._skip, file)
         try:
-            for records in self._records(file):
-                rows = []
-                for record, number in zip(records, at, strict=False):
-                    row_id = next(numbers) if columns.id is None else record[columns.id]
-                    if row_id is None or row_id == "":
-                        raise PairsError(
-                            f"{file}, row {number}: the id is empty; every pair needs one."
-                        )
-                    label = None if columns.label is None else record.get(columns.label)
-                    image, caption = record[columns.image], record[columns.caption]
-                    rows.append(_Row(file, number, str(row_id), image, caption, label))
-                yield rows
-        except (pa.ArrowException, tarfile.TarError, OSError) as error:
+            for block in numbered_records(file, self.columns, self.classes, skip):
+                is_empty &= not block
+                yield [self._row(file, number, record, numbers) for number, record in block]
+        except (pa.ArrowException, tarfile.TarError, csv.Error, OSError, UnicodeError) as error:
             reason = str(error).splitlines()[0]
             raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
-        if next(at) == 0:
+        if is_empty:
             raise PairsError(f"{file} is empty: it has no row.")
 
-    def _records(self, file: Path) -> Iterator[list[dict[str | None, Any]]]:
-        """Yield values by the name of their column; images in other files are not read."""
-        columns = self.columns
-        if file.suffix == ".tar":
-            # A shard has its numbers as text; names come first, since a class may be called "7".
-            numbers = {str(number): label for number, label in enumerate(self.classes)}
-            label_of = numbers | {label: label for label in self.classes}
-            records: list[dict[str | None, Any]] = [
-                {
-                    columns.id: sample.key,
-                    columns.image: sample.image,
-                    columns.caption: sample.texts.get("txt"),
-                    columns.label: label_of.get(text := sample.texts.get("cls", ""), text),
-                }
-                for sample in read_samples(file, ["txt", "cls"])
-            ]
-            yield from (records[at : at + GROUP] for at in range(0, len(records), GROUP))
-            return
-        ours = vars(columns)
-        if file.suffix == ".csv":
-            table = pa.csv.read_csv(
-                file,
-                # A single thread knows the number of a row that it cannot parse.
-                read_options=pa.csv.ReadOptions(use_threads=False),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-                # Columns are read as text: an id like 007 is not a number.
-                convert_options=pa.csv.ConvertOptions(
-                    column_types={name: pa.string() for name in ours.values() if name}
-                ),
-            )
-            names, batches = table.column_names, table.to_batches(max_chunksize=GROUP)
+    def _row(self, file: Path, number: int, record: Record, numbers: Iterator[str]) -> _Row:
+        value = next(numbers) if self.columns.id is None else record[self.columns.id]
+        fault = None
+        if isinstance(value, bytes):
+            text = value.decode(errors="surrogateescape")
         else:
-            parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-            names = parquet.schema_arrow.names
-            own = [name for name in names if name in ours.values()]
-            batches = parquet.iter_batches(GROUP, columns=own)
-        for part, column in ours.items():
-            times = names.count(column)
-            is_missing = times == 0 and part != "label"  # files without labels are allowed
-            if column is not None and (is_missing or times > 1):
-                has = f"{times} times the" if times else "no"
-                raise PairsError(
-                    f"{file} has {has} column {column!r} ({part}_column); it has: "
-                    f"{', '.join(names) or 'none'}."
-                )
-        yield from (batch.to_pylist() for batch in batches)
+            text = "" if value is None else str(value)
+        if text == "":
+            fault = "the id is empty"
+        elif undecoded(text):
+            fault = "the id is not UTF-8 text"
+            text = os.fsencode(text).decode(errors="backslashreplace")
+        return _Row(file, number, text, record, self.columns, fault)
+
+    def _skip(self, file: Path, number: int, reason: str) -> None:
+        """Note a row that its file has no columns for."""
+        row = BadRow(str(file), number, None, reason)
+        self.bad.total += (row.file, row.row) not in self.bad.found
+        self.bad.add(row)
+
+
+def _refuse_undecodable(image: bytes) -> None:
+    try:
+        decode(image, 1)
+    except PairsError as damage:
+        raise UnusableRowError(str(damage)) from damage
 
 
 def refuse_repeated_ids(splits: Sequence[tuple[Files, Sequence[str]]]) -> None:

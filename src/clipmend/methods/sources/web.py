@@ -27,6 +27,9 @@ RECOVERABLE = frozenset(
 )
 """The reasons of failed requests that may succeed later."""
 
+UNREACHED = frozenset({"timeout", "name_unresolved", "connection"})
+"""The reasons of failed requests to which no server answered; without a network all have one."""
+
 _HEADERS = {
     # Many sites answer 403 to an agent that is not a browser; the agent still names this program.
     "User-Agent": "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0 "

@@ -1,11 +1,14 @@
 """Reads webdataset shards: tar files in which members with one stem are one sample."""
 
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp"})
+from clipmend.engine.folders import is_junk
+
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
 @dataclass(frozen=True)
@@ -28,52 +31,82 @@ class Sample:
     """One sample of a shard.
 
     Attributes:
-        key: folder and name of the members, up to the first point of the name.
+        key: folder and name of the members, without the suffix.
         image: the encoded image; None without an image.
-        texts: the content of text members by suffix, without white space at its ends.
+        texts: the content of text members by suffix.
     """
 
     key: str
     image: Span | None = None
-    texts: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An image or a text of a shard; ``stem`` has the points of the name but the last one."""
+
+    folder: str
+    stem: str
+    suffix: str
+    content: Span | bytes
+
+    def key(self, stem: str) -> str:
+        return f"{self.folder}/{stem}".lstrip("./")
 
 
 def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
     """Return the samples of a shard, in the order of their first members; images are not read.
 
-    Hidden files and members that are neither images nor named by ``suffixes`` are skipped.
+    Hidden files and members that are neither images nor named by ``suffixes`` are skipped. The key
+    of ``x.input.jpg`` is ``x.input`` if a text has it, and else ``x``, as webdataset reads it.
 
     Args:
         suffixes: the text members to read, such as ``txt`` and ``cls``.
 
     Raises:
-        tarfile.TarError, OSError: not an uncompressed tar file, a truncated one, a member
-            that occurs twice, or a name or text that is not UTF-8.
+        tarfile.TarError, OSError: not an uncompressed tar file, a truncated one, or a member
+            that occurs twice, such as a second image of a sample.
     """
+    members = list(_members(shard, suffixes))
+    own = {m.key(m.stem) for m in members if isinstance(m.content, bytes)}
     samples: dict[str, Sample] = {}
-    with tarfile.open(shard, "r:") as archive:
-        for member in archive:
-            if any("\udc80" <= letter <= "\udcff" for letter in member.name):  # undecoded bytes
-                raise tarfile.ReadError(f"the name {member.name!a} is not UTF-8")
-            folder, _, name = member.name.rpartition("/")
-            stem, _, suffix = name.partition(".")
-            suffix = suffix.lower()
-            is_image = suffix in IMAGE_SUFFIXES
-            if not member.isfile() or not stem or not (is_image or suffix in suffixes):
-                continue
-            key = f"{folder}/{stem}".lstrip("./")
-            sample = samples.setdefault(key, Sample(key))
-            if sample.image is not None if is_image else suffix in sample.texts:
-                raise tarfile.ReadError(f"it has {'an image' if is_image else name} of {key} twice")
-            if is_image:
-                sample.image = Span(shard, member.offset_data, member.size)
-            elif content := archive.extractfile(member):
-                try:
-                    sample.texts[suffix] = content.read().decode().strip()
-                except UnicodeDecodeError as error:
-                    raise tarfile.ReadError(f"{member.name} is not UTF-8 text") from error
-        _refuse_truncated(archive)
+    for member in members:
+        key = member.key(member.stem)
+        if key not in own:
+            key = member.key(member.stem.partition(".")[0])
+        sample = samples.setdefault(key, Sample(key))
+        if isinstance(member.content, bytes):
+            if member.suffix in sample.texts:
+                name = f"{member.stem}.{member.suffix}"
+                raise tarfile.ReadError(f"it has {name} of {key} twice")
+            sample.texts[member.suffix] = member.content
+        elif sample.image is not None:
+            raise tarfile.ReadError(f"it has an image of {key} twice")
+        else:
+            sample.image = member.content
     return list(samples.values())
+
+
+def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
+    with tarfile.open(shard, "r:", encoding="utf-8") as archive:
+        targets: dict[str, tarfile.TarInfo] = {}
+        for member in archive:
+            if member.islnk() and member.linkname in targets:  # tar stores a file once
+                link, member = member, copy(targets[member.linkname])
+                member.name = link.name
+            targets[member.name] = member
+            path = PurePosixPath(member.name)
+            stem, _, suffix = path.name.rpartition(".")
+            suffix = suffix.lower()
+            if not member.isfile() or not stem or any(map(is_junk, path.parts)):
+                continue
+            folder = member.name.rpartition("/")[0]
+            if suffix in IMAGE_SUFFIXES:
+                span = Span(shard, member.offset_data, member.size)
+                yield _Member(folder, stem, suffix, span)
+            elif suffix in suffixes and (content := archive.extractfile(member)):
+                yield _Member(folder, stem, suffix, content.read())
+        _refuse_truncated(archive)
 
 
 def _refuse_truncated(archive: tarfile.TarFile) -> None:

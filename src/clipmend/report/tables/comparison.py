@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clipmend.methods.sources.bad_rows import summary_of
 from clipmend.report.cells import ATTACK, CLEAN, FOUND, SHORT, TARGET, groups, records
 from clipmend.report.order import UNDEFENDED, attack_order, is_poisoned, method_order, under
 from clipmend.report.results import Results
@@ -101,6 +102,11 @@ def _notes(results: Results) -> list[str]:
             if metric in definitions
         ),
         *(_sizes(str(corpus), rows) for (corpus,), rows in groups(cells, "corpus")),
+        *(
+            f"{cell.place.corpus}: {line}."
+            for cell in results.of("download")
+            if (line := summary_of(cell.folder))
+        ),
         f"Seeds: {', '.join(map(str, seeds))}. {over_seeds}",
         "Bold: the highest CA and the lowest ASR of a column among the repairs, as printed. "
         "† marks a control, which uses what no defender has; it is never ranked.",

@@ -149,7 +149,9 @@ def wall_time(path: Path, log: Path) -> float | None:
     """
     if not path.is_file():
         return None
-    if log.is_file() and any(text in log.read_text(errors="replace") for text in _NOT_MADE):
+    if log.is_file() and any(
+        text in log.read_text(encoding="utf-8", errors="replace") for text in _NOT_MADE
+    ):
         return None
     with path.open(encoding="utf-8", errors="replace") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"), {})

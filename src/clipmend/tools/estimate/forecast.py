@@ -18,11 +18,12 @@ from rich.table import Column, Table
 from clipmend.data.pairs import SPLITS
 from clipmend.engine import cards, gpus, grid, plan
 from clipmend.engine.cell import RESULTS, Cell
+from clipmend.engine.folders import TABLE, pair_files
 from clipmend.engine.index import Glance
 from clipmend.engine.params import Params
 from clipmend.engine.runner import WITHOUT_GPU
 from clipmend.engine.store import STORE
-from clipmend.errors import UnknownNameError
+from clipmend.errors import PairsError, UnknownNameError
 from clipmend.methods.table import STAGES
 from clipmend.tools.estimate.costs import (
     Measurements,
@@ -244,11 +245,15 @@ def _rows(path: str | Path | None) -> int | None:
     """Return the rows of a parquet file, or of all in a folder; None if there are none to read."""
     if path is None:
         return None
-    paths = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*.parquet"))
-    tables = [file for file in paths if file.suffix == ".parquet"]
     try:
+        paths = pair_files(Path(path))[TABLE] if Path(path).is_dir() else [Path(path)]
+        tables = [file for file in paths if file.suffix.lower() == TABLE]
         return sum(pq.read_metadata(file).num_rows for file in tables) if tables else None
-    except (pa.ArrowException, OSError):  # of the user: the job that reads it explains the fault
+    except (
+        pa.ArrowException,
+        OSError,
+        PairsError,
+    ):  # of the user: the job that reads it explains the fault
         return None
 
 

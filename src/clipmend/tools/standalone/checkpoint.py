@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 
+from clipmend.engine.folders import visible
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
 from clipmend.model.openclip import open_clip
@@ -97,7 +98,7 @@ def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    others = [file for file in visible(folder) if file.suffix in _SUFFIXES]
     if not others:
         raise ModelError(
             f"{folder} has no weights. open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
@@ -127,13 +128,8 @@ def _tagged(model: str, architecture: str | None) -> Checkpoint:
 
 def _check_config(architecture: str) -> None:
     """Refuse an architecture that ``model/`` could not build, embed with and save again."""
-    try:
-        model = model_config(architecture)["model_cfg"]
-        vision, text = model["vision_cfg"], model["text_cfg"]
-        side = vision["image_size"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{architecture} is not a config of open_clip: {reason}.") from error
+    model = model_config(architecture)["model_cfg"]
+    text, side = model["text_cfg"], model["vision_cfg"]["image_size"]
     foreign = {"custom_text", "multimodal_cfg"} & set(model) | {
         key for key in text if key.startswith("hf_") or key == "tokenizer_kwargs"
     }

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
+from clipmend.methods.settings import OnBadRows
+
 _FOLDERS = {"suspects": Path("suspects"), "mend": Path("mended")}  # the default results of each
 
 
@@ -47,6 +49,10 @@ class Options:
         list[str] | None,
         Option("--set", help="A setting of UBT, such as detect.epochs=2; can be repeated."),
     ] = None
+    on_bad_rows: Annotated[
+        OnBadRows,
+        Option(help="Leave out rows that cannot be used (at most a quarter), or refuse all pairs."),
+    ] = "skip"
     id_column: Annotated[
         str | None,
         Option(

@@ -1,34 +1,40 @@
 """The pairs of the user, read file by file and decoded for the model."""
 
+import csv
 import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import torch
 
 from clipmend.data.images import decode_all
 from clipmend.data.splits import Pairs
+from clipmend.engine.folders import SHARD
 from clipmend.errors import PairsError
-from clipmend.methods.sources.user_files import Columns, Files, files_in, splits_in
+from clipmend.methods.sources.bad_rows import BadRows
+from clipmend.methods.sources.records import Columns, names_in
+from clipmend.methods.sources.user_files import Files, files_in, splits_in
 from clipmend.tools.standalone.options import Options
 
 log = logging.getLogger(__name__)
 LEAST = 64  # pairs; among fewer an unusual pair does not stand out
 
 
-def read_own_pairs(options: Options, *, size: int) -> Pairs:
+def read_own_pairs(options: Options, *, size: int, bad: BadRows | None = None) -> Pairs:
     """Return the pairs of the user, without labels; images are cropped to ``size``.
+
+    Rows that cannot be used are added to ``bad``.
 
     If the files of a folder are named after splits, only the ``train`` files are read. All decoded
     images are in memory, ``3 * size**2`` bytes each, and one block of encoded ones.
 
     Raises:
-        PairsError: the files cannot be read, an id is repeated, or there are too few pairs.
+        PairsError: the files cannot be read, too many rows cannot be used, an id is repeated, or
+            there are too few pairs.
     """
+    bad = BadRows(options.on_bad_rows) if bad is None else bad
     path, limit = options.pairs, options.limit
     files = _files(path)
     key = _id_column(files[0]) if options.id_column is None else options.id_column or None
@@ -36,7 +42,7 @@ def read_own_pairs(options: Options, *, size: int) -> Pairs:
     ids: list[str] = []
     captions: list[str] = []
     images = []
-    for table in chain.from_iterable(Files(f.stem, [f], columns, ()).checked() for f in files):
+    for table in chain.from_iterable(Files(f.stem, [f], columns, (), bad).checked() for f in files):
         block = table if limit is None else table[: limit - len(ids)]
         keys = block["id"].to_pylist()
         ids += keys
@@ -45,6 +51,8 @@ def read_own_pairs(options: Options, *, size: int) -> Pairs:
         images.append(decode_all(rows, len(keys), size))
         if len(ids) == limit:
             break
+    bad.check_policy()
+    bad.check_share()
     if len(set(ids)) < len(ids):
         repeated = Counter(ids).most_common(1)[0][0]
         raise PairsError(
@@ -80,11 +88,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _id_column(file: Path) -> str | None:
-    if file.suffix == ".tar":
+    if file.suffix.lower() == SHARD:
         return "id"  # the key of a sample
     try:
         # The header alone: the rows of a large file are read later, block by block.
-        schema = pa.csv.open_csv(file).schema if file.suffix == ".csv" else pq.read_schema(file)
-    except (pa.ArrowException, OSError):
+        return "id" if "id" in names_in(file) else None
+    except (pa.ArrowException, csv.Error, OSError, UnicodeError):
         return None  # the file is reported where its rows are read
-    return "id" if "id" in schema.names else None

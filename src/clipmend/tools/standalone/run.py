@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipmend.engine.folders import visible
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
+from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.tools.standalone.checkpoint import find_checkpoint
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
@@ -59,7 +61,7 @@ def mend(options: Options) -> None:
 def _inspected(options: Options) -> Inspection:
     """Return the scores. Every option is checked before the scoring starts."""
     out = options.out
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not visible(out)):
         what = "is not empty" if out.is_dir() else "is a file"
         raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
     settings = read_settings(options.settings or (), early=options.early is not None)
@@ -72,11 +74,14 @@ def _inspected(options: Options) -> Inspection:
     if options.early is not None:
         early = checkpoint.earlier(options.early).load().to(device)
         own = replace(own, early=lambda: early)
-    pairs = read_own_pairs(options, size=own.model.image_size)
+    bad = BadRows(options.on_bad_rows)
+    pairs = read_own_pairs(options, size=own.model.image_size, bad=bad)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
+    bad.write(out)
+    bad.report(str(options.pairs))
     log.info("scoring %d pairs on %s", len(pairs), device)
     return inspect(own, pairs, settings, options.seed)
 
@@ -106,7 +111,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     if before is not None:
         counts += f"; cosine of the chosen images with the unlearned text: {before:.2f}"
         counts += "" if after is None else f" before, {after:.2f} after"
-    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in options.out.iterdir()))
+    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(options.out)))
     for line in (f"{counts}.", f"In {options.out}: {files}"):
         console.print(line, markup=False, highlight=False)
 
