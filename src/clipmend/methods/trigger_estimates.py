@@ -25,11 +25,16 @@ _OPPONENT = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
 _SMOOTH = 5  # side of the window over which weak shares are averaged
 _INDEPENDENT = 10  # independent values in such a window, about
 _FLOW_POINTS, _FLOW_BOUND = 6, 8 / 32  # control points along a side; largest shift in image sides
+_INVERSIONS = 20
 _FLOW_STEPS, _FLOW_BATCH, _FLOW_RATE = 200, 64, 0.1
 
 
 class Estimate(Protocol):
     """An estimated trigger."""
+
+    @property
+    def hides(self) -> bool:
+        """Whether the trigger covers pixels, whose content is then lost."""
 
     def paste(self, images: Bytes) -> Pixels:
         """Return the images, in [0, 1], with the trigger on them."""
@@ -54,6 +59,11 @@ class Linear:
     share: Float[Tensor, "3 height width"]
     added: Float[Tensor, "3 height width"]
     mean: Float[Tensor, "3 height width"]
+
+    @property
+    def hides(self) -> bool:
+        """Whether the trigger covers pixels, whose content is then lost."""
+        return bool((self.share > _REPLACED).any())
 
     def paste(self, images: Bytes) -> Pixels:
         """Return the images, in [0, 1], with the trigger on them."""
@@ -83,13 +93,22 @@ class Warp:
 
     field: Float[Tensor, "height width 2"]
 
+    @property
+    def hides(self) -> bool:
+        """Whether the trigger covers pixels: a warp moves them."""
+        return False
+
     def paste(self, images: Bytes) -> Pixels:
         """Return the images, in [0, 1], with the trigger on them."""
-        return _moved(images.float() / 255, self.field)
+        return _moved(images.float() / 255, self.field).clamp(0, 1)
 
     def remove(self, images: Bytes) -> Pixels:
-        """Return the images, moved back: exact for a constant field, close for a smooth one."""
-        return _moved(images.float() / 255, -self.field)
+        """Return the images, moved back along the inverse of the field."""
+        field = self.field.permute(2, 0, 1)[None]
+        inverse = -self.field
+        for _ in range(_INVERSIONS):  # the inverse at a pixel is minus the field where it leads
+            inverse = -_moved(field, inverse)[0].permute(1, 2, 0)
+        return _moved(images.float() / 255, inverse).clamp(0, 1)
 
     def picture(self) -> UInt8[Tensor, "3 height width"]:
         """Return the shift in x (red) and y (green) around gray, and beside it its length."""
@@ -218,4 +237,4 @@ def _field(points: Tensor, side: int) -> Float[Tensor, "height width 2"]:
 def _moved(pixels: Pixels, field: Float[Tensor, "height width 2"]) -> Pixels:
     identity = torch.eye(2, 3).expand(len(pixels), -1, -1)
     grid = F.affine_grid(identity, list(pixels.shape), align_corners=False) + field
-    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False).clamp(0, 1)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)

@@ -25,7 +25,8 @@ from clipmend.model.fit import Hooks, Task, fit_all
 
 # The purposes of the two random streams: outside the loop, and inside it. They do not follow the
 # stage: `abl` and `pud` moved to `unlearn`, and another purpose would draw other numbers.
-_PURPOSES = {"ubt": ("unlearn/choose", "unlearn/fit")}
+_OWN_PURPOSES = ("unlearn/choose", "unlearn/fit")
+_PURPOSES = {"ubt": _OWN_PURPOSES, "see_through": _OWN_PURPOSES}
 _OTHER_PURPOSES = ("baselines/views", "baselines/fit")
 
 
