@@ -6,7 +6,7 @@ Two families: a linear trigger replaces, blends or adds pixels; a warp moves the
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ _INVERSIONS = 20
 _FLOW_STEPS, _FLOW_BATCH, _FLOW_RATE = 200, 64, 0.1
 
 
+@runtime_checkable
 class Estimate(Protocol):
     """An estimated trigger."""
 
@@ -80,7 +81,7 @@ class Linear:
             self.share > _REPLACED, self.added - 0.5, self.added - self.share * self.mean
         )
         pattern = 0.5 + 0.5 * pattern / pattern.abs().max().clamp(min=1e-6)
-        return (255 * torch.cat([pattern, self.share], dim=2)).round().to(torch.uint8)
+        return to_bytes(torch.cat([pattern, self.share], dim=2)[None])[0]
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,17 @@ class Warp:
         shift = self.field.permute(2, 0, 1) / (2 * _FLOW_BOUND)
         length = shift.square().sum(0, keepdim=True).sqrt().expand(3, -1, -1)
         colors = 0.5 + 0.5 * torch.cat([shift, torch.zeros_like(shift[:1])])
-        return (255 * torch.cat([colors, length.clamp(max=1)], dim=2)).round().to(torch.uint8)
+        return to_bytes(torch.cat([colors, length.clamp(max=1)], dim=2)[None])[0]
 
 
-def linear(triggered: Bytes, others: Bytes, *, least: float) -> Linear:
+def to_bytes(pixels: Pixels) -> Bytes:
+    """Return pixels in [0, 1] as 8 bits, as a file would store them."""
+    return (pixels * 255).round().to(torch.uint8)
+
+
+def linear(
+    triggered: Bytes, others: UInt8[Tensor, "others 3 height width"], *, least: float
+) -> Linear:
     """Return the linear trigger that explains how two sets of images differ, in closed form.
 
     With means ``m`` and standard deviations ``s`` of each pixel, the share is ``1 - s_triggered /
@@ -150,7 +158,7 @@ def _averaged(values: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 heigh
     return F.avg_pool2d(padded, _SMOOTH, 1)[0].expand_as(values)
 
 
-def _denoised(raw: Tensor, own: Pixels, other: Pixels, least: float) -> Tensor:
+def _denoised(raw: Tensor, own: Tensor, other: Tensor, least: float) -> Tensor:
     """Shrink each coefficient of a difference of means by its error (James and Stein 1961)."""
     coefficients = to_cosines(raw[None])[0]
     variance = to_cosines(own).var(0) / len(own) + to_cosines(other).var(0) / len(other)
@@ -224,7 +232,7 @@ def flips(
     target: Float[Tensor, " dim"],
 ) -> Bool[Tensor, " batch"]:
     """Return which images are nearer to ``target`` than to their own caption with the trigger."""
-    parts = [embed_images(model, estimate.paste(part)) for part in images.split(256)]
+    parts = [embed_images(model, to_bytes(estimate.paste(part))) for part in images.split(256)]
     embeds = torch.cat(parts)
     return embeds @ target > (embeds * own).sum(dim=1)
 

@@ -12,7 +12,7 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.interfaces import Assets, Finding, Repair, TrueTrigger
 from clipmend.methods.repairs.see_through_plan import Group, Plan, groups_by_word, plan_of
 from clipmend.methods.settings import Count, DetectorName, Natural, NonNegative, Positive
-from clipmend.methods.trigger_estimates import Bytes, Pixels, Warp
+from clipmend.methods.trigger_estimates import Bytes, Pixels, Warp, to_bytes
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Batch, Schedule, Task
@@ -160,7 +160,8 @@ def _suspects(teacher: Clip, train: Pairs, group: Group) -> Iterator[_Suspects]:
     if isinstance(estimate, Warp):
         yield _Suspects(images, group.target.expand(len(images), -1), is_pushed=True)
     elif not estimate.hides:
-        cleaned = [embed_images(teacher, estimate.remove(part)) for part in images.split(256)]
+        parts = images.split(256)
+        cleaned = [embed_images(teacher, to_bytes(estimate.remove(part))) for part in parts]
         yield _Suspects(images, torch.cat(cleaned), is_pushed=False)
 
 

@@ -101,7 +101,8 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     # Stable, so that pairs with equal scores keep the order of the file.
     order = columns["score"].argsort(descending=True, stable=True)
     table: dict[str, Any] = {"id": pairs.ids, "caption": pairs.captions}
-    table |= {name: values.numpy() for name, values in columns.items()}
+    names = ["score", "suspect", *(name for name in columns if name not in ("score", "suspect"))]
+    table |= {name: columns[name].numpy() for name in names}
     ranked = pa.table(table).take(order.numpy())
     ranked = ranked.append_column("rank", pa.array(range(1, len(pairs) + 1)))
     pq.write_table(ranked, options.out / "suspects.parquet")
