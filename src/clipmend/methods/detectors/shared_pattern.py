@@ -28,6 +28,7 @@ from clipmend.model.clip import Clip, embed_texts
 from clipmend.model.fit import Hooks
 
 _REFERENCE = 4000  # pairs that the statistics of natural images come from
+_BLOCK = 256  # images reduced at once
 _SIDE = 64  # larger images are reduced to this side before they are split
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
 _ROUNDS = 3  # refinements of a split
@@ -188,7 +189,9 @@ class _Search:
         least = fit.sort().values[int((1 - settings.fitting) * (len(fit) - 1))]
         self.fits = fit >= least
         sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
-        natural = train.images[sample].float() / 255
+        # Reduced in blocks, since large images as floats would fill the memory.
+        blocks = take_images(train.images, sample).split(_BLOCK)
+        natural = torch.cat([_reduced(block.float() / 255) for block in blocks])
         self.describe = (_Cosines(natural), _Texture(natural))
 
     def candidates(self) -> Iterator[_Candidate]:
@@ -295,7 +298,7 @@ class _Search:
         unseen = rows[~torch.isin(rows, side.split.rows)]
         placed = [
             side.sign * side.split.position(part.float() / 255) > 0
-            for part in take_images(self.train.images, unseen).split(_REFERENCE)
+            for part in take_images(self.train.images, unseen).split(_BLOCK)
         ]
         alike = unseen[torch.cat(placed)] if placed else unseen
         return torch.cat([side.group, alike]).sort().values

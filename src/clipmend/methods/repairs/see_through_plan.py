@@ -19,7 +19,7 @@ from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images, embed_texts
 
 LEAST_PAIRS = 16  # fewer images say little about a trigger
-_OTHERS = 2000  # pairs with other captions that an estimate compares with
+_OTHERS = 1000  # pairs with other captions that an estimate compares with
 _TESTED = 500  # images that the effect of an estimate is measured on
 _SHRUNK = 4.0  # see ``linear``
 _HALF = 0.5
