@@ -222,6 +222,8 @@ class _Search:
         has = torch.zeros(len(taken), dtype=torch.bool)
         has[rows] = True
         others = self._shuffled((~has).nonzero().squeeze(1))[: settings.tested + _WARP_FIT]
+        # What a warp is fitted to must not test its effect.
+        fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
         sampled = self._shuffled((has & self.fits).nonzero().squeeze(1))[: settings.sampled]
         for split in self._splits(sampled):
             parts = split.rows[split.upper], split.rows[~split.upper]
@@ -229,8 +231,8 @@ class _Search:
             is_done = best is not None and best.p_value <= settings.level
             if is_known or is_done or split.p_value * tests > settings.level:
                 continue
-            side = self._side(split, others)
-            hits = self._hits(side, others[: settings.tested])
+            side = self._side(split, fitted, others)
+            hits = self._hits(side, others)
             effect = float(hits.float().mean())
             if effect < _HALF / 2:
                 continue
@@ -253,7 +255,9 @@ class _Search:
                     high, low = features[upper].mean(0), features[~upper].mean(0)
                     yield _Split(rows, upper, valley(position, upper), describe, high, low)
 
-    def _side(self, split: _Split, others: Int[Tensor, " others"]) -> _Side:
+    def _side(
+        self, split: _Split, fitted: Int[Tensor, " fitted"], others: Int[Tensor, " others"]
+    ) -> _Side:
         """Return the part of the split that is the group, if one of them is."""
         sides = []
         for sign in (1, -1):
@@ -263,13 +267,13 @@ class _Search:
                 own, rest = (self.train.images[split.rows[part]] for part in (upper, ~upper))
                 estimate: Estimate = linear(own, rest, least=_SHRUNK)
             else:
-                estimate = self._warp(split, sign, others[-_WARP_FIT:], target)
+                estimate = self._warp(split, sign, fitted, target)
             sides.append(_Side(split, sign, target, estimate))
         screened = others[:_SCREENED]
         if isinstance(split.describe, _Cosines):
             return max(sides, key=lambda side: int(self._hits(side, screened).sum()))
         # A warp can be fitted to either part, but only the group shows the content of others.
-        return min(sides, key=lambda side: self._distance(side, others[: self.settings.tested]))
+        return min(sides, key=lambda side: self._distance(side, others))
 
     def _distance(self, side: _Side, others: Int[Tensor, " others"]) -> float:
         """Return an unbiased squared distance of the group's mean from that of warped images."""

@@ -23,6 +23,7 @@ _OTHERS = 1000  # pairs with other captions that an estimate compares with
 _TESTED = 500  # images that the effect of an estimate is measured on
 _SHRUNK = 4.0  # see ``linear``
 _HALF = 0.5
+_LEVEL = 0.05  # the largest p-value of an effect
 _DEFINITIONS = {
     "word": "The word that is most over-represented in the captions of the largest group.",
     "word_share": "Share of the captions of this group that have the word.",
@@ -80,23 +81,20 @@ def plan_of(
     teacher = model.frozen_copy()
     kept, weak = [], []
     for rows in groups:
-        if len(rows) < LEAST_PAIRS:
-            weak.append(f"{len(rows)} pairs are too few for an estimate")
-            continue
-        group = _estimated(teacher, train, rows, generator)
-        if group.p_value <= _LEVEL:
+        group = None if len(rows) < LEAST_PAIRS else _estimated(teacher, train, rows, generator)
+        if group is None:
+            weak.append(f"{len(rows)} pairs, or those with other captions, are too few")
+        elif group.p_value <= _LEVEL:
             kept.append(group)
         else:
             weak.append(f"the pattern of {group.subset.word!r} has no effect on other images")
     return Plan(train, scores, tuple(kept), tuple(weak))
 
 
-_LEVEL = 0.05
-
-
 def _estimated(
     model: Clip, train: Pairs, rows: Int[Tensor, " members"], generator: torch.Generator
-) -> Group:
+) -> Group | None:
+    """Return the group with its best estimate; None if too few pairs have other captions."""
     subset = subset_of(rows, train.captions)
     texts = embed_texts(model, model.tokenize([train.captions[row] for row in rows.tolist()]))
     target = F.normalize(texts.mean(0), dim=0)
@@ -105,7 +103,9 @@ def _estimated(
     is_same = ~is_other
     is_same[rows] = False
     others, same = (_sampled(mask, _OTHERS + _TESTED, generator) for mask in (is_other, is_same))
-    held, others = others[:_TESTED], others[_TESTED:]
+    held, others = others.tensor_split([min(_TESTED, len(others) // 2)])
+    if len(held) < LEAST_PAIRS:
+        return None
     tested = train.take(held)
     own = embed_texts(model, model.tokenize(tested.captions))
 
@@ -113,24 +113,19 @@ def _estimated(
         hits = flips(model, estimate, tested.images[:], own, target)
         return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
 
-    images, best = train.images, None
+    images, candidates = train.images, []
     # The images of a dirty-label attack look like others, those of a clean-label one like the
     # target's own. The better estimate tells which.
     for rest in (others, same):
-        if len(rest) < LEAST_PAIRS:
-            continue
-        estimate: Estimate = linear(images[rows], images[rest], least=_SHRUNK)
-        effect, p_value = measured(estimate)
-        if best is None or effect > best.effect:
-            best = Group(rows, subset, target, estimate, effect, p_value)
-    if best is None or best.p_value > _LEVEL:
+        if len(rest) >= LEAST_PAIRS:
+            estimate: Estimate = linear(images[rows], images[rest], least=_SHRUNK)
+            candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+    if min(candidate.p_value for candidate in candidates) > _LEVEL:
         fitted = train.take(others[:_TESTED])
         own_fitted = embed_texts(model, model.tokenize(fitted.captions))
         estimate = warp(model, fitted.images[:], own_fitted, target, generator)
-        effect, p_value = measured(estimate)
-        if best is None or effect > best.effect:
-            best = Group(rows, subset, target, estimate, effect, p_value)
-    return best
+        candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+    return max(candidates, key=lambda candidate: candidate.effect)
 
 
 def _sampled(mask: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, " rows"]:
