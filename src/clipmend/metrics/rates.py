@@ -18,7 +18,6 @@ DEFINITIONS = {
         "share of triggered test images, of true classes other than the target, "
         "that are predicted as the target"
     ),
-    "triggered_accuracy": "share of the same triggered images that are predicted as their class",
 }
 
 
@@ -101,28 +100,6 @@ def attack_success_rate(
     # An image of the target class would count as a success of an attack that did nothing.
     attacked = of_other_classes(label, target_label)
     hits = cosines[attacked].argmax(dim=1) == target_label
-    return rate(int(hits.sum()), int(attacked.sum()), confidence=confidence)
-
-
-def triggered_accuracy(
-    cosines: Float[Tensor, "samples classes"],
-    label: Int[Tensor, " samples"],
-    *,
-    target_label: int,
-    confidence: float = 0.95,
-) -> Rate:
-    """Return the share of the triggered images of the ASR that are called their true class.
-
-    A repair that leaves an ASR of 0 and sees nothing under the trigger has mended little.
-
-    Args:
-        cosines: as in ``attack_success_rate``.
-
-    Raises:
-        MetricError: every image belongs to the target class.
-    """
-    attacked = of_other_classes(label, target_label)
-    hits = cosines[attacked].argmax(dim=1) == label[attacked]
     return rate(int(hits.sum()), int(attacked.sum()), confidence=confidence)
 
 

@@ -24,9 +24,9 @@ from clipmend.metrics.rates import (
     attack_success_rate,
     clean_accuracy,
     suffixed,
-    triggered_accuracy,
 )
 from clipmend.metrics.robustness import Attacked, robustness
+from clipmend.metrics.triggered import DEFINITION, triggered_accuracy
 from clipmend.model.clip import Clip, load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
@@ -127,7 +127,7 @@ def _attack_success(subject: _Subject) -> dict[str, Measured]:
     both = cosines(subject.triggered, subject.triggered_classes)
     rates = {
         name: Measured(success(both, label), meaning),
-        "triggered_accuracy": Measured(seen(both, label), DEFINITIONS["triggered_accuracy"]),
+        "triggered_accuracy": Measured(seen(both, label), DEFINITION),
     }
     if subject.has_text_trigger:
         parts = (
