@@ -6,6 +6,7 @@ from typing import Any
 from clipmend.data.sampling import sample
 from clipmend.data.splits import load_split, read_vocabulary
 from clipmend.engine.job import Input
+from clipmend.methods.attacks.trigger import read_triggers
 from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
@@ -37,9 +38,16 @@ def test_metrics_name_their_cell_and_have_definitions_and_denominators(
     assert metrics["attack_success_rate"]["n"] == int((~own).sum())
     assert metrics["robust_accuracy_eps2"]["n"] == 16
     assert metrics["adversarial_target_rate_eps2"]["n"] == int((~own[sample(test.ids, 16)]).sum())
+    (trigger,) = read_triggers(poison)
+    seen = class_cosines(model, trigger.on(test), class_embeds(model, vocabulary)).argmax(dim=1)
+    expected = (seen == test.label)[~own].double().mean().item()
+    assert metrics["triggered_accuracy"]["value"] == expected
+    assert metrics["triggered_accuracy"]["n"] == metrics["attack_success_rate"]["n"]
+    assert list(metrics["definitions"])[-1] == "triggered_accuracy"
     attacked = ("robust_accuracy", "adversarial_target_rate", "adversarial_trigger_cosine")
     assert set(metrics["definitions"]) == {
         *("clean_accuracy", "clean_accuracy_top5", "target_accuracy", "attack_success_rate"),
+        "triggered_accuracy",
         *(f"{name}_eps2" for name in (*attacked, "adversarial_trigger_cosine_sideways")),
     }
     meaning = metrics["definitions"]["robust_accuracy_eps2"]

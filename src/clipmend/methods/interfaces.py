@@ -6,7 +6,7 @@ its stage: ``Objective`` for ``pretrain``, ``Detector`` or ``ModelDetector`` for
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
@@ -33,6 +33,11 @@ def _no(asset: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+TrueTrigger = Callable[
+    [UInt8[Tensor, "batch 3 height width"], Sequence[str]], UInt8[Tensor, "batch 3 height width"]
+]
+
+
 @dataclass(frozen=True)
 class Assets:
     """The model and the data that a defender has.
@@ -50,6 +55,8 @@ class Assets:
         detector_model: loads a model that this detector saved, by file name. None: it saved no
             model of that name.
         is_poisoned: reads the poison marks of the training pairs. Only a control may call it.
+        triggers: reads the true triggers, which map images and their ids to triggered images. Only
+            a control may call it.
     """
 
     model: Clip
@@ -60,6 +67,7 @@ class Assets:
     scores: Callable[[], Scores] = field(default=_no("a detector's scores"))
     detector_model: Callable[[str], Clip | None] = field(default=_no("a detector's models"))
     is_poisoned: Callable[[], Bool[Tensor, " samples"]] = field(default=_no("the poison marks"))
+    triggers: Callable[[], Sequence[TrueTrigger]] = field(default=_no("the true triggers"))
 
 
 @runtime_checkable
@@ -161,10 +169,12 @@ class Finding:
         summary: the content of ``finding.json``.
         chosen: the content of ``chosen.parquet``, one row for each chosen pair; None before the
             repair, when its effect on them is unknown.
+        pictures: 8-bit images of the estimated triggers, by the name of their PNG file.
     """
 
     summary: dict[str, Any]
     chosen: pa.Table | None
+    pictures: Mapping[str, UInt8[Tensor, "3 height width"]] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -65,6 +65,7 @@ METHODS: dict[str, dict[str, Method]] = {
     "detect": {
         "clip_score": Method("ClipScore", ("2104.08718",)),
         "ubt": Method("UBTDetector", ("2403.16257",)),
+        "shared_pattern": Method("SharedPattern"),
         "k_distance": Method("KDistance", ("2502.01385",)),
         "slof": Method("SLOF", ("schubert2014",)),
         "lid": Method("LID", ("1801.02613",)),
@@ -77,6 +78,7 @@ METHODS: dict[str, dict[str, Method]] = {
     },
     "unlearn": {
         "ubt": Method("UBT", ("2403.16257",)),
+        "see_through": Method("SeeThrough"),
         "abl": Method("ABL", ("2110.11571",)),
         "pud": Method("PUD", ("2405.17929",)),
     },

@@ -19,10 +19,12 @@ class Scores:
     Attributes:
         score: one score per pair, higher = more suspect.
         suspects: rows of the suspected pairs; all rows if the detector names none.
+        groups: rows of the pairs that share a pattern, by group; empty if the detector has none.
     """
 
     score: Float[Tensor, " samples"]
     suspects: Int[Tensor, " suspects"]
+    groups: tuple[Int[Tensor, " members"], ...] = ()
 
 
 def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
@@ -40,4 +42,12 @@ def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
     score = torch.from_numpy(table["score"].to_numpy().copy())
     if "suspect" not in table.column_names:
         return Scores(score, torch.arange(len(score)))
-    return Scores(score, torch.from_numpy(table["suspect"].to_numpy().nonzero()[0]))
+    suspects = torch.from_numpy(table["suspect"].to_numpy().nonzero()[0])
+    if "group" not in table.column_names:
+        return Scores(score, suspects)
+    return Scores(score, suspects, grouped(torch.from_numpy(table["group"].to_numpy().copy())))
+
+
+def grouped(group: Int[Tensor, " samples"]) -> tuple[Int[Tensor, " members"], ...]:
+    """Return the rows of each group, numbered from 1; pairs of no group have 0."""
+    return tuple((group == n).nonzero().squeeze(1) for n in range(1, int(group.max()) + 1))

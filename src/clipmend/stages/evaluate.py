@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -20,12 +21,12 @@ from clipmend.metrics.autoattack import ensemble_robustness
 from clipmend.metrics.rates import (
     DEFINITIONS,
     Measured,
-    Rate,
     attack_success_rate,
     clean_accuracy,
     suffixed,
 )
 from clipmend.metrics.robustness import Attacked, robustness
+from clipmend.metrics.triggered import DEFINITION, triggered_accuracy
 from clipmend.model.clip import Clip, load
 from clipmend.model.zero_shot import class_cosines, class_embeds
 
@@ -40,6 +41,8 @@ def run(job: Job) -> None:
     """
     subject = _subject(job)
     measured = _accuracies(subject) | _attack_success(subject) | _robustness(subject, job)
+    # Columns of tables keep their places: a new number comes last.
+    measured["triggered_accuracy"] = measured.pop("triggered_accuracy")
     content = {
         **_identity(job, subject.target),
         **{name: entry.number.as_dict() for name, entry in measured.items()},
@@ -109,22 +112,29 @@ def _accuracies(subject: _Subject) -> dict[str, Measured]:
 
 
 def _attack_success(subject: _Subject) -> dict[str, Measured]:
-    """Return the ASR; for a trigger in image and text, also that of either part alone."""
+    """Return ASR and triggered accuracy; for image and text triggers, the ASR of each alone."""
+    label = subject.test.label
+    success, seen = (
+        partial(kind, target_label=subject.target_label, confidence=subject.confidence)
+        for kind in (attack_success_rate, triggered_accuracy)
+    )
 
-    def rate(images: Images, classes: Tensor) -> Rate:
-        return attack_success_rate(
-            class_cosines(subject.model, images, classes),
-            subject.test.label,
-            target_label=subject.target_label,
-            confidence=subject.confidence,
-        )
+    def cosines(images: Images, classes: Tensor) -> Tensor:
+        return class_cosines(subject.model, images, classes)
 
     name = "attack_success_rate"
     meaning = DEFINITIONS[name]
-    rates = {name: Measured(rate(subject.triggered, subject.triggered_classes), meaning)}
+    both = cosines(subject.triggered, subject.triggered_classes)
+    rates = {
+        name: Measured(success(both, label), meaning),
+        "triggered_accuracy": Measured(seen(both, label), DEFINITION),
+    }
     if subject.has_text_trigger:
-        image = rate(subject.triggered, subject.classes)
-        text = rate(subject.test.images, subject.triggered_classes)
+        parts = (
+            cosines(subject.triggered, subject.classes),
+            cosines(subject.test.images, subject.triggered_classes),
+        )
+        image, text = (success(part, label) for part in parts)
         rates[f"{name}_image"] = Measured(image, f"{meaning}; the trigger in the image alone")
         rates[f"{name}_text"] = Measured(text, f"{meaning}; the trigger in the prompts alone")
     return rates

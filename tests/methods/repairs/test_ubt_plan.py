@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from clipmend.data.words import words_of
-from clipmend.methods.repairs.ubt_plan import few_shot, outstanding, subset_of
+from clipmend.methods.repairs.ubt_plan import few_shot, subset_of
+from clipmend.metrics.otsu import outstanding
 
 FRUIT = ["a red banana", "the banana", "Banana!", "a banana", "a cat", "a dog", "a hat", "a cup"]
 SCORE = torch.tensor([0.9, 0.8, 0.95, 0.85, 0.88, 0.1, 0.2, 0.0])

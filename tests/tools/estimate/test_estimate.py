@@ -245,6 +245,6 @@ def test_the_times_of_a_run_can_become_the_reference(make: Any, clipmend: Any) -
 @pytest.mark.usefixtures("folder")
 def test_the_table_names_every_stage_and_the_sum(clipmend: Any) -> None:
     out, _ = clipmend("estimate", "--params", DEFAULT)
-    assert "101 of 101 jobs remain" in out
+    assert "121 of 121 jobs remain" in out
     for name in (*STAGES, "hours left", "basis", "all, core-hours", "reference"):
         assert name in out

@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def own(victim: Input, pairs: Path) -> list[object]:
-    return ["--model", victim.folder, "--pairs", pairs]
+    return ["--model", victim.folder, "--pairs", pairs, "--method", "ubt"]
 
 
 def test_suspects_ranks_every_pair_as_the_stage_does(
@@ -94,6 +94,28 @@ def test_where_nothing_is_found_the_model_is_written_as_it_was(
     assert pq.read_table(made / "chosen.parquet").num_rows == 0
 
 
+def test_by_default_a_group_with_a_shared_pattern_is_found_and_its_trigger_shown(
+    victim: Input, pairs: Path, clipmend: Any, folder: Path
+) -> None:
+    out, _ = clipmend("mend", "--model", victim.folder, "--pairs", pairs)
+    made = folder / "mended"
+    finding = json.loads((made / "finding.json").read_text())
+    ranked = pq.read_table(made / "suspects.parquet").to_pandas()
+    assert {"suspect", "group", "p_value"} <= set(ranked)
+    assert out.strip().splitlines()[0] == finding["says"]
+    assert len(list(made.glob("trigger-*.png"))) == len(finding["groups"])
+    is_same = (made / "model" / WEIGHTS).read_bytes() == (victim.folder / WEIGHTS).read_bytes()
+    assert is_same is not finding["found"]
+
+
+def test_early_weights_are_refused_by_a_method_that_does_not_read_them(
+    victim: Input, pairs: Path, clipmend: Any
+) -> None:
+    own = ["--model", victim.folder, "--pairs", pairs]
+    _, error = clipmend("mend", *own, "--early", victim.folder / "early.safetensors", status=2)
+    assert "--method ubt" in error
+
+
 def test_any_open_clip_architecture_with_a_file_of_weights_will_do(
     pairs: Path, clipmend: Any, folder: Path
 ) -> None:
@@ -116,6 +138,7 @@ def test_any_open_clip_architecture_with_a_file_of_weights_will_do(
     torch.save(kept, folder / "epoch_1.pt")
     # Captions are longer than the five tokens that the model reads: less a word, another is read.
     words = ["--model", "epoch_1.pt", "--architecture", "small-vit.json", "--pairs", pairs]
+    words += ["--method", "ubt"]
     clipmend("mend", *words, *SET, "--limit", 128)
     out = folder / "mended"
     made = load_file(out / "model" / WEIGHTS)

@@ -113,7 +113,7 @@ def test_it_is_one_line(
 ) -> None:
     named = {**wrong, "pairs": own["--pairs"]}
     before = sorted(folder.rglob("*"))
-    given = {**own, "--out": "out", words[0]: words[1].format_map(named)}
+    given = {**own, "--method": "ubt", "--out": "out", words[0]: words[1].format_map(named)}
     out, err = clipmend("mend", *(word for option in given.items() for word in option), status=2)
     assert out == ""
     messages = [text for text in err.splitlines() if text.startswith("clipmend: ")]

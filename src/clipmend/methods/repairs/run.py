@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from clipmend.data import artifacts
+from clipmend.data.images import encode
 from clipmend.data.seeds import stream
 from clipmend.data.splits import load_split, read_vocabulary
 from clipmend.engine.job import Job
@@ -24,7 +25,8 @@ from clipmend.model.fit import Hooks, Task, fit_all
 
 # The purposes of the two random streams: outside the loop, and inside it. They do not follow the
 # stage: `abl` and `pud` moved to `unlearn`, and another purpose would draw other numbers.
-_PURPOSES = {"ubt": ("unlearn/choose", "unlearn/fit")}
+_OWN_PURPOSES = ("unlearn/choose", "unlearn/fit")
+_PURPOSES = {"ubt": _OWN_PURPOSES, "see_through": _OWN_PURPOSES}
 _OTHER_PURPOSES = ("baselines/views", "baselines/fit")
 
 
@@ -32,7 +34,7 @@ def run_repair(job: Job) -> None:
     """Repair a victim and write its files into ``job.out``.
 
     Writes ``model.safetensors``, ``open_clip_config.json`` and ``curve.csv``, and for a repair with
-    a finding ``finding.json`` and ``chosen.parquet``.
+    a finding ``finding.json``, ``chosen.parquet`` and pictures of estimated triggers.
     """
     repair: Repair = create(job.stage, job.method, job.settings)
     assets = _assets(job, repair)
@@ -84,6 +86,8 @@ def write_finding(finding: Finding, epochs: float, folder: Path) -> None:
     (folder / artifacts.FINDING).write_text(text + "\n", encoding="utf-8")
     if finding.chosen is not None:
         pq.write_table(finding.chosen, folder / artifacts.CHOSEN)
+    for name, picture in finding.pictures.items():
+        (folder / f"{name}.png").write_bytes(encode(picture))
 
 
 def _assets(job: Job, repair: Repair) -> Assets:
@@ -116,4 +120,5 @@ def _assets(job: Job, repair: Repair) -> Assets:
         scores=lambda: read_scores(job.inputs["detector"].folder, train().ids),
         detector_model=detector_model,
         is_poisoned=lambda: train().is_poisoned,
+        triggers=lambda: read_triggers(job.inputs["poison"]),
     )

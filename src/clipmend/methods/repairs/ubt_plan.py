@@ -15,11 +15,11 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.data.words import words_of
 from clipmend.methods.interfaces import Finding
+from clipmend.metrics.otsu import outstanding
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images
 from clipmend.model.fit import Task
 
-_BINS = 256  # of the scores, to find Otsu's threshold
 _TEXTS = 10  # the most frequent unlearned texts that a finding names
 _DEFINITIONS = {
     "word": "The word that is most over-represented in the most suspect captions.",
@@ -96,24 +96,6 @@ def subset_of(rows: Int[Tensor, " chosen"], captions: Sequence[str]) -> Subset:
 
     word = max(among, key=excess)
     return Subset(rows, word, among[word] / len(rows), everywhere[word] / len(words))
-
-
-def outstanding(score: Float[Tensor, " suspects"]) -> int:
-    """Return the number of scores above Otsu's threshold (Otsu 1979), or of all if they are equal.
-
-    The threshold maximizes the variance between the scores on its two sides.
-    """
-    low, high = float(score.min()), float(score.max())
-    if low == high:
-        return len(score)
-    # A grid of thresholds is exact enough for a count, and needs one vectorized comparison.
-    edges = torch.linspace(low, high, _BINS + 1)[1:-1]
-    above = score[None] > edges[:, None]
-    share = above.float().mean(dim=1)
-    total = float(score.mean())
-    mean = (above * score).sum(dim=1) / above.sum(dim=1).clamp(min=1)
-    between = share * (mean - total).square() / (1 - share).clamp(min=1e-6)
-    return int(above[between.argmax()].sum())
 
 
 @dataclass(frozen=True)

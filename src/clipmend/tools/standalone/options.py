@@ -40,14 +40,18 @@ class Options:
         str | None, Option(help="The open_clip name of the model, or its .json config.")
     ] = None
     early: Annotated[
-        Path | None, Option(help="Weights from early in training; the pre-scoring then uses them.")
+        Path | None,
+        Option(help="Weights from early in training, for the pre-scoring of --method ubt."),
     ] = None
     seed: Annotated[int, Option(min=0, help="Random seed.")] = 0
     limit: Annotated[int | None, Option(min=1, help="Read the first N pairs only.")] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where to compute.")] = "auto"
+    method: Annotated[
+        Literal["see_through", "ubt"], Option(help="The repair, with the detector that it reads.")
+    ] = "see_through"
     settings: Annotated[
         list[str] | None,
-        Option("--set", help="A setting of UBT, such as detect.epochs=2; can be repeated."),
+        Option("--set", help="A setting, such as unlearn.epochs=2; can be repeated."),
     ] = None
     on_bad_rows: Annotated[
         OnBadRows,

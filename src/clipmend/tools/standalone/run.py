@@ -16,24 +16,31 @@ from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.tools.standalone.checkpoint import find_checkpoint
+from clipmend.tools.standalone.inspection import Inspection, inspect
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 from clipmend.tools.standalone.settings import read_settings
 from clipmend.tools.standalone.sheet import LISTED, draw
-from clipmend.tools.standalone.ubt import Inspection, inspect
 
 log = logging.getLogger(__name__)
 MODEL = "model"  # the folder of the repaired model, for open_clip's ``local-dir:``
 _PRINTED = 10  # ranked pairs; the file has all
 _WIDE = 1000
-_COLUMNS = ("score", "suspect", "similarity_before", "similarity_after")
+_NUMBERS = {
+    "similarity_before": ("cosine", "{:.2f}"),
+    "similarity_after": ("after overfitting", "{:.2f}"),
+    "group": ("group", "{}"),
+    "p_value": ("p-value", "{:.1g}"),
+}
+"""The columns that are printed, where the detector has them: title and form of a value."""
 
 
 def suspects(options: Options) -> None:
     """Rank the pairs by how suspect they are.
 
-    Writes ``suspects.parquet`` (id, caption, score, suspect, similarity_before, similarity_after,
-    rank; every pair, the most suspect first), ``suspects.png`` and ``finding.json``.
+    Writes ``suspects.parquet`` (id, caption, score, the detector's columns such as suspect, rank;
+    every pair, the most suspect first), ``suspects.png``, ``finding.json``, and a picture of each
+    estimated trigger.
 
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
@@ -43,7 +50,7 @@ def suspects(options: Options) -> None:
 
 
 def mend(options: Options) -> None:
-    """Rank the pairs, unlearn a few suspects, and write the model; unchanged without a finding.
+    """Rank the pairs, repair the model, and write it; it stays unchanged without a finding.
 
     Writes the files of ``suspects``, ``chosen.parquet`` and ``curve.csv`` as the stage ``unlearn``
     does, and the folder ``model``. Without labels, the curve has the loss alone.
@@ -52,7 +59,7 @@ def mend(options: Options) -> None:
         ClipmendError: an option is wrong; nothing has been written then.
     """
     inspection = _inspected(options)
-    finding = inspection.unlearn(options.seed, options.out)
+    finding = inspection.mend(options.seed, options.out)
     (options.out / MODEL).mkdir()
     inspection.assets.model.save(options.out / MODEL)
     _report(inspection, finding, options)
@@ -64,7 +71,9 @@ def _inspected(options: Options) -> Inspection:
     if out.exists() and not (out.is_dir() and not visible(out)):
         what = "is not empty" if out.is_dir() else "is a file"
         raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
-    settings = read_settings(options.settings or (), early=options.early is not None)
+    settings = read_settings(
+        options.settings or (), method=options.method, early=options.early is not None
+    )
     # Whatever can be refused is refused before the scoring, which takes minutes to hours.
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
@@ -83,7 +92,7 @@ def _inspected(options: Options) -> Inspection:
     bad.write(out)
     bad.report(str(options.pairs))
     log.info("scoring %d pairs on %s", len(pairs), device)
-    return inspect(own, pairs, settings, options.seed)
+    return inspect(own, pairs, options.method, settings, options.seed)
 
 
 def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:
@@ -92,14 +101,16 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     # Stable, so that pairs with equal scores keep the order of the file.
     order = columns["score"].argsort(descending=True, stable=True)
     table: dict[str, Any] = {"id": pairs.ids, "caption": pairs.captions}
-    table |= {name: columns[name].numpy() for name in _COLUMNS}
+    names = ["score", "suspect", *(name for name in columns if name not in ("score", "suspect"))]
+    table |= {name: columns[name].numpy() for name in names}
     ranked = pa.table(table).take(order.numpy())
     ranked = ranked.append_column("rank", pa.array(range(1, len(pairs) + 1)))
     pq.write_table(ranked, options.out / "suspects.parquet")
     first, word = pairs.take(order[:LISTED]), finding["word"] if finding["found"] else ""
     note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {options.pairs}"
     note += f", by the model {options.model}"
-    sheet = draw(first, title=finding["says"], note=note, word=word)
+    triggers = sorted(options.out.glob("trigger-*.png"))
+    sheet = draw(first, title=finding["says"], note=note, word=word, triggers=triggers)
     sheet.savefig(options.out / "suspects.png")
     console = Console()
     if not console.is_terminal:
@@ -109,7 +120,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     counts = f"{finding['n_pairs']:,} pairs, {finding['n_suspects']:,} of them suspects"
     before, after = finding["association_before"], finding["association_after"]
     if before is not None:
-        counts += f"; cosine of the chosen images with the unlearned text: {before:.2f}"
+        counts += f"; cosine of the chosen images with the text of the finding: {before:.2f}"
         counts += "" if after is None else f" before, {after:.2f} after"
     files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(options.out)))
     for line in (f"{counts}.", f"In {options.out}: {files}"):
@@ -121,12 +132,13 @@ def _table(ranked: pa.Table, word: str) -> Table:
     table.add_column("rank", justify="right")
     table.add_column("id", no_wrap=True, max_width=30)
     table.add_column("caption", no_wrap=True, max_width=60)
-    table.add_column("cosine", justify="right")
-    table.add_column("after overfitting", justify="right")
+    numbers = {k: v for k, v in _NUMBERS.items() if k in ranked.column_names}
+    for title, _ in numbers.values():
+        table.add_column(title, justify="right")
     for row in ranked.slice(0, _PRINTED).to_pylist():
         caption = Text(row["caption"])
         if word:
             caption.highlight_words([word], "bold yellow", case_sensitive=False)
-        cosines = (f"{row[f'similarity_{when}']:.2f}" for when in ("before", "after"))
-        table.add_row(str(row["rank"]), Text(row["id"]), caption, *cosines)
+        values = (form.format(row[name]) for name, (_, form) in numbers.items())
+        table.add_row(str(row["rank"]), Text(row["id"]), caption, *values)
     return table

@@ -1,8 +1,11 @@
 """A contact sheet of the most suspect pairs, with the renderer of the report."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from clipmend.data.splits import Pairs
 from clipmend.data.words import bare
@@ -16,7 +19,9 @@ _FRAME = "#D0D0D0"
 _TEXT: dict[str, Any] = {"va": "top", "parse_math": False, "wrap": True}
 
 
-def draw(pairs: Pairs, *, title: str, note: str, word: str) -> Figure:
+def draw(
+    pairs: Pairs, *, title: str, note: str, word: str, triggers: Sequence[Path] = ()
+) -> Figure:
     """Return a figure with each image, its rank from 1, its id, and its caption.
 
     Args:
@@ -24,6 +29,7 @@ def draw(pairs: Pairs, *, title: str, note: str, word: str) -> Figure:
         title: the finding, in a sentence.
         note: where these pairs come from.
         word: in color wherever a caption has it; "" without a finding.
+        triggers: pictures of the estimated triggers, drawn in the upper right corner.
     """
     tiles = [
         Tile(
@@ -46,6 +52,12 @@ def draw(pairs: Pairs, *, title: str, note: str, word: str) -> Figure:
         axes.text(left + 0.12, top + 0.06, text, size=6, va="top", bbox=box, parse_math=False)
     figure.text(0.01, 1 - 0.15 / (tall + _HEAD), title, size=12, weight="bold", **_TEXT)
     figure.text(0.01, 1 - 0.6 / (tall + _HEAD), note, size=8, color="#767676", **_TEXT)
+    wide, high = 1.0, 0.5  # inches of a picture, which shows a trigger and its place
+    for number, path in enumerate(triggers, 1):
+        left, bottom = 1 - number * (wide + 0.1) / _WIDE, 1 - (high + 0.1) / (tall + _HEAD)
+        inset = figure.add_axes((left, bottom, wide / _WIDE, high / (tall + _HEAD)))
+        inset.imshow(imread(path), interpolation="nearest")
+        inset.set_axis_off()
     return figure
 
 

@@ -1,0 +1,407 @@
+"""Finds words whose images split in two by a pattern of pixels that makes other images fit them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from scipy.stats import binom
+from torch import Tensor
+
+from clipmend.data.splits import Pairs
+from clipmend.data.streaming import take_images
+from clipmend.data.words import vocabulary_of
+from clipmend.methods.detectors.clip_score import similarity
+from clipmend.methods.interfaces import Assets, PairScores
+from clipmend.methods.settings import Count, Fraction, PositiveFraction
+from clipmend.methods.trigger_estimates import (
+    Estimate,
+    Pixels,
+    flips,
+    linear,
+    to_cosines,
+    warp,
+)
+from clipmend.metrics.otsu import outstanding
+from clipmend.model.clip import Clip, embed_texts
+from clipmend.model.fit import Hooks
+
+_REFERENCE = 4000  # pairs that the statistics of natural images come from
+_BLOCK = 256  # images reduced at once
+_SIDE = 64  # larger images are reduced to this side before they are split
+_CELL = 4  # side of the cells in which the texture is measured, in pixels
+_ROUNDS = 3  # refinements of a split
+_SCREENED = 128  # images of the first look at an effect
+_WARP_FIT = 512  # images that a warp is fitted to
+_SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class SharedPattern:
+    """Scores pairs by the pattern of pixels that they share with other pairs of a word.
+
+    Tested for every word of the captions: is there a group of its pairs whose images have a
+    pattern in common, and does the pattern make other images fit the captions of the group?
+
+    1. Split: images are described in a basis in which natural images have nearly uncorrelated
+       coefficients of equal variance; patterns of an attacker then stand out. Two descriptions are
+       used: a cosine basis, for triggers that replace or add pixels, and the texture of each cell,
+       for warps. A principal direction of the word's images splits them in two. Each half of the
+       images then splits the other half.
+    2. Valley: two groups leave a gap between them, where one group has its densest part. The
+       p-value is that of a binomial test of the counts in the gap against the counts at a center.
+    3. Effect: the trigger is estimated from the two groups and pasted on other images. The
+       p-value is that of a binomial test against an effect on one half of them.
+
+    A group is a finding if both p-values, times the number of splits that were tested, are at most
+    ``level``. The larger one is reported.
+
+    New here. Spectral signatures (arXiv:1811.00636) split the embeddings of a class; these split
+    the pixels of a word, and test the effect on the model.
+
+    Attributes:
+        fitting: share of the training pairs that fit their caption best; others are not split.
+        least_pairs: the smallest group.
+        most_share: a word that a larger share of all captions have is not tested.
+        directions: number of principal directions that are tried for each description.
+        sampled: the largest number of pairs of a word that are split.
+        tested: number of images in the test of the effect.
+        level: the rate of false alarms.
+    """
+
+    fitting: PositiveFraction = 0.8
+    least_pairs: Count = 16
+    most_share: PositiveFraction = 0.5
+    directions: Count = 3
+    sampled: Count = 1000
+    tested: Count = 1000
+    level: Fraction = 0.05
+
+    def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
+        """Return the scores, each pair's similarity, group and p-value, and the suspects.
+
+        Groups are numbered from 1, the largest first; 0 is no group. A pair without a group has
+        the smallest p-value of all groups that are no finding.
+        """
+        train, model = assets.train(), assets.model.frozen_copy()
+        fit = similarity(model, train)
+        search = _Search(self, model, train, fit, generator)
+        group = torch.zeros(len(train), dtype=torch.int32)
+        p_value, score = torch.ones(len(train)), -fit
+        candidates = sorted(search.candidates(), key=lambda c: (-len(c.rows), c.word))
+        found = [c for c in candidates if c.p_value <= self.level]
+        p_value[:] = min((c.p_value for c in candidates if c not in found), default=1.0)
+        number = 0
+        for candidate in found:
+            rows = candidate.rows[group[candidate.rows] == 0]
+            # Words of one caption find the same group; the largest one has its name.
+            if 2 * len(rows) < len(candidate.rows):
+                continue
+            number += 1
+            group[rows], p_value[rows] = number, candidate.p_value
+            # Cosines are at most 1, so 2 puts every member above all other pairs.
+            score[rows] = 2 + candidate.effect + fit[rows]
+        columns = {
+            "similarity_before": fit,
+            "suspect": group > 0,
+            "group": group,
+            "p_value": p_value.float(),
+        }
+        return PairScores(score, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A group of pairs with a word, whose images share a pattern.
+
+    Attributes:
+        effect: share of other images that fit the captions of the group under the pattern.
+    """
+
+    word: str
+    rows: Int[Tensor, " group"]
+    p_value: float
+    effect: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A word's rows in two parts; one of them may be the group with the trigger.
+
+    Attributes:
+        upper: which rows are in the upper part.
+        p_value: of the valley between the parts.
+        describe: the description of images in which they were split.
+        high: the mean description of the upper part.
+        low: that of the lower part.
+    """
+
+    rows: Int[Tensor, " sampled"]
+    upper: Bool[Tensor, " sampled"]
+    p_value: float
+    describe: "_Cosines | _Texture"
+    high: Float[Tensor, " features"]
+    low: Float[Tensor, " features"]
+
+    def position(self, pixels: Pixels) -> Float[Tensor, " batch"]:
+        """Return where images are between the means of the parts: -0.5 is low and 0.5 is high."""
+        axis = self.high - self.low
+        return (self.describe(pixels) - (self.high + self.low) / 2) @ axis / axis.square().sum()
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One part of a split as the group with the trigger.
+
+    Attributes:
+        sign: 1 for the upper part, -1 for the lower one.
+        target: the mean embedding of the group's captions.
+        estimate: the trigger that would make the group of the other part.
+    """
+
+    split: _Split
+    sign: int
+    target: Float[Tensor, " dim"]
+    estimate: Estimate
+
+    @property
+    def group(self) -> Int[Tensor, " group"]:
+        """The rows of the group."""
+        return self.split.rows[self.split.upper == (self.sign > 0)]
+
+
+class _Search:
+    """Tests every word of the captions of a victim."""
+
+    def __init__(
+        self,
+        settings: SharedPattern,
+        model: Clip,
+        train: Pairs,
+        fit: Float[Tensor, " samples"],
+        generator: torch.Generator,
+    ) -> None:
+        self.settings, self.model, self.train = settings, model, train
+        self.generator = generator
+        self.texts = embed_texts(model, model.tokenize(train.captions))
+        least = fit.sort().values[int((1 - settings.fitting) * (len(fit) - 1))]
+        self.fits = fit >= least
+        sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
+        # Reduced in blocks, since large images as floats would fill the memory.
+        blocks = take_images(train.images, sample).split(_BLOCK)
+        natural = torch.cat([_reduced(block.float() / 255) for block in blocks])
+        self.describe = (_Cosines(natural), _Texture(natural))
+
+    def candidates(self) -> Iterator[_Candidate]:
+        """Yield the groups whose split is significant, with the p-value of split and effect."""
+        count, settings = len(self.train), self.settings
+        words = {
+            word: torch.tensor(rows)
+            for word, rows in vocabulary_of(self.train.captions).items()
+            if 2 * settings.least_pairs <= len(rows) <= settings.most_share * count
+        }
+        tests = 2 * settings.directions * max(1, len(words))
+        taken = torch.zeros(count, dtype=torch.bool)
+        # Rare words first: the target has a group of its own, and common words have parts of it.
+        for word in sorted(words, key=lambda word: (len(words[word]), word)):
+            candidate = self._tested(word, words[word], taken, tests)
+            if candidate is not None:
+                taken[candidate.rows] |= candidate.p_value <= settings.level
+                yield candidate
+
+    def _shuffled(self, rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+        return rows[torch.randperm(len(rows), generator=self.generator)]
+
+    def _tested(
+        self, word: str, rows: Int[Tensor, " rows"], taken: Bool[Tensor, " samples"], tests: int
+    ) -> _Candidate | None:
+        """Return the group of a word with the smallest p-value, if it has one with an effect."""
+        settings, best = self.settings, None
+        has = torch.zeros(len(taken), dtype=torch.bool)
+        has[rows] = True
+        others = self._shuffled((~has).nonzero().squeeze(1))[: settings.tested + _WARP_FIT]
+        # What a warp is fitted to must not test its effect.
+        fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
+        sampled = self._shuffled((has & self.fits).nonzero().squeeze(1))[: settings.sampled]
+        for split in self._splits(sampled):
+            parts = split.rows[split.upper], split.rows[~split.upper]
+            is_known = any(taken[part].float().mean() > _HALF for part in parts)
+            is_done = best is not None and best.p_value <= settings.level
+            if is_known or is_done or split.p_value * tests > settings.level:
+                continue
+            side = self._side(split, fitted, others)
+            hits = self._hits(side, others)
+            effect = float(hits.float().mean())
+            if effect < _HALF / 2:
+                continue
+            p_effect = float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
+            p_value = min(1.0, tests * max(split.p_value, p_effect))
+            if best is None or p_value < best.p_value:
+                best = _Candidate(word, self._members(side, rows), p_value, effect)
+        return best
+
+    def _splits(self, rows: Int[Tensor, " sampled"]) -> Iterator[_Split]:
+        least = self.settings.least_pairs
+        if len(rows) < 2 * least:
+            return
+        pixels = self.train.images[rows].float() / 255
+        for describe in self.describe:
+            features = describe(pixels)
+            for start in _directions(features, self.settings.directions):
+                position, upper = _refined(features, start)
+                if min(int(upper.sum()), int((~upper).sum())) >= least:
+                    high, low = features[upper].mean(0), features[~upper].mean(0)
+                    yield _Split(rows, upper, valley(position, upper), describe, high, low)
+
+    def _side(
+        self, split: _Split, fitted: Int[Tensor, " fitted"], others: Int[Tensor, " others"]
+    ) -> _Side:
+        """Return the part of the split that is the group, if one of them is."""
+        sides = []
+        for sign in (1, -1):
+            upper = split.upper == (sign > 0)
+            target = F.normalize(self.texts[split.rows[upper]].mean(0), dim=0)
+            if isinstance(split.describe, _Cosines):
+                own, rest = (self.train.images[split.rows[part]] for part in (upper, ~upper))
+                estimate: Estimate = linear(own, rest, least=_SHRUNK)
+            else:
+                estimate = self._warp(split, sign, fitted, target)
+            sides.append(_Side(split, sign, target, estimate))
+        screened = others[:_SCREENED]
+        if isinstance(split.describe, _Cosines):
+            return max(sides, key=lambda side: int(self._hits(side, screened).sum()))
+        # A warp can be fitted to either part, but only the group shows the content of others.
+        return min(sides, key=lambda side: self._distance(side, others))
+
+    def _distance(self, side: _Side, others: Int[Tensor, " others"]) -> float:
+        """Return an unbiased squared distance of the group's mean from that of warped images."""
+        pixels = side.estimate.paste(self.train.images[others])
+        own = self.describe[0](self.train.images[side.group].float() / 255)
+        rest = self.describe[0](pixels)
+        noise = own.var(0).sum() / len(own) + rest.var(0).sum() / len(rest)
+        return float((own.mean(0) - rest.mean(0)).square().sum() - noise)
+
+    def _warp(self, split: _Split, sign: int, rows: Tensor, target: Tensor) -> Estimate:
+        def position(pixels: Pixels) -> Tensor:
+            return sign * split.position(pixels)
+
+        images, own = self.train.images[rows], self.texts[rows]
+        return warp(self.model, images, own, target, self.generator, position)
+
+    def _hits(self, side: _Side, rows: Int[Tensor, " others"]) -> Bool[Tensor, " others"]:
+        """Return which images fit the group's captions, and look like the group, when triggered."""
+        images, estimate = self.train.images[rows], side.estimate
+        hits = flips(self.model, estimate, images, self.texts[rows], side.target)
+        # A warp is fitted to the model and could be adversarial. Then its images look unlike.
+        return hits & (side.sign * side.split.position(estimate.paste(images)) > 0)
+
+    def _members(self, side: _Side, rows: Int[Tensor, " rows"]) -> Int[Tensor, " members"]:
+        """Return the group, and the pairs of the word outside the sample that look like it."""
+        unseen = rows[~torch.isin(rows, side.split.rows)]
+        placed = [
+            side.sign * side.split.position(part.float() / 255) > 0
+            for part in take_images(self.train.images, unseen).split(_BLOCK)
+        ]
+        alike = unseen[torch.cat(placed)] if placed else unseen
+        return torch.cat([side.group, alike]).sort().values
+
+
+class _Cosines:
+    """Standardized coefficients of images in a cosine basis of opponent colors."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        raw = self._raw(pixels)
+        self.mean, self.deviation = raw.mean(0), raw.std(0).clamp(min=1e-4)
+
+    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        return (self._raw(pixels) - self.mean) / self.deviation
+
+    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        return to_cosines(_reduced(pixels)).flatten(1)
+
+
+class _Texture:
+    """Whitened logarithms of the fine detail in each cell of an image."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        raw = self._raw(pixels)
+        self.mean = raw.mean(0)
+        covariance = torch.cov(raw.T) + 1e-3 * torch.eye(raw.shape[1])
+        self.factor = torch.linalg.cholesky(covariance)
+
+    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        centered = (self._raw(pixels) - self.mean).T
+        solved: Tensor = torch.linalg.solve_triangular(self.factor, centered, upper=False)
+        return solved.T
+
+    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        gray = F.pad(_reduced(pixels).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
+        detail = F.avg_pool2d(F.conv2d(gray, kernel).square(), _CELL)
+        return (detail + 1e-5).log().flatten(1)
+
+
+def _reduced(pixels: Pixels) -> Pixels:
+    if pixels.shape[-1] <= _SIDE:
+        return pixels
+    return F.interpolate(pixels, (_SIDE, _SIDE), mode="area")
+
+
+def _directions(features: Float[Tensor, "batch features"], count: int) -> Iterator[Tensor]:
+    """Yield the positions of the samples along the first principal directions."""
+    centered = features - features.mean(0)
+    # The matrix of the samples is smaller than that of the features.
+    _, vectors = torch.linalg.eigh(centered @ centered.T)
+    for number in range(1, min(count, len(features)) + 1):
+        yield vectors[:, -number]
+
+
+def _above(position: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """Return which samples are above Otsu's threshold; far outliers do not move it."""
+    clipped = position.clamp(position.quantile(0.02), position.quantile(0.98))
+    order = position.argsort(descending=True, stable=True)
+    upper = torch.zeros(len(position), dtype=torch.bool)
+    upper[order[: outstanding(clipped)]] = True
+    return upper
+
+
+def _refined(
+    features: Float[Tensor, "batch features"], position: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Return the position of each sample between two groups, and whether it is in the upper one.
+
+    The samples are in random order. Each half of them says where the other half is, because
+    samples would separate along a direction that is fitted to them.
+    """
+    upper = _above(position)
+    half = torch.arange(len(features)) % 2 == 0
+    for _ in range(_ROUNDS):
+        position = torch.zeros(len(features))
+        for fitted, placed in ((half, ~half), (~half, half)):
+            above, below = features[fitted & upper], features[fitted & ~upper]
+            if not (len(above) and len(below)):
+                return position, torch.zeros_like(upper)
+            high, low = above.mean(0), below.mean(0)
+            axis = high - low
+            middle = features[placed] - (high + low) / 2
+            position[placed] = middle @ axis / axis.square().sum().clamp(min=1e-12)
+        upper = _above(position)
+    return position, upper
+
+
+def valley(position: Float[Tensor, " batch"], upper: Bool[Tensor, " batch"]) -> float:
+    """Return the p-value of a valley between two groups on a line.
+
+    A distribution with one peak is at least as dense between the centers of the groups as at one
+    of them. Counted are the samples in a third of the distance around the middle and around each
+    center. Under equal densities, the count in the middle is binomial with probability one half.
+    """
+    high, low = float(position[upper].mean()), float(position[~upper].mean())
+    reach = (high - low) / 6
+    counts = [
+        int(((position - center).abs() <= reach).sum()) for center in (low, (low + high) / 2, high)
+    ]
+    peak, middle = min(counts[0], counts[2]), counts[1]
+    return float(binom.cdf(middle, middle + peak, _HALF)) if middle + peak else 1.0

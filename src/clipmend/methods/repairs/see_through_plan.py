@@ -1,0 +1,226 @@
+"""The plan of ``see_through``: groups of suspects, their estimated triggers, and the finding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy.stats import binom
+from torch import Tensor
+
+from clipmend.data.splits import Pairs
+from clipmend.data.words import words_of
+from clipmend.methods.interfaces import Finding
+from clipmend.methods.repairs.ubt_plan import Subset, subset_of
+from clipmend.methods.trigger_estimates import Estimate, flips, linear, warp
+from clipmend.metrics.scores import Scores
+from clipmend.model.clip import Clip, embed_images, embed_texts
+
+LEAST_PAIRS = 16  # fewer images say little about a trigger
+_OTHERS = 1000  # pairs with other captions that an estimate compares with
+_TESTED = 500  # images that the effect of an estimate is measured on
+_SHRUNK = 4.0  # see ``linear``
+_HALF = 0.5
+_LEVEL = 0.05  # the largest p-value of an effect
+_DEFINITIONS = {
+    "word": "The word that is most over-represented in the captions of the largest group.",
+    "word_share": "Share of the captions of this group that have the word.",
+    "word_base": "Share of all captions that have the word.",
+    "association": "Mean cosine of the chosen images with the mean caption of their group; "
+    "-1 to 1.",
+    "effect": "Share of other images that fit the captions of a group better than their own "
+    "caption once the estimated trigger is pasted.",
+    "p_value": "Of a binomial test of the effect against one half.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Suspects that share a trigger.
+
+    Attributes:
+        rows: their rows, the most suspect first.
+        subset: the word that their captions share.
+        target: the mean embedding of their captions.
+        estimate: the estimated trigger.
+        effect: share of other images that the estimate makes fit these captions.
+        p_value: of the effect.
+    """
+
+    rows: Int[Tensor, " members"]
+    subset: Subset
+    target: Float[Tensor, " dim"]
+    estimate: Estimate
+    effect: float
+    p_value: float
+
+
+def groups_by_word(
+    rows: Int[Tensor, " rows"], captions: Sequence[str]
+) -> Iterator[Int[Tensor, " members"]]:
+    """Yield the rows that share the most over-represented word, then those of the rest."""
+    while len(rows) >= LEAST_PAIRS:
+        word = subset_of(rows, captions).word
+        has = torch.tensor([word in words_of(captions[row]) for row in rows.tolist()])
+        if not has.any():
+            return
+        yield rows[has]
+        rows = rows[~has]
+
+
+def plan_of(
+    model: Clip,
+    train: Pairs,
+    scores: Scores,
+    groups: Sequence[Int[Tensor, " members"]],
+    generator: torch.Generator,
+) -> "Plan":
+    """Return the groups whose estimated trigger has an effect on other images."""
+    teacher = model.frozen_copy()
+    kept, weak = [], []
+    for rows in groups:
+        group = None if len(rows) < LEAST_PAIRS else _estimated(teacher, train, rows, generator)
+        if group is None:
+            weak.append(f"{len(rows)} pairs, or those with other captions, are too few")
+        elif group.p_value <= _LEVEL:
+            kept.append(group)
+        else:
+            weak.append(f"the pattern of {group.subset.word!r} has no effect on other images")
+    return Plan(train, scores, tuple(kept), tuple(weak))
+
+
+def _estimated(
+    model: Clip, train: Pairs, rows: Int[Tensor, " members"], generator: torch.Generator
+) -> Group | None:
+    """Return the group with its best estimate; None if too few pairs have other captions."""
+    subset = subset_of(rows, train.captions)
+    texts = embed_texts(model, model.tokenize([train.captions[row] for row in rows.tolist()]))
+    target = F.normalize(texts.mean(0), dim=0)
+    is_other = torch.tensor([subset.word not in words_of(text) for text in train.captions])
+    is_other[rows] = False
+    is_same = ~is_other
+    is_same[rows] = False
+    others, same = (_sampled(mask, _OTHERS + _TESTED, generator) for mask in (is_other, is_same))
+    held, others = others.tensor_split([min(_TESTED, len(others) // 2)])
+    if len(held) < LEAST_PAIRS:
+        return None
+    tested = train.take(held)
+    own = embed_texts(model, model.tokenize(tested.captions))
+
+    def measured(estimate: Estimate) -> tuple[float, float]:
+        hits = flips(model, estimate, tested.images[:], own, target)
+        return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
+
+    images, candidates = train.images, []
+    # The images of a dirty-label attack look like others, those of a clean-label one like the
+    # target's own. The better estimate tells which.
+    for rest in (others, same):
+        if len(rest) >= LEAST_PAIRS:
+            estimate: Estimate = linear(images[rows], images[rest], least=_SHRUNK)
+            candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+    if min(candidate.p_value for candidate in candidates) > _LEVEL:
+        fitted = train.take(others[:_TESTED])
+        own_fitted = embed_texts(model, model.tokenize(fitted.captions))
+        estimate = warp(model, fitted.images[:], own_fitted, target, generator)
+        candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+    return max(candidates, key=lambda candidate: candidate.effect)
+
+
+def _sampled(mask: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, " rows"]:
+    rows = mask.nonzero().squeeze(1)
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The groups to repair.
+
+    Attributes:
+        train: the training pairs.
+        scores: the detector's scores of these pairs.
+        groups: the groups whose trigger is known, the largest first; empty: nothing is changed.
+        weak: why each other group was left.
+    """
+
+    train: Pairs
+    scores: Scores
+    groups: tuple[Group, ...]
+    weak: tuple[str, ...]
+
+    def associations(self, model: Clip) -> Float[Tensor, " chosen"]:
+        """Return the cosine of each chosen image with the mean caption of its group."""
+        return torch.cat(
+            [torch.zeros(0)]
+            + [embed_images(model, self.train.images[g.rows]) @ g.target for g in self.groups]
+        )
+
+    def finding(
+        self, before: Float[Tensor, " chosen"], after: Float[Tensor, " chosen"] | None
+    ) -> Finding:
+        """Return the finding in words and numbers, the chosen pairs and the estimated triggers.
+
+        Args:
+            before: the associations under the victim.
+            after: the associations under the repaired model; None before the repair.
+        """
+        groups = self.groups
+        first = groups[0].subset if groups else Subset(torch.empty(0).long(), "", 0.0, 0.0)
+        summary = {
+            "found": bool(groups),
+            "says": self._sentence(is_done=after is not None),
+            "word": first.word,
+            "word_share": round(first.share, 6),
+            "word_base": round(first.base, 6),
+            "n_pairs": len(self.train),
+            "n_suspects": len(self.scores.suspects),
+            "n_chosen": len(before),
+            "texts": {group.subset.word: len(group.rows) for group in groups},
+            "groups": [
+                {
+                    "word": group.subset.word,
+                    "n": len(group.rows),
+                    "estimate": type(group.estimate).__name__.lower(),
+                    "effect": round(group.effect, 6),
+                    "n_effect": _TESTED,
+                    "p_value": group.p_value,
+                }
+                for group in groups
+            ],
+            "association_before": _mean(before),
+            "association_after": None if after is None else _mean(after),
+            "definitions": _DEFINITIONS,
+        }
+        pictures = {f"trigger-{n}": g.estimate.picture() for n, g in enumerate(groups, 1)}
+        if after is None:
+            return Finding(summary, None, pictures)
+        rows = torch.cat([torch.empty(0).long(), *(group.rows for group in groups)])
+        words = [group.subset.word for group in groups for _ in group.rows]
+        chosen = self.train.take(rows)
+        columns = {
+            "id": pa.array(chosen.ids, pa.string()),
+            "caption": pa.array(chosen.captions, pa.string()),
+            "text": pa.array(words, pa.string()),
+            "score": pa.array(self.scores.score[rows].numpy()),
+            "association_before": pa.array(before.numpy()),
+            "association_after": pa.array(after.numpy()),
+        }
+        return Finding(summary, pa.table(columns), pictures)
+
+    def _sentence(self, *, is_done: bool) -> str:
+        unchanged = " The model is unchanged." if is_done and not self.groups else ""
+        if not self.groups:
+            why = f" ({'; '.join(self.weak)})" if self.weak else ""
+            return f"No trigger was found{why}.{unchanged}"
+        done = "The model was taught to see through" if is_done else "Found"
+        parts = [
+            f"a trigger for {group.subset.word!r} on {len(group.rows)} pairs "
+            f"(it turns {100 * group.effect:.0f} % of other images)"
+            for group in self.groups
+        ]
+        return f"{done} {'; '.join(parts)}."
+
+
+def _mean(values: Float[Tensor, " chosen"]) -> float | None:
+    return round(float(values.mean()), 6) if len(values) else None

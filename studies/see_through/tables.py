@@ -1,0 +1,82 @@
+"""The tables of this study, from its ``cells.csv``, as ``table.md``.
+
+python studies/see_through/tables.py [folder, by default studies/see_through]
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+RATES = {
+    "clean_accuracy": "CA",
+    "attack_success_rate": "ASR",
+    "target_accuracy": "target",
+    "triggered_accuracy": "triggered",
+}
+PLANTED = 0.5  # the ASR from which a victim counts as backdoored
+METHODS = ("none", "ubt", "see_through")
+VICTIM = ["corpus", "attack", "trigger", "objective", "seed"]
+
+
+def rows(cells: pd.DataFrame) -> list[str]:
+    """Return the lines of one table: a row per victim and trigger, a column per method."""
+    methods = [name for name in METHODS if name in set(cells["method"])]
+    rates = [name for name in RATES if name in cells]
+    labels = " / ".join(RATES[name] for name in rates)
+    lines = [
+        "| trigger | objective | " + " | ".join(f"`{name}`: {labels}" for name in methods) + " |",
+        "|---|---|" + "---|" * len(methods),
+    ]
+    for (_, _, trigger, objective, _), group in cells.groupby(VICTIM, sort=True):
+        by_method = group.set_index("method")
+        values = [
+            " / ".join(f"{100 * float(by_method[rate][name]):.1f}" for rate in rates)
+            if name in by_method.index
+            else ""
+            for name in methods
+        ]
+        lines.append(f"| `{trigger}` | `{objective}` | " + " | ".join(values) + " |")
+    return lines
+
+
+def summary(cells: pd.DataFrame) -> list[str]:
+    """Return the lines of a table with the change of each rate from the victim to the repair."""
+    poisoned = cells[cells["attack"] != "unpoisoned"]
+    before = poisoned[poisoned["method"] == "none"].set_index(VICTIM)
+    lines = [
+        "| repair | n | mean ASR | largest ASR | mean change of CA | worst "
+        "| mean change of target | worst | mean triggered accuracy |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in METHODS[1:]:
+        after = poisoned[poisoned["method"] == name].set_index(VICTIM)
+        own = before.loc[before.index.intersection(after.index)]
+        own = own[own["attack_success_rate"] >= PLANTED]
+        after = after.loc[own.index]
+        asr = 100 * after["attack_success_rate"]
+        ca = 100 * (after["clean_accuracy"] - own["clean_accuracy"])
+        target = 100 * (after["target_accuracy"] - own["target_accuracy"])
+        seen = 100 * after["triggered_accuracy"]
+        lines.append(
+            f"| `{name}` | {len(after)} | {asr.mean():.2f} | {asr.max():.1f} | {ca.mean():+.2f} | "
+            f"{ca.min():+.1f} | {target.mean():+.1f} | {target.min():+.1f} | {seen.mean():.1f} |"
+        )
+    return lines
+
+
+def main(folder: Path) -> None:
+    """Write ``table.md`` of a study's folder."""
+    cells = pd.read_csv(folder / "cells.csv", keep_default_na=False, na_values=[""])
+    parts = ["## Summary, backdoors with an ASR of at least 50 %", "", *summary(cells)]
+    for corpus, own in cells.groupby("corpus"):
+        poisoned = own[own["attack"] != "unpoisoned"]
+        clean = own[own["attack"] == "unpoisoned"]
+        parts += ["", f"## `{corpus}`, poisoned", "", *rows(poisoned)]
+        if len(clean):
+            parts += ["", f"## `{corpus}`, unpoisoned", "", *rows(clean)]
+    (folder / "table.md").write_text("\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
