@@ -242,7 +242,9 @@ def _field(points: Tensor, side: int) -> Float[Tensor, "height width 2"]:
     return 2 * _FLOW_BOUND * field[0].permute(1, 2, 0).tanh()
 
 
-def _moved(pixels: Pixels, field: Float[Tensor, "height width 2"]) -> Pixels:
+def _moved(
+    pixels: Float[Tensor, "batch channels height width"], field: Float[Tensor, "height width 2"]
+) -> Float[Tensor, "batch channels height width"]:
     identity = torch.eye(2, 3).expand(len(pixels), -1, -1)
     grid = F.affine_grid(identity, list(pixels.shape), align_corners=False) + field
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)

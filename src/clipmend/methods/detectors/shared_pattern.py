@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ _BLOCK = 256  # images reduced at once
 _SIDE = 64  # larger images are reduced to this side before they are split
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
 _ROUNDS = 3  # refinements of a split
-_SCREENED = 128  # images of the first look at an effect
+_SCREENED = 128  # images that screen an effect
 _WARP_FIT = 512  # images that a warp is fitted to
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
 _HALF = 0.5
@@ -42,8 +43,8 @@ _HALF = 0.5
 class SharedPattern:
     """Scores pairs by the pattern of pixels that they share with other pairs of a word.
 
-    Tested for every word of the captions: is there a group of its pairs whose images have a
-    pattern in common, and does the pattern make other images fit the captions of the group?
+    Every word of the captions is tested. A group of its pairs must have a pattern of pixels in
+    common, and this pattern must make other images fit the captions of the group.
 
     1. Split: images are described in a basis in which natural images have nearly uncorrelated
        coefficients of equal variance; patterns of an attacker then stand out. Two descriptions are
@@ -82,8 +83,8 @@ class SharedPattern:
     def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores, each pair's similarity, group and p-value, and the suspects.
 
-        Groups are numbered from 1, the largest first; 0 is no group. A pair without a group has
-        the smallest p-value of all groups that are no finding.
+        Groups are numbered from 1, the largest first; pairs outside a group have 0. Their p-value
+        is the smallest of all groups that are not significant.
         """
         train, model = assets.train(), assets.model.frozen_copy()
         fit = similarity(model, train)
@@ -188,11 +189,15 @@ class _Search:
         self.texts = embed_texts(model, model.tokenize(train.captions))
         least = fit.sort().values[int((1 - settings.fitting) * (len(fit) - 1))]
         self.fits = fit >= least
-        sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
+        self.sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
+
+    @cached_property
+    def describe(self) -> "tuple[_Cosines, _Texture]":
+        """The two descriptions; they are not defined for a single pair."""
         # Reduced in blocks, since large images as floats would fill the memory.
-        blocks = take_images(train.images, sample).split(_BLOCK)
+        blocks = take_images(self.train.images, self.sample).split(_BLOCK)
         natural = torch.cat([_reduced(block.float() / 255) for block in blocks])
-        self.describe = (_Cosines(natural), _Texture(natural))
+        return _Cosines(natural), _Texture(natural)
 
     def candidates(self) -> Iterator[_Candidate]:
         """Yield the groups whose split is significant, with the p-value of split and effect."""
@@ -200,7 +205,7 @@ class _Search:
         words = {
             word: torch.tensor(rows)
             for word, rows in vocabulary_of(self.train.captions).items()
-            if 2 * settings.least_pairs <= len(rows) <= settings.most_share * count
+            if 2 * settings.least_pairs <= len(rows) <= min(settings.most_share * count, count - 1)
         }
         tests = 2 * settings.directions * max(1, len(words))
         taken = torch.zeros(count, dtype=torch.bool)

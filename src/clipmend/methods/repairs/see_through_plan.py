@@ -47,6 +47,7 @@ class Group:
         estimate: the estimated trigger.
         effect: share of other images that the estimate makes fit these captions.
         p_value: of the effect.
+        tested: number of these other images.
     """
 
     rows: Int[Tensor, " members"]
@@ -55,6 +56,7 @@ class Group:
     estimate: Estimate
     effect: float
     p_value: float
+    tested: int
 
 
 def groups_by_word(
@@ -74,7 +76,7 @@ def plan_of(
     model: Clip,
     train: Pairs,
     scores: Scores,
-    groups: Sequence[Int[Tensor, " members"]],
+    groups: Sequence[Int[Tensor, " _"]],
     generator: torch.Generator,
 ) -> "Plan":
     """Return the groups whose estimated trigger has an effect on other images."""
@@ -109,22 +111,23 @@ def _estimated(
     tested = train.take(held)
     own = embed_texts(model, model.tokenize(tested.captions))
 
-    def measured(estimate: Estimate) -> tuple[float, float]:
+    def measured(estimate: Estimate) -> Group:
         hits = flips(model, estimate, tested.images[:], own, target)
-        return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
+        effect, p_value = hits.float().mean(), binom.sf(int(hits.sum()) - 1, len(hits), _HALF)
+        return Group(rows, subset, target, estimate, float(effect), float(p_value), len(hits))
 
-    images, candidates = train.images, []
+    images = train.images
     # The images of a dirty-label attack look like others, those of a clean-label one like the
     # target's own. The better estimate tells which.
-    for rest in (others, same):
-        if len(rest) >= LEAST_PAIRS:
-            estimate: Estimate = linear(images[rows], images[rest], least=_SHRUNK)
-            candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+    candidates = [
+        measured(linear(images[rows], images[rest], least=_SHRUNK))
+        for rest in (others, same)
+        if len(rest) >= LEAST_PAIRS
+    ]
     if min(candidate.p_value for candidate in candidates) > _LEVEL:
         fitted = train.take(others[:_TESTED])
         own_fitted = embed_texts(model, model.tokenize(fitted.captions))
-        estimate = warp(model, fitted.images[:], own_fitted, target, generator)
-        candidates.append(Group(rows, subset, target, estimate, *measured(estimate)))
+        candidates.append(measured(warp(model, fitted.images[:], own_fitted, target, generator)))
     return max(candidates, key=lambda candidate: candidate.effect)
 
 
@@ -183,7 +186,7 @@ class Plan:
                     "n": len(group.rows),
                     "estimate": type(group.estimate).__name__.lower(),
                     "effect": round(group.effect, 6),
-                    "n_effect": _TESTED,
+                    "n_effect": group.tested,
                     "p_value": group.p_value,
                 }
                 for group in groups

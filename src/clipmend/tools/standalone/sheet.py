@@ -29,7 +29,7 @@ def draw(
         title: the finding, in a sentence.
         note: where these pairs come from.
         word: in color wherever a caption has it; "" without a finding.
-        triggers: pictures of the estimated triggers, drawn in the upper right corner.
+        triggers: pictures of the estimated triggers, shown in the upper right corner.
     """
     tiles = [
         Tile(
