@@ -13,6 +13,7 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.data.streaming import take_images
 from clipmend.data.words import vocabulary_of
+from clipmend.methods.descriptions import Cosines, Texture, reduced
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
@@ -21,7 +22,6 @@ from clipmend.methods.trigger_estimates import (
     Pixels,
     flips,
     linear,
-    to_cosines,
     warp,
 )
 from clipmend.metrics.otsu import outstanding
@@ -30,8 +30,6 @@ from clipmend.model.fit import Hooks
 
 _REFERENCE = 4000  # pairs that the statistics of natural images come from
 _BLOCK = 256  # images reduced at once
-_SIDE = 64  # larger images are reduced to this side before they are split
-_CELL = 4  # side of the cells in which the texture is measured, in pixels
 _ROUNDS = 3  # refinements of a split
 _SCREENED = 128  # images that screen an effect
 _WARP_FIT = 512  # images that a warp is fitted to
@@ -142,7 +140,7 @@ class _Split:
     rows: Int[Tensor, " sampled"]
     upper: Bool[Tensor, " sampled"]
     p_value: float
-    describe: "_Cosines | _Texture"
+    describe: "Cosines | Texture"
     high: Float[Tensor, " features"]
     low: Float[Tensor, " features"]
 
@@ -192,12 +190,12 @@ class _Search:
         self.sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
 
     @cached_property
-    def describe(self) -> "tuple[_Cosines, _Texture]":
+    def describe(self) -> "tuple[Cosines, Texture]":
         """The two descriptions; they are not defined for a single pair."""
         # Reduced in blocks, since large images as floats would fill the memory.
         blocks = take_images(self.train.images, self.sample).split(_BLOCK)
-        natural = torch.cat([_reduced(block.float() / 255) for block in blocks])
-        return _Cosines(natural), _Texture(natural)
+        natural = torch.cat([reduced(block.float() / 255) for block in blocks])
+        return Cosines(natural), Texture(natural)
 
     def candidates(self) -> Iterator[_Candidate]:
         """Yield the groups whose split is significant, with the p-value of split and effect."""
@@ -268,14 +266,14 @@ class _Search:
         for sign in (1, -1):
             upper = split.upper == (sign > 0)
             target = F.normalize(self.texts[split.rows[upper]].mean(0), dim=0)
-            if isinstance(split.describe, _Cosines):
+            if isinstance(split.describe, Cosines):
                 own, rest = (self.train.images[split.rows[part]] for part in (upper, ~upper))
                 estimate: Estimate = linear(own, rest, least=_SHRUNK)
             else:
                 estimate = self._warp(split, sign, fitted, target)
             sides.append(_Side(split, sign, target, estimate))
         screened = others[:_SCREENED]
-        if isinstance(split.describe, _Cosines):
+        if isinstance(split.describe, Cosines):
             return max(sides, key=lambda side: int(self._hits(side, screened).sum()))
         # A warp can be fitted to either part, but only the group shows the content of others.
         return min(sides, key=lambda side: self._distance(side, others))
@@ -311,47 +309,6 @@ class _Search:
         ]
         alike = unseen[torch.cat(placed)] if placed else unseen
         return torch.cat([side.group, alike]).sort().values
-
-
-class _Cosines:
-    """Standardized coefficients of images in a cosine basis of opponent colors."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        raw = self._raw(pixels)
-        self.mean, self.deviation = raw.mean(0), raw.std(0).clamp(min=1e-4)
-
-    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
-        return (self._raw(pixels) - self.mean) / self.deviation
-
-    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
-        return to_cosines(_reduced(pixels)).flatten(1)
-
-
-class _Texture:
-    """Whitened logarithms of the fine detail in each cell of an image."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        raw = self._raw(pixels)
-        self.mean = raw.mean(0)
-        covariance = torch.cov(raw.T) + 1e-3 * torch.eye(raw.shape[1])
-        self.factor = torch.linalg.cholesky(covariance)
-
-    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
-        centered = (self._raw(pixels) - self.mean).T
-        solved: Tensor = torch.linalg.solve_triangular(self.factor, centered, upper=False)
-        return solved.T
-
-    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
-        gray = F.pad(_reduced(pixels).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-        kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
-        detail = F.avg_pool2d(F.conv2d(gray, kernel).square(), _CELL)
-        return (detail + 1e-5).log().flatten(1)
-
-
-def _reduced(pixels: Pixels) -> Pixels:
-    if pixels.shape[-1] <= _SIDE:
-        return pixels
-    return F.interpolate(pixels, (_SIDE, _SIDE), mode="area")
 
 
 def _directions(features: Float[Tensor, "batch features"], count: int) -> Iterator[Tensor]:

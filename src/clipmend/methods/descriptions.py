@@ -1,0 +1,66 @@
+"""Descriptions of images in which natural ones have uncorrelated features of equal variance.
+
+Patterns of an attacker then stand out from the content of images.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from clipmend.methods.trigger_estimates import Pixels, to_cosines
+
+_SIDE = 64  # larger images are reduced to this side
+_CELL = 4  # side of the cells in which the texture is measured, in pixels
+
+
+class Cosines:
+    """Standardized coefficients of images in a cosine basis of opponent colors.
+
+    Args:
+        pixels: natural images, whose statistics are the standard.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        raw = self._raw(pixels)
+        self.mean, self.deviation = raw.mean(0), raw.std(0).clamp(min=1e-4)
+
+    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        """Return the features of images with values in [0, 1]."""
+        return (self._raw(pixels) - self.mean) / self.deviation
+
+    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        return to_cosines(reduced(pixels)).flatten(1)
+
+
+class Texture:
+    """Whitened logarithms of the fine detail in each cell of an image.
+
+    Args:
+        pixels: natural images, whose statistics are the standard.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        raw = self._raw(pixels)
+        self.mean = raw.mean(0)
+        covariance = torch.cov(raw.T) + 1e-3 * torch.eye(raw.shape[1])
+        self.factor = torch.linalg.cholesky(covariance)
+
+    def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        """Return the features of images with values in [0, 1]."""
+        centered = (self._raw(pixels) - self.mean).T
+        solved: Tensor = torch.linalg.solve_triangular(self.factor, centered, upper=False)
+        return solved.T
+
+    def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        gray = F.pad(reduced(pixels).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
+        detail = F.avg_pool2d(F.conv2d(gray, kernel).square(), _CELL)
+        return (detail + 1e-5).log().flatten(1)
+
+
+def reduced(pixels: Pixels) -> Pixels:
+    """Return the images at the side in which they are described; small ones are unchanged."""
+    if pixels.shape[-1] <= _SIDE:
+        return pixels
+    return F.interpolate(pixels, (_SIDE, _SIDE), mode="area")
