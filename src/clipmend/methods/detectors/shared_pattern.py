@@ -41,8 +41,8 @@ _HALF = 0.5
 class SharedPattern:
     """Scores pairs by the pattern of pixels that they share with other pairs of a word.
 
-    Every word of the captions is tested. A group of its pairs must have a pattern of pixels in
-    common, and this pattern must make other images fit the captions of the group.
+    Every word of the captions is tested. A group of its pairs must share a pattern of pixels. The
+    pattern must make other images fit the captions of the group.
 
     1. Split: images are described in a basis in which natural images have nearly uncorrelated
        coefficients of equal variance; patterns of an attacker then stand out. Two descriptions are
