@@ -6,7 +6,7 @@ Two families: a linear trigger replaces, blends or adds pixels; a warp moves the
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ _INVERSIONS = 20
 _FLOW_STEPS, _FLOW_BATCH, _FLOW_RATE = 200, 64, 0.1
 
 
+@runtime_checkable
 class Estimate(Protocol):
     """An estimated trigger."""
 
@@ -118,7 +119,9 @@ class Warp:
         return (255 * torch.cat([colors, length.clamp(max=1)], dim=2)).round().to(torch.uint8)
 
 
-def linear(triggered: Bytes, others: Bytes, *, least: float) -> Linear:
+def linear(
+    triggered: Bytes, others: UInt8[Tensor, "others 3 height width"], *, least: float
+) -> Linear:
     """Return the linear trigger that explains how two sets of images differ, in closed form.
 
     With means ``m`` and standard deviations ``s`` of each pixel, the share is ``1 - s_triggered /
@@ -150,7 +153,7 @@ def _averaged(values: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 heigh
     return F.avg_pool2d(padded, _SMOOTH, 1)[0].expand_as(values)
 
 
-def _denoised(raw: Tensor, own: Pixels, other: Pixels, least: float) -> Tensor:
+def _denoised(raw: Tensor, own: Tensor, other: Tensor, least: float) -> Tensor:
     """Shrink each coefficient of a difference of means by its error (James and Stein 1961)."""
     coefficients = to_cosines(raw[None])[0]
     variance = to_cosines(own).var(0) / len(own) + to_cosines(other).var(0) / len(other)
@@ -234,7 +237,9 @@ def _field(points: Tensor, side: int) -> Float[Tensor, "height width 2"]:
     return 2 * _FLOW_BOUND * field[0].permute(1, 2, 0).tanh()
 
 
-def _moved(pixels: Pixels, field: Float[Tensor, "height width 2"]) -> Pixels:
+def _moved(
+    pixels: Float[Tensor, "batch channels height width"], field: Float[Tensor, "height width 2"]
+) -> Float[Tensor, "batch channels height width"]:
     identity = torch.eye(2, 3).expand(len(pixels), -1, -1)
     grid = F.affine_grid(identity, list(pixels.shape), align_corners=False) + field
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)

@@ -12,6 +12,8 @@ def outstanding(score: Float[Tensor, " suspects"]) -> int:
 
     The threshold maximizes the variance between the scores on its two sides.
     """
+    if not len(score):
+        return 0
     low, high = float(score.min()), float(score.max())
     if low == high:
         return len(score)

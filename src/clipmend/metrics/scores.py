@@ -24,7 +24,7 @@ class Scores:
 
     score: Float[Tensor, " samples"]
     suspects: Int[Tensor, " suspects"]
-    groups: tuple[Int[Tensor, " members"], ...] = ()
+    groups: tuple[Int[Tensor, " _"], ...] = ()
 
 
 def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
@@ -48,6 +48,6 @@ def read_scores(folder: Path, ids: Sequence[str]) -> Scores:
     return Scores(score, suspects, grouped(torch.from_numpy(table["group"].to_numpy().copy())))
 
 
-def grouped(group: Int[Tensor, " samples"]) -> tuple[Int[Tensor, " members"], ...]:
+def grouped(group: Int[Tensor, " samples"]) -> tuple[Int[Tensor, " _"], ...]:
     """Return the rows of each group, numbered from 1; pairs of no group have 0."""
     return tuple((group == n).nonzero().squeeze(1) for n in range(1, int(group.max()) + 1))

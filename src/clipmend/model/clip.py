@@ -380,9 +380,12 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
 
 @torch.no_grad()
 def embed_images(
-    model: Clip, images: Images, *, batch_size: int = 256
+    model: Clip, images: Images | Float[Tensor, "_ 3 height width"], *, batch_size: int = 256
 ) -> Float[Tensor, "samples dim"]:
-    """Return L2-normalized image embeddings in evaluation mode, on the CPU."""
+    """Return L2-normalized embeddings of images, as ``encode_image`` takes them, on the CPU.
+
+    The model is in evaluation mode meanwhile.
+    """
     return _embedded(model, images.split(batch_size), model.encode_image)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +11,11 @@ from scipy.stats import binom
 from torch import Tensor
 
 from clipmend.data.splits import Pairs
-from clipmend.data.streaming import take_images
 from clipmend.data.words import vocabulary_of
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
-from clipmend.methods.trigger_estimates import (
-    Estimate,
-    Pixels,
-    flips,
-    linear,
-    to_cosines,
-    warp,
-)
+from clipmend.methods.trigger_estimates import Estimate, Pixels, flips, linear, to_cosines, warp
 from clipmend.metrics.otsu import outstanding
 from clipmend.model.clip import Clip, embed_texts
 from clipmend.model.fit import Hooks
@@ -187,9 +180,13 @@ class _Search:
         self.texts = embed_texts(model, model.tokenize(train.captions))
         least = fit.sort().values[int((1 - settings.fitting) * (len(fit) - 1))]
         self.fits = fit >= least
-        sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
-        natural = train.images[sample].float() / 255
-        self.describe = (_Cosines(natural), _Texture(natural))
+        self.sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
+
+    @cached_property
+    def describe(self) -> "tuple[_Cosines, _Texture]":
+        """The two descriptions; a single pair has none."""
+        natural = self.train.images[self.sample].float() / 255
+        return _Cosines(natural), _Texture(natural)
 
     def candidates(self) -> Iterator[_Candidate]:
         """Yield the groups whose split is significant, with the p-value of split and effect."""
@@ -197,7 +194,7 @@ class _Search:
         words = {
             word: torch.tensor(rows)
             for word, rows in vocabulary_of(self.train.captions).items()
-            if 2 * settings.least_pairs <= len(rows) <= settings.most_share * count
+            if 2 * settings.least_pairs <= len(rows) <= min(settings.most_share * count, count - 1)
         }
         tests = 2 * settings.directions * max(1, len(words))
         taken = torch.zeros(count, dtype=torch.bool)
@@ -294,8 +291,8 @@ class _Search:
         """Return the group, and the pairs of the word outside the sample that look like it."""
         unseen = rows[~torch.isin(rows, side.split.rows)]
         placed = [
-            side.sign * side.split.position(part.float() / 255) > 0
-            for part in take_images(self.train.images, unseen).split(_REFERENCE)
+            side.sign * side.split.position(self.train.images[part].float() / 255) > 0
+            for part in unseen.split(_REFERENCE)
         ]
         alike = unseen[torch.cat(placed)] if placed else unseen
         return torch.cat([side.group, alike]).sort().values

@@ -189,7 +189,8 @@ class _SeeThroughLoss:
         with torch.no_grad():
             anchors = self.teacher.encode_image(normal)
         parts = normal[:count].tensor_split(len(self.pastes))
-        triggered = [paste(part) for paste, part in zip(self.pastes, parts, strict=True)]
+        # The last batch of an epoch may have fewer images than there are triggers.
+        triggered = [paste(p) for paste, p in zip(self.pastes, parts, strict=True) if len(p)]
         images = [*triggered, normal[count:].float() / 255]
         size = settings.suspect_batch_size
         rows = [torch.randint(len(s.images), (size,), generator=generator) for s in self.suspects]

@@ -23,6 +23,7 @@ _OTHERS = 2000  # pairs with other captions that an estimate compares with
 _TESTED = 500  # images that the effect of an estimate is measured on
 _SHRUNK = 4.0  # see ``linear``
 _HALF = 0.5
+_LEVEL = 0.05
 _DEFINITIONS = {
     "word": "The word that is most over-represented in the captions of the largest group.",
     "word_share": "Share of the captions of this group that have the word.",
@@ -46,6 +47,7 @@ class Group:
         estimate: the estimated trigger.
         effect: share of other images that the estimate makes fit these captions.
         p_value: of the effect.
+        tested: the number of these other images.
     """
 
     rows: Int[Tensor, " members"]
@@ -54,6 +56,7 @@ class Group:
     estimate: Estimate
     effect: float
     p_value: float
+    tested: int
 
 
 def groups_by_word(
@@ -73,7 +76,7 @@ def plan_of(
     model: Clip,
     train: Pairs,
     scores: Scores,
-    groups: Sequence[Int[Tensor, " members"]],
+    groups: Sequence[Int[Tensor, " _"]],
     generator: torch.Generator,
 ) -> "Plan":
     """Return the groups whose estimated trigger has an effect on other images."""
@@ -84,19 +87,19 @@ def plan_of(
             weak.append(f"{len(rows)} pairs are too few for an estimate")
             continue
         group = _estimated(teacher, train, rows, generator)
-        if group.p_value <= _LEVEL:
+        if group is None:
+            weak.append("too few pairs have other captions")
+        elif group.p_value <= _LEVEL:
             kept.append(group)
         else:
             weak.append(f"the pattern of {group.subset.word!r} has no effect on other images")
     return Plan(train, scores, tuple(kept), tuple(weak))
 
 
-_LEVEL = 0.05
-
-
 def _estimated(
     model: Clip, train: Pairs, rows: Int[Tensor, " members"], generator: torch.Generator
-) -> Group:
+) -> Group | None:
+    """Return the group with its best estimate; None if too few others are left to test it."""
     subset = subset_of(rows, train.captions)
     texts = embed_texts(model, model.tokenize([train.captions[row] for row in rows.tolist()]))
     target = F.normalize(texts.mean(0), dim=0)
@@ -105,32 +108,30 @@ def _estimated(
     is_same = ~is_other
     is_same[rows] = False
     others, same = (_sampled(mask, _OTHERS + _TESTED, generator) for mask in (is_other, is_same))
-    held, others = others[:_TESTED], others[_TESTED:]
-    tested = train.take(held)
+    count = min(_TESTED, len(others) // 2)
+    if count < LEAST_PAIRS:
+        return None
+    tested, others = train.take(others[:count]), others[count:]
     own = embed_texts(model, model.tokenize(tested.captions))
 
-    def measured(estimate: Estimate) -> tuple[float, float]:
+    def measured(estimate: Estimate) -> Group:
         hits = flips(model, estimate, tested.images[:], own, target)
-        return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
+        effect, p_value = hits.float().mean(), binom.sf(int(hits.sum()) - 1, count, _HALF)
+        return Group(rows, subset, target, estimate, float(effect), float(p_value), count)
 
-    images, best = train.images, None
+    images = train.images
     # The images of a dirty-label attack look like others, those of a clean-label one like the
     # target's own. The better estimate tells which.
-    for rest in (others, same):
-        if len(rest) < LEAST_PAIRS:
-            continue
-        estimate: Estimate = linear(images[rows], images[rest], least=_SHRUNK)
-        effect, p_value = measured(estimate)
-        if best is None or effect > best.effect:
-            best = Group(rows, subset, target, estimate, effect, p_value)
-    if best is None or best.p_value > _LEVEL:
+    groups = [
+        measured(linear(images[rows], images[rest], least=_SHRUNK))
+        for rest in (others, same)
+        if len(rest) >= LEAST_PAIRS
+    ]
+    if min(group.p_value for group in groups) > _LEVEL:
         fitted = train.take(others[:_TESTED])
         own_fitted = embed_texts(model, model.tokenize(fitted.captions))
-        estimate = warp(model, fitted.images[:], own_fitted, target, generator)
-        effect, p_value = measured(estimate)
-        if best is None or effect > best.effect:
-            best = Group(rows, subset, target, estimate, effect, p_value)
-    return best
+        groups.append(measured(warp(model, fitted.images[:], own_fitted, target, generator)))
+    return max(groups, key=lambda group: group.effect)
 
 
 def _sampled(mask: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, " rows"]:
@@ -188,7 +189,7 @@ class Plan:
                     "n": len(group.rows),
                     "estimate": type(group.estimate).__name__.lower(),
                     "effect": round(group.effect, 6),
-                    "n_effect": _TESTED,
+                    "n_effect": group.tested,
                     "p_value": group.p_value,
                 }
                 for group in groups

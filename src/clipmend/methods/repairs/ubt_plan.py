@@ -77,7 +77,7 @@ def few_shot(
     if subset.excess < least_excess:
         return replace(subset, rows=subset.rows[:0])
     having = [row for row in subset.rows.tolist() if subset.word in words_of(captions[row])]
-    return replace(subset, rows=torch.tensor(having))
+    return replace(subset, rows=torch.tensor(having).long())
 
 
 def subset_of(rows: Int[Tensor, " chosen"], captions: Sequence[str]) -> Subset:
