@@ -24,7 +24,7 @@ _REFERENCE = 4000  # pairs that the statistics of natural images come from
 _SIDE = 64  # larger images are reduced to this side before they are split
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
 _ROUNDS = 3  # refinements of a split
-_SCREENED = 128  # images of the first look at an effect
+_SCREENED = 128  # images on which the effects of both parts are compared
 _WARP_FIT = 512  # images that a warp is fitted to
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
 _HALF = 0.5
@@ -34,8 +34,8 @@ _HALF = 0.5
 class SharedPattern:
     """Scores pairs by the pattern of pixels that they share with other pairs of a word.
 
-    Tested for every word of the captions: is there a group of its pairs whose images have a
-    pattern in common, and does the pattern make other images fit the captions of the group?
+    Every word of the captions is tested. Is there a group of its pairs whose images have a
+    pattern in common? Does the pattern make other images fit the captions of the group?
 
     1. Split: images are described in a basis in which natural images have nearly uncorrelated
        coefficients of equal variance; patterns of an attacker then stand out. Two descriptions are
@@ -74,8 +74,8 @@ class SharedPattern:
     def __call__(self, assets: Assets, generator: torch.Generator, hooks: Hooks) -> PairScores:
         """Return the scores, each pair's similarity, group and p-value, and the suspects.
 
-        Groups are numbered from 1, the largest first; 0 is no group. A pair without a group has
-        the smallest p-value of all groups that are no finding.
+        Groups are numbered from 1, the largest first; 0 stands for none. A pair without a group has
+        the smallest p-value of all groups that are not a finding.
         """
         train, model = assets.train(), assets.model.frozen_copy()
         fit = similarity(model, train)
