@@ -11,6 +11,7 @@ import torch
 from clipmend.engine.job import Input
 from clipmend.methods.interfaces import Repair
 from clipmend.methods.repairs import run as runner
+from clipmend.methods.repairs import see_through_plan
 from clipmend.methods.table import METHODS, create
 from clipmend.model.clip import Clip, load
 
@@ -22,7 +23,10 @@ every_repair = pytest.mark.parametrize(("stage", "repair"), REPAIRS)
 # The scores of so small a world name no common word, so that `ubt` takes true poison. The rate is
 # low: the default rate first destroys so small a model.
 SETTINGS = {"lr": 1e-3, "epochs": 4}
-OWN = {"ubt": {"choose": "oracle", "pairs": 16, "batch_size": 8, "cooldown": 1}}
+OWN = {
+    "ubt": {"choose": "oracle", "pairs": 16, "batch_size": 8, "cooldown": 1},
+    "see_through": {"choose": "oracle"},
+}
 
 
 class KilledError(Exception):
@@ -62,6 +66,7 @@ def run(world: Any, attacked: dict[str, Input]) -> Run:
         settings = SETTINGS | OWN.get(repair, {}) | dict(more)
         cell = f"{stage}/{name}/{repair}{len(more)}"
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(see_through_plan, "_LEVEL", 1.0)  # the estimate has no effect here
             patch.setattr(runner, "measure_on_val", lambda *_, **__: killed_at(killed))
             try:
                 return world.run(cell, repair, inputs, settings)
@@ -125,7 +130,12 @@ def test_a_repair_says_what_it_needs(stage, repair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("repair", "extra"), [("ubt", {"finding.json", "chosen.parquet"}), ("abl", set())]
+    ("repair", "extra"),
+    [
+        ("ubt", {"finding.json", "chosen.parquet"}),
+        ("see_through", {"finding.json", "chosen.parquet", "trigger-1.png"}),
+        ("abl", set()),
+    ],
 )
 def test_only_a_repair_with_a_finding_writes_one(made, repair, extra) -> None:
     expected = {"model.safetensors", "open_clip_config.json", "curve.csv"}

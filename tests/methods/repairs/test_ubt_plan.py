@@ -45,9 +45,16 @@ def test_no_suspects_share_no_word() -> None:
     assert subset_of(ALL[:0], FRUIT).word == ""
 
 
+@pytest.mark.parametrize("least_excess", [0.0, 0.65])
+def test_of_no_suspects_none_are_chosen(least_excess: float) -> None:
+    subset = few_shot(SCORE, ALL[:0], FRUIT, most=64, least_excess=least_excess)
+    assert subset.rows.tolist() == []
+    assert subset.rows.dtype == torch.long
+
+
 @pytest.mark.parametrize(
     ("score", "count"),
-    [([0.0, 0.1, 0.0, 0.9, 1.0], 2), ([0.5, 0.5, 0.5], 3), ([0.0, 1.0], 1), ([3.0], 1)],
+    [([0.0, 0.1, 0.0, 0.9, 1.0], 2), ([0.5, 0.5, 0.5], 3), ([0.0, 1.0], 1), ([3.0], 1), ([], 0)],
 )
 def test_outstanding_scores_are_above_the_best_split(score: list[float], count: int) -> None:
     assert outstanding(torch.tensor(score)) == count
