@@ -15,6 +15,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from clipmend.model.clip import Clip, embed_images
+from clipmend.model.optimizers import Adam
 
 Bytes = UInt8[Tensor, "batch 3 height width"]
 Pixels = Float[Tensor, "batch 3 height width"]
@@ -209,7 +210,7 @@ def warp(
     """
     side = images.shape[-1]
     points = torch.zeros(1, 2, _FLOW_POINTS, _FLOW_POINTS, requires_grad=True)
-    optimizer = torch.optim.Adam([points], lr=_FLOW_RATE)
+    optimizer = Adam([points], lr=_FLOW_RATE)
     own, direction = own.to(model.device), direction.to(model.device)
     for _ in range(_FLOW_STEPS):
         rows = torch.randint(len(images), (_FLOW_BATCH,), generator=generator)

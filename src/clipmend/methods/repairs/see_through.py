@@ -90,8 +90,8 @@ class SeeThrough(Repair):
     def plan(self, assets: Assets, generator: torch.Generator) -> Plan:
         """Return the groups with their estimated triggers, before anything is trained."""
         train, scores = assets.train(), assets.scores()
-        groups = [rows[: self.pairs] for rows in self._groups(assets, train, scores, generator)]
-        return plan_of(assets.model, train, scores, groups, generator)
+        groups = tuple(self._groups(assets, train, scores, generator))
+        return plan_of(assets.model, train, scores, groups, generator, most=self.pairs)
 
     def _groups(
         self, assets: Assets, train: Pairs, scores: Scores, generator: torch.Generator
@@ -112,10 +112,7 @@ class SeeThrough(Repair):
 
     def _task(self, plan: Plan, assets: Assets, generator: torch.Generator) -> Task:
         teacher, train = assets.model.frozen_copy(), plan.train
-        suspicious = torch.zeros(len(train), dtype=torch.bool)
-        for group in plan.groups:
-            suspicious[group.rows] = True
-        rows = (~suspicious).nonzero().squeeze(1)
+        rows = plan.unsuspected.nonzero().squeeze(1)
         rows = rows[torch.randperm(len(rows), generator=generator)[: self.normal_pairs]]
         normal = train.take(rows)
         pastes: Sequence[_Paste] = [group.estimate.paste for group in plan.groups]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import binom
 from torch import Tensor
 
@@ -78,33 +78,48 @@ def plan_of(
     scores: Scores,
     groups: Sequence[Int[Tensor, " _"]],
     generator: torch.Generator,
+    *,
+    most: int,
 ) -> "Plan":
-    """Return the groups whose estimated trigger has an effect on other images."""
+    """Return the groups whose estimated trigger has an effect on other images.
+
+    Args:
+        groups: the rows of each group, the most suspect first.
+        most: the largest number of pairs of a group that are used.
+    """
     teacher = model.frozen_copy()
+    # All of a group: poison beyond the used pairs must not count as normal.
+    unsuspected = torch.ones(len(train), dtype=torch.bool)
+    unsuspected[torch.cat([torch.empty(0).long(), *groups])] = False
     kept, weak = [], []
-    for rows in groups:
-        group = None if len(rows) < LEAST_PAIRS else _estimated(teacher, train, rows, generator)
+    for rows in (rows[:most] for rows in groups):
+        if len(rows) < LEAST_PAIRS:
+            weak.append(f"{len(rows)} pairs are too few for an estimate")
+            continue
+        group = _estimated(teacher, train, rows, unsuspected, generator)
         if group is None:
-            weak.append(f"{len(rows)} pairs, or those with other captions, are too few")
+            weak.append("too few pairs have other captions")
         elif group.p_value <= _LEVEL:
             kept.append(group)
         else:
             weak.append(f"the pattern of {group.subset.word!r} has no effect on other images")
-    return Plan(train, scores, tuple(kept), tuple(weak))
+    return Plan(train, scores, unsuspected, tuple(kept), tuple(weak))
 
 
 def _estimated(
-    model: Clip, train: Pairs, rows: Int[Tensor, " members"], generator: torch.Generator
+    model: Clip,
+    train: Pairs,
+    rows: Int[Tensor, " members"],
+    unsuspected: Bool[Tensor, " samples"],
+    generator: torch.Generator,
 ) -> Group | None:
     """Return the group with its best estimate; None if too few pairs have other captions."""
     subset = subset_of(rows, train.captions)
     texts = embed_texts(model, model.tokenize([train.captions[row] for row in rows.tolist()]))
     target = F.normalize(texts.mean(0), dim=0)
     is_other = torch.tensor([subset.word not in words_of(text) for text in train.captions])
-    is_other[rows] = False
-    is_same = ~is_other
-    is_same[rows] = False
-    others, same = (_sampled(mask, _OTHERS + _TESTED, generator) for mask in (is_other, is_same))
+    masks = (is_other & unsuspected, ~is_other & unsuspected)
+    others, same = (_sampled(mask, _OTHERS + _TESTED, generator) for mask in masks)
     held, others = others.tensor_split([min(_TESTED, len(others) // 2)])
     if len(held) < LEAST_PAIRS:
         return None
@@ -143,12 +158,14 @@ class Plan:
     Attributes:
         train: the training pairs.
         scores: the detector's scores of these pairs.
+        unsuspected: which pairs are in no group.
         groups: the groups whose trigger is known, the largest first; empty: nothing is changed.
         weak: why each other group was left.
     """
 
     train: Pairs
     scores: Scores
+    unsuspected: Bool[Tensor, " samples"]
     groups: tuple[Group, ...]
     weak: tuple[str, ...]
 
