@@ -11,6 +11,7 @@ from torch import Tensor
 from clipmend.methods.trigger_estimates import Pixels, to_cosines
 
 _SIDE = 64  # larger images are reduced to this side
+_LOWEST = 5  # frequencies along each axis that show the content of an image
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
 
 
@@ -28,6 +29,12 @@ class Cosines:
     def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
         """Return the features of images with values in [0, 1]."""
         return (self._raw(pixels) - self.mean) / self.deviation
+
+    def content(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        """Return the features of the lowest frequencies, which a warp leaves nearly as they are."""
+        side = min(pixels.shape[-1], _SIDE)
+        lowest: Tensor = self(pixels).view(-1, 3, side, side)[:, :, :_LOWEST, :_LOWEST]
+        return lowest.flatten(1)
 
     def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
         return to_cosines(reduced(pixels)).flatten(1)

@@ -262,8 +262,8 @@ class _Search:
         self, split: _Split, fitted: Int[Tensor, " fitted"], others: Int[Tensor, " others"]
     ) -> _Side:
         """Return the part of the split that is the group, if one of them is."""
-        sides = []
-        for sign in (1, -1):
+
+        def side(sign: int) -> _Side:
             upper = split.upper == (sign > 0)
             target = F.normalize(self.texts[split.rows[upper]].mean(0), dim=0)
             if isinstance(split.describe, Cosines):
@@ -271,18 +271,21 @@ class _Search:
                 estimate: Estimate = linear(own, rest, least=_SHRUNK)
             else:
                 estimate = self._warp(split, sign, fitted, target)
-            sides.append(_Side(split, sign, target, estimate))
-        screened = others[:_SCREENED]
-        if isinstance(split.describe, Cosines):
-            return max(sides, key=lambda side: int(self._hits(side, screened).sum()))
-        # A warp can be fitted to either part, but only the group shows the content of others.
-        return min(sides, key=lambda side: self._distance(side, others))
+            return _Side(split, sign, target, estimate)
 
-    def _distance(self, side: _Side, others: Int[Tensor, " others"]) -> float:
-        """Return an unbiased squared distance of the group's mean from that of warped images."""
-        pixels = side.estimate.paste(self.train.images[others])
-        own = self.describe[0](self.train.images[side.group].float() / 255)
-        rest = self.describe[0](pixels)
+        if isinstance(split.describe, Cosines):
+            screened = others[:_SCREENED]
+            return max(map(side, (1, -1)), key=lambda one: int(self._hits(one, screened).sum()))
+        # A warp can be fitted to either part, but only the group shows the content of others.
+        parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
+        return side(min(parts, key=lambda sign: self._distance(parts[sign], others)))
+
+    def _distance(self, group: Int[Tensor, " group"], others: Int[Tensor, " others"]) -> float:
+        """Return an unbiased squared distance between the mean contents of two sets of images."""
+        own, rest = (
+            self.describe[0].content(self.train.images[rows].float() / 255)
+            for rows in (group, others)
+        )
         noise = own.var(0).sum() / len(own) + rest.var(0).sum() / len(rest)
         return float((own.mean(0) - rest.mean(0)).square().sum() - noise)
 
