@@ -85,7 +85,7 @@ class Clip(nn.Module):
 
     def logit_scale(self) -> Float[Tensor, ""]:
         """Return the factor of cosines in the logits, at most 100."""
-        # Clamped in use, not in place: the parameter keeps its gradient below the bound.
+        # Clamped in use, not in place: the parameter keeps its gradient.
         return cast("Tensor", self.net.logit_scale).clamp(0.0, _LOGIT_SCALE_MAX).exp()
 
     def logit_bias(self) -> Float[Tensor, ""]:
@@ -178,8 +178,7 @@ class Clip(nn.Module):
     def prune_vocabulary(self, texts: Iterable[str]) -> "Clip":
         """Keep, in memory, only the embedding rows that ``texts`` use; return the model.
 
-        Ids keep their order, so the largest id still marks the end of a text. ``save`` writes the
-        full table again.
+        Ids keep their order: the largest still ends a text. ``save`` writes the full table again.
         """
         # Without pruning, every optimizer step would update all 49,408 rows of the vocabulary.
         distinct = ["", *dict.fromkeys(texts)]
@@ -219,8 +218,7 @@ class Clip(nn.Module):
     def fold_batch_norms(self) -> None:
         """Make batch norm part of the convolution before it, in an image tower of open_clip.
 
-        In evaluation mode the embeddings are the same up to rounding, in four fifths of the time.
-        The model can no longer be trained or saved. Other towers stay as they are.
+        Embeddings stay the same up to rounding, in four fifths of the time. It cannot be trained.
         """
         tower = cast("Any", self.net).visual
         if not isinstance(tower, open_clip.model.ModifiedResNet):
