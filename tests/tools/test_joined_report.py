@@ -70,9 +70,9 @@ def halves(tmp_path, whole):
 
 def test_parts_become_the_whole_and_a_cell_of_two_counts_once(whole, tmp_path) -> None:
     line = join_reports(halves(tmp_path, whole), tmp_path / "out", PRESET)
-    assert line == "0 of 48 evaluated cells of the grid are missing."
+    assert line == "0 of 56 evaluated cells of the grid are missing."
     cells = pd.read_csv(tmp_path / "out/cells.csv")
-    assert len(cells) == 48
+    assert len(cells) == 56
     assert not cells.duplicated(["attack", "trigger", "objective", "method"]).any()
     assert list(dict.fromkeys(cells["attack"])) == ["unpoisoned", "badnet", "blended"]
     assert pd.read_csv(tmp_path / "out/gaps.csv").empty
@@ -94,13 +94,13 @@ def test_a_joined_report_can_be_joined_again_and_cards_may_be_compressed(whole, 
     (first / "cards.jsonl").unlink()
     join_reports([first], tmp_path / "out", PRESET)
     join_reports([tmp_path / "out", second], tmp_path / "again", PRESET)
-    assert len(pd.read_csv(tmp_path / "again/cells.csv")) == 48
+    assert len(pd.read_csv(tmp_path / "again/cells.csv")) == 56
 
 
 def test_a_gap_is_a_cell_of_the_grid_that_no_report_has(whole, tmp_path) -> None:
     only = part(tmp_path / "only", whole, lambda name: name != FT)
     line = join_reports([only], tmp_path / "out", PRESET)
-    assert line == "1 of 48 evaluated cells of the grid are missing."
+    assert line == "1 of 56 evaluated cells of the grid are missing."
     (gap,) = pd.read_csv(tmp_path / "out/gaps.csv").to_dict("records")
     assert Place("evaluate", **gap).path == FT
     text = (tmp_path / "out/table.md").read_text()
@@ -165,7 +165,7 @@ def test_the_command_joins_folders_and_asks_for_a_new_one(whole, tmp_path) -> No
     parts, out = map(str, halves(tmp_path, whole)), str(tmp_path / "out")
     command = ["report", "--from", *parts, "--out", out, "--params", str(PRESET)]
     done = CliRunner().invoke(app, command)
-    assert done.output == "0 of 48 evaluated cells of the grid are missing.\n"
+    assert done.output == "0 of 56 evaluated cells of the grid are missing.\n"
     again = CliRunner().invoke(app, command)
     assert "name a new folder" in str(again.exception)
     assert "--out DIR" in str(CliRunner().invoke(app, ["report", "--from", out]).exception)
