@@ -53,7 +53,7 @@ def test_a_point_per_cell_at_its_rates(tree) -> None:
         for axes in figure.axes
         for bar in axes.containers
     }
-    assert sum(len(axes.containers) for axes in figure.axes) == len(cells) == 56
+    assert sum(len(axes.containers) for axes in figure.axes) == len(cells) == 48
     assert points == set(zip(cells["attack_success_rate"], cells["clean_accuracy"], strict=True))
 
 

@@ -10,7 +10,7 @@ from skimage.color import xyz2lab
 from clipmend.methods.table import METHODS, base, scores_model
 from clipmend.report.style import attack_look, look
 
-DEFAULT = ("none", "ft", "cleanclip", "ubt", "ubt@random", "ubt@oracle")
+DEFAULT = ("none", "ft", "cleanclip", "ubt", "see_through", "ubt@random", "ubt@oracle")
 # Named here too, so that a look is there before the method is.
 REPAIRS = {"none", "ft", "cleanclip", "ubt", "abl", "par", "adversarial_ft", "fine_pruning", "pud"}
 REPAIRS |= {*METHODS["unlearn"], *METHODS["baselines"]}

@@ -104,7 +104,7 @@ def test_a_gap_is_a_cell_of_the_grid_that_no_report_has(whole, tmp_path) -> None
     (gap,) = pd.read_csv(tmp_path / "out/gaps.csv").to_dict("records")
     assert Place("evaluate", **gap).path == FT
     text = (tmp_path / "out/table.md").read_text()
-    assert "| scenes | mmcl | badnet | 1 of 6 | ft | 0 |" in text
+    assert "| scenes | mmcl | badnet | 1 of 7 | ft | 0 |" in text
 
 
 def test_claims_are_checked_on_all_parts_and_at_their_scale(whole, tmp_path) -> None:
