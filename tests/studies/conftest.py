@@ -21,8 +21,8 @@ class Results:
     def cell(self, name: str, method: str, settings: Any = None, shared: Any = None) -> Path:
         place, folder = Place.parse(name), self.root / name
         folder.mkdir(parents=True)
-        card = {"cell": name, "key": "", "inputs": {}, "outputs": {}, "stage": place.stage}
-        card |= {"method": method, "seed": place.seed}
+        card = {"cell": name, "key": "0" * 64, "inputs": {}, "outputs": {}}
+        card |= {"stage": place.stage, "method": method, "seed": place.seed}
         card |= {"settings": settings or {}, "shared": shared or {}}
         (folder / "card.json").write_text(json.dumps(card))
         return folder
