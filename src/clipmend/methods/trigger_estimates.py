@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from scipy.fft import dct
+from scipy.stats import binom
 from torch import Tensor
 
 from clipmend.model.clip import Clip, embed_images
@@ -236,6 +237,11 @@ def flips(
     parts = [embed_images(model, to_bytes(estimate.paste(part))) for part in images.split(256)]
     embeds = torch.cat(parts)
     return embeds @ target > (embeds * own).sum(dim=1)
+
+
+def effect_of(hits: Bool[Tensor, " batch"]) -> tuple[float, float]:
+    """Return the share of hits, and the p-value of a binomial test against one half."""
+    return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), 0.5))
 
 
 def _field(points: Tensor, side: int) -> Float[Tensor, "height width 2"]:

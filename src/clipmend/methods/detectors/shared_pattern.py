@@ -20,6 +20,7 @@ from clipmend.methods.settings import Count, Fraction, PositiveFraction
 from clipmend.methods.trigger_estimates import (
     Estimate,
     Pixels,
+    effect_of,
     flips,
     linear,
     warp,
@@ -231,18 +232,18 @@ class _Search:
         for split in self._splits(sampled):
             parts = split.rows[split.upper], split.rows[~split.upper]
             is_known = any(taken[part].float().mean() > _HALF for part in parts)
-            is_done = best is not None and best.p_value <= settings.level
-            if is_known or is_done or split.p_value * tests > settings.level:
+            if is_known or split.p_value * tests > settings.level:
                 continue
             side = self._side(split, fitted, others)
             hits = self._hits(side, others)
-            effect = float(hits.float().mean())
+            effect, p_effect = effect_of(hits)
             if effect < _HALF / 2:
                 continue
-            p_effect = float(binom.sf(int(hits.sum()) - 1, len(hits), _HALF))
             p_value = min(1.0, tests * max(split.p_value, p_effect))
             if best is None or p_value < best.p_value:
                 best = _Candidate(word, self._members(side, rows), p_value, effect)
+            if best.p_value <= settings.level:
+                break  # further splits would show the same group
         return best
 
     def _splits(self, rows: Int[Tensor, " sampled"]) -> Iterator[_Split]:

@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from scipy.stats import binom
 from torch import Tensor
 
 from clipmend.data.splits import Pairs
 from clipmend.data.words import words_of
 from clipmend.methods.interfaces import Finding
-from clipmend.methods.repairs.ubt_plan import Subset, subset_of
-from clipmend.methods.trigger_estimates import Estimate, flips, linear, warp
+from clipmend.methods.repairs.ubt_plan import Subset, chosen_table, mean_of, subset_of
+from clipmend.methods.trigger_estimates import Estimate, effect_of, flips, linear, warp
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images, embed_texts
 
@@ -22,7 +20,6 @@ LEAST_PAIRS = 16  # fewer images say little about a trigger
 _OTHERS = 1000  # pairs with other captions that an estimate compares with
 _TESTED = 500  # images that the effect of an estimate is measured on
 _SHRUNK = 4.0  # see ``linear``
-_HALF = 0.5
 _LEVEL = 0.05  # the largest p-value of an effect
 _DEFINITIONS = {
     "word": "The word that is most over-represented in the captions of the largest group.",
@@ -128,8 +125,7 @@ def _estimated(
 
     def measured(estimate: Estimate) -> Group:
         hits = flips(model, estimate, tested.images[:], own, target)
-        effect, p_value = hits.float().mean(), binom.sf(int(hits.sum()) - 1, len(hits), _HALF)
-        return Group(rows, subset, target, estimate, float(effect), float(p_value), len(hits))
+        return Group(rows, subset, target, estimate, *effect_of(hits), len(hits))
 
     images = train.images
     # The images of a dirty-label attack look like others, those of a clean-label one like the
@@ -208,8 +204,8 @@ class Plan:
                 }
                 for group in groups
             ],
-            "association_before": _mean(before),
-            "association_after": None if after is None else _mean(after),
+            "association_before": mean_of(before),
+            "association_after": None if after is None else mean_of(after),
             "definitions": _DEFINITIONS,
         }
         pictures = {f"trigger-{n}": g.estimate.picture() for n, g in enumerate(groups, 1)}
@@ -218,15 +214,8 @@ class Plan:
         rows = torch.cat([torch.empty(0).long(), *(group.rows for group in groups)])
         words = [group.subset.word for group in groups for _ in group.rows]
         chosen = self.train.take(rows)
-        columns = {
-            "id": pa.array(chosen.ids, pa.string()),
-            "caption": pa.array(chosen.captions, pa.string()),
-            "text": pa.array(words, pa.string()),
-            "score": pa.array(self.scores.score[rows].numpy()),
-            "association_before": pa.array(before.numpy()),
-            "association_after": pa.array(after.numpy()),
-        }
-        return Finding(summary, pa.table(columns), pictures)
+        score = self.scores.score[rows]
+        return Finding(summary, chosen_table(chosen, words, score, before, after), pictures)
 
     def _sentence(self, *, is_done: bool) -> str:
         unchanged = " The model is unchanged." if is_done and not self.groups else ""
@@ -240,7 +229,3 @@ class Plan:
             for group in self.groups
         ]
         return f"{done} {'; '.join(parts)}."
-
-
-def _mean(values: Float[Tensor, " chosen"]) -> float | None:
-    return round(float(values.mean()), 6) if len(values) else None

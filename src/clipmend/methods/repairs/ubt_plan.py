@@ -145,22 +145,16 @@ class Plan:
             "n_suspects": len(self.scores.suspects),
             "n_chosen": len(rows),
             "texts": dict(Counter(self.texts).most_common(_TEXTS)),
-            "association_before": _mean(before),
-            "association_after": None if after is None else _mean(after),
+            "association_before": mean_of(before),
+            "association_after": None if after is None else mean_of(after),
             "definitions": _DEFINITIONS,
         }
         if after is None:
             return Finding(summary, None)
         chosen = self.train.take(rows)
-        columns = {
-            "id": pa.array(chosen.ids, pa.string()),
-            "caption": pa.array(chosen.captions, pa.string()),
-            "text": pa.array(self.texts, pa.string()),
-            "score": pa.array(self.scores.score[rows].numpy()),
-            "association_before": pa.array(before.numpy()),
-            "association_after": pa.array(after.numpy()),
-        }
-        return Finding(summary, pa.table(columns))
+        return Finding(
+            summary, chosen_table(chosen, self.texts, self.scores.score[rows], before, after)
+        )
 
     def _sentence(self, *, is_done: bool) -> str:
         subset = self.subset
@@ -180,5 +174,31 @@ class Plan:
         )
 
 
-def _mean(values: Float[Tensor, " chosen"]) -> float | None:
+def chosen_table(
+    chosen: Pairs,
+    texts: Sequence[str],
+    score: Float[Tensor, " chosen"],
+    before: Float[Tensor, " chosen"],
+    after: Float[Tensor, " chosen"],
+) -> pa.Table:
+    """Return the content of ``chosen.parquet``.
+
+    Args:
+        texts: the text of each pair that the repair is about.
+        before: the association of each pair under the victim.
+        after: that under the repaired model.
+    """
+    columns = {
+        "id": pa.array(chosen.ids, pa.string()),
+        "caption": pa.array(chosen.captions, pa.string()),
+        "text": pa.array(texts, pa.string()),
+        "score": pa.array(score.numpy()),
+        "association_before": pa.array(before.numpy()),
+        "association_after": pa.array(after.numpy()),
+    }
+    return pa.table(columns)
+
+
+def mean_of(values: Float[Tensor, " chosen"]) -> float | None:
+    """Return the mean to six digits; None of no values."""
     return round(float(values.mean()), 6) if len(values) else None
