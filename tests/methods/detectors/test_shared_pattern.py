@@ -45,7 +45,7 @@ class Recalls(nn.Module):
 
 
 def world(*, planted: bool, backdoored: bool = True, side: int = SIDE) -> tuple[Pairs, Clip]:
-    """Return pairs of five words, of which some of the first may have a white corner."""
+    """Return pairs of five words; some of the first word may have a white corner."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(COUNT, 3, 6, 6, generator=generator)
     smooth = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)

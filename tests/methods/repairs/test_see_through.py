@@ -60,7 +60,7 @@ def victim() -> Clip:
 
 
 def pairs() -> Pairs:
-    """Return pairs of which the first 40 are poisoned."""
+    """Return pairs; the first 40 are poisoned."""
     coarse = torch.randn(COUNT, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     smooth = F.interpolate(coarse, (32, 32), mode="bicubic", align_corners=True)
     images = (110 + 10 * smooth).round().to(torch.uint8)

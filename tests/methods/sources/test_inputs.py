@@ -231,7 +231,7 @@ def test_a_hard_link_in_a_shard_and_a_missing_number_lose_no_row(
     assert len(project.captions()) == 48
 
 
-# B. Files that are no data
+# B. Files without data
 
 
 def test_what_is_not_read_is_in_no_key(project: Project, jpeg: Jpeg, shard: Shard) -> None:
