@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.harness import Figures, Meter
 from clipmend.data import streaming
-from clipmend.data.artifacts import CLASSES, OVERLAY, TRAIN, VAL
+from clipmend.data.artifacts import CLASSES, OVERLAY, TEST, TRAIN, VAL
 from clipmend.data.pairs import PAIRS, table_of
 from clipmend.data.writer import write_split
 from clipmend.engine.job import Input, Job
@@ -32,7 +32,7 @@ MODEL = {
 
 
 def write_corpus(root: Path, rows: int, *, size: int, images: int, as_jpeg: bool = False) -> None:
-    """Write ``rows`` training pairs with a caption each, 512 pairs of ``val``, and a model.
+    """Write ``rows`` training pairs with a caption each, 512 of ``val`` and ``test``, and a model.
 
     Args:
         size: side of the images, in pixels.
@@ -46,7 +46,8 @@ def write_corpus(root: Path, rows: int, *, size: int, images: int, as_jpeg: bool
     if as_jpeg:
         encoded = pa.array(map(_to_jpeg, pool["image"].to_pylist()), pool["image"].type)
         pool = pool.set_column(pool.schema.get_field_index("image"), "image", encoded)
-    write_split(scenes.split("val"), folder / VAL)
+    for name in (VAL, TEST):
+        write_split(scenes.split("val"), folder / name)
     write_split(pa.RecordBatchReader.from_batches(PAIRS, _batches(pool, rows)), folder / TRAIN)
     classes = {"classes": list(scenes.classes), "prompts": ["a photo of a {}"], "image_size": size}
     (folder / CLASSES).write_text(json.dumps(classes))
