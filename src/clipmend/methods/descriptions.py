@@ -13,6 +13,14 @@ from clipmend.methods.trigger_estimates import Pixels, to_cosines
 _SIDE = 64  # larger images are reduced to this side
 _LOWEST = 5  # frequencies along each axis that show the content of an image
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
+# Curvature along rows and along columns, and the mixed difference: a warp changes each another way.
+_DETAIL = torch.tensor(
+    [
+        [[0.0, 0, 0], [-1, 2, -1], [0, 0, 0]],
+        [[0, -1, 0], [0, 2, 0], [0, -1, 0]],
+        [[1, -1, 0], [-1, 1, 0], [0, 0, 0]],
+    ]
+)
 
 
 class Cosines:
@@ -41,7 +49,7 @@ class Cosines:
 
 
 class Texture:
-    """Whitened logarithms of the fine detail in each cell of an image.
+    """Whitened logarithms of the fine detail in each cell of an image, in three directions.
 
     Args:
         pixels: natural images, whose statistics are the standard.
@@ -61,8 +69,7 @@ class Texture:
 
     def _raw(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
         gray = F.pad(reduced(pixels).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-        kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
-        detail = F.avg_pool2d(F.conv2d(gray, kernel).square(), _CELL)
+        detail = F.avg_pool2d(F.conv2d(gray, _DETAIL[:, None]).square(), _CELL)
         return (detail + 1e-5).log().flatten(1)
 
 

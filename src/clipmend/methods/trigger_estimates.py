@@ -239,9 +239,9 @@ def flips(
     return embeds @ target > (embeds * own).sum(dim=1)
 
 
-def effect_of(hits: Bool[Tensor, " batch"]) -> tuple[float, float]:
-    """Return the share of hits, and the p-value of a binomial test against one half."""
-    return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), 0.5))
+def effect_of(hits: Bool[Tensor, " batch"], null: float = 0.5) -> tuple[float, float]:
+    """Return the share of hits, and the p-value of a binomial test against the share ``null``."""
+    return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), null))
 
 
 def _field(points: Tensor, side: int) -> Float[Tensor, "height width 2"]:

@@ -36,6 +36,7 @@ _SCREENED = 128  # images that screen an effect
 _WARP_FIT = 512  # images that a warp is fitted to
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
 _HALF = 0.5
+_FITTED = 0.75  # a warp is fitted to the model: its effect must be larger than that of chance
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class SharedPattern:
     2. Valley: two groups leave a gap between them, where one group has its densest part. The
        p-value is that of a binomial test of the counts in the gap against the counts at a center.
     3. Effect: the trigger is estimated from the two groups and pasted on other images. The
-       p-value is that of a binomial test against an effect on one half of them.
+       p-value is that of a binomial test against an effect on one half of them. A warp is fitted to
+       the model; its effect is tested against three quarters.
 
     A group is a finding if both p-values, times the number of splits that were tested, are at most
     ``level``. The larger one is reported.
@@ -167,6 +169,11 @@ class _Side:
     estimate: Estimate
 
     @property
+    def null(self) -> float:
+        """The share of other images that the estimate may turn without being a finding."""
+        return _HALF if isinstance(self.split.describe, Cosines) else _FITTED
+
+    @property
     def group(self) -> Int[Tensor, " group"]:
         """The rows of the group."""
         return self.split.rows[self.split.upper == (self.sign > 0)]
@@ -229,14 +236,14 @@ class _Search:
         # What a warp is fitted to must not test its effect.
         fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
         sampled = self._shuffled((has & self.fits).nonzero().squeeze(1))[: settings.sampled]
-        for split in self._splits(sampled):
+        for split in sorted(self._splits(sampled), key=lambda split: split.p_value):
             parts = split.rows[split.upper], split.rows[~split.upper]
             is_known = any(taken[part].float().mean() > _HALF for part in parts)
             if is_known or split.p_value * tests > settings.level:
                 continue
             side = self._side(split, fitted, others)
             hits = self._hits(side, others)
-            effect, p_effect = effect_of(hits)
+            effect, p_effect = effect_of(hits, side.null)
             if effect < _HALF / 2:
                 continue
             p_value = min(1.0, tests * max(split.p_value, p_effect))
