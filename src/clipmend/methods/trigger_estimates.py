@@ -21,7 +21,7 @@ from clipmend.model.optimizers import Adam
 Bytes = UInt8[Tensor, "batch 3 height width"]
 Pixels = Float[Tensor, "batch 3 height width"]
 
-_LEAST_DEVIATION = 2 / 255  # of a pixel; a deviation of zero would make a ratio infinite
+LEAST_DEVIATION = 2 / 255  # of a pixel; a deviation of zero would make a ratio infinite
 _REPLACED = 0.5  # share of a pixel that a trigger replaces from which the pixel counts as covered
 _OPPONENT = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
 _SMOOTH = 5  # side of the window over which weak shares are averaged
@@ -142,7 +142,7 @@ def linear(
     """
     own, other = triggered.float() / 255, others.float() / 255
     mean = other.mean(0)
-    ratio = own.std(0).clamp(min=_LEAST_DEVIATION) / other.std(0).clamp(min=_LEAST_DEVIATION)
+    ratio = own.std(0).clamp(min=LEAST_DEVIATION) / other.std(0).clamp(min=LEAST_DEVIATION)
     covered = 1 - ratio
     weak = 1 - _averaged(ratio.log()).exp()
     error = (2 * len(own) * _INDEPENDENT) ** -0.5  # of a standard deviation's logarithm

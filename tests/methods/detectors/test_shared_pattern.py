@@ -10,8 +10,9 @@ from torch import nn
 
 from clipmend.data.splits import Pairs
 from clipmend.data.words import vocabulary_of
-from clipmend.methods.detectors.shared_pattern import SharedPattern, valley
+from clipmend.methods.detectors.shared_pattern import SharedPattern
 from clipmend.methods.interfaces import Assets, PairScores
+from clipmend.methods.two_groups import valley
 from clipmend.metrics.otsu import outstanding
 from clipmend.metrics.scores import grouped
 from clipmend.model.clip import Clip, model_config

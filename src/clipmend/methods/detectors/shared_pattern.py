@@ -7,7 +7,6 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from scipy.stats import binom
 from torch import Tensor
 
 from clipmend.data.splits import Pairs
@@ -16,6 +15,7 @@ from clipmend.data.words import vocabulary_of
 from clipmend.methods.descriptions import Cosines, Texture, reduced
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
+from clipmend.methods.registration import placed
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
 from clipmend.methods.trigger_estimates import (
     Estimate,
@@ -25,13 +25,12 @@ from clipmend.methods.trigger_estimates import (
     linear,
     warp,
 )
-from clipmend.metrics.otsu import outstanding
+from clipmend.methods.two_groups import directions, refined, valley
 from clipmend.model.clip import Clip, embed_texts
 from clipmend.model.fit import Hooks
 
 _REFERENCE = 4000  # pairs that the statistics of natural images come from
 _BLOCK = 256  # images reduced at once
-_ROUNDS = 3  # refinements of a split
 _SCREENED = 128  # images that screen an effect
 _WARP_FIT = 512  # images that a warp is fitted to
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
@@ -59,6 +58,9 @@ class SharedPattern:
 
     A group is a finding if both p-values, times the number of splits that were tested, are at most
     ``level``. The larger one is reported.
+
+    If no group is found, each word is searched for a patch at another place in each image, by
+    registration (``methods/registration.py``); the same two kinds of test apply.
 
     New here. Spectral signatures (arXiv:1811.00636) split the embeddings of a class; these split
     the pixels of a word, and test the effect on the model.
@@ -213,7 +215,8 @@ class _Search:
             for word, rows in vocabulary_of(self.train.captions).items()
             if 2 * settings.least_pairs <= len(rows) <= min(settings.most_share * count, count - 1)
         }
-        tests = 2 * settings.directions * max(1, len(words))
+        # Splits in each of two descriptions, and the search for a patch.
+        tests = (2 * settings.directions + 1) * max(1, len(words))
         taken = torch.zeros(count, dtype=torch.bool)
         # Rare words first: the target has a group of its own, and common words have parts of it.
         for word in sorted(words, key=lambda word: (len(words[word]), word)):
@@ -221,6 +224,40 @@ class _Search:
             if candidate is not None:
                 taken[candidate.rows] |= candidate.p_value <= settings.level
                 yield candidate
+        if taken.any():
+            return  # a patch at another place in each image is looked for last, to save time
+        for word, rows in words.items():
+            candidate = self._with_patch(word, rows, tests)
+            if candidate is not None:
+                yield candidate
+
+    def _with_patch(self, word: str, rows: Int[Tensor, " rows"], tests: int) -> _Candidate | None:
+        """Return the group of a word whose images have a patch, at another place in each."""
+        own, others = self._samples(rows)
+        images, texts = self.train.images, self.texts
+        found = placed(self.model, images[own], texts[own], images[others], texts[others])
+        if found is None or tests * found[1] > self.settings.level:
+            return None
+        patch, p_value = found
+        members = torch.cat([part[patch.is_in(images[part])] for part in rows.split(_BLOCK)])
+        if len(members) < self.settings.least_pairs:
+            return None
+        target = F.normalize(texts[members].mean(0), dim=0)
+        hits = torch.zeros(0, dtype=torch.bool)
+        for part in others.tensor_split([_SCREENED]):
+            hits = torch.cat([hits, flips(self.model, patch, images[part], texts[part], target)])
+            effect, p_effect = effect_of(hits)
+            if effect < _HALF / 2:
+                return None
+        return _Candidate(word, members, min(1.0, tests * max(p_value, p_effect)), effect)
+
+    def _samples(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, Tensor]:
+        """Return pairs of a word that fit their caption, and pairs without the word."""
+        has = torch.zeros(len(self.train), dtype=torch.bool)
+        has[rows] = True
+        others = self._shuffled((~has).nonzero().squeeze(1))
+        own = self._shuffled((has & self.fits).nonzero().squeeze(1))
+        return own[: self.settings.sampled], others[: self.settings.tested + _WARP_FIT]
 
     def _shuffled(self, rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         return rows[torch.randperm(len(rows), generator=self.generator)]
@@ -230,12 +267,9 @@ class _Search:
     ) -> _Candidate | None:
         """Return the group of a word with the smallest p-value, if it has one with an effect."""
         settings, best = self.settings, None
-        has = torch.zeros(len(taken), dtype=torch.bool)
-        has[rows] = True
-        others = self._shuffled((~has).nonzero().squeeze(1))[: settings.tested + _WARP_FIT]
+        sampled, others = self._samples(rows)
         # What a warp is fitted to must not test its effect.
         fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
-        sampled = self._shuffled((has & self.fits).nonzero().squeeze(1))[: settings.sampled]
         for split in sorted(self._splits(sampled), key=lambda split: split.p_value):
             parts = split.rows[split.upper], split.rows[~split.upper]
             is_known = any(taken[part].float().mean() > _HALF for part in parts)
@@ -260,8 +294,8 @@ class _Search:
         pixels = self.train.images[rows].float() / 255
         for describe in self.describe:
             features = describe(pixels)
-            for start in _directions(features, self.settings.directions):
-                position, upper = _refined(features, start)
+            for start in directions(features, self.settings.directions):
+                position, upper = refined(features, start)
                 if min(int(upper.sum()), int((~upper).sum())) >= least:
                     high, low = features[upper].mean(0), features[~upper].mean(0)
                     yield _Split(rows, upper, valley(position, upper), describe, high, low)
@@ -320,61 +354,3 @@ class _Search:
         ]
         alike = unseen[torch.cat(placed)] if placed else unseen
         return torch.cat([side.group, alike]).sort().values
-
-
-def _directions(features: Float[Tensor, "batch features"], count: int) -> Iterator[Tensor]:
-    """Yield the positions of the samples along the first principal directions."""
-    centered = features - features.mean(0)
-    # The matrix of the samples is smaller than that of the features.
-    _, vectors = torch.linalg.eigh(centered @ centered.T)
-    for number in range(1, min(count, len(features)) + 1):
-        yield vectors[:, -number]
-
-
-def _above(position: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
-    """Return which samples are above Otsu's threshold; far outliers do not move it."""
-    clipped = position.clamp(position.quantile(0.02), position.quantile(0.98))
-    order = position.argsort(descending=True, stable=True)
-    upper = torch.zeros(len(position), dtype=torch.bool)
-    upper[order[: outstanding(clipped)]] = True
-    return upper
-
-
-def _refined(
-    features: Float[Tensor, "batch features"], position: Float[Tensor, " batch"]
-) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Return the position of each sample between two groups, and whether it is in the upper one.
-
-    The samples are in random order. Each half of them says where the other half is, because
-    samples would separate along a direction that is fitted to them.
-    """
-    upper = _above(position)
-    half = torch.arange(len(features)) % 2 == 0
-    for _ in range(_ROUNDS):
-        position = torch.zeros(len(features))
-        for fitted, placed in ((half, ~half), (~half, half)):
-            above, below = features[fitted & upper], features[fitted & ~upper]
-            if not (len(above) and len(below)):
-                return position, torch.zeros_like(upper)
-            high, low = above.mean(0), below.mean(0)
-            axis = high - low
-            middle = features[placed] - (high + low) / 2
-            position[placed] = middle @ axis / axis.square().sum().clamp(min=1e-12)
-        upper = _above(position)
-    return position, upper
-
-
-def valley(position: Float[Tensor, " batch"], upper: Bool[Tensor, " batch"]) -> float:
-    """Return the p-value of a valley between two groups on a line.
-
-    A distribution with one peak is at least as dense between the centers of the groups as at one
-    of them. Counted are the samples in a third of the distance around the middle and around each
-    center. Under equal densities, the count in the middle is binomial with probability one half.
-    """
-    high, low = float(position[upper].mean()), float(position[~upper].mean())
-    reach = (high - low) / 6
-    counts = [
-        int(((position - center).abs() <= reach).sum()) for center in (low, (low + high) / 2, high)
-    ]
-    peak, middle = min(counts[0], counts[2]), counts[1]
-    return float(binom.cdf(middle, middle + peak, _HALF)) if middle + peak else 1.0

@@ -28,11 +28,13 @@ class SeeThrough(Repair):
     does not change, and batch norm keeps its statistics.
 
     The trigger of each group of suspects is estimated from the pixels of the group and of other
-    pairs, in closed form. If pasting it does not make half of other images fit the captions of the
-    group, a warp is fitted instead. The suspects' own term depends on the estimate. Where a blend
-    or an added pattern can be removed again, it is ``replay_weight |f(s) - f0(r(s))|^2`` for a
-    suspect ``s`` without the trigger, ``r(s)``. A fitted warp is only roughly the true one: there
-    it is ``push_weight relu(cos(f(s), c))``, a push away from the captions ``c``.
+    pairs, in closed form. It must make half of other images fit the captions of the group.
+    Otherwise a patch at another place in each image is registered, or else a warp is fitted.
+
+    The suspects' own term depends on the estimate. Where a blend or an added pattern can be removed
+    again, it is ``replay_weight |f(s) - f0(r(s))|^2`` for a suspect ``s`` without the trigger,
+    ``r(s)``. A fitted warp is only roughly the true one: there it is ``push_weight relu(cos(f(s),
+    c))``, a push away from the captions ``c``.
 
     A group whose estimate has no such effect stays as it is, because nothing justifies a change.
     Without any group, the model stays unchanged.

@@ -11,6 +11,7 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.data.words import words_of
 from clipmend.methods.interfaces import Finding
+from clipmend.methods.registration import placed
 from clipmend.methods.repairs.ubt_plan import Subset, chosen_table, mean_of, subset_of
 from clipmend.methods.trigger_estimates import Estimate, effect_of, flips, linear, warp
 from clipmend.metrics.scores import Scores
@@ -137,8 +138,12 @@ def _estimated(
     ]
     if min(candidate.p_value for candidate in candidates) > _LEVEL:
         fitted = train.take(others[:_TESTED])
-        own_fitted = embed_texts(model, model.tokenize(fitted.captions))
-        candidates.append(measured(warp(model, fitted.images[:], own_fitted, target, generator)))
+        normal, own_fitted = fitted.images[:], embed_texts(model, model.tokenize(fitted.captions))
+        found = placed(model, images[rows], texts, normal, own_fitted)
+        estimate: Estimate | None = None if found is None else found[0]
+        if estimate is None or measured(estimate).p_value > _LEVEL:
+            estimate = warp(model, normal, own_fitted, target, generator)
+        candidates.append(measured(estimate))
     return max(candidates, key=lambda candidate: candidate.effect)
 
 
