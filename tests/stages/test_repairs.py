@@ -133,7 +133,7 @@ def test_a_repair_says_what_it_needs(stage, repair) -> None:
     ("repair", "extra"),
     [
         ("ubt", {"finding.json", "chosen.parquet"}),
-        ("see_through", {"finding.json", "chosen.parquet", "trigger-1.png"}),
+        ("see_through", {"finding.json", "chosen.parquet", "trigger-1.png", "pasted-1.png"}),
         ("abl", set()),
     ],
 )

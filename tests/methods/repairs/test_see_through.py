@@ -138,6 +138,8 @@ def test_a_found_trigger_is_seen_through_and_the_finding_says_so(tmp_path) -> No
     assert pq.read_table(tmp_path / "chosen.parquet")["id"].to_pylist() == [*map(str, range(40))]
     with Image.open(tmp_path / "trigger-1.png") as picture:
         assert picture.size == (64, 32)
+    with Image.open(tmp_path / "pasted-1.png") as picture:
+        assert picture.size == (8 * 32, 2 * 32)
 
 
 def test_the_most_suspect_of_a_group_are_chosen() -> None:

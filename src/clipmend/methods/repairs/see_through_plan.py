@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from clipmend.data.splits import Pairs
@@ -13,7 +13,14 @@ from clipmend.data.words import words_of
 from clipmend.methods.interfaces import Finding
 from clipmend.methods.registration import placed
 from clipmend.methods.repairs.ubt_plan import Subset, chosen_table, mean_of, subset_of
-from clipmend.methods.trigger_estimates import Estimate, effect_of, flips, linear, warp
+from clipmend.methods.trigger_estimates import (
+    Estimate,
+    effect_of,
+    flips,
+    linear,
+    to_bytes,
+    warp,
+)
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip, embed_images, embed_texts
 
@@ -21,6 +28,7 @@ LEAST_PAIRS = 16  # fewer images say little about a trigger
 _OTHERS = 1000  # pairs with other captions that an estimate compares with
 _TESTED = 500  # images that the effect of an estimate is measured on
 _SHRUNK = 4.0  # see ``linear``
+_SHOWN = 8  # images on which an estimate is shown
 _LEVEL = 0.05  # the largest p-value of an effect
 _DEFINITIONS = {
     "word": "The word that is most over-represented in the captions of the largest group.",
@@ -214,6 +222,7 @@ class Plan:
             "definitions": _DEFINITIONS,
         }
         pictures = {f"trigger-{n}": g.estimate.picture() for n, g in enumerate(groups, 1)}
+        pictures |= {f"pasted-{n}": self._pasted(g) for n, g in enumerate(groups, 1)}
         if after is None:
             return Finding(summary, None, pictures)
         rows = torch.cat([torch.empty(0).long(), *(group.rows for group in groups)])
@@ -221,6 +230,18 @@ class Plan:
         chosen = self.train.take(rows)
         score = self.scores.score[rows]
         return Finding(summary, chosen_table(chosen, words, score, before, after), pictures)
+
+    def _pasted(self, group: Group) -> UInt8[Tensor, "3 height width"]:
+        """Return a row of images that nobody suspects, and below it the same with the estimate."""
+        captions = self.train.captions
+        rows = [
+            row
+            for row in self.unsuspected.nonzero().squeeze(1).tolist()
+            if group.subset.word not in words_of(captions[row])
+        ]
+        images = self.train.images[torch.tensor(rows[:_SHOWN])]
+        both = images, to_bytes(group.estimate.paste(images))
+        return torch.cat([torch.cat(list(row), dim=2) for row in both], dim=1)
 
     def _sentence(self, *, is_done: bool) -> str:
         unchanged = " The model is unchanged." if is_done and not self.groups else ""
