@@ -18,6 +18,7 @@ FIGURES = {
     "detector_roc": "Detection",
     "similarity": "Detection",
     "gallery": "Attacks",
+    "estimates": "Attacks",
     "persistence": "Comparison",
     "curves": "Training",
 }
@@ -65,6 +66,7 @@ def figures() -> dict[str, ModuleType]:
         detector_roc,
         similarity,
         gallery,
+        estimates,
         persistence,
         curves,
     )

@@ -11,6 +11,7 @@ from clipmend.engine.cards import canonical
 from clipmend.engine.cell import Place
 from clipmend.report.cells import records
 from clipmend.report.detection import MOMENTS, ScoredPairs, bin_edges, victim_fields
+from clipmend.report.estimates import DEFINITION, Estimated
 
 SHOWN = 24
 DEFINITIONS = {
@@ -22,6 +23,7 @@ DEFINITIONS = {
     "similarity_after": "The same cosine after overfitting on the suspects.",
     "curve": "Measured on validation images; loss is that of the unlearning.",
     "precision_of_chosen": "Share of poisoned pairs among the chosen ones; no defender knows it.",
+    "estimates": DEFINITION,
     "shown": f"The first {SHOWN} chosen pairs, or the most suspect ones if none was chosen.",
 }
 
@@ -66,11 +68,16 @@ class Unlearned:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one unlearning repair chose, the scores that it chose by, and the curve of its steps."""
+    """What one unlearning repair chose, the scores that it chose by, and the curve of its steps.
+
+    Attributes:
+        estimates: the triggers that it estimated, one for each of its groups.
+    """
 
     unlearned: Unlearned
     scored: ScoredPairs
     curve: Curve
+    estimates: Sequence[Estimated] = ()
 
     @property
     def victim(self) -> Place:
@@ -118,6 +125,7 @@ def _facts(finding: Finding) -> dict[str, Any]:
         "detector": unlearned.detector,
         **unlearned.finding,
         "precision_of_chosen": unlearned.precision,
+        "estimates": [estimate.facts for estimate in finding.estimates],
         "shown": _rounded(finding.shown),
         "histograms": histograms,
         "curve": _rounded(finding.curve.points),

@@ -25,6 +25,7 @@ from clipmend.report.claims.check import Tables
 from clipmend.report.claims.cleanings import Cleaning, cleanings
 from clipmend.report.claims.outcomes import check_claims
 from clipmend.report.detection import ModelScore, ScoredPairs
+from clipmend.report.estimates import Estimated, estimates_of
 from clipmend.report.findings import Curve, Finding, Unlearned
 from clipmend.report.order import UNDEFENDED, attack_order, method_order, victim_order
 from clipmend.report.scale import Scale
@@ -173,6 +174,19 @@ class Results:
         return {cell.place: files.read_json(cell, artifacts.FINDING) for cell in cells}
 
     @cached_property
+    def estimates(self) -> list[Estimated]:
+        """The triggers that repairs estimated, beside the true ones; of controls, none."""
+        found = [
+            one
+            for place, finding in self._stated_findings.items()
+            if place.method not in self.controls
+            for one in estimates_of(
+                self.inputs[place.path], finding, self.inputs[place.at("poison").path]
+            )
+        ]
+        return sorted(found, key=lambda one: (victim_order(one.victim), method_order(one.method)))
+
+    @cached_property
     def unlearned(self) -> list[Unlearned]:
         """What every unlearning repair with a finding chose, in the order of the report."""
         repairs = []
@@ -205,7 +219,12 @@ class Results:
         scored = {(one.victim, one.method): one for one in self.scored}
         curves = {(one.victim, one.method): one for one in self.curves}
         return [
-            Finding(one, scored[one.victim, one.detector], curves[one.victim, one.method])
+            Finding(
+                one,
+                scored[one.victim, one.detector],
+                curves[one.victim, one.method],
+                [e for e in self.estimates if (e.victim, e.method) == (one.victim, one.method)],
+            )
             for one in self.unlearned
         ]
 
