@@ -86,7 +86,7 @@ class Choices(TypedDict, total=False):
     """The further options of ``suspects`` and ``mend`` in Python; ``Options`` explains them."""
 
     architecture: str | None
-    early: Path | None
+    early: str | Path | None
     seed: int
     limit: int | None
     device: Device
