@@ -47,7 +47,7 @@ def demo(folder: Path, victim: str | None = None) -> Iterator[str]:
         The lines to print.
 
     Raises:
-        ClipmendError: the folder holds other files, or there is no such victim.
+        ClipmendError: the folder holds other files, or the victim is not finished.
     """
     began = time.monotonic()
     place = None if victim is None else _victim(victim)

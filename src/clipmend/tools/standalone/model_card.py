@@ -46,7 +46,7 @@ def model_card(
 
     Args:
         finding: the content of ``finding.json``; empty if the repair makes no finding.
-        says: what was done, where there is no finding.
+        says: what was done, for a repair without a finding.
     """
     name = (
         "A CLIP model after a repair" if finding.get("found", True) else "An unchanged CLIP model"

@@ -24,7 +24,7 @@ _WRITTEN = frozenset(
 
 
 def check(out: Path) -> None:
-    """Refuse a folder that has files of others; what a killed call left is no obstacle.
+    """Refuse a folder that has files of others; what a killed call left is allowed.
 
     Raises:
         ClipmendError: the folder is not empty, or it is a file.

@@ -66,9 +66,9 @@ def suspects(options: Options) -> Outcome:
 def mend(options: Options) -> Outcome:
     """Repair the model, and write it; where a method finds nothing, it stays unchanged.
 
-    Writes the files of ``suspects`` for a repair that reads scores, ``chosen.parquet`` for one
-    with a finding, ``curve.csv``, and the folder ``model`` with a model card. Without labels, the
-    curve has the loss alone. A killed call with the same options goes on at its last checkpoint.
+    Writes ``curve.csv``, which has the loss alone, and the folder ``model`` with a model card. A
+    repair that reads scores also writes the files of ``suspects``, and one with a finding
+    ``chosen.parquet``. A killed call with the same options goes on at its last checkpoint.
 
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
