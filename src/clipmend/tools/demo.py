@@ -65,8 +65,10 @@ def demo(folder: Path, victim: str | None = None) -> Iterator[str]:
             yield f"1. The victim is {place.path}."
         yield from _tour(place, out)
     minutes = (time.monotonic() - began) / 60
-    yield f"\nEverything is in {folder} ({minutes:.1f} minutes). Look at {MENDED}/suspects.png and"
-    yield f"{MENDED}/model/README.md. For a model of your own, see clipmend suspects --help."
+    yield f"\nEverything is in {folder} ({minutes:.1f} minutes). Look at these two files:"
+    yield f"   {folder / MENDED / 'suspects.png'}"
+    yield f"   {folder / MENDED / 'model' / 'README.md'}"
+    yield "For a model of your own: clipmend suspects --help"
 
 
 def _victim(name: str) -> Place:

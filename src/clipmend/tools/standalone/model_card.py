@@ -64,8 +64,10 @@ def model_card(
 
 def _found(finding: Mapping[str, Any], chosen: Chosen) -> Iterator[str]:
     if not finding:
-        what = "ranks the pairs, but names no backdoor" if chosen.detector else "does not look"
-        yield f"Nothing was looked for by name: `{chosen.method}` {what}."
+        if chosen.detector:
+            yield f"`{chosen.method}` trusts its ranking of the pairs, and names no backdoor."
+        else:
+            yield f"Nothing was searched: `{chosen.method}` trains on trusted pairs alone."
         yield "Whether the model had a backdoor is not known."
         return
     yield finding["says"]
@@ -87,12 +89,12 @@ def _done(
     inspection: Inspection,
 ) -> Iterator[str]:
     if finding and not finding["found"]:
-        yield "Nothing: without a finding, these weights are those of the model before."
+        yield "Nothing was changed: without a finding, the weights are those of the model before."
     elif finding:
         before, after = finding["association_before"], finding["association_after"]
-        yield f"The repair `{chosen.method}` changed the model. The mean cosine of the "
-        yield f"{finding['n_chosen']} chosen images with the text of the finding was {before:.2f} "
-        yield f"before and is {after:.2f} now."
+        yield f"The repair `{chosen.method}` changed the model."
+        yield f"The mean cosine of the {finding['n_chosen']} chosen images with the text of the"
+        yield f"finding was {before:.2f} before and is {after:.2f} now."
     else:
         yield says
     yield ""
