@@ -110,7 +110,6 @@ OTHER_MISTAKES = [
         ["--method", "abl"],
         "--method abl ranks the pairs by weights from early in training; add --e",
     ),
-    (["--trusted", "nowhere"], "nowhere cannot be read as pairs: it does not exist; allowed are"),
 ]
 
 
@@ -148,4 +147,7 @@ def test_a_repair_says_which_pairs_it_lacks(victim: Input, clipmend: Any, folder
     ):
         _, error = clipmend(command, "--model", victim.folder, "--method", method, status=2)
         assert error.startswith(f"clipmend: {line}")
+    own = ["--model", victim.folder, "--method", "ft", "--trusted", "nowhere"]
+    _, error = clipmend("mend", *own, status=2)
+    assert "nowhere cannot be read as pairs: it does not exist; allowed are" in error
     assert not list(folder.iterdir())

@@ -94,8 +94,9 @@ def inspect(
     models: dict[str, Clip] = {}
     if trusted is not None:
         own = replace(own, trusted=lambda: trusted)
-    if chosen.detector is not None and pairs is not None:
+    if pairs is not None:
         own = replace(own, train=lambda: pairs)
+    if chosen.detector is not None and pairs is not None:
         settings = chosen.settings["detect"]
         columns, models = _scores(own, pairs, chosen.detector, settings, folders["scoring"], seed)
     assets = _ready(own, repair, pairs, trusted, models)

@@ -115,13 +115,9 @@ def _inspected(options: Options, chosen: Chosen) -> tuple[Inspection, BadRows]:
 
 
 def _read(options: Options, chosen: Chosen, model: Clip) -> dict[str, OwnPairs]:
-    """Return the pairs that the methods read."""
-    splits = {"train": chosen.detector is not None, "trusted": options.trusted is not None}
-    return {
-        split: read_own_pairs(options, split, size=model.image_size)
-        for split, is_read in splits.items()
-        if is_read
-    }
+    """Return the pairs that the methods read, by split."""
+    size = model.image_size
+    return {split: read_own_pairs(options, split, size=size) for split in chosen.reads}
 
 
 def _outcome(finding: dict[str, Any] | None, says: str, out: Path) -> Outcome:

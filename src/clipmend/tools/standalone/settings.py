@@ -12,6 +12,7 @@ from clipmend.engine import schema
 from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError, UnknownNameError
 from clipmend.methods import table
+from clipmend.methods.interfaces import Repair
 from clipmend.tools.standalone.options import Options
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,14 @@ class Chosen:
         method: the repair.
         detector: the detector whose scores it reads; None: it reads none.
         settings: of each stage, defaults included.
+        reads: the pairs that the methods read: ``train``, ``trusted``, or both.
     """
 
     stage: str
     method: str
     detector: str | None
     settings: Mapping[str, dict[str, Any]]
+    reads: tuple[str, ...]
 
 
 def choose(options: Options, *, is_repair: bool) -> Chosen:
@@ -68,49 +71,53 @@ def choose(options: Options, *, is_repair: bool) -> Chosen:
             f"--method {method} ranks no pairs: it trains on trusted pairs. Allowed here: "
             f"{ranking}."
         )
-    _check_needs(options, stage)
     names = {"detect": detector, stage: method} if detector else {stage: method}
-    chosen = _read(options.settings or (), names, method)
+    given = _read(options.settings or (), names, method)
     # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
     if options.early is not None and method == "ubt":
-        chosen["detect"] = {"reference": "early", **chosen["detect"]}
-    settings = {name: _checked(name, names[name], chosen[name]) for name in names}
-    if method == "ubt":
-        _check_reference(options, settings["detect"]["reference"])
-    return Chosen(stage, method, detector, settings)
+        given["detect"] = {"reference": "early", **given["detect"]}
+    settings = {name: _checked(name, names[name], given[name]) for name in names}
+    repair: Repair = table.create(stage, method, settings[stage])
+    _check_early(options, settings)
+    reference = settings.get("detect", {}).get("reference")
+    reads = dict.fromkeys((*repair.needs, *(("trusted",) if reference == "trusted" else ())))
+    _check_pairs(options, tuple(reads), reference)
+    return Chosen(stage, method, detector, settings, tuple(reads))
 
 
-def _check_needs(options: Options, stage: str) -> None:
-    """Refuse a repair without the pairs or the checkpoint that it reads."""
+def _check_pairs(options: Options, reads: Sequence[str], reference: object) -> None:
+    """Refuse a call without the pairs that its methods read."""
     method = options.method
-    if stage == "unlearn" and options.pairs is None:
+    if "train" in reads and options.pairs is None:
         raise ParamsError(
             f"--method {method} needs the pairs that the model was trained on; add --pairs."
         )
-    if stage == "baselines" and options.trusted is None:
+    if "trusted" in reads and options.trusted is None:
+        if reference == "trusted":
+            raise ParamsError("detect.reference=trusted needs trusted pairs; add --trusted.")
         raise ParamsError(
             f"--method {method} trains on clean pairs that you trust; add --trusted. Repairs that "
             f"need none: {', '.join(table.METHODS['unlearn'])}."
         )
-    if method == "abl" and options.early is None:
+    for split, path in {"train": options.pairs, "trusted": options.trusted}.items():
+        if path is not None and split not in reads:
+            log.warning("%s is not read by --method %s.", path, method)
+
+
+def _check_early(options: Options, settings: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse a call without the early checkpoint that it reads, or with one that it does not."""
+    method, has_early = options.method, options.early is not None
+    if method == "abl" and not has_early:
         raise ParamsError(
             "--method abl ranks the pairs by weights from early in training; add --early."
         )
-    if options.early is not None and method not in _READ_EARLY:
+    if method == "ubt" and settings["detect"]["reference"] == "early" and not has_early:
+        raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
+    if has_early and method not in _READ_EARLY:
         raise ParamsError(
             f"--early is read by --method {' and '.join(_READ_EARLY)} alone, not by {method}; "
             "leave it out."
         )
-    if stage == "baselines" and options.pairs is not None:
-        log.warning("--method %s reads the trusted pairs alone, and not --pairs.", method)
-
-
-def _check_reference(options: Options, reference: str) -> None:
-    """Refuse a model of UBT's pre-scoring that the options do not give."""
-    if reference == "early" and options.early is None:
-        raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
-    if reference == "trusted" and options.trusted is None:
-        raise ParamsError("detect.reference=trusted needs trusted pairs; add --trusted.")
 
 
 def _read(texts: Sequence[str], names: Mapping[str, str], method: str) -> dict[str, dict[str, Any]]:
