@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipmend.engine.fingerprint import FLOORS
 from clipmend.methods.table import FOLDERS, METHODS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,9 +68,23 @@ def test_each_module_says_what_it_is_and_stays_short_and_alive_for_the_checks_of
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     lengths = {f.name: body_length(f) for f in ast.walk(tree) if isinstance(f, functions)}
     assert {name: length for name, length in lengths.items() if length > 50} == {}
-    assert len(tree.body) == 1 or MODULES[name].stem != "__init__"
+    is_root = name == "__init__.py"  # it offers `suspects` and `mend`, and runs nothing
+    assert len(tree.body) == 1 or MODULES[name].stem != "__init__" or is_root
     assert MODULES[name].stem not in {"utils", "util", "helpers", "misc", "common"}
     assert "from __future__ import annotations" not in text
+
+
+def test_an_import_of_the_package_runs_nothing_and_imports_nothing_heavy() -> None:
+    tree = ast.parse(MODULES["__init__.py"].read_text())
+    kinds = [type(node) for node in tree.body]
+    assert kinds == [ast.Expr, ast.ImportFrom, ast.If, ast.FunctionDef]
+    keyed = [MODULES[name].read_text() for name in MODULES if name.startswith(FLOORS)]
+    assert not [
+        text for text in keyed if "from clipmend import" in text or "import clipmend\n" in text
+    ]
+    code = "import sys, clipmend; print([n for n in ('torch', 'numpy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def body_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -299,6 +299,35 @@ def export_crate(
     typer.echo(crate.export(folder, artifacts=artifacts))
 
 
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or that of a demo.")] = Path("demo"),
+    victim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CELL",
+            help="A finished victim in results/ to use, such as scenes/badnet/mmcl/seed0.",
+        ),
+    ] = None,
+) -> None:
+    """Poison and train a small model, then find, repair and measure it. Takes a few minutes."""
+    from clipmend.tools import demo as tour
+
+    for line in tour.demo(folder, victim):
+        typer.echo(line)
+
+
+@app.command("export-pairs")
+def export_pairs(
+    cell: Annotated[str, typer.Argument(help="Path of a finished cell below results/.")],
+    out: Annotated[Path, typer.Option(help="The new parquet file.")] = Path("pairs.parquet"),
+) -> None:
+    """Write the training pairs of a cell, poison in place, as `suspects` and `mend` read them."""
+    from clipmend.tools import export_pairs as pairs
+
+    typer.echo(pairs.export_pairs(cell, out))
+
+
 for _name, _help in {
     "suspects": "Rank your own pairs by how suspect they are to your own model. Changes nothing.",
     "mend": "Rank your own pairs as `suspects` does, and repair the model if there is a finding.",

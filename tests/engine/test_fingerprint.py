@@ -50,6 +50,10 @@ def test_code_of_a_package_is_in_the_digests_of_its_modules(write) -> None:
     write("data/deep/__init__.py", '"""Doc."""\n')
     before = fingerprint.digests("clipmend.data.one")
     assert list(before) == ["clipmend.data.deep.two", "clipmend.data.one"]
+    # What the package offers its users runs nothing when it is imported.
+    write("__init__.py", "from typing import Any\n\n\ndef __getattr__(name: str) -> Any: ...\n")
+    fingerprint.forget()
+    assert fingerprint.digests("clipmend.data.one") == before
     write("data/deep/__init__.py", '"""Doc."""\n\nfrom . import three\n')
     write("data/deep/three.py", "x = 1\n")
     write("__init__.py", "x = 1\n")

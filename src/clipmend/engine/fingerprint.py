@@ -167,8 +167,17 @@ def _packages(module: str) -> tuple[str, ...]:
         package
         for package in packages
         if (PACKAGE.joinpath(*package.split(".")[1:]) / "__init__.py").is_file()
-        and _meaning(tree(package).body)
+        and any(map(_is_run, tree(package).body))
     )
+
+
+def _is_run(node: ast.stmt) -> bool:
+    """Return whether an import of the module runs this statement."""
+    # Functions that the package offers its users run nothing, and no keyed module imports them.
+    is_typing = isinstance(node, ast.ImportFrom) and node.module == "typing"
+    is_checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    is_function = isinstance(node, ast.FunctionDef) and not node.decorator_list
+    return not (_is_text(node) or is_typing or is_checked or is_function)
 
 
 def assigned(parsed: ast.Module, name: str) -> ast.expr | None:

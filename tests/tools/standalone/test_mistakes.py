@@ -96,7 +96,20 @@ OTHER_MISTAKES = [
         "unlearn.choose cannot be set here: the other choices need ",
     ),
     (["--set", "detect.reference=early"], "detect.reference=early needs the early checkpoint; "),
-    (["--set", "detect.reference=trusted"], "detect.reference=trusted needs trusted pairs, which"),
+    (
+        ["--set", "detect.reference=trusted"],
+        "detect.reference=trusted needs trusted pairs; add --tr",
+    ),
+    (["--set", "baselines.lr=1"], "--set 'baselines.lr=1' is of another stage; --method ubt has "),
+    (["--method", "utb"], "Unknown repair in --method: 'utb'. Did you mean 'ubt'? Known: abl, "),
+    (
+        ["--method", "ft"],
+        "--method ft trains on clean pairs that you trust; add --trusted. Repairs",
+    ),
+    (
+        ["--method", "abl"],
+        "--method abl ranks the pairs by weights from early in training; add --e",
+    ),
 ]
 
 
@@ -121,3 +134,20 @@ def test_it_is_one_line(
     assert err.endswith(f"{messages[0]}\n")
     assert messages[0].startswith(f"clipmend: {line.format_map(named)}")
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_repair_says_which_pairs_it_lacks(victim: Input, clipmend: Any, folder: Path) -> None:
+    for command, method, line in (
+        ("mend", "pud", "--method pud needs the pairs that the model was trained on; add --pairs."),
+        (
+            "suspects",
+            "par",
+            "--method par ranks no pairs: it trains on trusted pairs. Allowed here",
+        ),
+    ):
+        _, error = clipmend(command, "--model", victim.folder, "--method", method, status=2)
+        assert error.startswith(f"clipmend: {line}")
+    own = ["--model", victim.folder, "--method", "ft", "--trusted", "nowhere"]
+    _, error = clipmend("mend", *own, status=2)
+    assert "nowhere cannot be read as pairs: it does not exist; allowed are" in error
+    assert not list(folder.iterdir())

@@ -8,10 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+from clipmend.data import streaming
+from clipmend.engine.job import Input
 from clipmend.errors import PairsError
-from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.reading import read_own_pairs
 
@@ -25,9 +27,8 @@ def test_captions_in_a_csv_file_need_neither_ids_nor_labels(pairs: Path, tmp_pat
         wide.save(tmp_path / name)
         lines.append(f"unheard-of,{name},{row['caption']}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    read = read_own_pairs(
-        Options("", tmp_path, image_column="picture", caption_column="text"), size=24
-    )
+    options = Options("", tmp_path, image_column="picture", caption_column="text")
+    read = read_own_pairs(options, size=24).pairs(tmp_path)
     assert read.ids[:2] == ("list-000000", "list-000001")
     assert read.captions == tuple(row["caption"] for row in rows)
     assert read.images.shape == (70, 3, 24, 24)
@@ -64,9 +65,35 @@ def test_bad_rows_are_left_out_and_counted_or_refused(pairs: Path, tmp_path: Pat
     rows = pq.read_table(pairs)[:80].to_pylist()
     rows[2]["image"], rows[3]["caption"] = None, " "
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
-    bad = BadRows()
     options = Options("", tmp_path / "x.parquet")
-    assert len(read_own_pairs(options, size=24, bad=bad).ids) == 78
-    assert [row.row for row in bad.found.values()] == [2, 3]
+    read = read_own_pairs(options, size=24)
+    assert len(read.ids) == 78
+    assert [row.row for row in read.bad.found.values()] == [2, 3]
     with pytest.raises(PairsError, match=r"row 2 .*the image is null.*\(2 of 80 rows"):
         read_own_pairs(replace(options, on_bad_rows="refuse"), size=24)
+
+
+def test_images_that_outgrow_memory_are_decoded_from_a_copy_to_the_same_pixels(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pq.read_table(pairs)[:100].to_pylist()
+    rows[5]["image"] = b"no image"
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet", row_group_size=30)
+    options = Options("", tmp_path / "x.parquet", limit=80)
+    inside = read_own_pairs(options, size=24)
+    monkeypatch.setattr(streaming, "_DECODED", 70 * 3 * 24**2)
+    outside = read_own_pairs(options, size=24)
+    assert outside.decoded is None
+    assert outside.digest == inside.digest
+    lazy, whole = outside.pairs(tmp_path), inside.pairs(tmp_path)
+    assert lazy.captions == whole.captions
+    assert not isinstance(lazy.images, torch.Tensor)
+    assert torch.equal(lazy.images[:], whole.images[:])
+
+
+def test_trusted_pairs_are_those_named_so_and_two_are_enough(corpus: Input, tmp_path: Path) -> None:
+    read = read_own_pairs(Options("", trusted=corpus.folder), "trusted", size=24)
+    assert set(read.ids) == {f"trusted-{number:06d}" for number in range(64)}
+    pq.write_table(pq.read_table(corpus.folder / "trusted.parquet")[:1], tmp_path / "one.parquet")
+    with pytest.raises(PairsError, match="has 1 pairs; at least 2 are needed"):
+        read_own_pairs(Options("", trusted=tmp_path / "one.parquet"), "trusted", size=24)

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from clipmend.data.artifacts import CURVE, OVERFITTED_MODEL
+from clipmend.data.artifacts import CURVE
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.errors import MetricError
-from clipmend.methods.interfaces import Assets, Detector, Finding
+from clipmend.methods.interfaces import Assets, Detector, Repair
 from clipmend.methods.repairs.run import carry_out, write_finding
 from clipmend.methods.repairs.see_through import SeeThrough
 from clipmend.methods.repairs.ubt import UBT
@@ -21,86 +22,143 @@ from clipmend.metrics.curve import write_curve
 from clipmend.metrics.scores import Scores, grouped
 from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
-from clipmend.tools.standalone.settings import DETECTORS
+from clipmend.tools.standalone.settings import Chosen
+
+_OTHER_PURPOSES = ("baselines/views", "baselines/fit")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inspection:
-    """The scores of the pairs, and the repair that would use them.
+    """What the user has and the scores of the pairs, ready for the repair.
 
     Attributes:
-        pairs: all pairs; row i of each column is the same pair.
-        columns: ``score``, where higher is more suspect, and the further columns of the detector.
         assets: of the repair; it changes the model in place.
+        pairs: the training pairs; row i of each column is the same pair. None: not read.
+        trusted: the trusted pairs. None: not read.
+        columns: ``score``, where higher is more suspect, and the further columns of the detector;
+            empty without a detector.
+        work: a folder for checkpoints.
     """
 
-    pairs: Pairs
-    columns: Mapping[str, Shaped[Tensor, " samples"]]
     assets: Assets
-    repair: UBT | SeeThrough
+    repair: Repair
+    pairs: Pairs | None
+    trusted: Pairs | None
+    columns: Mapping[str, Shaped[Tensor, " samples"]]
+    work: Path
 
-    def report(self, seed: int, out: Path) -> dict[str, Any]:
-        """Write ``finding.json`` without a repair, and return its content."""
+    def report(self, seed: int, out: Path) -> dict[str, Any] | None:
+        """Write ``finding.json`` without a repair, and return its content; None: there is none."""
+        if not isinstance(self.repair, UBT | SeeThrough):
+            return None
         plan = self.repair.plan(self.assets, stream(seed, "unlearn/choose"))
         finding = plan.finding(plan.associations(self.assets.model), after=None)
         write_finding(finding, 0.0, out)
         return finding.summary
 
-    def mend(self, seed: int, out: Path) -> dict[str, Any]:
-        """Repair the victim; write ``finding.json``, ``chosen.parquet`` and ``curve.csv``.
+    def mend(self, seed: int, out: Path) -> tuple[dict[str, Any] | None, float]:
+        """Repair the model in place; return the content of ``finding.json``, and the epochs.
 
-        Changes the victim in place, and returns the content of ``finding.json``.
+        Writes ``curve.csv`` and, of a repair with a finding, ``finding.json`` and
+        ``chosen.parquet``.
         """
-        # The purposes of the stage, so that both make the same bytes from the same pairs.
-        generators = stream(seed, "unlearn/choose"), stream(seed, "unlearn/fit")
-        points, reported = carry_out(self.repair, self.assets, generators, Hooks(label="repairing"))
-        finding = cast("Finding", reported)
+        # The purposes of the stages, so that both make the same bytes from the same pairs.
+        is_own = isinstance(self.repair, UBT | SeeThrough)
+        outside, inside = ("unlearn/choose", "unlearn/fit") if is_own else _OTHER_PURPOSES
+        generators = stream(seed, outside), stream(seed, inside)
+        hooks = Hooks(work=self.work, label="repairing")
+        points, finding = carry_out(self.repair, self.assets, generators, hooks)
         write_curve(points, out / CURVE)
-        write_finding(finding, points[-1].epoch, out)
-        return finding.summary
+        if finding is not None:
+            write_finding(finding, points[-1].epoch, out)
+        return None if finding is None else finding.summary, points[-1].epoch
 
 
 def inspect(
-    own: Assets, pairs: Pairs, method: str, settings: Mapping[str, dict[str, Any]], seed: int
+    own: Assets, pairs: Pairs | None, trusted: Pairs | None, chosen: Chosen, work: Path, seed: int
 ) -> Inspection:
-    """Score the pairs with the settings of each stage.
+    """Score the pairs, if the repair reads scores, and prepare the repair.
 
     Args:
         own: the models of the user: the one to inspect, an early and an untrained one.
-        method: the repair.
+        work: a folder for checkpoints.
 
     Raises:
         MetricError: a score is not finite.
     """
-    name = DETECTORS[method]
-    detector: Detector = create("detect", name, settings["detect"])
-    # A copy, since UBT overfits its model; with the words of the captions only, for speed.
+    folders = {name: work / name for name in ("scoring", "repairing")}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+    repair: Repair = create(chosen.stage, chosen.method, chosen.settings[chosen.stage])
+    columns: dict[str, Tensor] = {}
+    models: dict[str, Clip] = {}
+    if trusted is not None:
+        own = replace(own, trusted=lambda: trusted)
+    if pairs is not None:
+        own = replace(own, train=lambda: pairs)
+    if chosen.detector is not None and pairs is not None:
+        settings = chosen.settings["detect"]
+        columns, models = _scores(own, pairs, chosen.detector, settings, folders["scoring"], seed)
+    assets = _ready(own, repair, pairs, trusted, models)
+    if columns:
+        assets = replace(assets, scores=lambda: _as_read(columns))
+    return Inspection(assets, repair, pairs, trusted, columns, folders["repairing"])
+
+
+def _scores(
+    own: Assets, pairs: Pairs, name: str, settings: Mapping[str, Any], work: Path, seed: int
+) -> tuple[dict[str, Tensor], dict[str, Clip]]:
+    """Return the columns of a detector, and the models that it would save."""
+    detector: Detector = create("detect", name, settings)
+    # A copy, since some overfit their model; with the words of the captions only, for speed.
     assets = replace(
         own,
         model=own.model.frozen_copy().prune_vocabulary(pairs.captions),
-        train=lambda: pairs,
         early=lambda: own.early().prune_vocabulary(pairs.captions),
     )
-    scores = detector(assets, stream(seed, f"detect/{name}"), Hooks(label="scoring"))
+    scores = detector(assets, stream(seed, f"detect/{name}"), Hooks(work=work, label="scoring"))
     broken = int((~scores.score.isfinite()).sum())
     if broken:
         raise MetricError(f"{broken} scores are not finite; try a lower detect.lr first.")
+    return {"score": scores.score.float(), **scores.columns}, scores.models
 
-    def overfitted(_: str) -> Clip:
-        # With the full vocabulary. If a caption is longer than the context, removing a word moves
-        # its end up, and with it tokens that no full caption has.
-        model = own.model.frozen_copy()
-        if OVERFITTED_MODEL in scores.models:
-            model.net.load_state_dict(scores.models[OVERFITTED_MODEL].full_state())
-        return model
 
-    columns = {"score": scores.score.float(), **scores.columns}
+def _ready(
+    own: Assets,
+    repair: Repair,
+    pairs: Pairs | None,
+    trusted: Pairs | None,
+    models: Mapping[str, Clip],
+) -> Assets:
+    """Return the assets with one vocabulary for all models, as the stage has them."""
+    texts = repair.texts()
+    if texts is not None:
+        captions = [*(pairs.captions if pairs else ()), *(trusted.captions if trusted else ())]
+        texts = tuple(sorted({*texts, *captions}))
+
+    def pruned(model: Clip) -> Clip:
+        return model if texts is None else model.prune_vocabulary(texts)
+
+    saved = {}
+    for name, model in models.items():
+        # Through the full vocabulary. If a caption is longer than the context, removing a word
+        # moves its end up, and with it tokens that no full caption has.
+        whole = own.model.frozen_copy()
+        whole.net.load_state_dict(model.full_state())
+        saved[name] = pruned(whole)
+    return replace(
+        own,
+        model=pruned(own.model),
+        fresh=lambda seed: pruned(own.fresh(seed)),
+        detector_model=saved.get,
+    )
+
+
+def _as_read(columns: Mapping[str, Tensor]) -> Scores:
+    """Return the scores as ``read_scores`` reads them from the file of a detector."""
+    score = columns["score"]
+    if "suspect" not in columns:
+        return Scores(score, torch.arange(len(score)))
     suspects = columns["suspect"].nonzero().squeeze(1)
     groups = grouped(columns["group"]) if "group" in columns else ()
-    defender = Assets(
-        model=own.model,
-        train=lambda: pairs,
-        scores=lambda: Scores(columns["score"], suspects, groups),
-        detector_model=overfitted,
-    )
-    return Inspection(pairs, columns, defender, create("unlearn", method, settings["unlearn"]))
+    return Scores(score, suspects, groups)

@@ -4,13 +4,17 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from typer import Option
 
 from clipmend.methods.settings import OnBadRows
+from clipmend.methods.table import METHODS
 
-_FOLDERS = {"suspects": Path("suspects"), "mend": Path("mended")}  # the default results of each
+FOLDERS = {"suspects": Path("suspects"), "mend": Path("mended")}
+"""The default results of each command."""
+_ON_PAIRS, _ON_TRUSTED = ", ".join(METHODS["unlearn"]), ", ".join(METHODS["baselines"])
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,34 @@ class Options:
         ),
     ]
     pairs: Annotated[
-        Path,
+        Path | None,
         Option(
-            help="A parquet file, a webdataset shard, a folder of either, or a CSV with images."
+            help="The pairs that the model was trained on: a parquet file, a webdataset shard, a "
+            "folder of either, or a CSV with images."
         ),
-    ]
+    ] = None
+    trusted: Annotated[
+        Path | None,
+        Option(help="Clean pairs that you trust, for the repairs that train on such pairs."),
+    ] = None
     out: Annotated[Path, Option(help="Output directory; it must be empty or not exist.")] = Path()
     architecture: Annotated[
         str | None, Option(help="The open_clip name of the model, or its .json config.")
     ] = None
     early: Annotated[
         Path | None,
-        Option(help="Weights from early in training, for the pre-scoring of --method ubt."),
+        Option(help="Weights from early in training, which --method ubt and abl read."),
     ] = None
     seed: Annotated[int, Option(min=0, help="Random seed.")] = 0
     limit: Annotated[int | None, Option(min=1, help="Read the first N pairs only.")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where to compute.")] = "auto"
+    device: Annotated[Device, Option(help="Where to compute.")] = "auto"
     method: Annotated[
-        Literal["see_through", "ubt"], Option(help="The repair, with the detector that it reads.")
+        str,
+        Option(
+            metavar="REPAIR",
+            help=f"The repair, with the detector that it reads. On --pairs: {_ON_PAIRS}. On "
+            f"--trusted, without a search: {_ON_TRUSTED}.",
+        ),
     ] = "see_through"
     settings: Annotated[
         list[str] | None,
@@ -68,17 +82,32 @@ class Options:
     caption_column: Annotated[str, Option(help="Name of the caption column.")] = "caption"
 
 
+class Choices(TypedDict, total=False):
+    """The further options of ``suspects`` and ``mend`` in Python; ``Options`` explains them."""
+
+    architecture: str | None
+    early: str | Path | None
+    seed: int
+    limit: int | None
+    device: Device
+    settings: list[str] | None
+    on_bad_rows: OnBadRows
+    id_column: str | None
+    image_column: str
+    caption_column: str
+
+
 def command(name: str) -> Callable[..., None]:
     """Return the function of the command ``suspects`` or ``mend``, which have the same options."""
 
     def own_model(**options: Any) -> None:
-        from clipmend.tools.standalone import run
+        from clipmend.tools.standalone import run, terminal
 
-        {"suspects": run.suspects, "mend": run.mend}[name](Options(**options))
+        terminal.show({"suspects": run.suspects, "mend": run.mend}[name](Options(**options)))
 
     # Typer reads the options of a command from its signature.
     options = inspect.signature(Options).parameters
-    out = options["out"].replace(default=_FOLDERS[name])
+    out = options["out"].replace(default=FOLDERS[name])
     signature = inspect.Signature([*(options | {"out": out}).values()])
     own_model.__signature__ = signature  # type: ignore[attr-defined]
     return own_model

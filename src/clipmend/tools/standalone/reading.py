@@ -1,81 +1,150 @@
-"""The pairs of the user, read file by file and decoded for the model."""
+"""The pairs of the user, read file by file, and decoded for the model if they fit into memory."""
 
 import csv
+import hashlib
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
+from clipmend.data import artifacts
 from clipmend.data.images import decode_all
+from clipmend.data.pairs import PAIRS
+from clipmend.data.row_groups import Encoded
 from clipmend.data.splits import Pairs
+from clipmend.data.streaming import EncodedImages, Images, fits
+from clipmend.data.writer import write_split
 from clipmend.engine.folders import SHARD
 from clipmend.errors import PairsError
 from clipmend.methods.sources.bad_rows import BadRows
 from clipmend.methods.sources.records import Columns, names_in
-from clipmend.methods.sources.user_files import Files, files_in, splits_in
+from clipmend.methods.sources.user_files import Files, files_in, files_of_split, splits_in
 from clipmend.tools.standalone.options import Options
 
 log = logging.getLogger(__name__)
-LEAST = 64  # pairs; among fewer an unusual pair does not stand out
+LEAST = {"train": 64, "trusted": 2}
+"""Pairs of each kind. Among fewer, an unusual pair does not stand out; a batch has at least two."""
 
 
-def read_own_pairs(options: Options, *, size: int, bad: BadRows | None = None) -> Pairs:
-    """Return the pairs of the user, without labels; images are cropped to ``size``.
+@dataclass(frozen=True, eq=False)
+class OwnPairs:
+    """Checked pairs of the user, without labels.
 
-    Rows that cannot be used are added to ``bad``.
+    Attributes:
+        files: the files that hold them, each with its rows in order.
+        decoded: the images in the size of the model; None: they are too many for memory.
+        size: side of the images, in pixels.
+        bad: the rows that cannot be used.
+        digest: the SHA-256 of all ids, captions and encoded images.
+    """
 
-    If the files of a folder are named after splits, only the ``train`` files are read. All decoded
-    images are in memory, ``3 * size**2`` bytes each, and one block of encoded ones.
+    files: tuple[Files, ...]
+    ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    decoded: UInt8[Tensor, "_ 3 height width"] | None
+    size: int
+    bad: BadRows
+    digest: str
+
+    def pairs(self, folder: Path) -> Pairs:
+        """Return the pairs; images that are too many for memory are copied into ``folder``.
+
+        They stay encoded there, in groups of few rows, and are decoded on demand.
+        """
+        images: Images | None = self.decoded
+        if images is None:
+            path, ids = folder / artifacts.TRAIN, frozenset(self.ids)
+            log.info("%d images do not fit into memory; they are copied to %s", len(ids), path)
+            batches = chain.from_iterable(files.read(ids) for files in self.files)
+            write_split(pa.RecordBatchReader.from_batches(PAIRS, batches), path)
+            none = pa.chunked_array([], pa.binary())
+            images = EncodedImages(Encoded(path, self.ids, {}, none), self.size)
+        return Pairs(
+            ids=self.ids,
+            images=images,
+            captions=self.captions,
+            # -1 and False are the values of pairs whose truth is unknown.
+            label=torch.full((len(self.ids),), -1),
+            is_poisoned=torch.zeros(len(self.ids), dtype=torch.bool),
+        )
+
+
+def read_own_pairs(options: Options, split: str = "train", *, size: int) -> OwnPairs:
+    """Return the pairs of ``--pairs``, or of ``--trusted``, with images cropped to ``size``.
+
+    If the files of a folder are named after splits, only those of ``split`` are read. Files are
+    read a block of rows at a time. Decoded images are kept while all of them fit into memory,
+    ``3 * size**2`` bytes each (see ``data.streaming``).
+
+    Args:
+        split: ``train`` or ``trusted``.
 
     Raises:
         PairsError: the files cannot be read, too many rows cannot be used, an id is repeated, or
             there are too few pairs.
     """
-    bad = BadRows(options.on_bad_rows) if bad is None else bad
-    path, limit = options.pairs, options.limit
-    files = _files(path)
-    key = _id_column(files[0]) if options.id_column is None else options.id_column or None
+    path = (options.pairs if split == "train" else options.trusted) or Path()
+    bad, paths = BadRows(options.on_bad_rows), _files(path, split)
+    key = _id_column(paths[0]) if options.id_column is None else options.id_column or None
     columns = Columns(key, options.image_column, options.caption_column, None)
+    files = tuple(Files(file.stem, [file], columns, (), bad) for file in paths)
     ids: list[str] = []
     captions: list[str] = []
-    images = []
-    for table in chain.from_iterable(Files(f.stem, [f], columns, (), bad).checked() for f in files):
-        block = table if limit is None else table[: limit - len(ids)]
-        keys = block["id"].to_pylist()
+    decoded: list[Tensor] = []
+    digest = hashlib.sha256()
+    for block in _blocks(files, options.limit if split == "train" else None):
+        keys, texts, images = (block[name].to_pylist() for name in ("id", "caption", "image"))
         ids += keys
-        captions += block["caption"].to_pylist()
-        rows = zip(keys, block["image"].to_pylist(), strict=True)
-        images.append(decode_all(rows, len(keys), size))
-        if len(ids) == limit:
-            break
+        captions += texts
+        for row in zip(keys, texts, images, strict=True):
+            for part in (row[0].encode(), row[1].encode(), row[2]):
+                digest.update(len(part).to_bytes(8, "big") + part)
+        if fits(len(ids), size):
+            decoded.append(decode_all(zip(keys, images, strict=True), len(keys), size))
+        else:
+            decoded.clear()
     bad.check_policy()
     bad.check_share()
+    _check_ids(ids, path, LEAST[split])
+    log.info("%s: %d pairs", path, len(ids))
+    tensor = torch.cat(decoded) if fits(len(ids), size) else None
+    return OwnPairs(files, tuple(ids), tuple(captions), tensor, size, bad, digest.hexdigest())
+
+
+def _blocks(files: tuple[Files, ...], limit: int | None) -> Iterator[pa.RecordBatch]:
+    """Yield the usable rows, at most ``limit`` of them."""
+    count = 0
+    for block in chain.from_iterable(part.checked() for part in files):
+        yield block if limit is None else block[: limit - count]
+        count += len(block)
+        if limit is not None and count >= limit:
+            return
+
+
+def _check_ids(ids: list[str], path: Path, least: int) -> None:
     if len(set(ids)) < len(ids):
         repeated = Counter(ids).most_common(1)[0][0]
         raise PairsError(
             f"The id {repeated!r} is repeated in {path}; ids must be unique. "
             "Use --id-column '' to number the rows."
         )
-    if len(ids) < LEAST:
-        raise PairsError(f"{path} has {len(ids)} pairs; at least {LEAST} are needed.")
-    log.info("%s: %d pairs", path, len(ids))
-    return Pairs(
-        ids=tuple(ids),
-        images=torch.cat(images),
-        captions=tuple(captions),
-        # -1 and False are the values of pairs whose truth is unknown.
-        label=torch.full((len(ids),), -1),
-        is_poisoned=torch.zeros(len(ids), dtype=torch.bool),
-    )
+    if len(ids) < least:
+        raise PairsError(f"{path} has {len(ids)} pairs; at least {least} are needed.")
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, split: str) -> list[Path]:
     files = files_in(path)
     if path.is_file():
         return files
+    if split != "train":
+        return files_of_split(split, files)
     splits = splits_in(files)
     if "train" not in splits:
         raise PairsError(

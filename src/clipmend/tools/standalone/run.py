@@ -1,144 +1,153 @@
 """The work of the commands ``suspects`` and ``mend``: read, score, repair, report."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from clipmend.engine.folders import visible
 from clipmend.engine.runner import device_of
-from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.sources.bad_rows import BadRows
+from clipmend.model.clip import Clip
+from clipmend.tools.standalone import progress
 from clipmend.tools.standalone.checkpoint import find_checkpoint
 from clipmend.tools.standalone.inspection import Inspection, inspect
+from clipmend.tools.standalone.model_card import model_card
 from clipmend.tools.standalone.options import Options
-from clipmend.tools.standalone.reading import read_own_pairs
-from clipmend.tools.standalone.settings import read_settings
+from clipmend.tools.standalone.reading import OwnPairs, read_own_pairs
+from clipmend.tools.standalone.settings import Chosen, choose
 from clipmend.tools.standalone.sheet import LISTED, draw
 
 log = logging.getLogger(__name__)
-MODEL = "model"  # the folder of the repaired model, for open_clip's ``local-dir:``
-_PRINTED = 10  # ranked pairs; the file has all
-_WIDE = 1000
-_NUMBERS = {
-    "similarity_before": ("cosine", "{:.2f}"),
-    "similarity_after": ("after overfitting", "{:.2f}"),
-    "group": ("group", "{}"),
-    "p_value": ("p-value", "{:.1g}"),
-}
-"""The columns that are printed, where the detector has them: title and form of a value."""
 
 
-def suspects(options: Options) -> None:
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a call found and did.
+
+    Attributes:
+        says: the finding, or what was done, in a sentence.
+        found: whether a backdoor was found; None: the method makes no finding.
+        finding: the content of ``finding.json``; empty if the method makes no finding.
+        ranked: every pair, the most suspect first, as in ``suspects.parquet``; None: the method
+            ranks no pairs.
+        folder: the folder with the results.
+        model: the folder of the repaired model, which open_clip loads; None after ``suspects``.
+    """
+
+    says: str
+    found: bool | None
+    finding: dict[str, Any]
+    ranked: pa.Table | None
+    folder: Path
+    model: Path | None = None
+
+
+def suspects(options: Options) -> Outcome:
     """Rank the pairs by how suspect they are.
 
     Writes ``suspects.parquet`` (id, caption, score, the detector's columns such as suspect, rank;
-    every pair, the most suspect first), ``suspects.png``, ``finding.json``, and a picture of each
-    estimated trigger.
+    every pair, the most suspect first) and ``suspects.png``. A method with a finding also writes
+    ``finding.json`` and a picture of each estimated trigger.
 
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    inspection = _inspected(options)
-    _report(inspection, inspection.report(options.seed, options.out), options)
+    chosen = choose(options, is_repair=False)
+    inspection, bad = _inspected(options, chosen)
+    finding = inspection.report(options.seed, options.out)
+    says = f"{chosen.method} ranks the pairs, and makes no finding."
+    return _written(inspection, _outcome(finding, says, options.out), options, bad)
 
 
-def mend(options: Options) -> None:
-    """Rank the pairs, repair the model, and write it; it stays unchanged without a finding.
+def mend(options: Options) -> Outcome:
+    """Repair the model, and write it; where a method finds nothing, it stays unchanged.
 
-    Writes the files of ``suspects``, ``chosen.parquet`` and ``curve.csv`` as the stage ``unlearn``
-    does, and the folder ``model``. Without labels, the curve has the loss alone.
+    Writes ``curve.csv``, which has the loss alone, and the folder ``model`` with a model card. A
+    repair that reads scores also writes the files of ``suspects``, and one with a finding
+    ``chosen.parquet``. A killed call with the same options goes on at its last checkpoint.
 
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
     """
-    inspection = _inspected(options)
-    finding = inspection.mend(options.seed, options.out)
-    (options.out / MODEL).mkdir()
-    inspection.assets.model.save(options.out / MODEL)
-    _report(inspection, finding, options)
+    chosen = choose(options, is_repair=True)
+    inspection, bad = _inspected(options, chosen)
+    finding, epochs = inspection.mend(options.seed, options.out)
+    says = f"{chosen.method} trained the model for {epochs:g} epochs, and makes no finding."
+    folder = options.out / progress.MODEL
+    folder.mkdir()
+    inspection.assets.model.save(folder)
+    outcome = replace(_outcome(finding, says, options.out), model=folder)
+    card = model_card(outcome.finding, says, options, chosen, inspection)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return _written(inspection, outcome, options, bad)
 
 
-def _inspected(options: Options) -> Inspection:
+def _inspected(options: Options, chosen: Chosen) -> tuple[Inspection, BadRows]:
     """Return the scores. Every option is checked before the scoring starts."""
-    out = options.out
-    if out.exists() and not (out.is_dir() and not visible(out)):
-        what = "is not empty" if out.is_dir() else "is a file"
-        raise ClipmendError(f"{out} {what}. Name an empty or a new folder with --out.")
-    settings = read_settings(
-        options.settings or (), method=options.method, early=options.early is not None
-    )
     # Whatever can be refused is refused before the scoring, which takes minutes to hours.
+    progress.check(options.out)
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)
     own = Assets(
         model=checkpoint.load().to(device), fresh=lambda seed: checkpoint.fresh(seed).to(device)
     )
+    digests: dict[str, str] = {}
     if options.early is not None:
         early = checkpoint.earlier(options.early).load().to(device)
+        digests["early"] = progress.digest_of(early)
         own = replace(own, early=lambda: early)
+    read = _read(options, chosen, own.model)
+    digests |= {name: each.digest for name, each in read.items()}
     bad = BadRows(options.on_bad_rows)
-    pairs = read_own_pairs(options, size=own.model.image_size, bad=bad)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClipmendError(f"{out} cannot be created: {error.strerror}; name another.") from error
-    bad.write(out)
-    bad.report(str(options.pairs))
-    log.info("scoring %d pairs on %s", len(pairs), device)
-    return inspect(own, pairs, options.method, settings, options.seed)
+    for each in read.values():
+        bad.total += each.bad.total
+        bad.found |= each.bad.found
+    work = progress.begin(options.out, progress.key_of(chosen, own.model, digests, options.seed))
+    pairs = {name: each.pairs(work) for name, each in read.items()}
+    if "train" in pairs:
+        log.info("scoring %d pairs on %s", len(pairs["train"]), device)
+    train, trusted = pairs.get("train"), pairs.get("trusted")
+    return inspect(own, train, trusted, chosen, work, options.seed), bad
 
 
-def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -> None:
-    """Write the ranked pairs and the sheet, and print the finding."""
+def _read(options: Options, chosen: Chosen, model: Clip) -> dict[str, OwnPairs]:
+    """Return the pairs that the methods read, by split."""
+    size = model.image_size
+    return {split: read_own_pairs(options, split, size=size) for split in chosen.reads}
+
+
+def _outcome(finding: dict[str, Any] | None, says: str, out: Path) -> Outcome:
+    if finding is None:
+        return Outcome(says, None, {}, None, out)
+    return Outcome(finding["says"], finding["found"], finding, None, out)
+
+
+def _written(inspection: Inspection, outcome: Outcome, options: Options, bad: BadRows) -> Outcome:
+    """Write the ranked pairs, their sheet and the ledger; return the outcome with the ranking."""
+    bad.write(options.out)
+    bad.report(str(options.pairs or options.trusted))
     pairs, columns = inspection.pairs, inspection.columns
-    # Stable, so that pairs with equal scores keep the order of the file.
-    order = columns["score"].argsort(descending=True, stable=True)
-    table: dict[str, Any] = {"id": pairs.ids, "caption": pairs.captions}
-    names = ["score", "suspect", *(name for name in columns if name not in ("score", "suspect"))]
-    table |= {name: columns[name].numpy() for name in names}
-    ranked = pa.table(table).take(order.numpy())
-    ranked = ranked.append_column("rank", pa.array(range(1, len(pairs) + 1)))
-    pq.write_table(ranked, options.out / "suspects.parquet")
-    first, word = pairs.take(order[:LISTED]), finding["word"] if finding["found"] else ""
-    note = f"The {len(first)} most suspect of {len(pairs):,} pairs in {options.pairs}"
-    note += f", by the model {options.model}"
-    triggers = sorted(options.out.glob("trigger-*.png"))
-    sheet = draw(first, title=finding["says"], note=note, word=word, triggers=triggers)
-    sheet.savefig(options.out / "suspects.png")
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE  # a pipe has no width to wrap at
-    console.print(Text(finding["says"], style="bold"))
-    console.print(_table(ranked, word))
-    counts = f"{finding['n_pairs']:,} pairs, {finding['n_suspects']:,} of them suspects"
-    before, after = finding["association_before"], finding["association_after"]
-    if before is not None:
-        counts += f"; cosine of the chosen images with the text of the finding: {before:.2f}"
-        counts += "" if after is None else f" before, {after:.2f} after"
-    files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(options.out)))
-    for line in (f"{counts}.", f"In {options.out}: {files}"):
-        console.print(line, markup=False, highlight=False)
-
-
-def _table(ranked: pa.Table, word: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("rank", justify="right")
-    table.add_column("id", no_wrap=True, max_width=30)
-    table.add_column("caption", no_wrap=True, max_width=60)
-    numbers = {k: v for k, v in _NUMBERS.items() if k in ranked.column_names}
-    for title, _ in numbers.values():
-        table.add_column(title, justify="right")
-    for row in ranked.slice(0, _PRINTED).to_pylist():
-        caption = Text(row["caption"])
-        if word:
-            caption.highlight_words([word], "bold yellow", case_sensitive=False)
-        values = (form.format(row[name]) for name, (_, form) in numbers.items())
-        table.add_row(str(row["rank"]), Text(row["id"]), caption, *values)
-    return table
+    if pairs is not None and columns:
+        # Stable, so that pairs with equal scores keep the order of the file.
+        order = columns["score"].argsort(descending=True, stable=True)
+        first = ("score", "suspect")
+        names = [*(n for n in first if n in columns), *(n for n in columns if n not in first)]
+        table: dict[str, Any] = {"id": pairs.ids, "caption": pairs.captions}
+        table |= {name: columns[name].numpy() for name in names}
+        ranked = pa.table(table).take(order.numpy())
+        ranked = ranked.append_column("rank", pa.array(range(1, len(pairs) + 1)))
+        pq.write_table(ranked, options.out / progress.SUSPECTS)
+        outcome = replace(outcome, ranked=ranked)
+        first_pairs = pairs.take(order[:LISTED])
+        word = outcome.finding["word"] if outcome.found else ""
+        note = f"The {len(first_pairs)} most suspect of {len(pairs):,} pairs in {options.pairs}"
+        note += f", by the model {options.model}"
+        triggers = sorted(options.out.glob("trigger-*.png"))
+        sheet = draw(first_pairs, title=outcome.says, note=note, word=word, triggers=triggers)
+        sheet.savefig(options.out / progress.SHEET)
+    progress.end(options.out)
+    return outcome

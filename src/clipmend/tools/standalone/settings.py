@@ -1,43 +1,128 @@
-"""The settings of the commands' methods, checked as those in ``params.yaml`` are."""
+"""The repair of a call, with its detector and their settings, checked as ``params.yaml`` is."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clipmend.engine import schema
 from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError, UnknownNameError
 from clipmend.methods import table
+from clipmend.methods.interfaces import Repair
+from clipmend.tools.standalone.options import Options
 
-STAGES = ("detect", "unlearn")
-DETECTORS = {"see_through": "shared_pattern", "ubt": "ubt"}
-"""Each repair that the commands offer, with the detector whose scores it reads."""
+log = logging.getLogger(__name__)
+REPAIRS = ("unlearn", "baselines")
+STAGES = ("detect", *REPAIRS)
+_READ_EARLY = ("ubt", "abl")  # the repairs whose detectors can read an early checkpoint
 # Settings that would need knowledge which a user of these commands does not have.
 _FIXED = {
     "unlearn.choose": "the other choices need to know the poison",
     "unlearn.trigger": "the true triggers are unknown",
     "unlearn.detector": "--method decides it",
+    "baselines.poisons": "the true poison is unknown",
 }
 
 
-def read_settings(texts: Sequence[str], *, method: str, early: bool) -> dict[str, dict[str, Any]]:
-    """Return the settings of each stage, defaults included.
+@dataclass(frozen=True)
+class Chosen:
+    """The methods of a call.
+
+    Attributes:
+        stage: ``unlearn``, whose repairs work on the training pairs, or ``baselines``, whose
+            repairs work on trusted pairs.
+        method: the repair.
+        detector: the detector whose scores it reads; None: it reads none.
+        settings: of each stage, defaults included.
+        reads: the pairs that the methods read: ``train``, ``trusted``, or both.
+    """
+
+    stage: str
+    method: str
+    detector: str | None
+    settings: Mapping[str, dict[str, Any]]
+    reads: tuple[str, ...]
+
+
+def choose(options: Options, *, is_repair: bool) -> Chosen:
+    """Return the methods of a call; everything that they need must be among its options.
 
     Args:
-        texts: ``STAGE.NAME=VALUE`` each, the value in YAML; the last one of a name counts.
-        method: the repair.
-        early: whether there is an early checkpoint; it is then the reference of UBT's pre-scoring.
+        is_repair: whether the model is repaired, not only inspected.
 
     Raises:
-        ParamsError: a setting is unknown, out of its bounds, or fixed in these commands.
+        ParamsError: the repair is unknown or its needs are not met, or a setting is unknown, out
+            of its bounds, or fixed in these commands.
     """
-    if early and method != "ubt":
-        raise ParamsError(f"--early is read by --method ubt alone, not by {method}; leave it out.")
+    method = options.method
+    stage = next((name for name in REPAIRS if method in table.METHODS[name]), "")
+    if not stage:
+        known = [name for repairs in REPAIRS for name in table.METHODS[repairs]]
+        raise UnknownNameError("repair in --method:", method, known)
+    defaults = _declaration(stage, method)()
+    detector: str | None = schema.edge(defaults, "detect")
+    if not (detector or is_repair):
+        ranking = ", ".join(table.METHODS["unlearn"])
+        raise ParamsError(
+            f"--method {method} ranks no pairs: it trains on trusted pairs. Allowed here: "
+            f"{ranking}."
+        )
+    names = {"detect": detector, stage: method} if detector else {stage: method}
+    given = _read(options.settings or (), names, method)
     # A user who passes an early checkpoint wants it used, unless a setting says otherwise.
-    chosen: dict[str, dict[str, Any]] = {"detect": {"reference": "early"} if early else {}}
-    chosen["unlearn"] = {}
+    if options.early is not None and method == "ubt":
+        given["detect"] = {"reference": "early", **given["detect"]}
+    settings = {name: _checked(name, names[name], given[name]) for name in names}
+    repair: Repair = table.create(stage, method, settings[stage])
+    _check_early(options, settings)
+    reference = settings.get("detect", {}).get("reference")
+    reads = dict.fromkeys((*repair.needs, *(("trusted",) if reference == "trusted" else ())))
+    _check_pairs(options, tuple(reads), reference)
+    return Chosen(stage, method, detector, settings, tuple(reads))
+
+
+def _check_pairs(options: Options, reads: Sequence[str], reference: object) -> None:
+    """Refuse a call without the pairs that its methods read."""
+    method = options.method
+    if "train" in reads and options.pairs is None:
+        raise ParamsError(
+            f"--method {method} needs the pairs that the model was trained on; add --pairs."
+        )
+    if "trusted" in reads and options.trusted is None:
+        if reference == "trusted":
+            raise ParamsError("detect.reference=trusted needs trusted pairs; add --trusted.")
+        raise ParamsError(
+            f"--method {method} trains on clean pairs that you trust; add --trusted. Repairs that "
+            f"need none: {', '.join(table.METHODS['unlearn'])}."
+        )
+    for split, path in {"train": options.pairs, "trusted": options.trusted}.items():
+        if path is not None and split not in reads:
+            log.warning("%s is not read by --method %s.", path, method)
+
+
+def _check_early(options: Options, settings: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse a call without the early checkpoint that it reads, or with one that it does not."""
+    method, has_early = options.method, options.early is not None
+    if method == "abl" and not has_early:
+        raise ParamsError(
+            "--method abl ranks the pairs by weights from early in training; add --early."
+        )
+    if method == "ubt" and settings["detect"]["reference"] == "early" and not has_early:
+        raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
+    if has_early and method not in _READ_EARLY:
+        raise ParamsError(
+            f"--early is read by --method {' and '.join(_READ_EARLY)} alone, not by {method}; "
+            "leave it out."
+        )
+
+
+def _read(texts: Sequence[str], names: Mapping[str, str], method: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each stage from ``STAGE.NAME=VALUE`` texts; the last one counts."""
+    chosen: dict[str, dict[str, Any]] = {stage: {} for stage in names}
     for text in texts:
         path, equals, value = text.partition("=")
         stage, dot, name = path.strip().partition(".")
@@ -48,31 +133,26 @@ def read_settings(texts: Sequence[str], *, method: str, early: bool) -> dict[str
             )
         if stage not in STAGES:
             raise UnknownNameError("stage in --set:", stage, STAGES)
+        if stage not in chosen:
+            raise ParamsError(
+                f"--set {text!r} is of another stage; --method {method} has settings of "
+                f"{' and '.join(names)}."
+            )
         if (why := _FIXED.get(f"{stage}.{name}")) is not None:
             raise ParamsError(f"{stage}.{name} cannot be set here: {why}.")
         try:
             chosen[stage][name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
-    names = {"detect": DETECTORS[method], "unlearn": method}
-    settings = {stage: _checked(stage, names[stage], chosen[stage]) for stage in STAGES}
-    _check_reference(settings["detect"].get("reference"), early=early)
-    return settings
+    return chosen
 
 
-def _check_reference(reference: str | None, *, early: bool) -> None:
-    """Refuse a model of UBT's pre-scoring that these commands do not have."""
-    if reference == "early" and not early:
-        raise ParamsError("detect.reference=early needs the early checkpoint; add --early.")
-    if reference == "trusted":
-        raise ParamsError(
-            "detect.reference=trusted needs trusted pairs, which this command does not take. "
-            "Allowed: victim, scratch, and early with --early."
-        )
+def _declaration(stage: str, name: str) -> type[BaseModel]:
+    return schema.declaration(*table.reference(stage, name))
 
 
 def _checked(stage: str, name: str, chosen: dict[str, Any]) -> dict[str, Any]:
-    model = schema.declaration(*table.reference(stage, name))
+    model = _declaration(stage, name)
     try:
         return model(**chosen).model_dump()
     except ValidationError as error:
