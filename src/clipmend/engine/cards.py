@@ -132,6 +132,12 @@ def is_own(folder: Path, name: str) -> bool:
     return not path.is_symlink() or _CACHED.search(os.path.realpath(path)) is not None
 
 
+def has_no_strays(folder: Path) -> bool:
+    """Return whether a cell's folder has the files on its card, and no others."""
+    card = read(folder)
+    return card is not None and {*names(folder)} == {CARD, *card["outputs"]}
+
+
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return the key of a cell from its ingredients and its inputs' keys by role.
 

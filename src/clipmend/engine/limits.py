@@ -151,6 +151,8 @@ def check_finished(asked: Limits, cell: Cell) -> None:
 
 def counts_in(corpus: Path) -> dict[str, int]:
     """Return the numbers of pairs in the splits of a finished corpus; empty if one is damaged."""
+    if not all(map(_is_parquet, (corpus / name for name in _SPLITS))):
+        return {}
     # Imported here: a plan whose corpora are all rendered needs no Arrow.
     from pyarrow import ArrowException
 
@@ -160,6 +162,14 @@ def counts_in(corpus: Path) -> dict[str, int]:
         return {Path(name).stem: count_pairs(corpus / name) for name in _SPLITS}
     except (ArrowException, ArtifactError, OSError):
         return {}  # the stage that reads the file says what is wrong with it
+
+
+def _is_parquet(path: Path) -> bool:
+    """Return whether a file begins as a Parquet file does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def check_corpus(asked: Limits, name: str, corpus: Path) -> None:

@@ -11,6 +11,7 @@ from clipmend.engine.cell import RESULTS
 from clipmend.engine.folders import is_junk
 from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
+from clipmend.engine.printing import printable
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
 from clipmend.errors import ArtifactError, PlanError
@@ -35,7 +36,7 @@ def describe() -> str:
     stale = f"{len(lines)} of {len(cells)} cells are stale."
     corpora = [name for name in cells if name.startswith("download/") and name not in faults]
     left_out = [f"{name}: {line}" for name in corpora for line in _left_out(RESULTS / name)]
-    return "\n".join([*lines, *_unread_methods(), *left_out, stale])
+    return "\n".join(map(printable, [*lines, *_unread_methods(), *left_out, stale]))
 
 
 def _unread_methods() -> Iterator[str]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmend.engine.folders import visible
+from clipmend.engine.printing import printable
 from clipmend.engine.runner import device_of
 from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
@@ -115,7 +116,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
-    console.print(Text(finding["says"], style="bold"))
+    console.print(Text(printable(finding["says"]), style="bold"))
     console.print(_table(ranked, word))
     counts = f"{finding['n_pairs']:,} pairs, {finding['n_suspects']:,} of them suspects"
     before, after = finding["association_before"], finding["association_after"]
@@ -124,7 +125,7 @@ def _report(inspection: Inspection, finding: dict[str, Any], options: Options) -
         counts += "" if after is None else f" before, {after:.2f} after"
     files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(options.out)))
     for line in (f"{counts}.", f"In {options.out}: {files}"):
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False)
 
 
 def _table(ranked: pa.Table, word: str) -> Table:
@@ -136,9 +137,9 @@ def _table(ranked: pa.Table, word: str) -> Table:
     for title, _ in numbers.values():
         table.add_column(title, justify="right")
     for row in ranked.slice(0, _PRINTED).to_pylist():
-        caption = Text(row["caption"])
+        caption = Text(printable(row["caption"]))
         if word:
             caption.highlight_words([word], "bold yellow", case_sensitive=False)
         values = (form.format(row[name]) for name, (_, form) in numbers.items())
-        table.add_row(str(row["rank"]), Text(row["id"]), caption, *values)
+        table.add_row(str(row["rank"]), Text(printable(row["id"])), caption, *values)
     return table
