@@ -42,6 +42,7 @@ READING = [
     ["report", "--partial", "{new}/part"],
     ["report", "--from", "results/report", "--out", "{new}/joined"],
     ["prune", "--yes"],
+    ["preset", "up", "--out", "up.yaml"],
     ["preset", "smoke", "--force"],
 ]
 SEEN = ("open", "os.listdir", "os.scandir", "os.rename", "os.link", "os.remove", "os.utime")
@@ -108,6 +109,7 @@ def outside(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (outside / "folder").mkdir(parents=True)
     for name in ("secret.txt", "folder/metrics.json", "folder/card.json"):
         (outside / name).write_text('{"secret": 1}')
+    (outside / "up.yaml").write_text("seeds: [0]")
     monkeypatch.chdir(tmp_path / "project")
     before = snapshot(outside)
     Watch.seen.clear()
@@ -185,6 +187,8 @@ def markup(outside: Path) -> None:
         card["environment"] |= {"cpu": MARKUP, "packages": {MARKUP: MARKUP}, "device": [MARKUP]}
 
     edit(change)
+    for name in ("facts.json", "bad_rows.json"):
+        Path("results/download/scenes@smoke", name).write_text('{"splits": 5, "rows": []}')
     (EVALUATED / "a\x1b[31m\nb").write_text("x")
 
 
@@ -206,7 +210,8 @@ def parameters(outside: Path) -> None:
     Path("params.yaml").write_text("seeds: !!python/object/apply:os.mkdir [executed]\n")
     Path("params").mkdir()
     shutil.copy("params.yaml", "params/mine.yaml")
-    link("params/other.yaml", outside / "none.yaml")
+    link("params/other.yaml", outside / "secret.txt")
+    Path("params/up.yaml").write_text("extends: ../../outside/up\n")
 
 
 HOSTILE = [links, own_folders, sizes, markup, foreign_cards, bomb, parameters]
