@@ -133,9 +133,9 @@ def is_own(folder: Path, name: str) -> bool:
 
 
 def has_no_strays(folder: Path) -> bool:
-    """Return whether a cell's folder has the files on its card, and no others."""
-    card = read(folder)
-    return card is not None and {*names(folder)} == {CARD, *card["outputs"]}
+    """Return whether a cell's folder has no other files than its card names."""
+    card = read(folder) or {"outputs": ()}
+    return {*names(folder)} <= {CARD, *card["outputs"]}
 
 
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
