@@ -18,9 +18,10 @@ all: setup
 test: setup
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-## faults: kills, full disks and damage by hundreds, in a project of stubs; up to 20 minutes
+## faults: faults by hundreds in a project of stubs, and all switches of Snakemake and DVC
 faults: setup
-	$(RUN) CLIPMEND_FAULTS=800 OMP_NUM_THREADS=1 python -m pytest -q tests/workflow/test_faults.py
+	$(RUN) CLIPMEND_FAULTS=800 OMP_NUM_THREADS=1 python -m pytest -q \
+		tests/workflow/test_faults.py tests/workflow/test_switches.py
 
 ## setup: create .venv, or bring it up to pyproject.toml
 setup: $(INSTALLED)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError, line_of
 from clipmend.methods.table import STAGES
 from clipmend.tools.standalone import options
@@ -37,10 +38,10 @@ def main() -> None:
     try:
         app(prog_name="clipmend")
     except ClipmendError as error:
-        typer.echo(f"clipmend: {error}", err=True)
+        typer.echo(f"clipmend: {printable(str(error))}", err=True)
         sys.exit(2)
     except (OSError, UnicodeError) as error:
-        typer.echo(f"clipmend: {line_of(error)}", err=True)
+        typer.echo(f"clipmend: {printable(line_of(error))}", err=True)
         sys.exit(2)
 
 
@@ -223,7 +224,7 @@ def verify(
 
     damaged = state.damaged()
     for line in damaged:
-        typer.echo(line)
+        typer.echo(printable(line))
     all_same = not damaged
     for is_same, line in rerun.rerun(again) if again and all_same else ():
         typer.echo(line)

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from clipmend.engine import grid, params
+from clipmend.engine import grid, params, presets
 from clipmend.engine.index import Index
 from clipmend.errors import ClipmendError
 
-DEFAULT = (Path(__file__).parents[2] / "params/default.yaml").read_text()
+PRESETS = Path(__file__).parents[2] / "params"
+DEFAULT = (PRESETS / "default.yaml").read_text()
+BASES = [presets.values(PRESETS / f"{name}.yaml") for name in ("default", "smoke")]
 EDITS = 300
 SECONDS = 5.0
 VALUES: list[Any] = [
@@ -24,6 +26,7 @@ VALUES: list[Any] = [
     *("", "x", "{}", "{}{}", "a {} {x}", "../x", "/etc/passwd", "a/b", "ubt@nope", "ubt@", "@"),
     *("\0", "a\nb", "x" * 300, "x" * 5000, "é", "null", "~", "2020-01-01"),
     *([], {}, [[]], [None], ["a", "a"], [1, 1], [0, -1], [10**30], [""], {"a": 1}, {1: 2}),
+    *({"scenes": {"source": []}}, {"scenes": {"source": {}}}, {"x": {"source": None}}),
     *({None: None}, {"ubt": 5}, {"ubt@x": {}}, {"nope": {}}, {"ubt": None}, [{}], ["é"]),
 ]
 
@@ -111,12 +114,13 @@ def test_a_file_of_any_form_is_refused_in_one_line(name) -> None:
 
 
 def test_a_seeded_edit_is_a_plan_or_one_line() -> None:
-    default, source = yaml.safe_load(DEFAULT), random.Random(0)
-    where, plans = list(places(default)), 0
+    source, plans = random.Random(0), 0
+    where = [list(places(base)) for base in BASES]
     for _ in range(EDITS):
-        edited = default
+        number = source.randrange(len(BASES))
+        edited = BASES[number]
         for _ in range(source.choice((1, 1, 1, 2, 3))):
-            place, value = source.choice(where), source.choice(VALUES)
+            place, value = source.choice(where[number]), source.choice(VALUES)
             try:
                 edited = put(edited, place, value)
             except (TypeError, LookupError, AttributeError):  # an earlier edit removed the place
@@ -124,3 +128,10 @@ def test_a_seeded_edit_is_a_plan_or_one_line() -> None:
         Path("params.yaml").write_text(yaml.safe_dump(edited))
         plans += plan_or_line().endswith(" cells")
     assert 0 < plans < EDITS
+
+
+def test_a_source_that_is_no_name_is_refused() -> None:
+    for source in ([], {}, None, 5):
+        edited = put(BASES[0], ("download", "settings"), {"scenes": {"source": source}})
+        Path("params.yaml").write_text(yaml.safe_dump(edited))
+        assert plan_or_line().startswith("Unknown source of corpus 'scenes'")

@@ -27,7 +27,8 @@ def whole():
 
 
 def card(cell, **changed):
-    made = cell.ingredients() | {"key": cell.key, "outputs": {"metrics.json": {"size": 1}}}
+    written = {"metrics.json": {"sha256": "0" * 64, "size": 1}}
+    made = cell.ingredients() | {"key": cell.key, "inputs": {}, "outputs": written}
     made["environment"] = {"device": "cpu", "cpu": "x86_64", "packages": {"torch": "2.13.0"}}
     return made | changed
 
@@ -147,7 +148,7 @@ def test_reports_made_in_another_way_are_refused(whole, tmp_path, what) -> None:
 def test_two_measurements_of_one_cell_must_be_the_same(whole, tmp_path) -> None:
     parts = [
         part(tmp_path / "first", whole, lambda name: "/mmcl/" in name),
-        part(tmp_path / "second", whole, key="of other inputs"),
+        part(tmp_path / "second", whole, key="f" * 64),
     ]
     with pytest.raises(ArtifactError, match=r"second cannot be joined with .*first: "):
         join_reports(parts, tmp_path / "out", PRESET)

@@ -1,10 +1,11 @@
-"""Faults in a project of stubs: kills before single file operations, full disks, damage, two runs.
+"""Faults in a project of stubs: kills before file operations, full or read-only disks, two runs.
 
 ``python faults.py TRIALS SEED`` runs in the project's folder with its own ``clipmend``. It imports
 everything once and forks, so that a run takes a fraction of a second. After each fault an
 undisturbed run must end well, with the bytes of a project without faults. It prints what did not.
 """
 
+import errno
 import itertools
 import os
 import random
@@ -13,6 +14,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ from clipmend.tools import status
 CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.symlink"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 BUSY, REFUSED, FAILED, KILLED = 3, 2, 1, -signal.SIGKILL
+FAULTS = ("full", "two", "damage", "read only")  # beside kills
+FOLDERS = ("results", "results/poison", ".clipmend", ".clipmend/store")
 PRINTED = os.pipe()
 PARAMS = {name: Path(f"params.{name}.yaml").read_bytes() for name in "ab"}
 
@@ -43,12 +47,18 @@ def is_change(event: str, arguments: tuple[object, ...]) -> bool:
     return event in CHANGES
 
 
-def fork(act: Callable[[], None], kill_before: int | None = None, limit: int | None = None) -> int:
+def fork(
+    act: Callable[[], None],
+    kill_before: int | None = None,
+    limit: int | None = None,
+    read_only: str | None = None,
+) -> int:
     """Act in a process of its own, and return its number.
 
     Args:
         kill_before: the number of the file operation before which the process is killed.
         limit: bytes after which a file cannot grow, as on a full disk.
+        read_only: the folder in which nothing can be changed.
     """
     pid = os.fork()
     if pid:
@@ -60,6 +70,8 @@ def fork(act: Callable[[], None], kill_before: int | None = None, limit: int | N
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if kill_before is not None:
         sys.addaudithook(killer(kill_before))
+    if read_only is not None:
+        sys.addaudithook(refuser(Path(read_only).absolute()))
     os._exit(exit_code(act))
 
 
@@ -74,6 +86,20 @@ def killer(number: int) -> Callable[[str, tuple[object, ...]], None]:
     return hook
 
 
+def refuser(folder: Path) -> Callable[[str, tuple[object, ...]], None]:
+    """Return a hook that refuses changes below a folder; modes would not stop an administrator."""
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if not is_change(event, arguments):
+            return
+        # An argument of `open` beside the path is a mode; one of the others may be a second path.
+        for path in arguments[:1] if event == "open" else arguments[:2]:
+            if isinstance(path, str | os.PathLike) and folder in Path(path).absolute().parents:
+                raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    return hook
+
+
 def exit_code(act: Callable[[], None]) -> int:
     """Act, and return the exit code that the command line or Snakemake would have."""
     try:
@@ -83,8 +109,8 @@ def exit_code(act: Callable[[], None]) -> int:
     except ClipmendError:
         return REFUSED
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-        if isinstance(error, OSError) and error.errno in FULL:
-            return REFUSED  # both report a full disk in one line
+        if isinstance(error, OSError) and error.errno in {*FULL, errno.EROFS}:
+            return REFUSED  # both report an error of the disk in one line
         os.write(2, traceback.format_exc().encode())
         return FAILED
     return 0
@@ -146,6 +172,7 @@ class Trials:
         self.source = random.Random(seed)
         self.calm: dict[str, dict[str, bytes]] = {}
         self.name, self.wrong, self.killed, self.at = "a", 0, 0, 0
+        self.kind, self.counts = "", Counter[str]()
 
     def prepare(self) -> None:
         """Run both parameter files without faults, each in an empty project."""
@@ -167,7 +194,9 @@ class Trials:
             shutil.rmtree(store.STORE, ignore_errors=True)
         if self.source.random() < 0.1:
             self.empty()
-        kind = self.source.choice(("kill",) * 5 + ("full", "two", "damage"))
+        kind = self.kind = self.source.choice(
+            ("kill",) * 5 + ("full", "two", "damage", "read only")
+        )
         if kind == "kill":
             self.at += self.source.randrange(1, 8)
             if end(fork(run, kill_before=self.at)) != KILLED:
@@ -179,6 +208,12 @@ class Trials:
             limit = self.source.choice((0, 1, 50, 500, 2000, 8000, 30000))
             code = end(fork(run, limit=limit))
             return f"full at {limit}: {self.check(code, 0, REFUSED)}"
+        if kind == "read only":
+            folder = self.source.choice(
+                ("results", ".clipmend", ".clipmend/store", "results/poison")
+            )
+            code = end(fork(run, read_only=folder))
+            return f"{folder} is read-only: {self.check(code, 0, REFUSED)}"
         if kind == "two":
             first, second = fork(run), fork(run)
             codes = end(first), end(second)
@@ -192,6 +227,7 @@ class Trials:
         """Make one trial and report it if anything is wrong."""
         printed()
         what = self.disturb()
+        self.counts[self.kind] += 1
         if self.source.random() < 0.2:  # an edit in between
             self.name = self.source.choice("ab")
             choose(self.name)
@@ -210,7 +246,8 @@ def main() -> None:
     trials.prepare()
     for _ in range(int(sys.argv[1])):
         trials.one()
-    sys.stdout.write(f"{trials.killed} kills, {trials.wrong} wrong\n")
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(trials.counts.items()))
+    sys.stdout.write(f"{counts}\n{trials.killed} kills, {trials.wrong} wrong\n")
     sys.exit(1 if trials.wrong else 0)
 
 

@@ -132,6 +132,12 @@ def is_own(folder: Path, name: str) -> bool:
     return not path.is_symlink() or _CACHED.search(os.path.realpath(path)) is not None
 
 
+def has_no_strays(folder: Path) -> bool:
+    """Return whether a cell's folder has no other files than its card names."""
+    card = read(folder) or {"outputs": ()}
+    return {*names(folder)} <= {CARD, *card["outputs"]}
+
+
 def key(ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return the key of a cell from its ingredients and its inputs' keys by role.
 

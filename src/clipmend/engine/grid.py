@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from clipmend.engine import fingerprint, schema
+from clipmend.engine import contradictions, fingerprint, limits, schema
 from clipmend.engine.cards import key
 from clipmend.engine.cell import NO_REPAIR, UNPOISONED, Cell, Place
 from clipmend.engine.index import Index
@@ -28,8 +28,11 @@ def cells(params: Params, index: Index) -> dict[str, Cell]:
     """Return every cell of the grid with its key, in stage order.
 
     Raises:
-        ClipmendError: a file or a name in the parameters does not exist.
+        ClipmendError: a file or a name in the parameters does not exist, or settings can never
+            work.
     """
+    contradictions.refuse(params)
+    limits.limits(params)
     grid = _Grid(params, index)
     done: dict[str, Cell] = {}  # cells whose inputs have keys: a key contains those of its inputs
     for cell in grid.walk():

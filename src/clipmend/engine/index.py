@@ -10,6 +10,7 @@ from clipmend.engine.folders import data_files
 
 INDEX = Path(".clipmend/index.json")
 UNREAD = "unread"
+LIMIT = 500_000_000  # bytes of an index; a file takes about 150
 
 
 class Index:
@@ -26,7 +27,9 @@ class Index:
         self.entries: dict[str, list[int | str]] = {}
         # Without the index, or with one of another shape, files are only read again.
         with suppress(OSError, ValueError, RecursionError, AttributeError):
-            read = json.loads(path.read_bytes()).items()
+            # Of a stranger's project, the file may have any size.
+            text = path.read_bytes() if path.stat().st_size <= LIMIT else "{}"
+            read = json.loads(text).items()
             self.entries = {identity: entry for identity, entry in read if _is_entry(entry)}
 
     def sha256(self, path: Path) -> str:

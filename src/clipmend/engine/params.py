@@ -276,7 +276,7 @@ class Params(Section):
         Raises:
             ParamsError: a setting that the method does not have, or a value that is not allowed.
         """
-        settings = self._layered(stage, name)
+        settings = self.given(stage, name)
         source = self.source(stage, name)
         if stage == "download":
             settings.pop("source", None)  # it chooses the class, which does not have it
@@ -294,13 +294,18 @@ class Params(Section):
         """
         if stage != "download":
             return name
-        source = self._layered(stage, name).get("source", table.base(name))
-        if source not in table.METHODS["download"]:
+        source = self.given(stage, name).get("source", table.base(name))
+        if not isinstance(source, str) or source not in table.METHODS["download"]:
             known = table.METHODS["download"]
             raise UnknownNameError(f"source of corpus {name!r}:", str(source), known)
-        return str(source)
+        return source
 
-    def _layered(self, stage: str, name: str) -> dict[str, JsonValue]:
+    def given(self, stage: str, name: str) -> dict[str, JsonValue]:
+        """Return the settings that the file gives a method, its own over those of its base.
+
+        Raises:
+            ParamsError: the name is a variant without settings.
+        """
         settings: Settings = self.section(stage).settings  # type: ignore[attr-defined]
         if "@" in name and name not in settings:
             raise ParamsError(
@@ -358,18 +363,7 @@ def checked(values: object) -> Params:
     for name in params.pretrain.unrepaired.methods:
         params.resolve("pretrain", name)
     _check_unrepaired(params)
-    _check_trusted(params)
     return params
-
-
-def _check_trusted(params: Params) -> None:
-    """Refuse a rendered corpus with one trusted pair, where a repair trains on such pairs."""
-    for corpus in params.download.corpora if params.baselines.methods else ():
-        if getattr(params.resolve("download", corpus), "trusted", None) == 1:
-            raise ParamsError(
-                f"{PARAMS}: download.settings.{corpus}.trusted is 1, but baselines.methods names "
-                "repairs that train on trusted pairs, and a batch has at least 2."
-            )
 
 
 def _check_unrepaired(params: Params) -> None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipmend.engine import cards, files, grid, locks, params, store
+from clipmend.engine import cards, files, grid, limits, locks, params, store
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.index import Index
+from clipmend.engine.limits import Limits
 from clipmend.errors import PlanError, suggestion
 from clipmend.methods.table import STAGES
 from clipmend.model.arithmetic import Arithmetic
@@ -24,6 +25,7 @@ PLAN = Path(".clipmend/plan.sqlite")
 PROVEN_MTIME = 1_000_000_000 * 10**9  # ns; the one mtime of proven files, older than any new output
 _SCHEMA = """
 CREATE TABLE device (name TEXT NOT NULL);
+CREATE TABLE limits (document TEXT NOT NULL);
 CREATE TABLE code (id INTEGER PRIMARY KEY, digests TEXT NOT NULL);
 CREATE TABLE cell (name TEXT PRIMARY KEY, code INTEGER NOT NULL, fields TEXT NOT NULL);
 """
@@ -73,7 +75,11 @@ def arrange() -> Plan:
         _arrange_cell(cell, present, index)
     _remove_strays(plan, present, index)
     index.save()  # before the plan, so that jobs need not hash large files again
-    _freeze(plan)
+    asked = limits.limits(parameters)
+    for cell in plan.cells.values():
+        if cell.stage == "download" and cell.name in present:
+            limits.check_finished(asked, cell)
+    _freeze(plan, asked)
     return plan
 
 
@@ -113,6 +119,17 @@ def key_of(name: str) -> str | None:
     with _frozen() as database:
         cell = _cells(database, [name]).get(name)
     return None if cell is None else cell.key
+
+
+def needs() -> Limits:
+    """Return what the parameters of the frozen plan need of a corpus.
+
+    Raises:
+        PlanError: as ``load``.
+    """
+    with _frozen() as database:
+        (document,) = database.execute("SELECT document FROM limits").fetchone()
+        return Limits.of(json.loads(document))
 
 
 @contextmanager
@@ -330,7 +347,7 @@ def _is_below(path: Path, folders: list[Path]) -> bool:
     return any(folder in path.parents for folder in folders)
 
 
-def _freeze(plan: Plan) -> None:
+def _freeze(plan: Plan, asked: Limits) -> None:
     fresh = PLAN.with_suffix(".new")  # replaced atomically: jobs of an earlier run may read the old
     files.remove(fresh)
     codes: dict[str, int] = {}  # the cells of a method share their code
@@ -345,6 +362,8 @@ def _freeze(plan: Plan) -> None:
         with closing(sqlite3.connect(address, uri=True)) as database, database:
             database.executescript(_SCHEMA)
             database.execute("INSERT INTO device VALUES (?)", (plan.device,))
+            document = cards.canonical(asked.document())
+            database.execute("INSERT INTO limits VALUES (?)", (document,))
             numbers = [(number, code) for code, number in codes.items()]
             database.executemany("INSERT INTO code VALUES (?, ?)", numbers)
             database.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)

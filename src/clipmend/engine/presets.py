@@ -26,8 +26,14 @@ _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, 
 def presets() -> dict[str, Path]:
     """Return the file of every preset by name, the default first."""
     files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
-             for path in sorted(folder.glob("*.yaml")) if not is_junk(path.name)}  # fmt: skip
+             for path in sorted(folder.glob("*.yaml"))
+             if not is_junk(path.name) and _is_inside(folder, path)}  # fmt: skip
     return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+
+
+def _is_inside(folder: Path, path: Path) -> bool:
+    """Return whether a file is what it seems: a link out of the project is a stranger's."""
+    return folder is not _OWN or path.resolve().is_relative_to(Path.cwd().resolve())
 
 
 def preset(name: str) -> Path:
@@ -80,7 +86,8 @@ def _parent(path: Path) -> Path | None:
     if len(name) > 100:
         raise ParamsError(f"{path} extends {name[:20]!r}..., a name too long for a preset.")
     neighbor = path.parent / f"{name}.yaml"
-    return neighbor if neighbor.is_file() else preset(name)
+    # A path would lead out of the folder of the presets.
+    return neighbor if neighbor.is_file() and "/" not in name else preset(name)
 
 
 def merge(base: Any, change: Any) -> Any:

@@ -10,7 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from clipmend.engine import cards, files, fingerprint, gpus, grid, locks, plan, processes, store
+from clipmend.engine import (
+    cards,
+    files,
+    fingerprint,
+    gpus,
+    grid,
+    limits,
+    locks,
+    plan,
+    processes,
+    store,
+)
 from clipmend.engine.cell import RESULTS, Cell, Place
 from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
@@ -27,6 +38,7 @@ RESTORED = "restored from the store"
 
 GRACE = 15.0  # seconds that a following process leaves the leading one to report an error
 WITHOUT_GPU = ("download", "report")  # stages that do not use one
+BEFORE_TRAINING = ("poison", "pretrain")  # stages before which the whole run is checked
 MULTIPROCESS = ("pretrain",)  # stages whose cells several processes can make together
 CORES = "CLIPMEND_CORES"  # how many cores the scheduler gave this job; decoders use them
 
@@ -131,6 +143,8 @@ def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
 def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str]) -> None:
     """Run the stage in the cell's work folder, then put what it wrote in place."""
     cell, stage = entry.cell, _load(entry, index)
+    if cell.stage in BEFORE_TRAINING:
+        limits.check_corpus(plan.needs(), cell.place.corpus, RESULTS / cell.inputs["corpus"])
     job = _begin(entry)
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)

@@ -15,6 +15,7 @@ from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
+from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
 from clipmend.methods.table import METHODS, scores_model
 
@@ -144,6 +145,8 @@ def refuse(error: ClipmendError) -> NoReturn:
     """End the process with one line and exit code 2: Snakemake would print a traceback, and 1."""
     sys.stdout.flush()
     encoding = sys.stderr.encoding or "utf-8"  # it may lack a letter of the user's names
-    sys.stderr.write(f"clipmend: {error}\n".encode(encoding, "replace").decode(encoding))
+    sys.stderr.write(
+        f"clipmend: {printable(str(error))}\n".encode(encoding, "replace").decode(encoding)
+    )
     sys.stderr.flush()
     os._exit(2)  # a SystemExit would be caught by Snakemake and printed as its own failure

@@ -4,6 +4,8 @@
 ``clipmend report --partial DIR`` reports the cells that are made so far.
 """
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,16 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.engine import grid, params, plan
-from clipmend.engine.cards import canonical
-from clipmend.engine.cell import Place
+from clipmend.engine import cards, grid, params, plan
+from clipmend.engine.cell import RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.engine.runner import input_of, job_of
 from clipmend.errors import ArtifactError
 from clipmend.report import contents
 from clipmend.report.cells import PAIR, groups
 from clipmend.report.figures import finding
-from clipmend.report.files import CARDS, CELLS, read_cards
+from clipmend.report.files import CARDS, CELLS, DETECTORS, read_cards
 from clipmend.report.page import Page
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table
@@ -30,6 +31,7 @@ from clipmend.stages import report as stage
 from clipmend.tools.audit.causes import differences
 
 GAPS = "gaps.csv"
+LIMIT = 200_000_000  # bytes of a table, or of all cards; the largest grid has 20 million
 NAMES = (*PAIR, "method")
 _MADE_OF = ("code", "settings", "shared", "files")
 _UNJOINED = ("findings.json", "code.json")  # they need files of cells, which a report does not have
@@ -38,7 +40,8 @@ _UNJOINED = ("findings.json", "code.json")  # they need files of cells, which a 
 def partial_report(folder: Path) -> str:
     """Write the report of every proven cell of the latest plan, and return how many there are.
 
-    A cell whose files are damaged, or differ from what the plan asks for, is left out.
+    A cell whose files are damaged, or differ from what the plan asks for, is left out. So is one
+    with files that its card does not name: they may be links to any place.
 
     Raises:
         ArtifactError: the folder exists already.
@@ -48,7 +51,11 @@ def partial_report(folder: Path) -> str:
     report = planned.cells["report"]
     _make_new(folder)
     unproven = plan.faults(planned.cells, Index()).keys() | {report.name}
-    inputs = {name: input_of(cell) for name, cell in planned.cells.items() if name not in unproven}
+    inputs = {
+        name: input_of(cell)
+        for name, cell in planned.cells.items()
+        if name not in unproven and cards.has_no_strays(RESULTS / name)
+    }
     with TemporaryDirectory() as work:
         job = job_of(plan.Entry(planned.device, report, planned.cells), Path(work))
         stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
@@ -69,16 +76,20 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
         ArtifactError: the folder exists already, a report is incomplete, or two reports do not
             belong together: other code, other settings, or other bytes for one cell.
     """
-    cards = joined_cards(folders)
-    results = Results.of_reports(folders)
+    joined = joined_cards(folders)
+    try:
+        results = Results.of_reports(folders)
+        measured = results.cells
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"A table of these reports cannot be read ({error}).") from None
     cells = grid.cells(params.load(preset), Index())
     places = [cell.place for cell in cells.values() if cell.stage == "evaluate"]
-    missing = gaps(places, results.cells)
+    missing = gaps(places, measured)
     _make_new(out)
     missing.to_csv(out / GAPS, index=False, lineterminator="\n")
-    lines = "".join(f"{canonical(cards[cell])}\n" for cell in sorted(cards))
+    lines = "".join(f"{cards.canonical(joined[cell])}\n" for cell in sorted(joined))
     (out / CARDS).write_text(lines, encoding="utf-8")
-    made = (card.get("environment", {}) for card in cards.values())
+    made = (card.get("environment", {}) for card in joined.values())
     machines = {
         f"{env.get('device', '?')}, {env.get('cpu', '?')}, "
         f"torch {env.get('packages', {}).get('torch', '?')}"
@@ -106,12 +117,12 @@ def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     Raises:
         ArtifactError: as ``join_reports``.
     """
-    cards: dict[str, tuple[Path, dict[str, Any]]] = {}
+    joined: dict[str, tuple[Path, dict[str, Any]]] = {}
     made: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
     for folder in folders:
-        own = {name: card for name, card in read_cards(folder).items() if name != "report"}
+        own = {name: card for name, card in _own_cards(folder).items() if name != "report"}
         for name, card in own.items():
-            other, known = cards.setdefault(name, (folder, card))
+            other, known = joined.setdefault(name, (folder, card))
             if (known["key"], known["outputs"]) != (card["key"], card["outputs"]):
                 raise ArtifactError(f"{folder} cannot be joined with {other}: {name} differs.")
             # A corpus is named in full: two corpora of one source differ in their settings.
@@ -128,7 +139,44 @@ def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
         for name in (_place(row).path for row in pd.read_csv(folder / CELLS).to_dict("records")):
             if name not in own:
                 raise ArtifactError(f"{folder} has no card for {name}, so nothing proves its row.")
-    return {name: card for name, (_, card) in cards.items()}
+    return {name: card for name, (_, card) in joined.items()}
+
+
+def _own_cards(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the cards of a report, which may be a stranger's.
+
+    Raises:
+        ArtifactError: a file is a link or very large, or a line of the cards does not parse.
+    """
+    for name in (CELLS, DETECTORS, "attacks.csv", "model_scores.csv", CARDS, f"{CARDS}.gz"):
+        path = folder / name
+        if not cards.is_own(folder, name) or (path.is_file() and _size(path) > LIMIT):
+            raise ArtifactError(
+                f"{path} cannot be joined: it is a link, or larger than {LIMIT:,} bytes."
+            )
+    try:
+        own = read_cards(folder)
+        if not all(cards.parse(cards.canonical(card)) for card in own.values()):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ArtifactError(
+            f"{folder / CARDS} holds a line that does not parse as a card."
+        ) from None
+    return own
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file; of a compressed one, what it holds, counted up to the limit."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while size <= LIMIT and (part := file.read(1 << 20)):
+                size += len(part)
+    except (EOFError, OSError, zlib.error):
+        raise ArtifactError(f"{path} cannot be unpacked.") from None
+    return size
 
 
 def gaps(places: Sequence[Place], cells: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from clipmend.engine import params, presets
+from clipmend.engine import files, params, presets
 from clipmend.engine.params import Params, Section
 from clipmend.errors import ParamsError
 from clipmend.methods import table
@@ -43,8 +43,11 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
             f"{out} has values of its own, which no preset has. Move the file away, or overwrite "
             "it with --force."
         )
+    fresh = out.with_name(f".{out.name}.new")
     try:
-        out.write_text(text, encoding="utf-8")
+        files.remove(fresh)
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(out)  # a link is replaced, and the file that it names stays
     except OSError as error:
         raise ParamsError(f"{out} cannot be written: {error.strerror}.") from None
 

@@ -11,12 +11,13 @@ from clipmend.engine.cell import RESULTS
 from clipmend.engine.folders import is_junk
 from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
+from clipmend.engine.printing import printable
 from clipmend.engine.runner import WORK
 from clipmend.engine.store import DAMAGED, STORE
 from clipmend.errors import ArtifactError, PlanError
 from clipmend.methods import table
 from clipmend.methods.sources import bad_rows
-from clipmend.methods.sources.bad_rows import FACTS
+from clipmend.methods.sources.bad_rows import FACTS, LEDGER
 
 
 def describe() -> str:
@@ -35,7 +36,7 @@ def describe() -> str:
     stale = f"{len(lines)} of {len(cells)} cells are stale."
     corpora = [name for name in cells if name.startswith("download/") and name not in faults]
     left_out = [f"{name}: {line}" for name in corpora for line in _left_out(RESULTS / name)]
-    return "\n".join([*lines, *_unread_methods(), *left_out, stale])
+    return "\n".join(map(printable, [*lines, *_unread_methods(), *left_out, stale]))
 
 
 def _unread_methods() -> Iterator[str]:
@@ -48,10 +49,21 @@ def _unread_methods() -> Iterator[str]:
                 yield f"{stage} method {name}, not in this grid: {error}"
 
 
-def _left_out(corpus: Path) -> Iterator[str]:
-    """Yield how many rows a corpus lacks: rows that cannot be used, and addresses without image."""
-    if (line := bad_rows.summary_of(corpus)) is not None:
-        yield line
+def _left_out(corpus: Path) -> list[str]:
+    """Return how many rows a corpus lacks: rows that cannot be used, and addresses without image.
+
+    A stranger's corpus may have links in the place of these files, and anything in them.
+    """
+    if not all(cards.is_own(corpus, name) for name in (LEDGER, FACTS)):
+        return []
+    try:
+        line = bad_rows.summary_of(corpus)
+        return [*([line] if line is not None else []), *_without_image(corpus)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ["the list of its bad rows cannot be read"]
+
+
+def _without_image(corpus: Path) -> Iterator[str]:
     if (corpus / FACTS).is_file():
         splits = json.loads((corpus / FACTS).read_text(encoding="utf-8"))["splits"]
         for name, counts in splits.items():

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from html import escape
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from clipmend.engine.printing import printable
 from clipmend.tools.audit.comparison import Change, Comparison, Root
 from clipmend.tools.audit.moves import Move
 
@@ -30,7 +32,8 @@ _STYLES = {
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the tree."""
-    tree = Tree(Text(f"{comparison.a} → {comparison.b}: {summary(comparison)}", style="bold"))
+    title = f"{comparison.a} → {comparison.b}: {summary(comparison)}"
+    tree = Tree(Text(printable(title), style="bold"))
     for kind, moves in groupby(comparison.moves, key=attrgetter("kind")):
         _add_moves(tree, kind, list(moves))
     # An edit of many modules reaches the same cells; without folding they would repeat each time.
@@ -42,7 +45,7 @@ def show(comparison: Comparison, console: Console) -> None:
             label = f"{first.number}  {first.cause}"
             if part is roots:
                 label = f"{first.number}-{last.number}  {kind}: {len(roots)} changes"
-            branch = tree.add(Text(label, style=_STYLES[kind]))
+            branch = tree.add(Text(printable(label), style=_STYLES[kind]))
             _add_lines(branch, [root.cause.change for root in part if part is roots])
             _add_cells(branch, part)
     if not console.is_terminal:
@@ -98,14 +101,14 @@ def _add_cells(branch: Tree, roots: Sequence[Root]) -> None:
     if below:
         counts = Counter(change.stage for change in below)
         listed = ", ".join(f"{count} {stage}" for stage, count in counts.items())
-        further = branch.add(Text(f"and below: {listed}", style="dim"))
+        further = branch.add(Text(printable(f"and below: {listed}"), style="dim"))
         _add_lines(further, [describe(c, root, len(roots)) for c in below if c.numbers])
 
 
 def _add_lines(branch: Tree, lines: Iterable[str]) -> None:
     texts = list(lines)
     for text in texts[:_LISTED]:
-        branch.add(Text(text))
+        branch.add(Text(printable(text)))
     if len(texts) > _LISTED:
         branch.add(Text(f"... and {len(texts) - _LISTED} more", style="dim"))
 
@@ -155,7 +158,10 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         for cell in change.inputs
         if home[cell] != home[change.cell]  # a model that training continued from
     )
-    causes = [f"{root.number}. {root.cause}" for root in comparison.roots]
+    causes = [
+        f"{root.number}. {escape(printable(str(root.cause)), quote=False)}"
+        for root in comparison.roots
+    ]
     title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."
     diagram = "\n".join(["```mermaid", "flowchart LR", *(f"    {line}" for line in lines), "```"])
     path.parent.mkdir(parents=True, exist_ok=True)

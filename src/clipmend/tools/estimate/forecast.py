@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Column, Table
+from rich.text import Text
 
 from clipmend.data.pairs import SPLITS
 from clipmend.engine import cards, gpus, grid, plan
@@ -21,6 +22,7 @@ from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.folders import TABLE, pair_files
 from clipmend.engine.index import Glance
 from clipmend.engine.params import Params
+from clipmend.engine.printing import printable
 from clipmend.engine.runner import WITHOUT_GPU
 from clipmend.engine.store import STORE
 from clipmend.errors import PairsError, UnknownNameError
@@ -291,22 +293,24 @@ def show(cost: Estimate, console: Console) -> None:
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
     total = sum(cost.states.values())
-    console.print(
+    jobs = (
         f"{cost.states.get('remaining', 0):,} of {total:,} jobs remain; "
         f"{cost.states.get('made', 0):,} are made and {cost.states.get('stored', 0):,} come back "
         f"from the store. Model {cost.model}, machine {cost.machine}."
     )
+    console.print(Text(printable(jobs)))
     console.print(_table(cost))
     if cost.unknown:
         listed = "; ".join(
             f"{stage} {', '.join(methods)}".strip() for stage, methods in cost.unknown.items()
         )
-        console.print(f"Unknown, and left out of the totals: {listed}.", highlight=False)
+        console.print(Text(printable(f"Unknown, and left out of the totals: {listed}.")))
     if cost.download[1]:
         least, most = map(decimal, cost.download)
         console.print(f"Download: {least} to {most}, by published sizes of CC3M's images.")
     if cost.missing:
-        console.print(f"These input files do not exist yet: {', '.join(cost.missing)}.")
+        missing = f"These input files do not exist yet: {', '.join(cost.missing)}."
+        console.print(Text(printable(missing)))
 
 
 def _table(cost: Estimate) -> Table:

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmend.engine.folders import visible
+from clipmend.engine.printing import printable
 from clipmend.tools.standalone.run import Outcome
 
 _PRINTED = 10  # ranked pairs; the file has all
@@ -24,12 +25,12 @@ def show(outcome: Outcome) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to wrap at
-    console.print(Text(outcome.says, style="bold"))
+    console.print(Text(printable(outcome.says), style="bold"))
     if outcome.ranked is not None:
         console.print(_table(outcome.ranked, outcome.finding["word"] if outcome.found else ""))
     files = ", ".join(sorted(p.name + "/" * p.is_dir() for p in visible(outcome.folder)))
     for line in (*_counts(outcome), f"In {outcome.folder}: {files}"):
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False)
 
 
 def _counts(outcome: Outcome) -> tuple[str, ...]:
@@ -53,9 +54,9 @@ def _table(ranked: pa.Table, word: str) -> Table:
     for title, _ in numbers.values():
         table.add_column(title, justify="right")
     for row in ranked.slice(0, _PRINTED).to_pylist():
-        caption = Text(row["caption"])
+        caption = Text(printable(row["caption"]))
         if word:
             caption.highlight_words([word], "bold yellow", case_sensitive=False)
         values = (form.format(row[name]) for name, (_, form) in numbers.items())
-        table.add_row(str(row["rank"]), Text(row["id"]), caption, *values)
+        table.add_row(str(row["rank"]), Text(printable(row["id"])), caption, *values)
     return table

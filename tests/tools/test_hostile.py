@@ -1,0 +1,284 @@
+"""A stranger's project, opened with every command: nothing outside it is read or changed."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from clipmend import cli
+from clipmend.engine import cards, locks, plan
+from clipmend.engine.cell import INGREDIENTS, RESULTS
+from clipmend.engine.printing import printable
+from clipmend.errors import ClipmendError
+from clipmend.report.page import Page
+from clipmend.report.table import Section, Table
+from clipmend.tools import preset
+from tests.engine.made import make_missing
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+MARKUP = "<script>alert(1)</script>{{ 7*191 }}{% raw %}[/red]\x1b]0;owned\x07\x1b[31m\n\u202e"
+EVALUATED = RESULTS / "evaluate/scenes@smoke/badnet/mmcl/seed0/none/badnet"
+READING = [
+    ["status"],
+    ["verify"],
+    ["audit", "."],
+    ["estimate"],
+    ["export-crate", "{new}/crate"],
+    ["preset"],
+    ["report", "--partial", "{new}/part"],
+    ["report", "--from", "results/report", "--out", "{new}/joined"],
+    ["prune", "--yes"],
+    ["preset", "up", "--out", "up.yaml"],
+    ["preset", "smoke", "--force"],
+]
+SEEN = ("open", "os.listdir", "os.scandir", "os.rename", "os.link", "os.remove", "os.utime")
+
+
+class Watch:
+    """Notes which files below a folder this process opens, lists or changes."""
+
+    folder: ClassVar[str | None] = None
+    seen: ClassVar[list[str]] = []
+
+    @classmethod
+    def hook(cls, event: str, arguments: tuple[object, ...]) -> None:
+        """Note one event; Python calls it, and it cannot be removed."""
+        if cls.folder is None or event not in SEEN:
+            return
+        for path in arguments[:2]:
+            if isinstance(path, str | bytes | os.PathLike):
+                real = os.path.realpath(os.fsdecode(path))
+                if real.startswith(cls.folder):
+                    cls.seen.append(f"{event} {real}")
+
+
+sys.addaudithook(Watch.hook)
+
+
+class Pickled:
+    """An object whose pickle makes a folder when it is read."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+def unlock() -> None:
+    for file in locks._held.values():
+        file.close()
+    for number in locks._folder:
+        os.close(number)
+    locks._held.clear()
+    locks._folder.clear()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project in which every cell is proven; its files are of no use to a reader."""
+    folder: Path = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("_held", "_folder"):
+            patch.setattr(locks, name, type(getattr(locks, name))())
+        preset.write("smoke", Path("params.yaml"))
+        make_missing(plan.arrange())
+        unlock()
+        yield folder
+
+
+@pytest.fixture
+def outside(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Enter a copy of the project, and return a folder that no command may read or change."""
+    for name in ("_held", "_folder"):
+        monkeypatch.setattr(locks, name, type(getattr(locks, name))())
+    shutil.copytree(made, tmp_path / "project")
+    outside = tmp_path / "outside"
+    (outside / "folder").mkdir(parents=True)
+    for name in ("secret.txt", "folder/metrics.json", "folder/card.json"):
+        (outside / name).write_text('{"secret": 1}')
+    (outside / "up.yaml").write_text("seeds: [0]")
+    monkeypatch.chdir(tmp_path / "project")
+    before = snapshot(outside)
+    Watch.seen.clear()
+    Watch.folder = str(outside)
+    yield outside
+    Watch.folder = None
+    unlock()
+    assert Watch.seen == []
+    assert snapshot(outside) == before
+    assert not Path("executed").exists()
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return time, number of links and content of every file below a folder."""
+    return {
+        str(path): (path.lstat().st_mtime_ns, path.lstat().st_nlink, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def link(path: Path | str, target: Path) -> None:
+    """Put a link in the place of a file or a folder."""
+    path = Path(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the card of a cell so that it still fits its key."""
+    path = EVALUATED / cards.CARD
+    card = json.loads(path.read_bytes())
+    change(card)
+    keys = {role: read["key"] for role, read in card["inputs"].items()}
+    card["key"] = cards.key({name: card[name] for name in INGREDIENTS}, keys)
+    path.unlink()
+    path.write_text(json.dumps(card))
+
+
+def grow(path: Path) -> None:
+    """Make a file of 50 GB that takes no space."""
+    path.touch()
+    os.truncate(path, 50 * 2**30)
+
+
+def links(outside: Path) -> None:
+    for name in ("cells.csv", "cards.jsonl", "cards.jsonl.gz", "code.json", "card.json"):
+        link(RESULTS / "report" / name, outside / "secret.txt")
+    link(EVALUATED / "metrics.json", outside / "folder/metrics.json")
+    link("results/download/scenes@smoke/facts.json", outside / "secret.txt")
+    link(".clipmend/plan.sqlite", outside / "secret.txt")
+
+
+def own_folders(outside: Path) -> None:
+    for name in ("work", "locks", "store"):
+        link(f".clipmend/{name}", outside / "folder")
+    link("results/baselines", outside / "folder")
+
+
+def sizes(outside: Path) -> None:
+    assert outside.is_dir()
+    grow(EVALUATED / cards.CARD)
+    grow(Path(".clipmend/index.json"))
+    for name in ("cells.csv", "cards.jsonl"):
+        grow(RESULTS / "report" / name)
+
+
+def markup(outside: Path) -> None:
+    def change(card: dict[str, Any]) -> None:
+        card["settings"] |= {"x": MARKUP, MARKUP: [MARKUP]}
+        card["code"][MARKUP] = "0" * 64
+        card["files"] |= {str(outside / "secret.txt"): "0" * 64}
+        card["environment"] |= {"cpu": MARKUP, "packages": {MARKUP: MARKUP}, "device": [MARKUP]}
+
+    edit(change)
+    for name in ("facts.json", "bad_rows.json"):
+        Path("results/download/scenes@smoke", name).write_text('{"splits": 5, "rows": []}')
+    (EVALUATED / "a\x1b[31m\nb").write_text("x")
+
+
+def foreign_cards(outside: Path) -> None:
+    report = RESULTS / "report"
+    (report / "cells.csv").write_text("corpus,attack,trigger,objective,seed,method\n")
+    card = {"cell": str(outside / "folder"), "key": "0", "stage": "evaluate", "method": "x"}
+    (report / "cards.jsonl").write_text(json.dumps(card) + "\n[1]\nno card\n")
+
+
+def bomb(outside: Path) -> None:
+    assert outside.is_dir()
+    (RESULTS / "report/cells.csv").write_text("corpus\n")
+    packed = RESULTS / "report/cards.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\0" * 1_000_000, 1) * 220)
+
+
+def parameters(outside: Path) -> None:
+    Path("params.yaml").write_text("seeds: !!python/object/apply:os.mkdir [executed]\n")
+    Path("params").mkdir()
+    shutil.copy("params.yaml", "params/mine.yaml")
+    link("params/other.yaml", outside / "secret.txt")
+    Path("params/up.yaml").write_text("extends: ../../outside/up\n")
+
+
+HOSTILE = [links, own_folders, sizes, markup, foreign_cards, bomb, parameters]
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command as a shell does, and return its exit code and what it prints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["clipmend", *arguments])
+        patch.setenv("CLIPMEND_PATIENCE", "0")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out + printed.err
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
+def test_every_command_stays_inside_the_project(outside, tmp_path, capsys, change) -> None:
+    change(outside)
+    for command in READING:
+        arguments = [part.format(new=tmp_path / "new") for part in command]
+        code, printed = answer(arguments, capsys)
+        assert code in (0, 1, 2), arguments
+        for char in ("\x1b", "\x07", "\u202e", "owned\n"):
+            assert char not in printed, arguments
+    try:
+        plan.arrange()  # as `snakemake -n` does
+    except ClipmendError as refused:
+        assert "\n" not in printable(str(refused))
+
+
+def test_a_link_in_the_place_of_the_parameters_is_replaced(outside, capsys) -> None:
+    Watch.folder = None  # the user's own link is followed, for reading
+    link("params.yaml", outside / "secret.txt")
+    assert answer(["status"], capsys)[0] == 2
+    assert answer(["preset", "smoke", "--force"], capsys)[0] == 0
+    assert not Path("params.yaml").is_symlink()
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_model_that_is_a_pickle_of_other_objects_is_not_executed(capsys) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(image, "PNG")
+    rows = {"id": [str(row) for row in range(64)], "image": [image.getvalue()] * 64}
+    pq.write_table(pa.table(rows | {"caption": [MARKUP] * 64}), "pairs.parquet")
+    Path("model").mkdir()
+    config = ROOT / "src/clipmend/model/configs/scene_resnet.json"
+    shutil.copy(config, "model/open_clip_config.json")
+    Path("model/open_clip_pytorch_model.bin").write_bytes(pickle.dumps(Pickled()))
+    for command in ("suspects", "mend"):
+        options = ["--model", "model", "--pairs", "pairs.parquet", "--out", f"out-{command}"]
+        code, printed = answer([command, *options], capsys)
+        assert code == 2, printed
+        assert printed.count("\n") == 1
+
+
+def test_markup_is_text_on_the_page(tmp_path) -> None:
+    rows = pd.DataFrame([[MARKUP, MARKUP]], columns=[MARKUP, f"{MARKUP} "], dtype=object)
+    section = Section(MARKUP, [Table(MARKUP, rows)], [MARKUP])
+    page = Page({"a": section}, [], MARKUP, [], [MARKUP])
+    page.write(tmp_path / "index.html")
+    text = (tmp_path / "index.html").read_text()
+    assert "<script>alert" not in text
+    assert "{{ 7*191 }}{% raw %}" in text
+    assert "1337" not in text
+
+
+def test_a_text_for_a_terminal_has_no_control_characters() -> None:
+    assert printable("a→é 'b'") == "a→é 'b'"
+    assert printable("a\x1b[31m\nb\u202e") == r"a\x1b[31m\nb\u202e"
