@@ -29,6 +29,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NUMBER = re.compile(r"(.*?)(\d+)((?:-of-\d+)?\.tar)")
 _LISTED = 3  # missing shards that an error names
 _SECONDS = 30.0  # for the list of files
+_FAILURES = (
+    *(OSError, EntryNotFoundError, httpx2.HTTPError, httpx2.InvalidURL),
+    *(ValueError, TypeError, LookupError),  # an answer that is not a hub's
+    RecursionError,  # the library asks again, within itself, as long as it gets any bytes
+)
 _KEPT = "The shards so far are kept; run again to continue."
 
 
@@ -147,15 +152,12 @@ class Mirror:
     def _asked(self, what: str, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (OSError, ValueError, EntryNotFoundError) as error:
+        except _FAILURES as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
-            failure: Exception = error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            failure = error
-        raise DownloadError(
-            f"{what} cannot be downloaded from {self}: {_reason(failure)}. {_KEPT}"
-        ) from failure
+            raise DownloadError(
+                f"{what} cannot be downloaded from {self}: {_reason(error)}. {_KEPT}"
+            ) from error
 
     def _refuse_change(self, shards: dict[str, Shard], work: Path) -> None:
         listing = work / "mirror.json"

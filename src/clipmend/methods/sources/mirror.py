@@ -132,8 +132,8 @@ def take_all(
     for name, table in taken.items():
         if table.num_rows < wanted[name]:
             raise DownloadError(
-                f"{taker.mirror} has too few pairs: {table.num_rows} of {wanted[name]} for {name} "
-                f"in {len(order)} shards, each of which is of one split; lower train or trusted."
+                f"{taker.mirror} has too few pairs: {table.num_rows} of {wanted[name]} for {name}. "
+                f"A shard is of one split, and there are {len(order)}; lower train or trusted."
             )
     if "val" in wanted:
         taken["val"], _ = taker.take("val", _ordered(splits["val"], seed), wanted["val"], label)
@@ -154,7 +154,7 @@ def named_class(classes: Sequence[str]) -> Label:
     Names are compared in lower case, as whole words, with or without an ``s`` at the end.
     """
     of = {name.lower(): name for name in classes}
-    # The longest first: "tiger shark" is no tiger.
+    # The longest first: "tiger shark" does not name a tiger.
     names = "|".join(map(re.escape, sorted(of, key=len, reverse=True)))
     pattern = re.compile(rf"\b({names})s?\b")
 
