@@ -14,6 +14,7 @@ import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -156,7 +157,7 @@ class Mirror:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             raise DownloadError(
-                f"{what} cannot be downloaded from {self}: {_reason(error)}. {_KEPT}"
+                f"{what} cannot be downloaded from {self}: {_reason(error)}"
             ) from error
 
     def _refuse_change(self, shards: dict[str, Shard], work: Path) -> None:
@@ -211,16 +212,20 @@ def _api() -> HfApi:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a request failed, without the addresses and hints of the library."""
-    cause = error.__cause__ or error
-    if isinstance(cause, RevisionNotFoundError):
-        return "it has no such revision"
-    if isinstance(cause, RemoteEntryNotFoundError):
-        return "it has no such file"
-    if isinstance(cause, RepositoryNotFoundError):
-        return "there is no such data set, or none that may be read without HF_TOKEN"
-    response = getattr(cause, "response", None)
-    if response is not None:
+    """Return why a request failed and what to do, without the addresses and hints of the library.
+
+    The library hides a failure behind the error that a file is not here either.
+    """
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, RevisionNotFoundError):
+        return "it has no such revision. Check mirror_revision."
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is none, or none that may be read without HF_TOKEN. Check mirror."
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"it has no such file. {_KEPT}"
+    if (response := getattr(error, "response", None)) is not None:
         known = {status.value: f" ({status.phrase})" for status in HTTPStatus}
-        return f"it answered {response.status_code}{known.get(response.status_code, '')}"
-    return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+        return f"it answered {response.status_code}{known.get(response.status_code, '')}. {_KEPT}"
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{text.rstrip('.')}. {_KEPT}"
