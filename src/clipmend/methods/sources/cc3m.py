@@ -123,7 +123,7 @@ class CC3M:
         names = imagenet_names() if own == "imagenet" else Names(own, own)
         prompts = imagenet_prompts() if self.prompts == "imagenet" else self.prompts
         check_vocabulary(names.classes, prompts)
-        rows = self._rows()
+        listed = self._listed()
         images = self._labeled(names)
         bad = BadRows(self.on_bad_rows, self.max_bad_share)
         for split in images:
@@ -132,10 +132,10 @@ class CC3M:
             images[split] = labeled_images.usable(images[split], checked, bad)
         bad.check_policy()
         bad.check_share()
-        if rows is None:
+        if listed is None:
             sampled, table, statistics = self._from_mirror(work, names.classes)
         else:
-            sampled, table, statistics = self._from_addresses(work, rows, limits)
+            sampled, table, statistics = self._from_addresses(work, *listed, limits)
         pq.write_table(table, out / "ledger.parquet", compression="zstd", write_statistics=False)
         (out / FACTS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
         # Placeholders have an image, too: only the ledger tells which rows become pairs.
@@ -143,10 +143,11 @@ class CC3M:
         vocabulary = (names.classes, prompts, self.image_size)
         return FetchedPairs(*vocabulary, work, sampled, live, images, bad)
 
-    def _rows(self) -> pa.Table | None:
-        """Return the rows of the list of addresses; None for a mirror."""
+    def _listed(self) -> tuple[int, dict[str, pa.Table]] | None:
+        """Return the length of the list of addresses and its sampled rows; None for a mirror."""
         if self.path is not None and self.mirror is None:
-            return read_rows(Path(self.path), self.caption_column, self.url_column)
+            rows = read_rows(Path(self.path), self.caption_column, self.url_column)
+            return rows.num_rows, sample_rows(rows, self.train, self.trusted, self.seed)
         if self.path is not None or self.mirror is None:
             raise DownloadError(
                 "cc3m needs either path (the list of addresses) or mirror (a data set on a hub); "
@@ -154,9 +155,10 @@ class CC3M:
             )
         return None
 
-    def _from_addresses(self, work: Path, rows: pa.Table, limits: Limits) -> _Fetched:
-        """Download sampled rows from their addresses."""
-        sampled = sample_rows(rows, self.train, self.trusted, self.seed)
+    def _from_addresses(
+        self, work: Path, count: int, sampled: dict[str, pa.Table], limits: Limits
+    ) -> _Fetched:
+        """Download sampled rows of a list of ``count`` from their addresses."""
         requested = {}
         for split, table in sampled.items():
             trimmed = [pc.utf8_trim_whitespace(table[name]) for name in ("caption", "url")]
@@ -165,7 +167,7 @@ class CC3M:
         fetching.fetch(requested, limits, self.stored_size, work, self.shard_rows)
         outcomes = {split: fetching.outcomes(work / split) for split in sampled}
         table = ledger(sampled, outcomes, self.placeholder_urls)
-        return sampled, table, facts(rows.num_rows, table, sampled, self.near_duplicates)
+        return sampled, table, facts(count, table, sampled, self.near_duplicates)
 
     def _from_mirror(self, work: Path, classes: Sequence[str]) -> _Fetched:
         """Download shards of the mirror."""
