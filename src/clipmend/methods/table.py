@@ -42,7 +42,13 @@ class Method:
 
 
 METHODS: dict[str, dict[str, Method]] = {
-    "download": {"scenes": Method("Scenes"), "pairs": Method("UserPairs"), "cc3m": Method("CC3M")},
+    "download": {
+        "scenes": Method("Scenes"),
+        "pairs": Method("UserPairs"),
+        "cifar10": Method("CIFAR10"),
+        "cifar100": Method("CIFAR100"),
+        "cc3m": Method("CC3M"),
+    },
     "poison": {
         "unpoisoned": Method("Unpoisoned"),
         "badnet": Method("BadNet", ("1708.06733",)),

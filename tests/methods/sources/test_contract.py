@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,34 @@ def labeled_folder(folder: Path, jpeg: Callable[[int], bytes]) -> Path:
 
 
 @pytest.fixture
+def served(
+    web: Any, page: Any, jpeg: Any, archive: Any, hundred: bytes
+) -> dict[str, dict[str, Any]]:
+    """Serve images and archives, and return the settings that name the archives."""
+    web.pages |= {f"/{number}": page("image", jpeg(number)) for number in range(20)}
+    bodies = {"cifar10": archive(), "cifar100": hundred}
+    web.pages |= {f"/{name}": page("file", body) for name, body in bodies.items()}
+    return {
+        name: {
+            "url": f"{web.root}/{name}",
+            "md5": md5(body, usedforsecurity=False).hexdigest(),
+        }
+        for name, body in bodies.items()
+    }
+
+
+@pytest.fixture
 def settings(
     write: Callable[..., Path],
-    web: Any,
-    page: Callable[..., Any],
     jpeg: Callable[[int], bytes],
+    served: dict[str, dict[str, Any]],
+    web: Any,
     tmp_path: Path,
 ) -> dict[str, dict[str, Any]]:
     """Return the settings of the sources that cannot be made of small splits alone."""
-    web.pages |= {f"/{number}": page("image", jpeg(number)) for number in range(20)}
     lines = (f"a frog {number}\t{web.root}/{number}\n" for number in range(20))
     (tmp_path / "rows.tsv").write_text("".join(lines))
-    return {
+    return served | {
         "pairs": {"classes": ["frog", "ship"], "path": str(write("mine.parquet", 40))},
         "cc3m": {
             "path": str(tmp_path / "rows.tsv"),

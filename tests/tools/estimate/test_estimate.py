@@ -165,14 +165,19 @@ def test_a_job_without_an_epoch_gives_the_time_of_its_like_alone() -> None:
 
 
 def test_jobs_of_a_corpus_whose_pairs_only_its_files_know_are_unknown(folder: Path) -> None:
-    photos = cost("photos")
+    photos = cost("photos_files")
     assert stage(photos, "pretrain").basis == {"unknown": 2}
     assert stage(photos, "pretrain").hours_total == 0
     assert photos.unknown["pretrain"] == ("mmcl", "mmcl_ssl")
     assert photos.missing == ("data/photos",)
     (folder / "data/photos").mkdir(parents=True)
     (folder / "data/photos/a.parquet").write_text("not parquet")
-    assert stage(cost("photos"), "pretrain").basis == {"unknown": 2}
+    assert stage(cost("photos_files"), "pretrain").basis == {"unknown": 2}
+
+
+@pytest.mark.usefixtures("folder")
+def test_photographs_are_a_download_of_their_archive() -> None:
+    assert cost("photos").download == (170_498_071, 170_498_071)
 
 
 @pytest.mark.usefixtures("folder")

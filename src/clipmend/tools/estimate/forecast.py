@@ -39,6 +39,7 @@ from clipmend.tools.estimate.costs import (
 
 BENCHMARKS = Path("logs/benchmark")
 CC3M_BYTES = (90_000, 294_000)  # of an image: img2dataset's log, and the card of WeiChow/cc3m
+ARCHIVE_BYTES = {"cifar10": 170_498_071, "cifar100": 169_001_437}
 _WIDE = 1000
 
 
@@ -86,7 +87,7 @@ class Estimate:
 
     Attributes:
         unknown: stage -> the methods that no measured job resembles, or whose pairs are unknown.
-        download: least and most bytes over the network, as published for CC3M.
+        download: least and most bytes over the network, as published.
         missing: files of the user that the grid names and that do not exist.
     """
 
@@ -208,9 +209,9 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
     folder = survey(params)
     jobs = list(folder.jobs({} if machine else wall_times(BENCHMARKS), rows))
     files = dict.fromkeys(name for cell in folder.cells.values() for name in cell.files)
-    fetched = sum(
-        job.work.pairs for job in jobs if job.state == "remaining" and job.work.method == "cc3m"
-    )
+    left = [job.work for job in jobs if job.state == "remaining" and job.work.stage == "download"]
+    fetched = sum(work.pairs for work in left if work.method == "cc3m")
+    archives = sum(ARCHIVE_BYTES.get(work.method, 0) for work in left)
     return Estimate(
         model=params.pretrain.model,
         machine=chosen,
@@ -222,7 +223,7 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
                 (job for job in jobs if job.basis == "unknown"), key=attrgetter("work.stage")
             )
         },
-        download=(fetched * CC3M_BYTES[0], fetched * CC3M_BYTES[1]),
+        download=(fetched * CC3M_BYTES[0] + archives, fetched * CC3M_BYTES[1] + archives),
         missing=tuple(name for name in files if not grid.outside(name).exists()),
     )
 
@@ -307,7 +308,7 @@ def show(cost: Estimate, console: Console) -> None:
         console.print(Text(printable(f"Unknown, and left out of the totals: {listed}.")))
     if cost.download[1]:
         least, most = map(decimal, cost.download)
-        console.print(f"Download: {least} to {most}, by published sizes of CC3M's images.")
+        console.print(f"Download: {least} to {most}, by published sizes of archives and images.")
     if cost.missing:
         missing = f"These input files do not exist yet: {', '.join(cost.missing)}."
         console.print(Text(printable(missing)))
