@@ -83,6 +83,8 @@ METHODS: dict[str, dict[str, Method]] = {
         "see_through": Method("SeeThrough"),
         "abl": Method("ABL", ("2110.11571",)),
         "pud": Method("PUD", ("2405.17929",)),
+        "tbar": Method("TBAR", ("2510.14845",)),
+        "invertune": Method("InverTune", ("2506.12411",)),
     },
     "baselines": {
         "ft": Method("FT"),

@@ -20,8 +20,8 @@ class Cascade:
     """Sorts pairs by similarity into three groups, and compares captions with the worst group.
 
     1. Two Gaussians are fitted to the similarities of image and caption. A pair is a reference if
-       it belongs to the lower Gaussian with probability ``certain``, benign if to the upper one
-       with this probability, and ambiguous otherwise.
+       it belongs to the lower Gaussian with probability ``certain``. It is benign if it belongs to
+       the upper one with this probability, and ambiguous otherwise.
     2. A caption conforms to the references by its mean cosine with their captions. Its p-value is
        the share of references that conform no better.
 
