@@ -26,6 +26,8 @@ SETTINGS = {"lr": 1e-3, "epochs": 4}
 OWN = {
     "ubt": {"choose": "oracle", "pairs": 16, "batch_size": 8, "cooldown": 1},
     "see_through": {"choose": "oracle"},
+    "tbar": {"pairs": 16, "batch_size": 8},
+    "invertune": {"least_excess": 0.0, "inversion_epochs": 2, "batch_size": 8},
 }
 
 
@@ -125,7 +127,8 @@ def test_a_repair_killed_again_and_again_makes_the_same_bytes(
 def test_a_repair_says_what_it_needs(stage, repair) -> None:
     method = create(stage, repair, {})
     assert isinstance(method, Repair)
-    assert method.needs == (("train",) if stage == "unlearn" else ("trusted",))
+    needed = {"unlearn": ("train",), "baselines": ("trusted",)}[stage]
+    assert method.needs == (("train", "trusted") if repair == "invertune" else needed)
     assert method.control is False
 
 

@@ -72,6 +72,8 @@ METHODS: dict[str, dict[str, Method]] = {
         "clip_score": Method("ClipScore", ("2104.08718",)),
         "ubt": Method("UBTDetector", ("2403.16257",)),
         "shared_pattern": Method("SharedPattern"),
+        "lorex": Method("LoREx", ("lorex2026",)),
+        "cascade": Method("Cascade", ("2608.04052",)),
         "k_distance": Method("KDistance", ("2502.01385",)),
         "slof": Method("SLOF", ("schubert2014",)),
         "lid": Method("LID", ("1801.02613",)),
@@ -87,6 +89,8 @@ METHODS: dict[str, dict[str, Method]] = {
         "see_through": Method("SeeThrough"),
         "abl": Method("ABL", ("2110.11571",)),
         "pud": Method("PUD", ("2405.17929",)),
+        "tbar": Method("TBAR", ("2510.14845",)),
+        "invertune": Method("InverTune", ("2506.12411",)),
     },
     "baselines": {
         "ft": Method("FT"),

@@ -8,12 +8,14 @@ CLAIM = Claim(
     id="badclip_outlives_repairs",
     claim="Fine-tuning and CleanCLIP leave BadCLIP's backdoor in place where they remove BadNet's",
     source="arXiv:2311.12075",
-    paper="1,500 poisons fine-tuned into OpenAI's RN50 on 500K pairs of CC3M; ASR after CleanCLIP "
-    "on 100K pairs: BadCLIP 89.60, BadNet 17.13 (from memory).",
+    paper="1,500 poisons fine-tuned into OpenAI's CLIP on 500K pairs of CC3M; ASR of BadCLIP and "
+    "BadNet after CleanCLIP. RN50: 40.1 and 14.5 (arXiv:2412.00727, as a reading note quotes it). "
+    "ViT-B/32: 89.70 and 23.79 (arXiv:2412.20392). From memory, not verified: 89.60 and 17.13 of "
+    "the attack's own paper. So the answer depends on the tuning of CleanCLIP.",
     scope="Victims are trained from nothing here, or fine-tuned from a clean model of the same "
     "corpus, not from OpenAI's CLIP. The surrogate is trained on the corpus itself. The variant "
     "badclip@known_start is measured, not checked. The threshold cleaned is set so that the "
-    "paper's own number passes.",
+    "number from memory passes; neither published pair passes both thresholds.",
     columns="cells.csv attack_success_rate",
     comparison="Backdoored victims of badclip and of badnet are paired by objective and seed. "
     "After ft and after cleanclip, the ASR of badclip must be at least left, and that of badnet "
