@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import binomtest
 
 RATES = {
     "clean_accuracy": "CA",
@@ -25,10 +26,12 @@ def rows(cells: pd.DataFrame) -> list[str]:
     rates = [name for name in RATES if name in cells]
     labels = " / ".join(RATES[name] for name in rates)
     lines = [
-        "| trigger | objective | " + " | ".join(f"`{name}`: {labels}" for name in methods) + " |",
-        "|---|---|" + "---|" * len(methods),
+        "| trigger | objective | seed | "
+        + " | ".join(f"`{name}`: {labels}" for name in methods)
+        + " |",
+        "|---|---|--:|" + "---|" * len(methods),
     ]
-    for (_, _, trigger, objective, _), group in cells.groupby(VICTIM, sort=True):
+    for (_, _, trigger, objective, seed), group in cells.groupby(VICTIM, sort=True):
         by_method = group.set_index("method")
         values = [
             " / ".join(f"{100 * float(by_method[rate][name]):.1f}" for rate in rates)
@@ -36,7 +39,7 @@ def rows(cells: pd.DataFrame) -> list[str]:
             else ""
             for name in methods
         ]
-        lines.append(f"| `{trigger}` | `{objective}` | " + " | ".join(values) + " |")
+        lines.append(f"| `{trigger}` | `{objective}` | {seed} | " + " | ".join(values) + " |")
     return lines
 
 
@@ -45,9 +48,9 @@ def summary(cells: pd.DataFrame) -> list[str]:
     poisoned = cells[cells["attack"] != "unpoisoned"]
     before = poisoned[poisoned["method"] == "none"].set_index(VICTIM)
     lines = [
-        "| repair | n | mean ASR | largest ASR | mean change of CA | worst "
+        "| repair | n | found | mean ASR | largest ASR | mean change of CA | worst "
         "| mean change of target | worst | mean triggered accuracy |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in METHODS[1:]:
         after = poisoned[poisoned["method"] == name].set_index(VICTIM)
@@ -59,8 +62,25 @@ def summary(cells: pd.DataFrame) -> list[str]:
         target = 100 * (after["target_accuracy"] - own["target_accuracy"])
         seen = 100 * after["triggered_accuracy"]
         lines.append(
-            f"| `{name}` | {len(after)} | {asr.mean():.2f} | {asr.max():.1f} | {ca.mean():+.2f} | "
+            f"| `{name}` | {len(after)} | {int(after['found'].sum())} | {asr.mean():.2f} | {asr.max():.1f} | {ca.mean():+.2f} | "
             f"{ca.min():+.1f} | {target.mean():+.1f} | {target.min():+.1f} | {seen.mean():.1f} |"
+        )
+    return lines
+
+
+def false_alarms(models: pd.DataFrame) -> list[str]:
+    """Return the lines of a table with the unpoisoned models in which a group was found."""
+    groups = [*models.groupby("corpus"), ("all", models)]
+    lines = [
+        "| pairs | models | alarms | 95 % interval of the rate | smallest p-value |",
+        "|---|--:|--:|---|--:|",
+    ]
+    for name, own in groups:
+        alarms = int(own["found"].sum())
+        interval = binomtest(alarms, len(own)).proportion_ci(method="exact")
+        lines.append(
+            f"| {name} | {len(own)} | {alarms} | {100 * interval.low:.1f} to "
+            f"{100 * interval.high:.1f} % | {own['p_value'].min():.2g} |"
         )
     return lines
 
@@ -75,6 +95,9 @@ def main(folder: Path) -> None:
         parts += ["", f"## `{corpus}`, poisoned", "", *rows(poisoned)]
         if len(clean):
             parts += ["", f"## `{corpus}`, unpoisoned", "", *rows(clean)]
+    alarms = folder / "false_alarms.csv"
+    if alarms.exists():
+        parts += ["", "## False alarms of `shared_pattern`", "", *false_alarms(pd.read_csv(alarms))]
     (folder / "table.md").write_text("\n".join(parts) + "\n")
 
 

@@ -30,19 +30,26 @@ def _above(position: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
     return upper
 
 
+def halves(count: int) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Return two masks, every second sample and the others."""
+    half = torch.arange(count) % 2 == 0
+    return half, ~half
+
+
 def refined(
     features: Float[Tensor, "batch features"], position: Float[Tensor, " batch"]
 ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
     """Return the position of each sample between two groups, and whether it is in the upper one.
 
     The samples are in random order. Each half of them says where the other half is, because
-    samples would separate along a direction that is fitted to them.
+    samples would separate along a direction that is fitted to them. So positions are comparable
+    within a half alone: the origin of each half is fitted to other samples.
     """
     upper = _above(position)
-    half = torch.arange(len(features)) % 2 == 0
+    first, second = halves(len(features))
     for _ in range(_ROUNDS):
         position = torch.zeros(len(features))
-        for fitted, placed in ((half, ~half), (~half, half)):
+        for fitted, placed in ((first, second), (second, first)):
             above, below = features[fitted & upper], features[fitted & ~upper]
             if not (len(above) and len(below)):
                 return position, torch.zeros_like(upper)
@@ -50,7 +57,9 @@ def refined(
             axis = high - low
             middle = features[placed] - (high + low) / 2
             position[placed] = middle @ axis / axis.square().sum().clamp(min=1e-12)
-        upper = _above(position)
+        upper = torch.zeros_like(upper)
+        for half in (first, second):
+            upper[half] = _above(position[half])
     return position, upper
 
 
@@ -59,12 +68,18 @@ def valley(position: Float[Tensor, " batch"], upper: Bool[Tensor, " batch"]) -> 
 
     A distribution with one peak is at least as dense between the centers of the groups as at one
     of them. Counted are the samples in a third of the distance around the middle and around each
-    center. Under equal densities, the count in the middle is binomial with probability one half.
+    center, in each half of the samples for itself. Under equal densities, the count in the middle
+    is binomial with probability one half.
     """
-    high, low = float(position[upper].mean()), float(position[~upper].mean())
-    reach = (high - low) / 6
-    counts = [
-        int(((position - center).abs() <= reach).sum()) for center in (low, (low + high) / 2, high)
-    ]
-    peak, middle = min(counts[0], counts[2]), counts[1]
+    peak = middle = 0
+    for half in halves(len(position)):
+        own, above = position[half], upper[half]
+        if above.all() or not above.any():
+            return 1.0
+        high, low = float(own[above].mean()), float(own[~above].mean())
+        reach = (high - low) / 6
+        counts = [
+            int(((own - center).abs() <= reach).sum()) for center in (low, (low + high) / 2, high)
+        ]
+        peak, middle = peak + min(counts[0], counts[2]), middle + counts[1]
     return float(binom.cdf(middle, middle + peak, 0.5)) if middle + peak else 1.0

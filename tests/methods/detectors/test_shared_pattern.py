@@ -12,7 +12,7 @@ from clipmend.data.splits import Pairs
 from clipmend.data.words import vocabulary_of
 from clipmend.methods.detectors.shared_pattern import SharedPattern
 from clipmend.methods.interfaces import Assets, PairScores
-from clipmend.methods.two_groups import valley
+from clipmend.methods.two_groups import directions, refined, valley
 from clipmend.metrics.otsu import outstanding
 from clipmend.metrics.scores import grouped
 from clipmend.model.clip import Clip, model_config
@@ -165,13 +165,14 @@ def test_the_p_value_of_a_valley_is_that_of_a_binomial_test() -> None:
     position = torch.randn(200, generator=torch.Generator().manual_seed(0))
     position[:80] += 5
     upper = split(position)
-    low, high = float(position[~upper].mean()), float(position[upper].mean())
-    third = (high - low) / 3
-
-    def within(center: float) -> int:
-        return sum(abs(value - center) <= third / 2 for value in position.tolist())
-
-    middle, peak = within((low + high) / 2), min(within(low), within(high))
+    middle = peak = 0
+    # The origin of each half is another one, so each is counted for itself.
+    for own, above in ((position[::2], upper[::2]), (position[1::2], upper[1::2])):
+        low, high = float(own[~above].mean()), float(own[above].mean())
+        third = (high - low) / 3
+        centers = (low, (low + high) / 2, high)
+        near = [sum(abs(v - c) <= third / 2 for v in own.tolist()) for c in centers]
+        middle, peak = middle + near[1], peak + min(near[0], near[2])
     expected = binomtest(middle, middle + peak, 0.5, alternative="less").pvalue
     assert valley(position, upper) == pytest.approx(expected, rel=1e-6)
     assert expected < 1e-3
@@ -187,6 +188,25 @@ def test_one_peak_seldom_has_a_valley(kind, count) -> None:
     p_values = torch.tensor([valley(each, split(each)) for each in samples[kind]])
     for level in (0.05, 0.01):
         assert float((p_values <= level).float().mean()) <= level
+
+
+def test_halves_with_another_origin_are_not_two_groups() -> None:
+    position = torch.randn(100, generator=torch.Generator().manual_seed(0)) / 10
+    position[::2] += 1
+    upper = torch.zeros(100, dtype=torch.bool)
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        upper[half] = split(position[half])
+    assert valley(position, upper) > 0.05
+
+
+def test_words_of_few_images_and_many_features_have_no_valley() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p_values = []
+    for _ in range(100):
+        features = torch.randn(40, 192, generator=generator)
+        position, upper = refined(features, next(directions(features, 1)))
+        p_values.append(valley(position, upper))
+    assert sum(p <= 0.05 for p in p_values) <= 5
 
 
 def test_a_gap_is_a_valley_and_a_single_group_has_none() -> None:
