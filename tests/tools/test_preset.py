@@ -94,3 +94,22 @@ def test_without_a_name_all_presets_are_listed_with_what_they_are_for(clipmend: 
     assert lines[0].startswith("default  ")
     assert [line.split()[0] for line in lines] == list(presets.presets())
     assert any(line.endswith("large enough to find a break.") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seeds:\n- 52\n",
+        "seeds:  # two\n  - 52\n  # and\n  - 53\n",
+        "seeds: [52,  # first\n  53]\n",
+        "seeds: &a\n- 52\nevaluate: {adversarial: {epsilons: *a}}\n",
+        "poison:\n  settings:\n    multi@own:\n      triggers:\n      - badnet\n      - sig\n",
+        "unlearn: {settings: {ubt@own: &b {epochs: 2}, ubt@two: {<<: *b}, ubt: {<<: *b}}}\n",
+        'poison:\n  target_captions:\n  - "a {}"\n',
+    ],
+)
+def test_a_preset_of_ones_own_may_have_any_yaml_style(text: str, folder: Path) -> None:
+    (folder / "params").mkdir()
+    (folder / "params" / "own.yaml").write_text(f"# Own.\nextends: default\n{text}")
+    written = params.checked(yaml.safe_load(preset.render("own")))
+    assert preset.values(written) == preset.values(params.load_preset("own"))

@@ -169,7 +169,8 @@ class _Writer:
             if name == "settings":
                 yield from self._settings(at, own.get(name, {}))
             elif name in rows and name in own:
-                yield from self._value(at, "" if name == "methods" else _short(rows[name]))
+                sentence = "" if name == "methods" else _short(rows[name])
+                yield from self._value(at, sentence, value=own[name])
             elif name in rows:
                 yield f"{pad}# {_line(rows[name])}"
             elif name in own:
@@ -207,10 +208,10 @@ class _Writer:
             return []
         lines = list(self._value(key, is_mapping=True))
         for extra in (name for name in own if name not in rows):  # the source of a corpus
-            lines += self._value((*key, extra))
+            lines += self._value((*key, extra), value=own[extra])
         for row in rows.values():
             if row.name in own:
-                lines += self._value((*key, row.name), _short(row))
+                lines += self._value((*key, row.name), _short(row), value=own[row.name])
             else:
                 lines.append(f"      # {_line(row)}")
         return lines
@@ -218,29 +219,55 @@ class _Writer:
     def _variant(self, key: Key, own: Mapping[str, Any]) -> list[str]:
         """Return the settings in which a variant differs from its method, on one line if short."""
         source = self.sources.get(key, _Source())
-        pairs = ", ".join(f"{name}: {' '.join(self.sources[*key, name].lines)}" for name in own)
+        texts = {name: self._text((*key, name), value)[0] for name, value in own.items()}
+        pairs = ", ".join(f"{name}: {text}" for name, text in texts.items())
         line = f"    {key[-1]}: {{{pairs}}}"
-        if len(line) > _WIDTH:
-            heads = self._value(key, is_mapping=True)
-            return [*heads, *(line for name in own for line in self._value((*key, name)))]
+        if len(line) > _WIDTH or not _reads_as(line, {key[-1]: own}):
+            lines = [*self._value(key, is_mapping=True)]
+            for name, value in own.items():
+                lines += self._value((*key, name), value=value)
+            return lines
         beside = f"  # {source.beside}" if source.beside else ""
         return [*(f"    {text}" for text in source.above), f"{line}{beside}"]
 
-    def _value(self, key: Key, sentence: str = "", *, is_mapping: bool = False) -> Iterator[str]:
+    def _text(self, key: Key, value: Any) -> tuple[str, tuple[str, ...]]:
+        """Return how a value is written: behind its key, or else on lines below it."""
+        lines = self.sources.get(key, _Source()).lines
+        if len(lines) == 1 and _reads_as(f"x: {lines[0]}", {"x": value}):
+            return lines[0], ()
+        if lines and _reads_as("\n".join(["x:", *(f"  {line}" for line in lines)]), {"x": value}):
+            return "", lines
+        # Such as a value with an alias, whose text means nothing in another place.
+        flow = yaml.safe_dump([value], default_flow_style=True, width=float("inf"))
+        return flow.strip()[1:-1], ()
+
+    def _value(
+        self, key: Key, sentence: str = "", *, value: Any = None, is_mapping: bool = False
+    ) -> Iterator[str]:
         """Yield a key with its comments, and its value as its file writes it.
 
         Args:
             sentence: the comment of a value that has none.
+            value: what YAML must read.
             is_mapping: whether the caller writes the value itself.
         """
         pad = "  " * (len(key) - 1)
         source = self.sources.get(key, _Source())
         comment = source.beside or sentence
-        lines = () if is_mapping else source.lines
-        inline, below = (lines, ()) if len(lines) == 1 else ((), lines)
+        inline, below = ("", ()) if is_mapping else self._text(key, value)
         yield from (f"{pad}{line}" for line in source.above)
-        yield " ".join((f"{pad}{key[-1]}:", *inline, *([f" # {comment}"] if comment else [])))
+        yield " ".join(filter(None, (f"{pad}{key[-1]}:", inline, f" # {comment}" * bool(comment))))
         yield from (f"{pad}  {line}" for line in below)
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    """Return whether YAML reads a value from a text, wherever and however often the text is put."""
+    try:
+        # An anchor that is put twice is refused by YAML.
+        has_anchor = any(isinstance(token, yaml.AnchorToken) for token in yaml.scan(text))
+        return not has_anchor and bool(yaml.safe_load(text) == value)
+    except yaml.YAMLError:
+        return False
 
 
 def _line(row: Setting) -> str:

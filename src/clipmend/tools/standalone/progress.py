@@ -98,4 +98,4 @@ def _foreign(out: Path) -> bool:
 
 
 def _is_written(path: Path) -> bool:
-    return path.name in _WRITTEN or path.match("trigger-*.png")
+    return path.name in _WRITTEN or any(map(path.match, ("trigger-*.png", "pasted-*.png")))
