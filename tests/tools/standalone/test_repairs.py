@@ -24,6 +24,10 @@ SHORT = {
         **{"detect.shares": [0.2], "detect.epochs": 1, "detect.bank": 16},
         **{"unlearn.epochs": 1, "unlearn.unlearning_epochs": 1},
     },
+    "tbar": {"unlearn.epochs": 1},
+    "invertune": {
+        **{"unlearn.least_excess": 0, "unlearn.inversion_epochs": 1, "unlearn.epochs": 1},
+    },
     "ft": {"baselines.epochs": 1},
     "cleanclip": {"baselines.epochs": 1},
     "par": {"baselines.epochs": 1},
@@ -48,6 +52,7 @@ def test_every_repair_of_the_table_is_offered_where_its_needs_are_met(
     on_pairs = method in METHODS["unlearn"]
     given = ["--pairs", pairs] if on_pairs else ["--trusted", corpus.folder / "trusted.parquet"]
     given += ["--early", victim.folder / "early.safetensors"] if method == "abl" else []
+    given += ["--trusted", corpus.folder / "trusted.parquet"] if method == "invertune" else []
     out, _ = clipmend(
         *("mend", "--model", victim.folder, "--method", method, *given, *settings(method))
     )

@@ -48,9 +48,8 @@ def model_card(
         finding: the content of ``finding.json``; empty if the repair makes no finding.
         says: what was done, for a repair without a finding.
     """
-    name = (
-        "A CLIP model after a repair" if finding.get("found", True) else "An unchanged CLIP model"
-    )
+    is_changed = finding["found"] if finding else "unchanged" not in says
+    name = "A CLIP model after a repair" if is_changed else "An unchanged CLIP model"
     sections = {
         "What was found": _found(finding, chosen),
         "What was done": _done(finding, says, options, chosen, inspection),

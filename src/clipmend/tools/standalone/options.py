@@ -59,8 +59,8 @@ class Options:
         str,
         Option(
             metavar="REPAIR",
-            help=f"The repair, with the detector that it reads. On --pairs: {_ON_PAIRS}. On "
-            f"--trusted, without a search: {_ON_TRUSTED}.",
+            help=f"The repair, with the detector that it reads. On --pairs: {_ON_PAIRS} (abl also "
+            f"needs --early, invertune --trusted). On --trusted, without a search: {_ON_TRUSTED}.",
         ),
     ] = "see_through"
     settings: Annotated[

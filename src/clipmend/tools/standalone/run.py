@@ -77,6 +77,8 @@ def mend(options: Options) -> Outcome:
     inspection, bad = _inspected(options, chosen)
     finding, epochs = inspection.mend(options.seed, options.out)
     says = f"{chosen.method} trained the model for {epochs:g} epochs, and makes no finding."
+    if not epochs:  # too few suspects, or none with a word in common
+        says = f"{chosen.method} had nothing to train on; the model is unchanged."
     folder = options.out / progress.MODEL
     folder.mkdir()
     inspection.assets.model.save(folder)

@@ -97,11 +97,17 @@ def _check_pairs(options: Options, reads: Sequence[str], reference: object) -> N
             raise ParamsError("detect.reference=trusted needs trusted pairs; add --trusted.")
         raise ParamsError(
             f"--method {method} trains on clean pairs that you trust; add --trusted. Repairs that "
-            f"need none: {', '.join(table.METHODS['unlearn'])}."
+            f"need none: {', '.join(_without_trusted())}."
         )
     for split, path in {"train": options.pairs, "trusted": options.trusted}.items():
         if path is not None and split not in reads:
             log.warning("%s is not read by --method %s.", path, method)
+
+
+def _without_trusted() -> list[str]:
+    """Return the repairs that read no trusted pairs."""
+    names = table.METHODS["unlearn"]
+    return [name for name in names if "trusted" not in table.create("unlearn", name, {}).needs]
 
 
 def _check_early(options: Options, settings: Mapping[str, dict[str, Any]]) -> None:
