@@ -61,9 +61,11 @@ def summary(cells: pd.DataFrame) -> list[str]:
         ca = 100 * (after["clean_accuracy"] - own["clean_accuracy"])
         target = 100 * (after["target_accuracy"] - own["target_accuracy"])
         seen = 100 * after["triggered_accuracy"]
+        found = int(after["found"].sum())
         lines.append(
-            f"| `{name}` | {len(after)} | {int(after['found'].sum())} | {asr.mean():.2f} | {asr.max():.1f} | {ca.mean():+.2f} | "
-            f"{ca.min():+.1f} | {target.mean():+.1f} | {target.min():+.1f} | {seen.mean():.1f} |"
+            f"| `{name}` | {len(after)} | {found} | {asr.mean():.2f} | {asr.max():.1f} | "
+            f"{ca.mean():+.2f} | {ca.min():+.1f} | {target.mean():+.1f} | {target.min():+.1f} | "
+            f"{seen.mean():.1f} |"
         )
     return lines
 

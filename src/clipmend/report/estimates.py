@@ -64,7 +64,14 @@ def estimates_of(repair: Input, finding: Mapping[str, Any], poison: Input) -> It
     for number, group in enumerate(groups, 1):
         clean, estimated = _strips(repair.folder / f"pasted-{number}.png")
         true = {trigger.name: _on(trigger, clean) for trigger in triggers}
-        errors = {name: _error(clean, estimated, images) for name, images in true.items()}
+        # A trigger may change no pixel of these images, such as a warp of plain color.
+        errors = {
+            name: _error(clean, estimated, images)
+            for name, images in true.items()
+            if (images != clean).any()
+        }
+        if not errors:
+            continue
         nearest = min(errors, key=lambda name: errors[name])
         yield Estimated(
             repair.place.victim,
@@ -102,4 +109,4 @@ def _error(clean: Strip, estimated: Strip, true: Strip) -> float:
         np.sqrt(np.square(true.astype(float) - other.astype(float)).mean())
         for other in (estimated, clean)
     )
-    return float(own / change) if change else float("inf")
+    return float(own / change)

@@ -180,6 +180,7 @@ class Results:
             one
             for place, finding in self._stated_findings.items()
             if place.method not in self.controls
+            and place.at("poison").path in self.inputs  # a report of a part may lack it
             for one in estimates_of(
                 self.inputs[place.path], finding, self.inputs[place.at("poison").path]
             )

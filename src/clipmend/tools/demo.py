@@ -122,9 +122,10 @@ def _tour(place: Place, out: Path) -> Iterator[str]:
     yield f"2. clipmend export-pairs {place.path} --out {out / PAIRS}\n"
     yield export_pairs(place.path, out / PAIRS)
     options = Options(str(model.folder), out / PAIRS, out=out / SUSPECTS, method=_REPAIR)
-    yield f"\n3. clipmend suspects --model {model.folder} --pairs {out / PAIRS}\n"
+    own = f"--model {model.folder} --pairs {out / PAIRS}"
+    yield f"\n3. clipmend suspects {own} --out {out / SUSPECTS}\n"
     terminal.show(run.suspects(options))
-    yield f"\n4. clipmend mend --model {model.folder} --pairs {out / PAIRS} --out {out / MENDED}\n"
+    yield f"\n4. clipmend mend {own} --out {out / MENDED}\n"
     mended = run.mend(replace(options, out=out / MENDED))
     yield mended.says
     repaired = Input(
