@@ -30,6 +30,8 @@ def reduced(tmp_path_factory: pytest.TempPathFactory) -> Params:
     stated["pretrain"]["model"] = "scene_resnet"
     for objective in stated["pretrain"]["settings"].values():
         objective |= {"epochs": 1, "batch_size": 250}
+    for repair in stated["baselines"]["settings"].values():
+        repair |= {"batch_size": REDUCED["trusted"]}  # a larger batch than the split is refused
     path = tmp_path_factory.mktemp("counts") / "params.yaml"
     path.write_text(yaml.safe_dump(stated))
     return params.load(path)

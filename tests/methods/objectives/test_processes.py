@@ -42,7 +42,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["device"] = "cpu"
     params["download"] = {"corpora": ["tiny"], "settings": {"tiny": SIZES}}
     params["pretrain"]["settings"]["mmcl"] = {"epochs": 3, "early_epoch": 1, "batch_size": 48}
-    params["pretrain"]["settings"]["mmcl_ssl"] = {"epochs": 1, "early_epoch": 9}
+    params["pretrain"]["settings"]["mmcl_ssl"] = {
+        "epochs": 1,
+        "early_epoch": 1,
+        "batch_size": 48,
+        "lr": 1e30,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     made = call(folder, "snakemake", "--cores", "1", "results/poison/tiny/badnet/seed0/card.json")
     assert made.returncode == 0, made.stderr
@@ -95,7 +100,7 @@ def test_processes_make_the_cell_that_one_process_makes(
     ("victim", "said"),
     [
         ("tiny/badnt/mmcl/seed0", "Did you mean 'pretrain/tiny/badnet/mmcl/seed0'?"),
-        ("tiny/badnet/mmcl_ssl/seed0", "saves its early checkpoint after epoch 9"),
+        ("tiny/badnet/mmcl_ssl/seed0", "try a learning rate below"),
     ],
 )
 def test_an_error_in_several_processes_is_reported_once(

@@ -81,7 +81,7 @@ def reduced(paper: dict[str, Any]) -> dict[str, Any]:
     settings["unlearn"] |= {"methods": ["ubt"]}
     settings["baselines"]["methods"] = ["ft", "cleanclip"]
     for repair in ("ft", "cleanclip"):
-        settings["baselines"]["settings"][repair] |= {"epochs": 1}
+        settings["baselines"]["settings"][repair] |= {"epochs": 1, "batch_size": 64}
     return settings
 
 
