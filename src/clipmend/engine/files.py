@@ -1,6 +1,8 @@
 """Deletes and creates files and folders of our own, also where another kind of file is."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HOME = Path(".clipmend")
@@ -30,3 +32,18 @@ def replace(fresh: Path, path: Path) -> None:
     if path.is_dir():
         remove(path)
     fresh.replace(path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write beside ``path``, and put it in its place at the end.
+
+    So there is never a half-written file, and a link is replaced: what it names stays.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    remove(fresh)
+    try:
+        yield fresh
+        fresh.replace(path)
+    finally:
+        remove(fresh)

@@ -20,6 +20,12 @@ class Input:
     settings: Mapping[str, Any]
     shared: Mapping[str, Any]
 
+    @classmethod
+    def of_card(cls, cell: str, folder: Path, card: Mapping[str, Any]) -> "Input":
+        """Return the cell of this name in a folder, as its card describes it."""
+        fields = ("stage", "method", "seed", "settings", "shared")
+        return cls(cell, folder, *(card[field] for field in fields))
+
     @property
     def place(self) -> Place:
         """Where the cell stands in the grid."""

@@ -280,9 +280,8 @@ def input_of(cell: Cell) -> Input:
 
 def inputs_below(results: Path) -> dict[str, Input]:
     """Return every cell with a readable card below a folder, by name, as a report reads it."""
-    fields = ("stage", "method", "seed", "settings", "shared")
     return {
-        name: Input(name, results / name, *(card[field] for field in fields))
+        name: Input.of_card(name, results / name, card)
         for name, card in cards.below(results)
         if card is not None
     }

@@ -41,12 +41,8 @@ def export_pairs(cell: str, out: Path) -> str:
     _check_out(out)
     finished(place, index)  # the cell itself must exist, not only those that it reads
     train, poison = _files(place, index)
-    fresh = out.with_name(f".{out.name}.new")
-    try:
+    with files.whole(out) as fresh:
         count = write_poisoned(train, poison, fresh)
-        files.replace(fresh, out)
-    finally:
-        files.remove(fresh)
     return f"{out}: {count[0]:,} pairs, {count[1]:,} of them changed by the attack"
 
 

@@ -6,8 +6,6 @@ from clipmend.engine.index import Index
 from clipmend.engine.job import Input
 from clipmend.errors import ArtifactError, suggestion
 
-_FIELDS = ("stage", "method", "seed", "settings", "shared")
-
 
 def finished(place: Place, index: Index) -> Input:
     """Return a cell of ``results/`` whose files are as its card says.
@@ -24,7 +22,7 @@ def finished(place: Place, index: Index) -> Input:
         raise ArtifactError(f"{folder} is not a finished cell. {near or none}".strip())
     if (damage := cards.damage(folder, card, index)) is not None:
         raise ArtifactError(f"{folder} cannot be used: its {damage}. `snakemake` makes it again.")
-    return Input(place.path, folder, *(card[field] for field in _FIELDS))
+    return Input.of_card(place.path, folder, card)
 
 
 def place_of(name: str) -> Place:

@@ -43,11 +43,9 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
             f"{out} has values of its own, which no preset has. Move the file away, or overwrite "
             "it with --force."
         )
-    fresh = out.with_name(f".{out.name}.new")
     try:
-        files.remove(fresh)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(out)  # a link is replaced, and the file that it names stays
+        with files.whole(out) as fresh:
+            fresh.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ParamsError(f"{out} cannot be written: {error.strerror}.") from None
 
