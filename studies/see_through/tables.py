@@ -70,6 +70,31 @@ def summary(cells: pd.DataFrame) -> list[str]:
     return lines
 
 
+def few_pairs(cells: pd.DataFrame) -> list[str]:
+    """Return the lines of a table of victims with few poisoned pairs, before and after the repair.
+
+    A group is counted as found for a victim as a whole, so for every trigger of `multi`.
+    """
+    lines = [
+        "| trigger | objective | ASR of the victim | backdoor | found | ASR after `see_through` "
+        "| change of CA | triggered accuracy |",
+        "|---|---|--:|---|---|--:|--:|--:|",
+    ]
+    for (_, attack, trigger, objective, _), group in cells.groupby(VICTIM, sort=True):
+        victim, mended = (
+            group[group["method"] == name].iloc[0] for name in ("none", "see_through")
+        )
+        rate = float(victim["attack_success_rate"])
+        change = 100 * (mended["clean_accuracy"] - victim["clean_accuracy"])
+        lines.append(
+            f"| `{attack}`, `{trigger}` | `{objective}` | {100 * rate:.1f} "
+            f"| {'yes' if rate >= PLANTED else 'no'} | {'yes' if mended['found'] else 'no'} "
+            f"| {100 * mended['attack_success_rate']:.1f} | {change:+.1f} "
+            f"| {100 * mended['triggered_accuracy']:.1f} |"
+        )
+    return lines
+
+
 def false_alarms(models: pd.DataFrame) -> list[str]:
     """Return the lines of a table with the unpoisoned models in which a group was found."""
     groups = [*models.groupby("corpus"), ("all", models)]
@@ -97,6 +122,9 @@ def main(folder: Path) -> None:
         parts += ["", f"## `{corpus}`, poisoned", "", *rows(poisoned)]
         if len(clean):
             parts += ["", f"## `{corpus}`, unpoisoned", "", *rows(clean)]
+    if (folder / "rates.csv").exists():
+        few = pd.read_csv(folder / "rates.csv", keep_default_na=False, na_values=[""])
+        parts += ["", "## 80 and 20 poisoned pairs of 8,000", "", *few_pairs(few)]
     alarms = folder / "false_alarms.csv"
     if alarms.exists():
         parts += ["", "## False alarms of `shared_pattern`", "", *false_alarms(pd.read_csv(alarms))]

@@ -165,7 +165,7 @@ class _Writer:
             if not key and name in inner:
                 yield ""
             if name == "settings":
-                yield from self._settings(at, own.get(name, {}))
+                yield from self._settings(at, own.get(name) or {})
             elif name in rows and name in own:
                 sentence = "" if name == "methods" else _short(rows[name])
                 yield from self._value(at, sentence, value=own[name])

@@ -37,6 +37,7 @@ _BLOCK = 256  # images reduced at once
 _SCREENED = 128  # images that screen an effect
 _FITTED = 1000  # images without the word that an estimate is compared with
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
+_MOVED = 0.25  # an estimate that moves images less is not what the parts differ in
 _MOSTLY = 0.5  # a part of which a larger share is in a known group is that group
 
 
@@ -269,10 +270,9 @@ class _Search:
             if is_known or split.p_value * tests > settings.level:
                 continue
             side = self._side(split, fitted)
-            hits = self._hits(side, others)
-            effect, p_effect = effect_of(hits, LEAST_EFFECT)
-            if effect < LEAST_EFFECT:
+            if side is None:
                 continue
+            effect, p_effect = effect_of(self._hits(side, others), LEAST_EFFECT)
             p_value = min(1.0, tests * max(split.p_value, p_effect))
             if best is None or p_value < best.p_value:
                 best = _Candidate(word, self._members(side, rows), p_value, effect)
@@ -294,8 +294,8 @@ class _Search:
                     p_value = valley(gram, upper, self.settings.directions)
                     yield _Split(rows, upper, p_value, describe, high, low)
 
-    def _side(self, split: _Split, fitted: Int[Tensor, " fitted"]) -> _Side:
-        """Return the part of the split that is the group, if one of them is."""
+    def _side(self, split: _Split, fitted: Int[Tensor, " fitted"]) -> _Side | None:
+        """Return the part of the split that may be the group, with the estimate of most effect."""
         images = self.train.images
         parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
 
@@ -306,16 +306,25 @@ class _Search:
         if isinstance(split.describe, Texture):
             # Either part may look warped, but only the group shows the content of others.
             sign = min(parts, key=lambda sign: self._distance(parts[sign], fitted))
-            return side(sign, warp(images[parts[sign]], images[fitted], self.generator))
-        # The images of a dirty-label attack look like others, those of a clean-label one like the
-        # other part.
-        sides = [
-            side(sign, linear(images[parts[sign]], images[rest], least=_SHRUNK))
-            for sign in parts
-            for rest in (parts[-sign], fitted)
-        ]
+            sides = [side(sign, warp(images[parts[sign]], images[fitted], self.generator))]
+        else:
+            # The images of a dirty-label attack look like others, those of a clean-label one like
+            # the other part.
+            sides = [
+                side(sign, linear(images[parts[sign]], images[rest], least=_SHRUNK))
+                for sign in parts
+                for rest in (parts[-sign], fitted)
+            ]
         screened = fitted[:_SCREENED]
-        return max(sides, key=lambda one: int(self._hits(one, screened).sum()))
+        # Compared with others, the part without the trigger shows what the word looks like.
+        moving = [one for one in sides if self._moves(one, screened) > _MOVED]
+        return max(moving, key=lambda one: int(self._hits(one, screened).sum()), default=None)
+
+    def _moves(self, side: _Side, rows: Int[Tensor, " others"]) -> float:
+        """Return how far the estimate moves images from the other part (0) to the group (1)."""
+        images, position = self.train.images[rows], side.split.position
+        moved = position(side.estimate.paste(images)) - position(images.float() / 255)
+        return float(side.sign * moved.mean())
 
     def _distance(self, group: Int[Tensor, " group"], others: Int[Tensor, " others"]) -> float:
         """Return an unbiased squared distance between the mean contents of two sets of images."""
