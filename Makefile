@@ -20,7 +20,7 @@ test: setup
 
 ## faults: faults by hundreds in a project of stubs, and all switches of Snakemake and DVC
 faults: setup
-	$(RUN) CLIPMEND_FAULTS=800 OMP_NUM_THREADS=1 python -m pytest -q \
+	$(RUN) CLIPMEND_FAULTS='500 200' OMP_NUM_THREADS=1 python -m pytest -q \
 		tests/workflow/test_faults.py tests/workflow/test_switches.py
 
 ## setup: create .venv, or bring it up to pyproject.toml

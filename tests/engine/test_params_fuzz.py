@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ TEXTS: dict[str, str | bytes] = {
         f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
         for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ),
+    "aliases of a setting": DEFAULT
+    + "\nx: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    + "baselines: {settings: {ft: {rate: *i}}}\n",
+    "many keys": "\n".join(f"a{number}: 1" for number in range(15_000)),
     "a list as key": "? [a]\n: b",
     "a map as key": "? {a: 1}\n: b",
     "a merge of a number": "<<: 5",
@@ -111,6 +120,14 @@ def test_a_file_of_any_form_is_refused_in_one_line(name) -> None:
     Path("params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert plan_or_line().startswith(("params.yaml", "Unknown preset"))
     assert not Path("executed").exists()
+
+
+def test_a_pipe_or_a_folder_in_the_place_of_the_file_is_refused_in_one_line() -> None:
+    os.mkfifo("params.yaml")
+    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
+    Path("params.yaml").unlink()
+    Path("params.yaml").mkdir()
+    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
 
 
 def test_a_seeded_edit_is_a_plan_or_one_line() -> None:

@@ -22,7 +22,7 @@ def make_folder(path: Path) -> None:
     Below ``.clipmend``, this holds for the folders above it too.
     """
     for part in reversed((path, *(above for above in path.parents if HOME in above.parents))):
-        if part.is_symlink() or part.is_file():
+        if part.is_symlink() or (part.exists() and not part.is_dir()):
             part.unlink()
     path.mkdir(parents=True, exist_ok=True)
 

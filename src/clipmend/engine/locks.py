@@ -88,7 +88,9 @@ def check(name: str, file: IO[str]) -> None:
 
     Raises:
         PlanError: the lock is gone, or it is another one.
+        ArtifactError: a folder of the run is a link now.
     """
+    check_folders()
     try:
         is_ours = os.path.samestat(os.fstat(file.fileno()), _path(name).stat())
     except OSError:
@@ -156,7 +158,7 @@ def _check_target() -> None:
 def _open(path: Path) -> IO[str]:
     check_folders()
     files.make_folder(path.parent)
-    if path.is_dir() or path.is_symlink():  # a link: another file must not be signed
+    if path.is_symlink() or not path.is_file():  # a link: another file must not be signed
         files.remove(path)
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     return os.fdopen(number, "r+", encoding="utf-8")

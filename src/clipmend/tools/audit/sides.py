@@ -160,7 +160,13 @@ def side(name: str) -> Side:
 
 
 def _folder(name: str, folder: Path) -> Side:
-    """Return the cells in a folder. If it has none, take them from its report."""
+    """Return the cells in a folder. If it has none, take them from its report.
+
+    Raises:
+        AuditError: as ``side``; or the folder is a link, behind which a stranger's may lead away.
+    """
+    if folder.is_symlink() and folder != RESULTS:
+        raise AuditError(f"{folder} is a link; name the folder that it leads to.")
     homes = [folder / home for home in _REPORT_FOLDERS]
     report = next((home for home in homes if (home / "cards.jsonl").is_file()), homes[0])
 

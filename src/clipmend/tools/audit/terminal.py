@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from clipmend.engine.printing import printable
+from clipmend.report.markup import in_markdown
 from clipmend.tools.audit.comparison import Change, Comparison, Root
 from clipmend.tools.audit.moves import Move
 
@@ -149,7 +150,7 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         boxes.setdefault((change.stage, change.how, reasons), []).append(change.cell)
     home = {cell: f"box{n}" for n, cells in enumerate(boxes.values()) for cell in cells}
     lines = [
-        f'{home[cells[0]]}["{stage} x {len(cells)}<br>{how}{reasons}"]'
+        f'{home[cells[0]]}["{escape(printable(stage))} x {len(cells)}<br>{how}{reasons}"]'
         for (stage, how, reasons), cells in boxes.items()
     ]
     lines += dict.fromkeys(
@@ -159,7 +160,7 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         if home[cell] != home[change.cell]  # a model that training continued from
     )
     causes = [
-        f"{root.number}. {escape(printable(str(root.cause)), quote=False)}"
+        f"{root.number}. {in_markdown(escape(printable(str(root.cause)), quote=False))}"
         for root in comparison.roots
     ]
     title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."
