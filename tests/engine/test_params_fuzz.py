@@ -14,7 +14,7 @@ import yaml
 
 from clipmend.engine import grid, params, presets
 from clipmend.engine.index import Index
-from clipmend.errors import ClipmendError
+from clipmend.errors import ClipmendError, line_of
 
 PRESETS = Path(__file__).parents[2] / "params"
 DEFAULT = (PRESETS / "default.yaml").read_text()
@@ -103,6 +103,8 @@ def plan_or_line() -> str:
         text = f"{len(grid.cells(params.load(), Index()))} cells"
     except ClipmendError as error:
         text = str(error)
+    except OSError as error:  # of a path that a setting names
+        text = line_of(error)
     assert time.process_time() - began < SECONDS
     assert "\n" not in text
     assert len(text) < 3000
@@ -130,8 +132,9 @@ def test_a_pipe_or_a_folder_in_the_place_of_the_file_is_refused_in_one_line() ->
     assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
 
 
-def test_a_seeded_edit_is_a_plan_or_one_line() -> None:
-    source, plans = random.Random(0), 0
+@pytest.mark.parametrize("seed", [0, *((1, 2, 3) if "CLIPMEND_FAULTS" in os.environ else ())])
+def test_a_seeded_edit_is_a_plan_or_one_line(seed) -> None:
+    source, plans = random.Random(seed), 0
     where = [list(places(base)) for base in BASES]
     for _ in range(EDITS):
         number = source.randrange(len(BASES))

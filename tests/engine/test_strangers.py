@@ -179,9 +179,16 @@ def test_a_link_out_of_a_cell_is_removed_and_what_it_names_is_left(
 
 
 @pytest.mark.usefixtures("results")
-@pytest.mark.parametrize("folder", ["results", ".clipmend", ".clipmend/store", ".clipmend/damaged"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("results", ".clipmend", ".clipmend/store", ".clipmend/damaged"),
+        *("logs", ".snakemake", ".snakemake/log"),
+    ],
+)
 def test_a_project_whose_own_folders_are_links_is_refused(folder, tmp_path_factory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "folder"
+    Path(folder).parent.mkdir(exist_ok=True)
     Path(folder).rename(outside) if Path(folder).exists() else outside.mkdir()
     Path(folder).symlink_to(outside)
     (outside / "mine").write_text("mine")
@@ -270,3 +277,14 @@ def test_links_in_a_work_folder_are_removed_before_a_job_writes(precious) -> Non
     assert list(job.out.iterdir()) == []
     assert [path.name for path in job.work.rglob("*")] == ["task0"]
     store.place(job.out, RESULTS / FT)
+
+
+@pytest.mark.usefixtures("results")
+def test_links_and_pipes_below_the_logs_are_removed_before_a_job_writes_there(precious) -> None:
+    Path("logs/benchmark").mkdir(parents=True)
+    Path("logs/kept.log").write_text("kept")
+    Path("logs/report.log").symlink_to(precious)
+    Path("logs/baselines").symlink_to(precious.parent)
+    os.mkfifo("logs/benchmark/report.tsv")
+    plan.arrange()
+    assert cards.names(Path("logs")) == ["kept.log"]

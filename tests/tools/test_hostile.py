@@ -118,6 +118,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setattr(locks, name, type(getattr(locks, name))())
         preset.write("smoke", Path("params.yaml"))
         make_missing(plan.arrange())
+        plan.arrange()  # puts the cells into the store
         unlock()
         yield folder
 
@@ -213,7 +214,14 @@ def logs(outside: Path) -> None:
     cell = Path("logs/benchmark") / EVALUATED.relative_to(RESULTS).with_suffix(".tsv")
     cell.parent.mkdir(parents=True)
     link(cell, outside / "secret.txt")
+    link("logs/evaluate", outside / "folder")
+    link("logs/report.log", outside / "secret.txt")  # into which a job of Snakemake would write
     grow(cell.with_name("large.tsv"))
+
+
+def linked_logs(outside: Path) -> None:
+    link("logs", outside / "folder")
+    link(".snakemake", outside / "folder")
 
 
 def pipes(outside: Path) -> None:
@@ -280,7 +288,7 @@ def parameters(outside: Path) -> None:
 
 
 HOSTILE = [
-    *(links, own_folders, linked_cells, linked_report, cached, logs, pipes),
+    *(links, own_folders, linked_cells, linked_report, cached, logs, linked_logs, pipes),
     *(sizes, markup, foreign_cards, bomb, parameters),
 ]
 
@@ -369,16 +377,22 @@ def written(text: str, folder: Path) -> Iterator[str]:
     card = "\n".join(model_card._found(finding, Mock()))
     assert card.count("`") - text.count("`") == 2
     yield card.replace(f"`{text.replace('`', chr(39))}`", "")
-    cause = Cause("setting", text, old=text, new=text)
+    cause = Cause("parameter", text, old=text, new=text)
     change = Change(text, "changed", {}, (cause,), (), fed=False, numbers={})
     terminal.write_graph(Comparison("a", "b", (), (change,), 0), folder / "graph.md")
     yield (folder / "graph.md").read_text()
 
 
-@pytest.mark.parametrize("mark", ["<img src=x>", "[a](http://b)", "![a](http://b)", "a\n# b", '"]'])
+@pytest.mark.parametrize("mark", ["<img src=x>", "[a](http://b)", "![a](http://b)", "a\n# b"])
 def test_markup_is_text_in_markdown(tmp_path, mark) -> None:
     for page in written(f"{mark}`{mark}`", tmp_path):
         assert mark not in page
+
+
+def test_the_name_of_a_cell_ends_no_box_of_the_graph(tmp_path) -> None:
+    *_, page = written('x"] --> y["z', tmp_path)
+    graph = page.split("```")[1]
+    assert graph.count('"]') == graph.count('["') == 1
 
 
 def test_a_mark_of_a_table_ends_no_cell(tmp_path) -> None:

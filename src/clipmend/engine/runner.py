@@ -181,15 +181,12 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
 def _begin(entry: Entry) -> Job:
     """Return the job of a cell with its folders: an empty output, and the progress before a kill.
 
-    The work folder may be in any state. A link in it is removed: files would be written behind it.
-    So is a pipe, which a reader would wait for.
+    The work folder may be in any state.
     """
     work = WORK / entry.cell.key
     job = job_of(entry, work)
     files.make_folder(job.work)
-    for name in cards.names(job.work):
-        if (job.work / name).is_symlink() or not (job.work / name).is_file():
-            (job.work / name).unlink()
+    files.remove_strangers(job.work)
     files.remove(job.out)  # a killed job may have left half an output
     job.out.mkdir()
     return job
