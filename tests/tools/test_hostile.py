@@ -52,7 +52,7 @@ COMMANDS = [
     ["preset"],
     ["report", "--partial", "{new}/part"],
     ["report", "--from", "results/report", "--out", "{new}/joined"],
-    ["settings"],
+    ["settings", "--write"],
     ["export-pairs", f"pretrain/{VICTIM}", "--out", "{new}.parquet"],
     ["suspects", "--model", MODEL, "--pairs", PAIRS, "--out", "{new}/suspects"],
     ["mend", "--model", MODEL, "--pairs", PAIRS, "--out", "{new}/mended"],
@@ -279,6 +279,11 @@ def bomb(outside: Path) -> None:
     packed.write_bytes(gzip.compress(b"\0" * 1_000_000, 1) * 220)
 
 
+def documentation(outside: Path) -> None:
+    link("docs", outside / "folder")
+    link("params.schema.json", outside / "secret.txt")
+
+
 def parameters(outside: Path) -> None:
     Path("params.yaml").write_text("seeds: !!python/object/apply:os.mkdir [executed]\n")
     Path("params").mkdir()
@@ -289,7 +294,7 @@ def parameters(outside: Path) -> None:
 
 HOSTILE = [
     *(links, own_folders, linked_cells, linked_report, cached, logs, linked_logs, pipes),
-    *(sizes, markup, foreign_cards, bomb, parameters),
+    *(sizes, markup, foreign_cards, bomb, parameters, documentation),
 ]
 
 
@@ -325,6 +330,27 @@ def test_every_command_stays_inside_the_project(outside, tmp_path, capsys, chang
     assert Watch.seen == []
     assert snapshot(outside) == before
     assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("command", ["suspects", "mend", "demo"])
+@pytest.mark.parametrize("name", [".", ".clipmend-progress", ".clipmend-demo"])
+def test_a_folder_of_results_that_is_a_link_or_has_one_is_refused(
+    outside, capsys, command, name
+) -> None:
+    if name == ".":
+        (outside / "empty").mkdir()
+        Path("new").symlink_to(outside / "empty")
+    else:
+        Path("new").mkdir()
+        Path("new/model").mkdir()  # as a killed call leaves
+        Path("new", name).symlink_to(outside / "folder" / ("card.json" if "demo" in name else ""))
+    before = snapshot(outside)
+    options = ["--model", MODEL, "--pairs", PAIRS, "--out", "new"]
+    code, printed = answer([command, *(["new"] if command == "demo" else options)], capsys)
+    assert code == 2
+    assert printed.count("\n") == 1
+    assert snapshot(outside) == before
+    assert not (outside / "empty").exists() or not any((outside / "empty").iterdir())
 
 
 def test_every_command_of_the_help_is_tried() -> None:

@@ -46,6 +46,12 @@ def replace(fresh: Path, path: Path) -> None:
     fresh.replace(path)
 
 
+def write(path: Path, text: str) -> None:
+    """Write a text file whole, in place of a file or a link of the same name."""
+    with whole(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give the name of a file to write beside ``path``, and put it in its place at the end.

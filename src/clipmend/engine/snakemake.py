@@ -48,7 +48,7 @@ class Flow:
         with _in_one_line(), permanent():
             self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
         if workflow.is_main_process and "DVC_STAGE" in os.environ:
-            # Not with `onsuccess`, which Snakemake leaves out if nothing is to be done.
+            # Not with `onsuccess`, which Snakemake leaves out where no job runs.
             atexit.register(self._confirm)
 
     def cards(self, stage: str | None = None) -> list[str]:

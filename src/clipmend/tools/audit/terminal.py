@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from clipmend.engine import files
 from clipmend.engine.printing import printable
 from clipmend.report.markup import in_markdown
 from clipmend.tools.audit.comparison import Change, Comparison, Root
@@ -166,4 +167,4 @@ def write_graph(comparison: Comparison, path: Path) -> None:
     title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."
     diagram = "\n".join(["```mermaid", "flowchart LR", *(f"    {line}" for line in lines), "```"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join([title, diagram, "\n".join(causes)]) + "\n", encoding="utf-8")
+    files.write(path, "\n\n".join([title, diagram, "\n".join(causes)]) + "\n")
