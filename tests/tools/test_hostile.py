@@ -219,8 +219,11 @@ def logs(outside: Path) -> None:
     grow(cell.with_name("large.tsv"))
 
 
-def linked_logs(outside: Path) -> None:
-    link("logs", outside / "folder")
+def records(outside: Path) -> None:
+    link(".clipmend", outside / "folder")
+
+
+def snakemake(outside: Path) -> None:
     link(".snakemake", outside / "folder")
 
 
@@ -272,6 +275,21 @@ def foreign_cards(outside: Path) -> None:
     (report / "cards.jsonl").write_text(json.dumps(card) + "\n[1]\nno card\n")
 
 
+def foreign_tables(outside: Path) -> None:
+    """Write tables and records that parse and are not those of a run."""
+    assert outside.is_dir()
+    report = RESULTS / "report"
+    card = json.loads((EVALUATED / cards.CARD).read_bytes())
+    named = card | {"cell": "evaluate/$x_{$/a/b/seed0/c/d", "environment": {"packages": {}}}
+    lines = [card, card | {"environment": {"packages": [1]}}, named]
+    (report / "cards.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = ["corpus,attack,trigger,objective,seed,method,clean_accuracy", "$x_{$,a,d,b,0,c,x", "a"]
+    (report / "cells.csv").write_text("\n".join([*rows, "b,c,d,e,f,g,h,i,j", "\0", "x" * 200_000]))
+    (report / "detectors.csv").write_text("\0\n")
+    (report / "code.json").write_text("[" * 100_000)
+    Path("dvc.lock").write_text("[" * 3_000)
+
+
 def bomb(outside: Path) -> None:
     assert outside.is_dir()
     (RESULTS / "report/cells.csv").write_text("corpus\n")
@@ -293,8 +311,8 @@ def parameters(outside: Path) -> None:
 
 
 HOSTILE = [
-    *(links, own_folders, linked_cells, linked_report, cached, logs, linked_logs, pipes),
-    *(sizes, markup, foreign_cards, bomb, parameters, documentation),
+    *(links, own_folders, linked_cells, linked_report, cached, logs, records, snakemake, pipes),
+    *(sizes, markup, foreign_cards, foreign_tables, bomb, parameters, documentation),
 ]
 
 

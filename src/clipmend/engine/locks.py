@@ -135,7 +135,9 @@ def check_folders() -> None:
             or ``logs`` is a file, or a link to a folder with other files.
     """
     for home in (HOME, _SNAKEMAKE):
-        for folder in (home, *(home.iterdir() if home.is_dir() else ())):
+        # Behind a link, not even the names are read.
+        inner = home.iterdir() if home.is_dir() and not home.is_symlink() else ()
+        for folder in (home, *inner):
             if folder.is_symlink() or (folder == home and folder.is_file()):
                 raise ArtifactError(
                     f"{folder} is a file or a link, behind which a run would change other files. "
