@@ -18,10 +18,11 @@ all: setup
 test: setup
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-## faults: faults by hundreds in a project of stubs, and all switches of Snakemake and DVC
+## faults: faults by hundreds in a project of stubs, all switches of Snakemake and DVC, more fuzz
 faults: setup
-	$(RUN) CLIPMEND_FAULTS=800 OMP_NUM_THREADS=1 python -m pytest -q \
-		tests/workflow/test_faults.py tests/workflow/test_switches.py
+	$(RUN) CLIPMEND_FAULTS='500 200' OMP_NUM_THREADS=1 python -m pytest -q \
+		tests/workflow/test_faults.py tests/workflow/test_switches.py \
+		tests/engine/test_params_fuzz.py
 
 ## setup: create .venv, or bring it up to pyproject.toml
 setup: $(INSTALLED)

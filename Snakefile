@@ -36,10 +36,6 @@ onstart:
     flow.note_forced()
 
 
-onsuccess:
-    flow.confirm()
-
-
 localrules:
     all,
 

@@ -91,7 +91,7 @@ def line_of(error: OSError | UnicodeError) -> str:
             "pairs, `on_bad_rows: skip` leaves out the row."
         )
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    where = " and ".join(names)
+    where = " and ".join(name if len(name) <= 300 else f"{name[:300]}..." for name in names)
     if error.errno in FULL:
         that = f" that holds {where}" if where else ""
         return (

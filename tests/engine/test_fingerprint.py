@@ -68,6 +68,7 @@ def test_code_of_a_package_is_in_the_digests_of_its_modules(write) -> None:
         ("x = 1\0\n", "clipmend.a does not parse: source code .* null bytes"),
         ("def (", "clipmend.a does not parse"),
         ("(" * 5000, "clipmend.a does not parse"),
+        ("x = " + "+".join(["1"] * 900), "clipmend.a cannot be hashed: maximum recursion depth"),
         ('PACKAGE_DATA = ("gone.json",)\n', "gone.json, which clipmend.a reads, is not beside it"),
     ],
 )

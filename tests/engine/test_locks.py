@@ -1,9 +1,11 @@
 """A lock is held until its process ends, and names its process."""
 
+from pathlib import Path
+
 import pytest
 
 from clipmend.engine import locks
-from clipmend.errors import BusyError
+from clipmend.errors import ArtifactError, BusyError, PlanError
 
 
 def test_a_main_lock_that_is_held_is_refused_with_the_number_of_its_process(
@@ -26,3 +28,17 @@ def test_a_cell_is_free_again_when_its_job_was_killed(holder) -> None:
         assert locks.is_free("detect/y")
         other.kill()
     assert locks.is_free("detect/x")
+
+
+@pytest.mark.parametrize("back", ["a new folder", "a link", "nothing"])
+def test_a_job_notices_that_the_records_were_moved_away(tmp_path, monkeypatch, back) -> None:
+    monkeypatch.chdir(tmp_path)
+    with locks.cell("detect/x") as lock:
+        locks.check("detect/x", lock)
+        Path(".clipmend").rename("aside")
+        if back == "a link":  # behind which the lock is still there
+            Path(".clipmend").symlink_to("aside")
+        elif back == "a new folder":
+            Path(".clipmend").mkdir()
+        with pytest.raises(ArtifactError if back == "a link" else PlanError):
+            locks.check("detect/x", lock)

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import yaml
 
 from clipmend.engine import grid, params, presets
 from clipmend.engine.index import Index
-from clipmend.errors import ClipmendError
+from clipmend.errors import ClipmendError, line_of
 
 PRESETS = Path(__file__).parents[2] / "params"
 DEFAULT = (PRESETS / "default.yaml").read_text()
@@ -42,6 +43,14 @@ TEXTS: dict[str, str | bytes] = {
         f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
         for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ),
+    "aliases of a setting": DEFAULT
+    + "\nx: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    + "baselines: {settings: {ft: {rate: *i}}}\n",
+    "many keys": "\n".join(f"a{number}: 1" for number in range(15_000)),
     "a list as key": "? [a]\n: b",
     "a map as key": "? {a: 1}\n: b",
     "a merge of a number": "<<: 5",
@@ -94,6 +103,8 @@ def plan_or_line() -> str:
         text = f"{len(grid.cells(params.load(), Index()))} cells"
     except ClipmendError as error:
         text = str(error)
+    except OSError as error:  # of a path that a setting names
+        text = line_of(error)
     assert time.process_time() - began < SECONDS
     assert "\n" not in text
     assert len(text) < 3000
@@ -113,8 +124,17 @@ def test_a_file_of_any_form_is_refused_in_one_line(name) -> None:
     assert not Path("executed").exists()
 
 
-def test_a_seeded_edit_is_a_plan_or_one_line() -> None:
-    source, plans = random.Random(0), 0
+def test_a_pipe_or_a_folder_in_the_place_of_the_file_is_refused_in_one_line() -> None:
+    os.mkfifo("params.yaml")
+    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
+    Path("params.yaml").unlink()
+    Path("params.yaml").mkdir()
+    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
+
+
+@pytest.mark.parametrize("seed", [0, *((1, 2, 3) if "CLIPMEND_FAULTS" in os.environ else ())])
+def test_a_seeded_edit_is_a_plan_or_one_line(seed) -> None:
+    source, plans = random.Random(seed), 0
     where = [list(places(base)) for base in BASES]
     for _ in range(EDITS):
         number = source.randrange(len(BASES))

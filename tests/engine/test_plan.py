@@ -65,10 +65,15 @@ def test_the_folder_of_a_running_job_stays(results) -> None:
     assert contents() == results
 
 
-def test_the_links_of_dvc_are_proven_and_brought_back_as_files(results, tmp_path) -> None:
+@pytest.mark.parametrize("cache", [".dvc/cache", "shared"])
+def test_the_links_of_dvc_are_proven_and_brought_back_as_files(results, tmp_path, cache) -> None:
     file = RESULTS / FT / "output.txt"
-    cached = tmp_path / f"cache/files/md5/ab/{'0' * 30}"
+    cached = tmp_path / f"{cache}/files/md5/ab/{'0' * 30}"
     cached.parent.mkdir(parents=True)
+    Path(".dvc").mkdir(exist_ok=True)
+    Path(".dvc/config").write_text(
+        "" if cache == ".dvc/cache" else "[cache]\n    dir = ../shared\n"
+    )
     cached.write_bytes(file.read_bytes())
     file.unlink()
     file.symlink_to(cached)

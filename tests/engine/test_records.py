@@ -30,6 +30,13 @@ def be_file(path: Path) -> None:
     path.write_text("a file")
 
 
+def be_pipe(path: Path) -> None:
+    """Put a pipe in the place of a file or a folder: who opens it waits for ever."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+
+
 def write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -56,6 +63,16 @@ HARM: dict[str, Callable[[], object]] = {
     "stored file": lambda: [be_file(path) for path in store.STORE.glob("*")],
     "stored strangers": lambda: [be_folder(store.STORE / name) for name in ("x", ".y", "Z" * 200)],
     "damaged file": lambda: be_file(store.DAMAGED),
+    **{
+        f"pipe {path}": lambda path=path: be_pipe(path)
+        for path in (
+            *(INDEX, INDEX.with_suffix(".new"), plan.PLAN, plan.PLAN.with_suffix(".new")),
+            *(locks.LOCKS, locks.LOCKS / "cells", locks.LOCKS / "cells" / FT.replace("/", "%")),
+            *(store.STORE, store.DAMAGED, runner.WORK),
+        )
+    },
+    "pipes in the store": lambda: [be_pipe(path) for path in store.STORE.glob("*")],
+    "pipes of stored files": lambda: [be_pipe(path) for path in store.STORE.glob("*/output.txt")],
     "work file": lambda: be_file(runner.WORK),
     "all gone": lambda: shutil.rmtree(".clipmend"),
 }

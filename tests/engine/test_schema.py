@@ -115,3 +115,22 @@ def test_a_setting_is_described_by_its_class_or_else_by_a_base(model) -> None:
         "share": "of `pairs`.",
         "steps": "how many steps are taken, at most.",
     }
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        ("class Method(Method):", "x: int = 1"),
+        ("class Method(Other):", "x: int = 1"),
+        ("class Method:", "x: Loop = 1"),
+        ("class Method:", "x: int.y = 1"),
+        ("class Method:", "_x: int = 1"),
+        ("class Method(Gone):", "x: int = 1"),
+    ],
+)
+def test_a_source_whose_settings_lead_nowhere_is_refused_in_one_line(write, head, line) -> None:
+    above = "from dataclasses import dataclass\nfrom clipmend.gone import Gone\n\nLoop = Loop\n\n\n"
+    write("a.py", f"{above}class Other(Method): ...\n\n\n@dataclass\n{head}\n    {line}\n")
+    with pytest.raises(PlanError) as refused:
+        schema.declaration("clipmend.a", "Method")
+    assert "\n" not in str(refused.value)

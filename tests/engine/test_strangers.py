@@ -116,6 +116,29 @@ def test_a_card_that_names_a_file_outside_its_cell_leaves_that_file_alone(write_
     plan.arrange()
 
 
+CONFIGS = [None, "", "[cache]\n    dir = ../elsewhere\n", "[cache", "\xff"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_link_in_the_form_of_those_of_dvc_leads_to_a_cache_of_the_project_or_nowhere(
+    results, precious, config
+) -> None:
+    at, target = RESULTS / FT / "output.txt", precious.parent / f"ab/{'0' * 30}"
+    target.parent.mkdir()
+    shutil.copy(at, target)  # the right bytes, so that only its place is wrong
+    before = target.stat()
+    at.unlink()
+    at.symlink_to(target)
+    if config is not None:
+        Path(".dvc").mkdir()
+        Path(".dvc/config").write_bytes(config.encode("latin-1"))
+    assert status.damaged() == [f"{FT}: output.txt is a link out of its cell"]
+    assert make_missing(plan.arrange()) == []
+    assert contents() == results
+    assert not at.is_symlink()
+    assert (target.stat().st_mtime_ns, target.stat().st_nlink) == (before.st_mtime_ns, 1)
+
+
 @pytest.mark.parametrize("kind", ["output", "card", "cell", "above", "stage", "stray", "nested"])
 def test_a_link_out_of_a_cell_is_removed_and_what_it_names_is_left(
     results, precious, kind, write_params
@@ -156,9 +179,16 @@ def test_a_link_out_of_a_cell_is_removed_and_what_it_names_is_left(
 
 
 @pytest.mark.usefixtures("results")
-@pytest.mark.parametrize("folder", ["results", ".clipmend", ".clipmend/store", ".clipmend/damaged"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("results", ".clipmend", ".clipmend/store", ".clipmend/damaged"),
+        *("logs", ".snakemake", ".snakemake/log"),
+    ],
+)
 def test_a_project_whose_own_folders_are_links_is_refused(folder, tmp_path_factory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "folder"
+    Path(folder).parent.mkdir(exist_ok=True)
     Path(folder).rename(outside) if Path(folder).exists() else outside.mkdir()
     Path(folder).symlink_to(outside)
     (outside / "mine").write_text("mine")
@@ -242,7 +272,19 @@ def test_links_in_a_work_folder_are_removed_before_a_job_writes(precious) -> Non
     (work / "progress/task0/fit.half").symlink_to(precious)
     (work / "progress/task1").symlink_to(precious.parent)
     (work / "out").symlink_to(precious.parent)
+    os.mkfifo(work / "progress/early.safetensors")  # whose reader would wait for ever
     job = runner._begin(entry)
     assert list(job.out.iterdir()) == []
     assert [path.name for path in job.work.rglob("*")] == ["task0"]
     store.place(job.out, RESULTS / FT)
+
+
+@pytest.mark.usefixtures("results")
+def test_links_and_pipes_below_the_logs_are_removed_before_a_job_writes_there(precious) -> None:
+    Path("logs/benchmark").mkdir(parents=True)
+    Path("logs/kept.log").write_text("kept")
+    Path("logs/report.log").symlink_to(precious)
+    Path("logs/baselines").symlink_to(precious.parent)
+    os.mkfifo("logs/benchmark/report.tsv")
+    plan.arrange()
+    assert cards.names(Path("logs")) == ["kept.log"]

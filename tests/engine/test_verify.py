@@ -1,6 +1,7 @@
 """``clipmend verify`` answers: is every file what the job that made it wrote?"""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,29 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
     "a file of no card": (
         lambda: (RESULTS / FT / "more.txt").write_text("more"),
         f"{FT}/more.txt: no card names this file",
+    ),
+    "a hidden file": (
+        lambda: (RESULTS / FT / ".more.txt").write_text("more"),
+        f"{FT}/.more.txt: no card names this file",
+    ),
+    "a copy of an editor": (
+        lambda: (RESULTS / FT / "output.txt~").write_text("more"),
+        f"{FT}/output.txt~: no card names this file",
+    ),
+    "a pipe": (
+        lambda: os.mkfifo(RESULTS / FT / "pipe"),
+        f"{FT}/pipe: no card names this file",
+    ),
+    "a pipe in the place of a file": (
+        lambda: [(RESULTS / FT / "output.txt").unlink(), os.mkfifo(RESULTS / FT / "output.txt")],
+        f"{FT}: output.txt is missing",
+    ),
+    "a cell behind a link": (
+        lambda: [
+            (RESULTS / FT).rename("aside"),
+            (RESULTS / FT).symlink_to(Path("aside").absolute()),
+        ],
+        f"{FT}: no card names this file",
     ),
     "a file beside the stages": (
         lambda: (RESULTS / "table.md").write_text("more"),

@@ -1,8 +1,9 @@
 """Faults in a project of stubs: kills before file operations, full or read-only disks, two runs.
 
-``python faults.py TRIALS SEED`` runs in the project's folder with its own ``clipmend``. It imports
-everything once and forks, so that a run takes a fraction of a second. After each fault an
-undisturbed run must end well, with the bytes of a project without faults. It prints what did not.
+``python faults.py KILLS OTHERS SEED`` runs in the project's folder with its own ``clipmend``. It
+imports everything once and forks, so that a run takes a fraction of a second. No two kills are
+before the same operation. After each fault an undisturbed run must end well, with the bytes of a
+project without faults. It prints what did not, and how many faults of each kind there were.
 """
 
 import errno
@@ -15,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def fork(
     """Act in a process of its own, and return its number.
 
     Args:
-        kill_before: the number of the file operation before which the process is killed.
+        kill_before: the number of the file operation before which the process is killed; -1: the
+            process prints how many operations it made.
         limit: bytes after which a file cannot grow, as on a full disk.
         read_only: the folder in which nothing can be changed.
     """
@@ -68,16 +70,19 @@ def fork(
     if limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    operations = itertools.count()
     if kill_before is not None:
-        sys.addaudithook(killer(kill_before))
+        sys.addaudithook(killer(operations, kill_before))
     if read_only is not None:
         sys.addaudithook(refuser(Path(read_only).absolute()))
-    os._exit(exit_code(act))
+    code = exit_code(act)
+    if kill_before == -1:
+        os.write(2, f"\noperations: {next(operations)}".encode())
+    os._exit(code)
 
 
-def killer(number: int) -> Callable[[str, tuple[object, ...]], None]:
+def killer(operations: Iterator[int], number: int) -> Callable[[str, tuple[object, ...]], None]:
     """Return a hook that kills this process before its file operation of this number."""
-    operations = itertools.count()
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if is_change(event, arguments) and next(operations) == number:
@@ -145,24 +150,45 @@ def damage(source: random.Random) -> str:
     """Harm one file or folder of the results, the store or the records."""
     top = source.choice((RESULTS, store.STORE, Path(".clipmend")))
     files = sorted(path for path in top.rglob("*") if path.is_file() and path.suffix != ".log")
-    if not files:
+    if len(files) < 2:
         return "nothing"
-    path = source.choice(files)
-    kind = source.choice(("cut", "edit", "remove", "folder", "link", "cell"))
-    data = path.read_bytes()
-    if kind == "cell":
-        shutil.rmtree(path.parent)
-        return f"{kind} {path.parent}"
-    path.unlink()
-    if kind == "cut":
-        path.write_bytes(data[: len(data) // 2])
-    elif kind == "edit":
-        path.write_bytes(data + b"x")
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "link":
-        path.symlink_to("/etc/hostname")
-    return f"{kind} {path}"
+    path, other = source.sample(files, 2)
+    kind = source.choice(list(HARM))
+    HARM[kind](path, other)
+    return f"{kind} {path} {other if kind == 'swap' else ''}"
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    path.unlink()  # the file may have another link
+    path.write_bytes(data)
+
+
+def swap(path: Path, other: Path) -> None:
+    aside = Path("aside")
+    for old, new in ((path, aside), (other, path), (aside, other)):
+        old.rename(new)
+
+
+def replace_with(make: Callable[[Path], None]) -> Callable[[Path, Path], None]:
+    """Return the harm that puts something else in the place of a file."""
+
+    def harm(path: Path, _: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return harm
+
+
+HARM: dict[str, Callable[[Path, Path], None]] = {
+    "cut": lambda path, _: rewrite(path, path.read_bytes()[: path.stat().st_size // 2]),
+    "edit": lambda path, _: rewrite(path, path.read_bytes() + b"x"),
+    "remove": lambda path, _: path.unlink(),
+    "folder": replace_with(Path.mkdir),
+    "link": replace_with(lambda path: path.symlink_to("/etc/hostname")),
+    "pipe": replace_with(os.mkfifo),
+    "cell": lambda path, _: shutil.rmtree(path.parent),
+    "swap": swap,
+}
 
 
 class Trials:
@@ -171,8 +197,9 @@ class Trials:
     def __init__(self, seed: int) -> None:
         self.source = random.Random(seed)
         self.calm: dict[str, dict[str, bytes]] = {}
-        self.name, self.wrong, self.killed, self.at = "a", 0, 0, 0
-        self.kind, self.counts = "", Counter[str]()
+        self.operations: dict[tuple[str, str], list[int]] = {}  # before which no kill was yet
+        self.name, self.wrong = "a", 0
+        self.counts = Counter[str]()
 
     def prepare(self) -> None:
         """Run both parameter files without faults, each in an empty project."""
@@ -186,32 +213,42 @@ class Trials:
         for folder in (RESULTS, Path(".clipmend")):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def disturb(self) -> str:
-        """Change the parameters and run them with a fault; return what the fault was."""
+    def turn(self) -> tuple[str, str]:
+        """Change the parameters, and maybe delete what could come back; return what was done."""
         self.name = "b" if self.name == "a" else "a"
         choose(self.name)
-        if self.source.random() < 0.5:  # else most cells come back from the store
-            shutil.rmtree(store.STORE, ignore_errors=True)
-        if self.source.random() < 0.1:
+        deleted = self.source.choice(("nothing", "nothing", "the store", "the store", "all"))
+        if deleted == "all":
             self.empty()
-        kind = self.kind = self.source.choice(
-            ("kill",) * 5 + ("full", "two", "damage", "read only")
-        )
-        if kind == "kill":
-            self.at += self.source.randrange(1, 8)
-            if end(fork(run, kill_before=self.at)) != KILLED:
-                self.at = 0  # behind the last operation: begin again
-            else:
-                self.killed += 1
-            return f"kill before operation {self.at}"
+        elif deleted == "the store":  # else most cells come back from it
+            shutil.rmtree(store.STORE, ignore_errors=True)
+        return self.name, deleted
+
+    def kill(self) -> str:
+        """Run until the process is killed before an operation that no kill was before."""
+        situation = self.turn()
+        if situation not in self.operations:
+            assert end(fork(run, kill_before=-1)) == 0, printed()
+            count = int(printed().split()[-1])
+            self.operations[situation] = self.source.sample(range(count), count)
+            return "nothing"
+        left = self.operations[situation]
+        if not left:
+            return "nothing"
+        at = left.pop()
+        self.counts["kills"] += end(fork(run, kill_before=at)) == KILLED
+        return f"kill before operation {at} of {situation}"
+
+    def disturb(self, kind: str) -> str:
+        """Run with a fault of another kind, and return what it was."""
+        self.turn()
+        self.counts[kind] += 1
         if kind == "full":
             limit = self.source.choice((0, 1, 50, 500, 2000, 8000, 30000))
             code = end(fork(run, limit=limit))
             return f"full at {limit}: {self.check(code, 0, REFUSED)}"
         if kind == "read only":
-            folder = self.source.choice(
-                ("results", ".clipmend", ".clipmend/store", "results/poison")
-            )
+            folder = self.source.choice(FOLDERS)
             code = end(fork(run, read_only=folder))
             return f"{folder} is read-only: {self.check(code, 0, REFUSED)}"
         if kind == "two":
@@ -223,11 +260,10 @@ class Trials:
     def check(self, code: int, *allowed: int) -> str:
         return f"exit {code}" if code in allowed else f"exit {code} WRONG"
 
-    def one(self) -> None:
+    def one(self, kind: str) -> None:
         """Make one trial and report it if anything is wrong."""
         printed()
-        what = self.disturb()
-        self.counts[self.kind] += 1
+        what = self.kill() if kind == "kill" else self.disturb(kind)
         if self.source.random() < 0.2:  # an edit in between
             self.name = self.source.choice("ab")
             choose(self.name)
@@ -242,12 +278,17 @@ class Trials:
 
 def main() -> None:
     os.environ["CLIPMEND_PATIENCE"] = "0"
-    trials = Trials(int(sys.argv[2]))
+    kills, others = map(int, sys.argv[1:3])
+    trials = Trials(int(sys.argv[3]))
     trials.prepare()
-    for _ in range(int(sys.argv[1])):
-        trials.one()
+    for _ in range(10 * kills):  # some trials only count operations
+        if trials.counts["kills"] == kills:
+            break
+        trials.one("kill")
+    for _ in range(others):
+        trials.one(trials.source.choice(FAULTS))
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(trials.counts.items()))
-    sys.stdout.write(f"{counts}\n{trials.killed} kills, {trials.wrong} wrong\n")
+    sys.stdout.write(f"{counts}; {trials.wrong} wrong\n")
     sys.exit(1 if trials.wrong else 0)
 
 

@@ -105,6 +105,21 @@ def test_an_edit_during_the_last_stage_of_dvc_is_not_recorded_with_older_results
     assert "up to date" in project.succeed("dvc", "status")
 
 
+def test_an_edit_while_a_stage_of_dvc_has_nothing_to_do_is_not_recorded(project: Any) -> None:
+    shutil.copy(project.root / "params.yaml", project.root / "edit")
+    project.edit("edit", "gallery: 6", "gallery: 7")
+    with (project.root / "Snakefile").open("a") as file:  # which is read after the plan was made
+        file.write("\nimport os\n\n")
+        file.write("if os.path.exists('edit'):\n    os.rename('edit', 'params.yaml')\n")
+    refused = project.call("dvc", "repro")
+    assert refused.returncode != 0
+    assert "was edited while this stage ran" in refused.stdout + refused.stderr
+    assert project.ran() == []
+    assert not (project.root / "dvc.lock").exists()
+    assert project.repro() == ["report"]
+    assert "up to date" in project.succeed("dvc", "status")
+
+
 def test_a_second_run_is_refused_although_the_records_were_deleted(project: Any) -> None:
     process = hang(project)
     before = project.contents()

@@ -124,6 +124,31 @@ def test_an_experiment_of_dvc_makes_the_cells_of_its_edit(project: Any) -> None:
 
 
 @at_length
+@pytest.mark.parametrize("mode", ["--temp", "--queue"])
+def test_an_experiment_in_a_folder_of_its_own_leaves_this_one_and_is_proven_when_applied(
+    project: Any, mode: str
+) -> None:
+    (project.root / "data/README.md").write_text("git keeps no empty folder")
+    project.repro()
+    project.commit("two")
+    before = project.contents()
+    project.succeed("dvc", "exp", "run", mode, "-n", "other", "-S", "evaluate.confidence=0.9")
+    if mode == "--queue":
+        assert_unchanged(project, before)
+        project.succeed("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    assert_unchanged(project, before)
+    assert not project.planned()
+    project.succeed("dvc", "exp", "apply", "other")
+    assert yaml.safe_load((project.root / "params.yaml").read_text())["evaluate"] == {
+        "confidence": 0.9
+    }
+    changed = {name for name, data in project.contents().items() if before.get(name) != data}
+    assert {name.split("/")[0] for name in changed} == {"evaluate", "report"}
+    assert not project.planned()
+    project.succeed("clipmend", "verify")
+
+
+@at_length
 def test_a_forced_commit_of_an_edited_result_is_noticed_and_undone(project: Any) -> None:
     project.repro()
     before = project.contents()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -13,14 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from clipmend.engine.cell import INGREDIENTS
+from clipmend.engine import dvc_cache
+from clipmend.engine.cell import INGREDIENTS, RESULTS
 from clipmend.engine.index import Index
 
 CARD = "card.json"
 LIMIT = 256 << 20
 """Bytes; a larger file is not read. A card of a report that reads 100,000 cells has fewer."""
-
-_CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # an object of DVC's cache, named by its MD5
 
 PACKAGES = (
     "torch",
@@ -77,6 +75,10 @@ class _Read(_Strict):
     outputs: dict[_Output, _Digest]
 
 
+class _Environment(_Strict):
+    packages: dict[str, str] = {}
+
+
 class _Card(_Strict):
     cell: _CellName
     key: _Digest
@@ -89,7 +91,7 @@ class _Card(_Strict):
     shared: dict[str, Any] = {}
     code: dict[str, str] = {}
     files: dict[str, str] = {}
-    environment: dict[str, Any] = {}
+    environment: _Environment = _Environment()
 
 
 def parse(text: str | bytes) -> dict[str, Any] | None:
@@ -125,11 +127,21 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def is_own(folder: Path, name: str) -> bool:
     """Return whether a file lies in its folder; a link is allowed to DVC's cache alone."""
-    above = Path(name).parents[:-1]
-    if any((folder / parent).is_symlink() for parent in above):
+    return not is_behind_link(folder) and _is_below(folder, name)
+
+
+def is_behind_link(folder: Path) -> bool:
+    """Return whether a folder, or one between it and ``results/``, is a link."""
+    parts = (folder, *folder.parents)
+    inside = parts[: parts.index(RESULTS)] if RESULTS in parts else parts[:1]
+    return any(path.is_symlink() for path in inside)
+
+
+def _is_below(folder: Path, name: str) -> bool:
+    if any((folder / parent).is_symlink() for parent in Path(name).parents[:-1]):
         return False
     path = folder / name
-    return not path.is_symlink() or _CACHED.search(os.path.realpath(path)) is not None
+    return not path.is_symlink() or dvc_cache.holds(os.path.realpath(path), folder)
 
 
 def has_no_strays(folder: Path) -> bool:
@@ -197,9 +209,11 @@ def names(folder: Path) -> list[str]:
 
 def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
     """Return how the files of a cell differ from its card, or None if they agree."""
+    if is_behind_link(folder):
+        return "folder is behind a link"
     for name, written in card["outputs"].items():
         path = folder / name
-        if not is_own(folder, name):
+        if not _is_below(folder, name):
             return f"{name} is a link out of its cell"
         if not path.is_file():
             return f"{name} is missing"

@@ -1,5 +1,6 @@
 """Deletes and creates files and folders of our own, also where another kind of file is."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,20 @@ def make_folder(path: Path) -> None:
     Below ``.clipmend``, this holds for the folders above it too.
     """
     for part in reversed((path, *(above for above in path.parents if HOME in above.parents))):
-        if part.is_symlink() or part.is_file():
+        if part.is_symlink() or (part.exists() and not part.is_dir()):
             part.unlink()
     path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_strangers(folder: Path) -> None:
+    """Delete what is neither a file nor a folder below a folder of our own: links, pipes, devices.
+
+    Behind a link, other files would be written; who opens a pipe waits for ever.
+    """
+    for parent, inner, names in os.walk(folder):
+        for path in (Path(parent, name) for name in (*inner, *names)):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                path.unlink()
 
 
 def replace(fresh: Path, path: Path) -> None:
@@ -32,6 +44,12 @@ def replace(fresh: Path, path: Path) -> None:
     if path.is_dir():
         remove(path)
     fresh.replace(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole, in place of a file or a link of the same name."""
+    with whole(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 @contextmanager

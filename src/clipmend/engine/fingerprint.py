@@ -115,8 +115,11 @@ def tree(module: str) -> ast.Module:
 @cache
 def _digest(module: str) -> str:
     parsed = tree(module)
-    # Of the tree, not of the text: comments, docstrings and layout make nothing stale.
-    digest = hashlib.sha256(repr(_meaning(parsed)).encode())
+    try:
+        # Of the tree, not of the text: comments, docstrings and layout make nothing stale.
+        digest = hashlib.sha256(repr(_meaning(parsed)).encode())
+    except (RecursionError, UnicodeError) as error:  # of `"\ud800"`, half a character, too
+        raise PlanError(f"Module {module} cannot be hashed: {error}.") from None
     for name in _package_data(parsed):
         digest.update(name.encode())
         digest.update(_data(module, name))

@@ -27,8 +27,9 @@ class Index:
         self.entries: dict[str, list[int | str]] = {}
         # Without the index, or with one of another shape, files are only read again.
         with suppress(OSError, ValueError, RecursionError, AttributeError):
-            # Of a stranger's project, the file may have any size.
-            text = path.read_bytes() if path.stat().st_size <= LIMIT else "{}"
+            # Of a stranger's project, it may have any size, or be a pipe, which never ends.
+            is_read = path.is_file() and path.stat().st_size <= LIMIT
+            text = path.read_bytes() if is_read else "{}"
             read = json.loads(text).items()
             self.entries = {identity: entry for identity, entry in read if _is_entry(entry)}
 

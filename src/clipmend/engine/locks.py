@@ -19,7 +19,15 @@ from clipmend.engine.files import HOME
 from clipmend.errors import ArtifactError, BusyError, PlanError
 
 LOCKS = HOME / "locks"
-_BESIDE = (".gitignore", ".DS_Store")  # what DVC and a file manager write beside the stages
+LOGS = Path("logs")
+_SNAKEMAKE = Path(".snakemake")
+BESIDE = (".gitignore", ".DS_Store")  # what DVC and a file manager write beside the stages
+_INSIDE = {
+    RESULTS: (BESIDE, tuple(FIELDS)),
+    LOGS: ((*BESIDE, "report.log"), (*FIELDS, "benchmark")),
+}
+"""The files and the folders that these two may hold where they are links."""
+
 PATIENCE = 10.0  # seconds; long enough for a run with nothing to do
 
 _held: dict[Path, IO[str]] = {}
@@ -88,7 +96,9 @@ def check(name: str, file: IO[str]) -> None:
 
     Raises:
         PlanError: the lock is gone, or it is another one.
+        ArtifactError: a folder of the run is a link now.
     """
+    check_folders()
     try:
         is_ours = os.path.samestat(os.fstat(file.fileno()), _path(name).stat())
     except OSError:
@@ -118,37 +128,42 @@ def _path(name: str) -> Path:
 
 
 def check_folders() -> None:
-    """Refuse a project whose folder of results or of records leads to other files.
+    """Refuse a project whose folders of results, logs or records lead to other files.
 
     Raises:
-        ArtifactError: a folder of records is a link or a file, or ``results`` is a file, or a link
-            to a folder with other files.
+        ArtifactError: a folder of records, or one of Snakemake, is a link or a file. Or ``results``
+            or ``logs`` is a file, or a link to a folder with other files.
     """
-    for folder in (HOME, *(HOME.iterdir() if HOME.is_dir() else ())):
-        if folder.is_symlink() or (folder == HOME and folder.is_file()):
-            raise ArtifactError(
-                f"{folder} is a file or a link, behind which a run would change other files. Make "
-                "it a folder of this project."
-            )
-    if RESULTS.is_symlink() or RESULTS.is_file():
-        _check_target()
+    for home in (HOME, _SNAKEMAKE):
+        # Behind a link, not even the names are read.
+        inner = home.iterdir() if home.is_dir() and not home.is_symlink() else ()
+        for folder in (home, *inner):
+            if folder.is_symlink() or (folder == home and folder.is_file()):
+                raise ArtifactError(
+                    f"{folder} is a file or a link, behind which a run would change other files. "
+                    "Make it a folder of this project."
+                )
+    for folder in (RESULTS, LOGS):
+        if folder.is_symlink() or folder.is_file():
+            _check_target(folder)
 
 
-def _check_target() -> None:
-    """Refuse ``results`` as a link, unless it leads to a folder of results, or to an empty one.
+def _check_target(folder: Path) -> None:
+    """Refuse ``results`` or ``logs`` as a link, unless it leads to such a folder or an empty one.
 
     The folder may be on another disk, where a project's own disk is small.
     """
+    beside, folders = _INSIDE[folder]
     strangers = ["no folder"]
-    if RESULTS.is_dir():
+    if folder.is_dir():
         strangers = [
             path.name
-            for path in sorted(RESULTS.iterdir())
-            if path.name not in _BESIDE and not (path.name in FIELDS and path.is_dir())
+            for path in sorted(folder.iterdir())
+            if path.name not in beside and not (path.name in folders and path.is_dir())
         ]
     if strangers:
         raise ArtifactError(
-            f"{RESULTS} is a file or a link, behind which a run would change other files (there is "
+            f"{folder} is a file or a link, behind which a run would change other files (there is "
             f"{strangers[0]}). Make it a folder of this project, or a link to an empty folder."
         )
 
@@ -156,7 +171,7 @@ def _check_target() -> None:
 def _open(path: Path) -> IO[str]:
     check_folders()
     files.make_folder(path.parent)
-    if path.is_dir() or path.is_symlink():  # a link: another file must not be signed
+    if path.is_symlink() or not path.is_file():  # a link: another file must not be signed
         files.remove(path)
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     return os.fdopen(number, "r+", encoding="utf-8")

@@ -34,11 +34,16 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _is_name(value: str) -> str:
+def is_name(value: str) -> bool:
+    """Return whether a text can name a method, a corpus, or a folder of a cell."""
     # A name is a folder below results/: it has no slash, and no dot in front.
+    return re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII) is not None
+
+
+def _checked_name(value: str) -> str:
     if len(value) > 100:
         raise ValueError("has more than 100 characters")
-    if not re.fullmatch(r"[a-z0-9][\w.+-]*(@[\w.+-]+)?", value, flags=re.ASCII):
+    if not is_name(value):
         raise ValueError(f"{value!r} is not a name such as 'ubt' or 'ubt@random'")
     return value
 
@@ -54,7 +59,7 @@ def _or_empty(value: object) -> object:
     return {} if value is None else value
 
 
-Name = Annotated[str, AfterValidator(_is_name)]
+Name = Annotated[str, AfterValidator(_checked_name)]
 Template = Annotated[str, AfterValidator(_is_template)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_unique)]
 Seeds = Annotated[

@@ -68,6 +68,7 @@ def arrange() -> Plan:
     """
     parameters = params.load()
     locks.hold_main()
+    files.remove_strangers(locks.LOGS)  # a job writes its log there, whatever has its name
     index = Index()
     plan = Plan(parameters.device, grid.cells(parameters, index))
     present: dict[str, Any] = {}

@@ -6,6 +6,8 @@
 
 from collections.abc import Mapping
 from functools import reduce
+from itertools import chain as joined
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from clipmend.errors import ParamsError, UnknownNameError
 
 EXTENDS = "extends"
 DEFAULT = "default"
-LIMIT = 1_000_000  # bytes of a file of parameters
+LIMIT = 200_000  # bytes of a file of parameters, and values in it: read three times in 3 seconds
 _PACKAGE = Path(clipmend.__file__).parent
 _OWN = Path("params")  # of the project's folder; comes before the presets that are shipped
 _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, an installed wheel
@@ -27,7 +29,7 @@ def presets() -> dict[str, Path]:
     """Return the file of every preset by name, the default first."""
     files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
              for path in sorted(folder.glob("*.yaml"))
-             if not is_junk(path.name) and _is_inside(folder, path)}  # fmt: skip
+             if not is_junk(path.name) and path.is_file() and _is_inside(folder, path)}  # fmt: skip
     return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
@@ -113,9 +115,7 @@ def read(path: Path) -> Any:
         ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
-        if path.stat().st_size > LIMIT:
-            raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return _parsed(path)
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
@@ -135,6 +135,32 @@ def read(path: Path) -> Any:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
 
 
+def _parsed(path: Path) -> Any:
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ParamsError(f"{path} is not a file, but a folder, a pipe or a device.")
+    if size > LIMIT:
+        raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
+    loader = _StrictLoader(path.read_text(encoding="utf-8"))
+    node = loader.get_single_node()
+    if _count(node, {}) > LIMIT:
+        raise ParamsError(
+            f"{path} has more than {LIMIT:,} values, since aliases repeat some or hold "
+            "themselves; no parameters need that."
+        )
+    return None if node is None else loader.construct_document(node)
+
+
+def _count(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Return the values below a node, those behind an alias as often as it is used."""
+    if id(node) not in known:
+        known[id(node)] = inf  # of a node that holds itself
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        nodes = joined.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+        known[id(node)] = 1.0 + sum(_count(each, known) for each in nodes)
+    return known[id(node)]
+
+
 class _StrictLoader(yaml.SafeLoader):
     """A YAML loader that refuses a repeated key; by default the last value would win."""
 
@@ -149,10 +175,11 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, "expected a mapping", node.start_mark
             )
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        known = set()
+        for key in (str(key.value) for key, _ in node.value):
+            if key in known:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is there twice", node.start_mark
                 )
+            known.add(key)
         return super().construct_mapping(node, deep=deep)

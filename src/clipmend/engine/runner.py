@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,7 @@ from clipmend.engine.garbage import permanent
 from clipmend.engine.index import Index
 from clipmend.engine.job import Input, Job
 from clipmend.engine.plan import Entry
-from clipmend.errors import ArtifactError, ClipmendError, PlanError
+from clipmend.errors import ArtifactError, ClipmendError, PlanError, line_of
 from clipmend.methods import table
 from clipmend.model import arithmetic
 
@@ -39,6 +39,7 @@ RESTORED = "restored from the store"
 GRACE = 15.0  # seconds that a following process leaves the leading one to report an error
 WITHOUT_GPU = ("download", "report")  # stages that do not use one
 BEFORE_TRAINING = ("poison", "pretrain")  # stages before which the whole run is checked
+CREATED = ("poison", "trigger", "model")  # roles of inputs whose methods a job creates again
 MULTIPROCESS = ("pretrain",)  # stages whose cells several processes can make together
 CORES = "CLIPMEND_CORES"  # how many cores the scheduler gave this job; decoders use them
 
@@ -150,8 +151,14 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
     processes.send(go=True)
     try:
         stage.run(job)
-    except Exception:
+    except Exception as error:
         locks.check(cell.name, lock)  # a deleted folder is the reason, and no bug
+        if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+            files.remove(job.work)
+            raise ArtifactError(
+                f"{cell.name}: {line_of(error)} The progress of this job had files of another "
+                "form and was deleted; run again, and the job begins anew."
+            ) from error
         raise
     locks.check(cell.name, lock)
     card = {
@@ -174,14 +181,12 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
 def _begin(entry: Entry) -> Job:
     """Return the job of a cell with its folders: an empty output, and the progress before a kill.
 
-    The work folder may be in any state. A link in it is removed: files would be written behind it.
+    The work folder may be in any state.
     """
     work = WORK / entry.cell.key
     job = job_of(entry, work)
     files.make_folder(job.work)
-    for name in cards.names(job.work):
-        if (job.work / name).is_symlink():
-            (job.work / name).unlink()
+    files.remove_strangers(job.work)
     files.remove(job.out)  # a killed job may have left half an output
     job.out.mkdir()
     return job
@@ -192,7 +197,7 @@ def _load(entry: Entry, index: Index) -> ModuleType:
     cell = entry.cell
     if entry.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
         gpus.claim()
-    stage = _import(cell)
+    stage = _import(entry)
     for path, digest in cell.files.items():
         if index.tree(grid.outside(path)) != digest:
             raise PlanError(
@@ -208,7 +213,7 @@ def _follow(name: str, prepared: arithmetic.Arithmetic) -> None:
         return
     entry = _reread(name, prepared)
     try:
-        stage, job = _import(entry.cell), job_of(entry, WORK / entry.cell.key)
+        stage, job = _import(entry), job_of(entry, WORK / entry.cell.key)
         arithmetic.start(entry.arithmetic, job.device)
         stage.run(job)
     except ClipmendError:
@@ -234,14 +239,17 @@ def job_of(entry: Entry, work: Path) -> Job:
 
 
 @permanent()
-def _import(cell: Cell) -> ModuleType:
+def _import(entry: Entry) -> ModuleType:
     """Return the stage's module, having loaded all code that the key stands for.
 
     Everything is imported before the sources are hashed again. An edit that is made while a run
     goes on is then either refused here, or comes too late to be used.
     """
+    cell = entry.cell
+    others = [entry.inputs[name] for role, name in cell.inputs.items() if role in CREATED]
+    created = {table.reference(other.stage, other.method)[0]: other for other in others}
     try:
-        for module in cell.code:
+        for module in (*cell.code, *created):
             import_module(module)
         stage = import_module(f"clipmend.stages.{cell.stage}")
     except ModuleNotFoundError as error:
@@ -253,16 +261,23 @@ def _import(cell: Cell) -> ModuleType:
     except SyntaxError as error:
         raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
     fingerprint.forget()
-    for module, digest in cell.code.items():
+    _refuse_edited(cell.name, cell, cell.code)
+    for module, other in created.items():
+        _refuse_edited(cell.name, other, (*fingerprint.digests(module), fingerprint.TABLE))
+    return stage
+
+
+def _refuse_edited(name: str, cell: Cell, modules: Iterable[str]) -> None:
+    """Refuse modules whose code is not what the key of a cell was made of."""
+    for module in modules:
         if module == fingerprint.TABLE:
             present = fingerprint.line(*table.reference(cell.stage, cell.method))
         else:
             present = fingerprint.digests(module)[module]
-        if present != digest:
+        if present != cell.code.get(module):
             raise PlanError(
-                f"{cell.name}: {module} was edited after the plan was made; run `snakemake` again."
+                f"{name}: {module} was edited after the plan was made; run `snakemake` again."
             )
-    return stage
 
 
 def input_of(cell: Cell) -> Input:

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    ValidationError,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 
 from clipmend.engine import fingerprint
@@ -34,6 +41,10 @@ TYPES: dict[str, Any] = {
 """The names that the type of a setting may use."""
 
 
+# What a base that is its own, or a field that pydantic keeps for itself, ends in.
+_UNREADABLE = (RecursionError, PydanticUserError, AttributeError, LookupError, NameError, TypeError)
+
+
 def forget() -> None:
     """Forget every source that was read, for a process that outlives an edit."""
     fingerprint.forget()
@@ -49,14 +60,20 @@ def declaration(module: str, cls: str) -> type[BaseModel]:
     Raises:
         PlanError: the source has no such dataclass, or a setting that cannot be read.
     """
-    described = _described(module, cls)
-    fields: dict[str, Any] = {
-        name: (annotation, Field(default, description=described.get(name)))
-        for name, annotation, default in _fields(module, cls)
-    }
     # A default outside its own range is a bug. Pydantic keeps names such as `model_` for itself.
     config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
-    return create_model(cls, __config__=config, **fields)
+    try:
+        described = _described(module, cls)
+        fields: dict[str, Any] = {
+            name: (annotation, Field(default, description=described.get(name)))
+            for name, annotation, default in _fields(module, cls)
+        }
+        return create_model(cls, __config__=config, **fields)
+    except _UNREADABLE as error:
+        raise PlanError(
+            f"The settings of {module}:{cls} cannot be read without importing it "
+            f"({' '.join(str(error).split())})."
+        ) from None
 
 
 def marked(model: BaseModel, marker: type) -> dict[str, str]:
@@ -181,13 +198,17 @@ def _evaluate(module: str, expression: ast.expr) -> object:
     return eval(code, {"__builtins__": {}}, known)
 
 
+_LISTED = 20  # problems in one line
+_LENGTH = 200  # characters of a name or a value in an error message
+
+
 def _shown(value: object) -> str:
     """Return a value as an error message shows it: on one line, and not all of a long one."""
     try:
         text = repr(value)
     except ValueError:  # Python prints no number of more than 4,300 digits
         return "a number of thousands of digits"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
 
 
 def keys(model: type[BaseModel]) -> Mapping[str, Any]:
@@ -201,7 +222,7 @@ def keys(model: type[BaseModel]) -> Mapping[str, Any]:
 
 
 def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> str:
-    """Return everything that pydantic refused below ``place`` as one line.
+    """Return what pydantic refused below ``place`` as one line: at most 20 problems, and a count.
 
     Args:
         place: the path of the block, such as ``unlearn.settings.ubt``; empty for the file.
@@ -209,8 +230,9 @@ def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> st
         known: the keys that the block may have, with those of its nested blocks.
     """
     lines = []
-    for problem in error.errors(include_url=False):
-        loc = [str(part) for part in problem["loc"]]
+    refused = error.errors(include_url=False)
+    for problem in refused[:_LISTED]:
+        loc = [str(part)[:_LENGTH] for part in problem["loc"]]
         where = ".".join([place, *loc] if place else loc) or "the file"
         if problem["type"] == "extra_forbidden":
             siblings = known
@@ -222,4 +244,6 @@ def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> st
         else:
             text = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{where}: {text}; got {_shown(problem['input'])}.")
+    if len(refused) > _LISTED:
+        lines.append(f"And {len(refused) - _LISTED:,} more.")
     return " ".join(lines)

@@ -1,5 +1,6 @@
 """The plan as the Snakefile reads it: targets, and the cards that the job of a rule reads."""
 
+import atexit
 import os
 import re
 import sys
@@ -46,6 +47,9 @@ class Flow:
             )
         with _in_one_line(), permanent():
             self._plan: Plan = plan.arrange() if workflow.is_main_process else plan.load()
+        if workflow.is_main_process and "DVC_STAGE" in os.environ:
+            # Not with `onsuccess`, which Snakemake leaves out where no job runs.
+            atexit.register(self._confirm)
 
     def cards(self, stage: str | None = None) -> list[str]:
         """Return the card of every cell of a stage; of None, of all stages."""
@@ -92,13 +96,11 @@ class Flow:
                 "prune`, and run again.\n"
             )
 
-    def confirm(self) -> None:
+    def _confirm(self) -> None:
         """Fail a stage of DVC if parameters, files or code were edited while it ran.
 
         DVC reads them after the run, and would record them with results that others made.
         """
-        if "DVC_STAGE" not in os.environ:
-            return
         schema.forget()
         with _in_one_line():
             present = grid.cells(params.load(), Index())

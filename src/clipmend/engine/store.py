@@ -47,7 +47,7 @@ def restore(key: str, folder: Path, inputs: Mapping[str, Any], index: Index) -> 
         Whether the cell was restored.
     """
     stored = STORE / key
-    card = None if stored.is_symlink() else cards.read(stored)
+    card = cards.read(stored)
     if card is None or card["key"] != key or card["inputs"] != inputs:
         return False
     if (
@@ -133,7 +133,7 @@ def make_way(folder: Path) -> None:
     """
     for path in (*reversed(folder.relative_to(RESULTS).parents[:-1]), folder.relative_to(RESULTS)):
         at = RESULTS / path
-        if at.is_symlink() or at.is_file():
+        if at.is_symlink() or (at.exists() and not at.is_dir()):
             discard(at)
 
 
@@ -173,7 +173,7 @@ def _same(folder: Path, target: Path, card: Mapping[str, Any], index: Index) -> 
 
     They are links of the same files, or copies with the same content on another file system.
     """
-    if target.is_symlink() or cards.read(target) != card:
+    if cards.read(target) != card:
         return False
     for name, written in card["outputs"].items():
         own, stored = folder / name, target / name

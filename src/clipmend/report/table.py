@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from clipmend.report.cells import groups
+from clipmend.report.markup import in_markdown
 from clipmend.report.order import is_poisoned
 
 NAMES = ("corpus", "attack", "objective", "seed")
@@ -82,7 +83,7 @@ def markdown(sections: Iterable[Section]) -> str:
             continue
         parts += [f"# {section.title}"] if section.tables else []
         for table in section.tables:
-            parts += [f"## {table.title}", markdown_table(table)]
+            parts += [f"## {in_markdown(table.title)}", markdown_table(table)]
         notes += section.notes
     parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -90,8 +91,14 @@ def markdown(sections: Iterable[Section]) -> str:
 
 def markdown_table(table: Table) -> str:
     """Return one table; every column but the first is right-aligned."""
-    lines = [table.header, ("---", *["--:"] * (len(table.header) - 1))]
-    lines += [tuple(f"**{text}**" if bold else text for text, bold in row) for row in table.rows]
+    lines = [
+        tuple(map(in_markdown, table.header)),
+        ("---", *["--:"] * (len(table.header) - 1)),
+    ]
+    lines += [
+        tuple(f"**{in_markdown(text)}**" if bold else in_markdown(text) for text, bold in row)
+        for row in table.rows
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

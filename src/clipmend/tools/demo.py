@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from clipmend.data import artifacts
-from clipmend.engine import files, plan, runner
+from clipmend.engine import cards, files, plan, runner
 from clipmend.engine.cell import Place
 from clipmend.engine.folders import visible
 from clipmend.engine.index import Index
@@ -85,15 +85,16 @@ def _claim(folder: Path) -> None:
     """Make the folder, or take one that a demo made.
 
     Raises:
-        ClipmendError: it is a file, it has files of others, or it cannot be made.
+        ClipmendError: it is a file or a link, it has files of others, or it cannot be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ClipmendError(f"{folder} is a file; name a new folder for the demo.")
-    if folder.is_dir() and visible(folder) and not (folder / _MARK).is_file():
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ClipmendError(f"{folder} is a file or a link; name a new folder for the demo.")
+    is_ours = cards.is_own(folder, _MARK) and (folder / _MARK).is_file()
+    if folder.is_dir() and visible(folder) and not is_ours:
         raise ClipmendError(f"{folder} is not empty, and no demo made it; name a new folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MARK).touch()
+        files.write(folder / _MARK, "")
     except OSError as error:
         raise ClipmendError(f"{folder} cannot be made: {error.strerror}; name another.") from error
 
@@ -137,7 +138,7 @@ def _tour(place: Place, out: Path) -> Iterator[str]:
         "after": _measured(place, repaired, index),
     }
     text = json.dumps({"victim": place.path, **measured}, indent=1)
-    (out / METRICS).write_text(text + "\n", encoding="utf-8")
+    files.write(out / METRICS, text + "\n")
     yield "\n5. Measured on the test images of the corpus, which neither command has seen:\n"
     yield from _table(measured)
 

@@ -11,7 +11,7 @@ def finished(place: Place, index: Index) -> Input:
     """Return a cell of ``results/`` whose files are as its card says.
 
     Raises:
-        ArtifactError: the cell is not in ``results/``, or it is damaged.
+        ArtifactError: the cell is not in ``results/``, or it is damaged, or its card is.
     """
     folder = RESULTS / place.path
     card = cards.read(folder)
@@ -20,6 +20,8 @@ def finished(place: Place, index: Index) -> Input:
         near, _, _ = suggestion(place.path, made).partition("Known: ")
         none = "" if made else f"This folder has no finished cell of `{place.stage}`."
         raise ArtifactError(f"{folder} is not a finished cell. {near or none}".strip())
+    if not cards.is_genuine(card):
+        raise ArtifactError(f"{folder} cannot be used: its card does not fit its key.")
     if (damage := cards.damage(folder, card, index)) is not None:
         raise ArtifactError(f"{folder} cannot be used: its {damage}. `snakemake` makes it again.")
     return Input.of_card(place.path, folder, card)

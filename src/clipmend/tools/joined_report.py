@@ -7,7 +7,8 @@
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from clipmend.engine import cards, grid, params, plan
-from clipmend.engine.cell import RESULTS, Place
+from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.engine.runner import input_of, job_of
 from clipmend.errors import ArtifactError
@@ -62,6 +63,17 @@ def partial_report(folder: Path) -> str:
     return f"{len(inputs):,} of {len(planned.cells) - 1:,} cells are made."
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Refuse reports whose tables are not those of a run; they may be a stranger's."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ArtifactError(f"A table of these reports cannot be read ({text[:300]}).") from error
+
+
+@_reading()
 def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
     """Write one report from several, and return how many cells of the grid no report has.
 
@@ -77,11 +89,8 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
             belong together: other code, other settings, or other bytes for one cell.
     """
     joined = joined_cards(folders)
-    try:
-        results = Results.of_reports(folders)
-        measured = results.cells
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"A table of these reports cannot be read ({error}).") from None
+    results = Results.of_reports(folders)
+    measured = results.cells
     cells = grid.cells(params.load(preset), Index())
     places = [cell.place for cell in cells.values() if cell.stage == "evaluate"]
     missing = gaps(places, measured)
@@ -136,10 +145,17 @@ def joined_cards(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
                         f"{folder} cannot be joined with {other}: their cells of "
                         f"{' '.join(key).strip()} differ in {part}: {', '.join(names)}."
                     )
-        for name in (_place(row).path for row in pd.read_csv(folder / CELLS).to_dict("records")):
-            if name not in own:
-                raise ArtifactError(f"{folder} has no card for {name}, so nothing proves its row.")
+        _refuse_rows(folder, own)
     return {name: card for name, (_, card) in joined.items()}
+
+
+def _refuse_rows(folder: Path, own: Mapping[str, Any]) -> None:
+    """Refuse a row that no card of a report proves, or whose cell has a name that none can have."""
+    for name in (_place(row).path for row in pd.read_csv(folder / CELLS).to_dict("records")):
+        if name not in own:
+            raise ArtifactError(f"{folder} has no card for {name}, so nothing proves its row.")
+        if not all(map(params.is_name, name.split("/"))):
+            raise ArtifactError(f"{folder} has a row for {name!r}, which no run can name so.")
 
 
 def _own_cards(folder: Path) -> dict[str, dict[str, Any]]:
@@ -152,11 +168,13 @@ def _own_cards(folder: Path) -> dict[str, dict[str, Any]]:
         path = folder / name
         if not cards.is_own(folder, name) or (path.is_file() and _size(path) > LIMIT):
             raise ArtifactError(
-                f"{path} cannot be joined: it is a link, or larger than {LIMIT:,} bytes."
+                f"{path} cannot be joined: it is a link or behind one, or larger than "
+                f"{LIMIT:,} bytes."
             )
     try:
         own = read_cards(folder)
-        if not all(cards.parse(cards.canonical(card)) for card in own.values()):
+        has_all = all({*INGREDIENTS, "outputs"} <= card.keys() for card in own.values())
+        if not (has_all and all(cards.parse(cards.canonical(card)) for card in own.values())):
             raise ValueError
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ArtifactError(

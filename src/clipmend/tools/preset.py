@@ -44,8 +44,7 @@ def write(name: str, out: Path, *, force: bool = False) -> None:
             "it with --force."
         )
     try:
-        with files.whole(out) as fresh:
-            fresh.write_text(text, encoding="utf-8")
+        files.write(out, text)
     except OSError as error:
         raise ParamsError(f"{out} cannot be written: {error.strerror}.") from None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from clipmend.engine import files
 from clipmend.errors import ArtifactError, ClipmendError
 from clipmend.methods.table import STAGES
 from clipmend.report.cells import ATTACK, CLEAN, controls_of, means_table
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.check:
         times = times_table(options.root / "logs" / "benchmark")
         text = "\n\n".join(filter(None, (BEGIN, table, times, END)))
-        readme.write_text(f"{before}{text}{after}", encoding="utf-8")
+        files.write(readme, f"{before}{text}{after}")
     elif not block.strip().startswith(table):
         sys.stderr.write(
             "README.md does not show the table of results/report/cells.csv; run `make readme`.\n"

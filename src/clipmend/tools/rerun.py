@@ -71,4 +71,5 @@ def _differences(folder: Path, card: Mapping[str, Any], device: str) -> Iterator
 
 
 def _flat(recorded: Mapping[str, Any]) -> dict[str, str]:
-    return {**{k: v for k, v in recorded.items() if k != "packages"}, **recorded["packages"]}
+    rest = {name: value for name, value in recorded.items() if name != "packages"}
+    return {**rest, **recorded.get("packages", {})}

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from clipmend.engine import schema
+from clipmend.engine import files, schema
 from clipmend.engine.params import Params, Section
+from clipmend.errors import ClipmendError
 from clipmend.methods import table
 from clipmend.methods.papers import PAPERS
 from clipmend.methods.settings import Edge, ModelConfig, OutsideFile
@@ -203,9 +204,15 @@ def _sections(section: type[Section]) -> list[type[Section]]:
 
 
 def write() -> None:
-    """Write both files below the working folder, which is the checkout."""
-    REFERENCE.write_text(reference(), encoding="utf-8")
-    JSON_SCHEMA.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
+    """Write both files below the working folder, which is the checkout.
+
+    Raises:
+        ClipmendError: the folder is none, so that no documentation would be found there.
+    """
+    if REFERENCE.parent.is_symlink() or not REFERENCE.parent.is_dir():
+        raise ClipmendError(f"{REFERENCE.parent} is not a folder here; run this in a checkout.")
+    files.write(REFERENCE, reference())
+    files.write(JSON_SCHEMA, json.dumps(json_schema(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

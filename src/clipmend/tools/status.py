@@ -8,7 +8,6 @@ from typing import Any
 
 from clipmend.engine import cards, files, grid, locks, params, plan, schema, store
 from clipmend.engine.cell import RESULTS
-from clipmend.engine.folders import is_junk
 from clipmend.engine.index import INDEX, Index
 from clipmend.engine.plan import PLAN
 from clipmend.engine.printing import printable
@@ -91,9 +90,7 @@ def damaged() -> list[str]:
     strays = [
         name
         for name in cards.names(RESULTS)
-        if name not in named
-        and not any(map(is_junk, Path(name).parts))
-        and _owner(name, made) is None
+        if name not in named and Path(name).name not in locks.BESIDE and _owner(name, made) is None
     ]
     lines = [f"{cell}: {why}" for cell, why in reasons.items() if why is not None]
     return [*lines, *(f"{name}: no card names this file" for name in strays)]

@@ -33,7 +33,14 @@ def differing_stages(
             name: {out["path"]: out.get("md5") for out in stage.get("outs", [])}
             for name, stage in content.get("stages", {}).items()
         }
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split())  # YAML's errors have several lines
         raise AuditError(f"dvc.lock of {side} cannot be read: {reason}.") from None
     differing = {}

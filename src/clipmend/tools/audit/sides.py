@@ -72,8 +72,8 @@ class Side:
         numbers: dict[str, dict[str, float]] = {}
         for table, stage in (("cells.csv", "evaluate"), ("detectors.csv", "detect")):
             text = (self.read(table) or b"").decode(errors="replace")
-            for row in csv.DictReader(io.StringIO(text)):
-                with suppress(KeyError, ValueError):  # a table that was edited by hand
+            for row in _rows(text):
+                with suppress(KeyError, ValueError, TypeError):  # a table that was edited by hand
                     path = Place.of(stage, row).path
                     cell = self.cell_names.get(path, path)
                     numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
@@ -106,8 +106,14 @@ class Side:
                 module: {"digest": str(code["digest"]), "parts": dict(code["parts"])}
                 for module, code in ({} if text is None else json.loads(text)).items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(f"code.json of {self.name} cannot be read: {error}.") from None
+
+
+def _rows(text: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of a table, up to one that is none: a NUL, or a field of megabytes."""
+    with suppress(csv.Error):
+        yield from csv.DictReader(io.StringIO(text))
 
 
 def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
@@ -160,13 +166,22 @@ def side(name: str) -> Side:
 
 
 def _folder(name: str, folder: Path) -> Side:
-    """Return the cells in a folder. If it has none, take them from its report."""
+    """Return the cells in a folder. If it has none, take them from its report.
+
+    Raises:
+        AuditError: as ``side``; or the folder is a link, behind which a stranger's may lead away.
+    """
+    if folder.is_symlink() and folder != RESULTS:
+        raise AuditError(f"{folder} is a link; name the folder that it leads to.")
     homes = [folder / home for home in _REPORT_FOLDERS]
     report = next((home for home in homes if (home / "cards.jsonl").is_file()), homes[0])
 
     def read(file: str) -> bytes | None:
         path = report / file
-        return path.read_bytes() if path.is_file() and cards.is_own(report, file) else None
+        is_read = (
+            cards.is_own(report, file) and path.is_file() and path.stat().st_size <= cards.LIMIT
+        )
+        return path.read_bytes() if is_read else None
 
     below = cards.below(report.parent)
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from clipmend.engine import files
 from clipmend.engine.printing import printable
+from clipmend.report.markup import in_markdown
 from clipmend.tools.audit.comparison import Change, Comparison, Root
 from clipmend.tools.audit.moves import Move
 
@@ -149,7 +151,7 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         boxes.setdefault((change.stage, change.how, reasons), []).append(change.cell)
     home = {cell: f"box{n}" for n, cells in enumerate(boxes.values()) for cell in cells}
     lines = [
-        f'{home[cells[0]]}["{stage} x {len(cells)}<br>{how}{reasons}"]'
+        f'{home[cells[0]]}["{escape(printable(stage))} x {len(cells)}<br>{how}{reasons}"]'
         for (stage, how, reasons), cells in boxes.items()
     ]
     lines += dict.fromkeys(
@@ -159,10 +161,10 @@ def write_graph(comparison: Comparison, path: Path) -> None:
         if home[cell] != home[change.cell]  # a model that training continued from
     )
     causes = [
-        f"{root.number}. {escape(printable(str(root.cause)), quote=False)}"
+        f"{root.number}. {in_markdown(escape(printable(str(root.cause)), quote=False))}"
         for root in comparison.roots
     ]
     title = f"# {comparison.a} → {comparison.b}\n\n{summary(comparison)}."
     diagram = "\n".join(["```mermaid", "flowchart LR", *(f"    {line}" for line in lines), "```"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join([title, diagram, "\n".join(causes)]) + "\n", encoding="utf-8")
+    files.write(path, "\n\n".join([title, diagram, "\n".join(causes)]) + "\n")

@@ -24,6 +24,7 @@ START = 5.0
 
 # The log of a job that restored its cell or left it alone: its time says nothing about the work.
 _NOT_MADE = (RESTORED, UP_TO_DATE)
+_LIMIT = 1_000_000  # bytes of a log or a benchmark file
 _SPLITS = {"baselines": "trusted", "evaluate": "test"}  # the pairs that a stage works on
 _MODEL_STAGES = ("pretrain", "detect", "unlearn", "baselines", "evaluate")
 
@@ -145,11 +146,12 @@ def wall_time(path: Path, log: Path) -> float | None:
     """Return the seconds of a job, column ``s`` of Snakemake's benchmark file.
 
     None if the file does not exist or holds no number, or if the log says that the job did not
-    make its cell.
+    make its cell. A stranger's files may be links, or of any size: such are not read.
     """
-    if not path.is_file():
+    if not _is_small_file(path):
         return None
-    if log.is_file() and any(
+    # A log that says this has one line.
+    if _is_small_file(log) and any(
         text in log.read_text(encoding="utf-8", errors="replace") for text in _NOT_MADE
     ):
         return None
@@ -162,11 +164,17 @@ def wall_time(path: Path, log: Path) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
+def _is_small_file(path: Path) -> bool:
+    return not path.is_symlink() and path.is_file() and path.stat().st_size <= _LIMIT
+
+
 def wall_times(folder: Path) -> dict[str, float]:
     """Return the seconds of each job that made its cell, by cell.
 
-    Reads ``<folder>/<cell>.tsv`` and the log beside the folder.
+    Reads ``<folder>/<cell>.tsv`` and the log beside the folder; behind a link, nothing.
     """
+    if folder.is_symlink() or folder.parent.is_symlink():
+        return {}
     cells = {path.relative_to(folder).with_suffix(""): path for path in folder.rglob("*.tsv")}
     times = {c: wall_time(cells[c], folder.parent / f"{c}.log") for c in sorted(cells)}
     return {cell.as_posix(): seconds for cell, seconds in times.items() if seconds is not None}

@@ -231,7 +231,11 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
 def _corpus(cell: Cell) -> dict[str, int]:
     """Return the pairs of each split, as far as files or settings tell, and the image size."""
     settings = cell.settings
-    sizes = {name: _rows(RESULTS / cell.name / f"{name}.parquet") for name in SPLITS}
+    made = {name: RESULTS / cell.name / f"{name}.parquet" for name in SPLITS}
+    sizes = {
+        name: _rows(path) if cards.is_own(path.parent, path.name) else None
+        for name, path in made.items()
+    }
     if None in sizes.values():
         pool = _rows(settings.get("path"))
         files = {name: _rows(settings.get(f"{name}_path")) for name in SPLITS}

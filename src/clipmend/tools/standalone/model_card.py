@@ -8,6 +8,7 @@ import yaml
 
 from clipmend.methods import table
 from clipmend.methods.papers import PAPERS
+from clipmend.report.markup import in_code, in_markdown
 from clipmend.tools.standalone.inspection import Inspection
 from clipmend.tools.standalone.options import Options
 from clipmend.tools.standalone.settings import Chosen
@@ -69,12 +70,12 @@ def _found(finding: Mapping[str, Any], chosen: Chosen) -> Iterator[str]:
             yield f"Nothing was searched: `{chosen.method}` trains on trusted pairs alone."
         yield "Whether the model had a backdoor is not known."
         return
-    yield finding["says"]
+    yield in_markdown(finding["says"])
     yield ""
     yield f"- Pairs: {finding['n_pairs']:,}, of which {finding['n_suspects']:,} are suspects."
     for group in finding.get("groups", ()):
         yield (
-            f"- Group `{group['word']}`: {group['n']} pairs; its estimated trigger turns "
+            f"- Group {in_code(group['word'])}: {group['n']} pairs; its estimated trigger turns "
             f"{100 * group['effect']:.0f} % of {group['n_effect']} other images "
             f"(p = {group['p_value']:.1g})."
         )

@@ -27,8 +27,11 @@ def check(out: Path) -> None:
     """Refuse a folder that has files of others; what a killed call left is allowed.
 
     Raises:
-        ClipmendError: the folder is not empty, or it is a file.
+        ClipmendError: the folder is not empty, or it is a file. Or it or its progress is a link,
+            behind which files of others would be deleted.
     """
+    if out.is_symlink() or (out / PROGRESS).is_symlink():
+        raise ClipmendError(f"{out} is a link, or has one. Name an empty or a new folder.")
     if not out.exists() or (out.is_dir() and not _foreign(out)):
         return
     what = "is not empty" if out.is_dir() else "is a file"
@@ -46,6 +49,7 @@ def begin(out: Path, key: str) -> Path:
     work = out / PROGRESS / key
     try:
         if (out / PROGRESS).is_dir():
+            files.remove_strangers(out / PROGRESS)
             others = [path for path in (out / PROGRESS).iterdir() if path.name != key]
             for path in [*filter(_is_written, visible(out)), *others]:
                 files.remove(path)
