@@ -115,7 +115,7 @@ def read(path: Path) -> Any:
     try:
         if path.stat().st_size > LIMIT:
             raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
@@ -123,16 +123,24 @@ def read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
-    except ParamsError:
-        raise
     except UnicodeDecodeError:
         raise ParamsError(
             f"{path} is not UTF-8 text; save it as UTF-8. (PowerShell's > writes UTF-16: use "
             "`clipmend preset NAME --out FILE`.)"
         ) from None
+
+
+def parse(text: str, name: str) -> Any:
+    """Return what a YAML text says.
+
+    Raises:
+        ParamsError: the text, called ``name``, is not YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
     # A tag whose value does not fit, such as `!!int x`, raises whatever its constructor raises.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise ParamsError(f"{name} is not YAML: {' '.join(str(error).split())}.") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

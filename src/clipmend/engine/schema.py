@@ -181,7 +181,7 @@ def _evaluate(module: str, expression: ast.expr) -> object:
     return eval(code, {"__builtins__": {}}, known)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as an error message shows it: on one line, and not all of a long one."""
     try:
         text = repr(value)
@@ -221,5 +221,5 @@ def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> st
             lines.append(f"{where} is missing.")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {text}; got {_shown(problem['input'])}.")
+            lines.append(f"{where}: {text}; got {shown(problem['input'])}.")
     return " ".join(lines)
