@@ -9,14 +9,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from clipmend.engine import presets
 from tests.tools import odd_models
-from tests.tools.odd_pairs import CLASSES, FORMATS, LABELS, Pairs, draw_pairs, plain
+from tests.tools.odd_pairs import BESIDE, CLASSES, FORMATS, LABELS, Pairs, draw_pairs, plain
 
 COUNT = 500
 REST = {"trusted": 4, "val": 4, "test": 4}
@@ -41,7 +41,6 @@ class Trial:
     bad: set[int] | None = None
     source: dict[str, Any] | None = None
     codes: tuple[int, ...] = (0, 2)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,12 @@ class Tools:
 def draw_trial(number: int, tools: Tools) -> Trial:
     """Return a trial, with its files below the working folder, which is empty."""
     draw = Random(f"odd/{number}")
-    families: list[tuple[int, Callable[[Random, Tools], Trial]]] = [
-        *(
-            (4, _own_pairs),
-            (3, _corpus),
-            (1, _labels),
-            (2, _model),
-            (3, _value),
-            (3, _project),
-            (2, _report),
-        ),
-    ]
-    weights, makers = zip(*families, strict=True)
-    trial = draw.choices(makers, weights)[0](draw, tools)
+    families: dict[Callable[[Random, Tools], Trial], int] = {
+        **{_own_pairs: 4, _corpus: 3, _labels: 1, _model: 2},
+        **{_value: 3, _project: 3, _report: 2},
+    }
+    (maker,) = draw.choices(list(families), list(families.values()))
+    trial = maker(draw, tools)
     trial.name = f"{number}: {trial.name}"
     return trial
 
@@ -94,23 +86,18 @@ def _own_pairs(draw: Random, tools: Tools) -> Trial:
     pairs = draw_pairs(draw, Path("mine"), draw.choice(FORMATS))
     policy = draw.choice(["skip"] * 4 + ["refuse"])
     path = "mine"
-    if (
-        draw.random() < 0.3
-        and len(files := [f for f in pairs.path.glob("photos.*") if f.suffix != ".csv"]) == 1
-    ):
+    files = [file for file in pairs.path.glob("photos.*") if file.suffix != ".csv"]
+    if draw.random() < 0.3 and len(files) == 1:
         path = str(files[0])
-        alone = any(
-            word in pairs.done[0] for word in ("link", "loop", "pipe", "folder of", "packed")
-        )
-        pairs.refused = False if alone else pairs.refused
+        pairs.refused = False if pairs.kind in BESIDE else pairs.refused
     early = ["--early", str(tools.model / odd_models.WEIGHTS)]
     words = ["suspects", "--pairs", path, "--method", "abl", *early]
     if draw.random() < 0.25:
         words = ["mend", "--trusted", path, "--method", "ft", "--set", "baselines.epochs=1"]
-        if "train" in pairs.done[0]:  # where splits are named, another one is not trusted
+        if "train" in pairs.kind:  # where splits are named, another one is not trusted
             pairs.refused = True
     words += ["--model", str(tools.model), "--out", "out", "--on-bad-rows", policy]
-    trial = Trial(f"{words[0]}, {pairs.done}", words, pairs.refused)
+    trial = Trial(f"{words[0]}, {pairs}", words, pairs.refused)
     return _counted(trial, pairs, policy, least=64 if words[0] == "suspects" else 2)
 
 
@@ -130,9 +117,8 @@ def _corpus(draw: Random, _: Tools) -> Trial:
 
 def _download(pairs: Pairs, policy: str = "skip") -> Trial:
     source = {"source": "pairs", "path": "mine", "classes": list(CLASSES), "on_bad_rows": policy}
-    name = f"download, {pairs.done}"
-    # Two files may have the same numbers, and pairs of no split are carved out of all.
-    trial = Trial(name, ["download", "mine"], pairs.refused, source=source | REST)
+    words = ["download", "mine"]
+    trial = Trial(f"download, {pairs}", words, pairs.refused, source=source | REST)
     trial = _counted(trial, pairs, policy)
     if trial.usable is not None:
         trial.usable += pairs.others
@@ -147,7 +133,7 @@ def _labels(draw: Random, _: Tools) -> Trial:
     kind = draw.choice(list(LABELS))
     pairs = Pairs(Path("mine"), [plain(number) for number in range(80)])
     LABELS[kind](draw, pairs)
-    pairs.done = [kind]
+    pairs.kind = kind
     return _download(pairs)
 
 
@@ -166,15 +152,8 @@ def _model(draw: Random, tools: Tools) -> Trial:
         model, early, name = str(tools.model), "model", f"early, {kind}"
     words = ["suspects", "--method", "abl", "--early", early]
     if early != "model" and draw.random() < 0.3:
-        words = [
-            "mend",
-            "--method",
-            "ft",
-            "--trusted",
-            str(tools.good),
-            "--set",
-            "baselines.epochs=1",
-        ]
+        words = ["mend", "--method", "ft", "--set", "baselines.epochs=1"]
+        words += ["--trusted", str(tools.good)]
     usable = 80 if words[0] == "suspects" else None
     words += ["--model", model, "--pairs", str(tools.good), "--out", "out"]
     return Trial(f"{words[0]}, {name}", words, refused, usable=usable)

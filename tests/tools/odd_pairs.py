@@ -53,9 +53,15 @@ class Pairs:
 
     path: Path
     rows: list[Row]
+    form: str = "parquet"
     refused: bool | None = False
     others: int = 0  # pairs of another split
-    done: list[str] = field(default_factory=list)
+    kind: str = ""  # how the files are odd
+    rows_done: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return what is odd."""
+        return f"{self.form}, {self.kind}, {self.rows_done}"
 
 
 # Images
@@ -316,11 +322,11 @@ def draw_pairs(draw: Random, folder: Path, form: str, count: int = 80) -> Pairs:
     """Write pairs of a format with oddities into a new folder."""
     folder.mkdir()
     rows = [plain(number) for number in range(count)]
-    pairs = Pairs(folder, rows)
+    pairs = Pairs(folder, rows, form)
     odd = draw.sample(range(count), draw.choice((0, 1, 3, 8, 15, 30)))
-    pairs.done = sorted({damage(draw, rows[n], form, n) for n in odd})
-    FILE[form][kind := draw.choice(list(FILE[form]))](draw, pairs)
-    pairs.done.insert(0, f"{form}, {kind}")
+    pairs.rows_done = sorted({damage(draw, rows[n], form, n) for n in odd})
+    pairs.kind = draw.choice(list(FILE[form]))
+    FILE[form][pairs.kind](draw, pairs)
     return pairs
 
 
@@ -361,7 +367,7 @@ def _table(
 
     def write(_: Random, pairs: Pairs) -> None:
         pairs.rows = [plain(number) for number in range(len(pairs.rows))]
-        pairs.done, pairs.refused = [], refused
+        pairs.rows_done, pairs.refused = [], refused
         file = pairs.path / f"{_NAME}.parquet"
         write_parquet(file, pairs.rows)
         pq.write_table(change(pq.read_table(file)), file)
@@ -544,6 +550,9 @@ FILE: dict[str, dict[str, Callable[[Random, Pairs], None]]] = {
     },
 }  # fmt: skip
 """Format -> how its files are odd -> a function that writes them."""
+
+BESIDE = ("a dead link", "a loop", "a pipe", "a folder of such a name", "a packed file")
+"""What is refused beside good files, and does not matter to a file that is named itself."""
 
 LABELS = {name: _table(*change) for name, change in _LABELS.items()}
 """How the labels of a parquet file are odd, which only a source reads."""
