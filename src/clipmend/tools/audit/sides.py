@@ -168,7 +168,8 @@ def _folder(name: str, folder: Path) -> Side:
         path = report / file
         return path.read_bytes() if path.is_file() and cards.is_own(report, file) else None
 
-    below = cards.below(report.parent)
+    # The copy of a report under another name has no cells beside it, whatever is there.
+    below = cards.below(report.parent) if report.resolve().name == REPORT else ()
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
     if not present:  # a clone: git keeps the report, DVC the other cells
         return _reported(name, read)
