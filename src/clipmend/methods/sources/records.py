@@ -17,7 +17,7 @@ from clipmend.engine.folders import LIST, SHARD
 from clipmend.errors import PairsError
 from clipmend.methods.sources.webdataset import Sample, read_samples
 
-csv.field_size_limit(2**31 - 1)  # a caption too long for a row is no reason to refuse a file
+csv.field_size_limit(2**31 - 1)  # a caption that is too long must not refuse the file
 
 # Bytes that are read at once. Without a limit it is a row group, which may be a complete file.
 _BUFFER = 1 << 16
@@ -108,7 +108,7 @@ def _caption_in(text: bytes, column: str) -> object:
     except (ValueError, RecursionError):
         return None
     caption = values.get(column) if isinstance(values, dict) else None
-    # JSON may have half a character, which is no text.
+    # JSON may have half a character, which UTF-8 does not have.
     return caption.encode(errors="surrogatepass") if isinstance(caption, str) else caption
 
 
