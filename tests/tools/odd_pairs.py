@@ -497,9 +497,9 @@ _TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], bool | None]] = {
     "ids that are numbers": (_with("id", lambda n: list(range(n))), False),
     "ids that are fractions": (_with("id", lambda n: [row + 0.5 for row in range(n)]), False),
     "ids that are lists": (_with("id", lambda n: [[row] for row in range(n)]), False),
-    "ids that are far days": (_with("id", lambda n: [2**60 + row for row in range(n)], pa.timestamp("s")), True),
+    "ids that are far days": (_with("id", lambda n: [2**60 + row for row in range(n)], pa.timestamp("us")), True),
     "ids that are days": (_with("id", lambda n: list(range(n)), pa.date32()), False),
-    "a strange column": (lambda t: t.append_column("x", pa.array([2**60] * len(t), pa.timestamp("s"))), False),
+    "a strange column": (lambda t: t.append_column("x", pa.array([2**60] * len(t), pa.timestamp("us"))), False),
     "a nested column": (lambda t: t.append_column("image2", pa.array([{"bytes": [{"a": b"x"}]}] * len(t))), False),
 }  # fmt: skip
 _LABELS: dict[str, tuple[Callable[[pa.Table], pa.Table], bool | None]] = {

@@ -222,7 +222,7 @@ def test_a_label_that_only_resembles_a_class_is_refused(
 
 
 def test_values_that_python_does_not_have_are_one_line(project: Project, jpeg: Jpeg) -> None:
-    ids = pa.array([2**60 + row for row in range(40)], pa.timestamp("s"))
+    ids = pa.array([2**60 + row for row in range(40)], pa.timestamp("us"))
     pq.write_table(pa.table(columns(jpeg) | {"id": ids}), "mine/x.parquet")
     status, printed = project.download()
     assert (status, printed.count("\n")) == (2, 1), printed
