@@ -68,12 +68,21 @@ class Side:
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
-        """The measured numbers, by cell: CA and ASR as fractions, AUROC."""
+        """The measured numbers, by cell: CA and ASR as fractions, AUROC.
+
+        Raises:
+            AuditError: a table is damaged.
+        """
         numbers: dict[str, dict[str, float]] = {}
         for table, stage in (("cells.csv", "evaluate"), ("detectors.csv", "detect")):
             text = (self.read(table) or b"").decode(errors="replace")
-            for row in csv.DictReader(io.StringIO(text)):
-                with suppress(KeyError, ValueError):  # a table that was edited by hand
+            try:
+                rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            except csv.Error as error:
+                raise AuditError(f"{table} of {self.name} cannot be read: {error}.") from None
+            for row in rows:
+                # A table that was edited by hand, or cut: a short row has None.
+                with suppress(KeyError, ValueError, TypeError):
                     path = Place.of(stage, row).path
                     cell = self.cell_names.get(path, path)
                     numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
