@@ -27,6 +27,7 @@ _WEIGHTS = (
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _LONGEST = 200  # letters of the reason in a message
 _BRIGHTEST = 1_000.0  # of pixel statistics; without bounds, an embedding is infinite
+_LARGE = 10**9  # weights, 4 GB
 _MOST, _WIDEST = 1_000, 4_096  # layers and pixels; more would take hours, or all memory
 _BROKEN = (
     *(TypeError, KeyError, AttributeError, ValueError, IndexError, RuntimeError, MemoryError),
@@ -101,12 +102,15 @@ class Checkpoint:
             raise ModelError(f"{what} does not describe an open_clip model: {reason}.") from error
 
     def _refuse_other_size(self, weights: Path) -> None:
-        """Refuse a config of far more weights than the file has bytes, before they take memory."""
+        """Refuse a large model with more weights than the file has bytes, before it takes memory.
+
+        For a small one, reading the file says more.
+        """
         if "timm_model_name" in model_config(self.architecture)["model_cfg"]["vision_cfg"]:
             return  # timm computes with what it builds
         with torch.device("meta"):
             count = sum(value.numel() for value in self.fresh(seed=0).parameters())
-        if count > weights.stat().st_size:
+        if count > max(weights.stat().st_size, _LARGE):
             raise ModelError(
                 f"The weights in {weights} do not fit this model: it has {count:,} weights, and "
                 f"the file {weights.stat().st_size:,} bytes."
