@@ -18,11 +18,11 @@ all: setup
 test: setup
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-## faults: faults by hundreds in a project of stubs, all switches of Snakemake and DVC, more fuzz
+## faults: faults and odd inputs by hundreds, all switches of Snakemake and DVC, more fuzz, the notebooks
 faults: setup
 	$(RUN) CLIPMEND_FAULTS='500 200' OMP_NUM_THREADS=1 python -m pytest -q \
-		tests/workflow/test_faults.py tests/workflow/test_switches.py \
-		tests/engine/test_params_fuzz.py
+		tests/workflow/test_faults.py tests/workflow/test_switches.py tests/engine/test_params_fuzz.py \
+		tests/tools/test_odd_inputs.py tests/test_notebooks.py
 
 ## setup: create .venv, or bring it up to pyproject.toml
 setup: $(INSTALLED)
@@ -43,14 +43,14 @@ slurm-smoke: setup
 
 ## format: rewrite the sources in the house style
 format: setup
-	$(RUN) ruff check --fix-only src tests benchmarks studies
-	$(RUN) ruff format src tests benchmarks studies
+	$(RUN) ruff check --fix-only src tests benchmarks studies notebooks
+	$(RUN) ruff format src tests benchmarks studies notebooks
 	$(RUN) snakefmt Snakefile workflow
 
 ## check: style, types, floors and prose
 check: setup
-	$(RUN) ruff check src tests benchmarks studies
-	$(RUN) ruff format --check src tests benchmarks studies
+	$(RUN) ruff check src tests benchmarks studies notebooks
+	$(RUN) ruff format --check src tests benchmarks studies notebooks
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) snakefmt --check Snakefile workflow

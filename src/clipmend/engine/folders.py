@@ -16,7 +16,8 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 def is_junk(name: str) -> bool:
     """Return whether a file or folder is hidden, or left by a file manager or an editor."""
-    return name.startswith(".") or name.endswith("~") or name.lower() in _JUNK
+    is_hidden = name.startswith(".") and name != ".."  # the folder above, in a path
+    return is_hidden or name.endswith("~") or name.lower() in _JUNK
 
 
 def is_document(name: str) -> bool:
@@ -33,17 +34,23 @@ def pair_files(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet files, shards and CSV files in a folder, by suffix.
 
     Raises:
-        PairsError: a link in the folder leads nowhere, or a shard is compressed.
+        PairsError: a link in the folder leads nowhere, a file is compressed, or a folder has the
+            name of a file.
     """
     files: dict[str, list[Path]] = {TABLE: [], SHARD: [], LIST: []}
     for path in visible(folder):
         suffix = path.suffix.lower()
-        is_packed = suffix == ".tgz" or (suffix in _PACKED and path.stem.lower().endswith(SHARD))
+        is_packed = suffix == ".tgz" or (
+            suffix in _PACKED and path.stem.lower().endswith((*files,))
+        )
         if is_packed and path.is_file():
+            raise PairsError(f"{path} is compressed and cannot be read; unpack it first.")
+        if suffix in files and path.is_dir():  # as Spark writes them
             raise PairsError(
-                f"{path} is a compressed shard, which cannot be read; unpack it first."
+                f"{path} is a folder, whose files would not be read; name it alone, or move them "
+                f"into {folder}."
             )
-        if suffix in files and not path.is_dir():
+        if suffix in files:
             files[suffix].append(_regular(path))
     # img2dataset puts a parquet file of metadata beside each of its shards.
     if {file.stem for file in files[TABLE]} <= {file.stem for file in files[SHARD]}:

@@ -115,7 +115,12 @@ def read(path: Path) -> Any:
         ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
     """
     try:
-        return _parsed(path)
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ParamsError(f"{path} is not a file, but a folder, a pipe or a device.")
+        if size > LIMIT:
+            raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
+        return parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist in this folder. `clipmend preset {DEFAULT}` writes "
@@ -123,32 +128,31 @@ def read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
-    except ParamsError:
-        raise
     except UnicodeDecodeError:
         raise ParamsError(
             f"{path} is not UTF-8 text; save it as UTF-8. (PowerShell's > writes UTF-16: use "
             "`clipmend preset NAME --out FILE`.)"
         ) from None
+
+
+def parse(text: str, name: str) -> Any:
+    """Return what a YAML text says.
+
+    Raises:
+        ParamsError: the text, called ``name``, is not YAML, or has a key twice.
+    """
+    try:
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        if _count(node, {}) > LIMIT:
+            raise ParamsError(
+                f"{name} has more than {LIMIT:,} values, since aliases repeat some or hold "
+                "themselves; no parameters need that."
+            )
+        return None if node is None else loader.construct_document(node)
     # A tag whose value does not fit, such as `!!int x`, raises whatever its constructor raises.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
-
-
-def _parsed(path: Path) -> Any:
-    size = path.stat().st_size
-    if not path.is_file():
-        raise ParamsError(f"{path} is not a file, but a folder, a pipe or a device.")
-    if size > LIMIT:
-        raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
-    loader = _StrictLoader(path.read_text(encoding="utf-8"))
-    node = loader.get_single_node()
-    if _count(node, {}) > LIMIT:
-        raise ParamsError(
-            f"{path} has more than {LIMIT:,} values, since aliases repeat some or hold "
-            "themselves; no parameters need that."
-        )
-    return None if node is None else loader.construct_document(node)
+        raise ParamsError(f"{name} is not YAML: {' '.join(str(error).split())}.") from None
 
 
 def _count(node: yaml.Node | None, known: dict[int, float]) -> float:

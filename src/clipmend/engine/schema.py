@@ -202,7 +202,7 @@ _LISTED = 20  # problems in one line
 _LENGTH = 200  # characters of a name or a value in an error message
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as an error message shows it: on one line, and not all of a long one."""
     try:
         text = repr(value)
@@ -243,7 +243,7 @@ def problems(place: str, error: ValidationError, known: Mapping[str, Any]) -> st
             lines.append(f"{where} is missing.")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {text}; got {_shown(problem['input'])}.")
+            lines.append(f"{where}: {text}; got {shown(problem['input'])}.")
     if len(refused) > _LISTED:
         lines.append(f"And {len(refused) - _LISTED:,} more.")
     return " ".join(lines)

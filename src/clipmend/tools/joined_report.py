@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.engine import cards, grid, params, plan
+from clipmend.engine import cards, files, grid, params, plan
 from clipmend.engine.cell import INGREDIENTS, RESULTS, Place
 from clipmend.engine.index import Index
 from clipmend.engine.runner import input_of, job_of
@@ -50,30 +50,18 @@ def partial_report(folder: Path) -> str:
     """
     planned = plan.load()
     report = planned.cells["report"]
-    _make_new(folder)
     unproven = plan.faults(planned.cells, Index()).keys() | {report.name}
     inputs = {
         name: input_of(cell)
         for name, cell in planned.cells.items()
         if name not in unproven and cards.has_no_strays(RESULTS / name)
     }
-    with TemporaryDirectory() as work:
+    with _new(folder), TemporaryDirectory() as work:
         job = job_of(plan.Entry(planned.device, report, planned.cells), Path(work))
         stage.run(replace(job, inputs=inputs, out=folder, work=Path(work)))
     return f"{len(inputs):,} of {len(planned.cells) - 1:,} cells are made."
 
 
-@contextmanager
-def _reading() -> Iterator[None]:
-    """Refuse reports whose tables are not those of a run; they may be a stranger's."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ArtifactError(f"A table of these reports cannot be read ({text[:300]}).") from error
-
-
-@_reading()
 def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
     """Write one report from several, and return how many cells of the grid no report has.
 
@@ -85,16 +73,25 @@ def join_reports(folders: Sequence[Path], out: Path, preset: Path) -> str:
         preset: the parameters that span the whole grid.
 
     Raises:
-        ArtifactError: the folder exists already, a report is incomplete, or two reports do not
-            belong together: other code, other settings, or other bytes for one cell.
+        ArtifactError: the folder exists already, a report is incomplete or damaged, or two reports
+            do not belong together: other code, other settings, or other bytes for one cell.
     """
-    joined = joined_cards(folders)
-    results = Results.of_reports(folders)
-    measured = results.cells
+    with _new(out):
+        try:
+            return _write_joined(folders, out, preset)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A table that somebody edited may hold anything.
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ArtifactError(
+                f"A table of these reports cannot be read ({text[:300]})."
+            ) from error
+
+
+def _write_joined(folders: Sequence[Path], out: Path, preset: Path) -> str:
+    joined, results = joined_cards(folders), Results.of_reports(folders)
     cells = grid.cells(params.load(preset), Index())
     places = [cell.place for cell in cells.values() if cell.stage == "evaluate"]
-    missing = gaps(places, measured)
-    _make_new(out)
+    missing = gaps(places, results.cells)
     missing.to_csv(out / GAPS, index=False, lineterminator="\n")
     lines = "".join(f"{cards.canonical(joined[cell])}\n" for cell in sorted(joined))
     (out / CARDS).write_text(lines, encoding="utf-8")
@@ -224,7 +221,14 @@ def _place(row: Mapping[Any, Any]) -> Place:
     return Place("evaluate", **{name: row[name] for name in NAMES})
 
 
-def _make_new(folder: Path) -> None:
+@contextmanager
+def _new(folder: Path) -> Iterator[None]:
+    """Create a folder to write into; an error removes it again."""
     if folder.exists():
         raise ArtifactError(f"{folder} exists already; name a new folder for the report.")
     folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        files.remove(folder)
+        raise

@@ -194,6 +194,45 @@ def test_a_caption_may_stand_in_the_json_of_a_sample_alone(
     assert len(project.captions()) == 18
 
 
+def test_a_caption_of_no_letters_of_half_a_letter_or_of_a_million_is_left_out(
+    project: Project, jpeg: Jpeg, shard: Shard
+) -> None:
+    samples = members(jpeg)
+    del samples["002.txt"]
+    samples |= {"002.json": b'{"caption": "\\ud800"}', "003.txt": "\u200b\0\u3000".encode()}
+    samples |= {"004.txt": b"qz" * 500_000, "005.cls": b"\xef\xbb\xbffrog\n"}
+    shard(Path("mine/0.tar"), {f"../{name}": data for name, data in samples.items()})
+    assert project.download()[0] == 0
+    assert project.reasons() == {
+        ("0.tar", 2): "the caption is not UTF-8 text",
+        ("0.tar", 3): "the caption is empty",
+        ("0.tar", 4): "the caption has 1,000,000 letters; at most 10,000 are allowed",
+    }
+    assert len(project.captions()) == 17
+
+
+@pytest.mark.parametrize("labels", [[["frog"]] * 40, [{"name": "frog"}] * 40, [True, False] * 20])
+def test_a_label_that_only_resembles_a_class_is_refused(
+    labels: list[Any], project: Project, jpeg: Jpeg
+) -> None:
+    pq.write_table(pa.table(columns(jpeg) | {"label": labels}), "mine/x.parquet")
+    status, printed = project.download()
+    assert (status, printed.count("\n")) == (2, 1), printed
+    assert f"the label {labels[0]!r} is not a class; classes: frog, ship." in printed
+
+
+def test_values_that_python_does_not_have_are_one_line(project: Project, jpeg: Jpeg) -> None:
+    ids = pa.array([2**60 + row for row in range(40)], pa.timestamp("us"))
+    pq.write_table(pa.table(columns(jpeg) | {"id": ids}), "mine/x.parquet")
+    status, printed = project.download()
+    assert (status, printed.count("\n")) == (2, 1), printed
+    assert "mine/x.parquet cannot be read as parquet: " in printed
+    ids = pa.array([0.5, float("nan"), *map(float, range(38))])
+    pq.write_table(pa.table(columns(jpeg) | {"id": ids}), "mine/x.parquet")
+    assert project.download()[0] == 0
+    assert project.reasons() == {("x.parquet", 1): "the id is empty"}
+
+
 def test_rows_of_a_csv_that_cannot_be_used_are_left_out(project: Project, jpeg: Jpeg) -> None:
     lines = ["id,image,caption,label"]
     for row in range(20):
@@ -292,6 +331,18 @@ def test_a_link_that_leads_nowhere_or_back_is_named(project: Project, jpeg: Jpeg
     Path("mine/x.csv").write_text("id,image,caption,label\n")
     Path("mine/loop").symlink_to(".")
     assert "mine/loop is a link to a folder that holds it" in project.command("status")[1]
+
+
+@pytest.mark.parametrize("name", ["y.parquet", "y.parquet.gz", "y.csv.gz"])
+def test_what_has_the_name_of_pairs_and_cannot_be_read_is_refused(
+    name: str, project: Project, jpeg: Jpeg
+) -> None:
+    pq.write_table(pa.table(columns(jpeg)), "mine/x.parquet")
+    project.key()
+    Path("mine", name).mkdir() if name == "y.parquet" else Path("mine", name).write_bytes(b"x")
+    status, printed = project.command("status")
+    assert (status, printed.count("\n")) == (2, 1), printed
+    assert f"clipmend: mine/{name} is " in printed
 
 
 # C. Pictures

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def test_a_report_a_results_folder_and_a_project_are_all_sides(report: Path, pla
     read = side(str(report / place))
     assert len(read.cards) == 6
     assert read.edited == {}
+
+
+def test_a_copy_of_a_report_may_have_any_name(report: Path, tmp_path: Path) -> None:
+    theirs = shutil.copytree(report, tmp_path / "theirs")
+    assert side(str(theirs)).cards == side(str(report)).cards
+    assert side(str(theirs)).edited == {}
 
 
 def test_a_card_that_does_not_fit_its_key_is_reported(report: Path) -> None:

@@ -1,6 +1,8 @@
 """A user's mistake is one line and exit code 2, before anything is computed or written."""
 
+import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from clipmend.engine.job import Input
 
@@ -23,17 +25,35 @@ def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
     """Folders and files, each with one thing wrong."""
     made = {
         name: folder / name
-        for name in ("full", "bare", "other", "mixed", "strange", "cut", "small")
+        for name in (
+            "full",
+            "bare",
+            "other",
+            "mixed",
+            "strange",
+            "cut",
+            "small",
+            "nan",
+            "wide",
+            "deep",
+        )
     }
     for folder in made.values():
         folder.mkdir()
     (made["full"] / "notes.txt").write_text("")
     config = json.loads((victim.folder / "open_clip_config.json").read_text())
-    for name in ("bare", "other"):
+    for name in ("bare", "other", "nan", "wide"):
         (made[name] / "open_clip_config.json").write_text(json.dumps(config))
     save_file({"visual.proj": torch.zeros(2, 2)}, made["other"] / "open_clip_model.safetensors")
+    weights = load_file(victim.folder / "model.safetensors")
+    save_file(weights, made["wide"] / "model.safetensors")
+    weights["positional_embedding"][0, 3] = float("nan")
+    save_file(weights, made["nan"] / "model.safetensors")
+    wide = copy.deepcopy(config)
+    wide["model_cfg"]["vision_cfg"]["width"] = 1_000_000
+    (made["wide"] / "open_clip_config.json").write_text(json.dumps(wide))
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "somebody/else"
-    texts = [("strange", json.dumps(config)), ("cut", "{")]
+    texts = [("strange", json.dumps(config)), ("cut", "{"), ("deep", "[" * 100_000)]
     config["model_cfg"]["text_cfg"] = {"vocab_size": 8000}
     texts.append(("small", json.dumps(config)))
     for name, text in texts:
@@ -43,6 +63,8 @@ def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
         (made["mixed"] / f"{name}.bin").write_bytes(b"")
         (made["mixed"] / "open_clip_config.json").write_text("{}")
     table = pq.read_table(pairs)
+    made["pipe"] = folder / "pipe.pt"
+    os.mkfifo(made["pipe"])
     made["few"] = folder / "few.parquet"
     pq.write_table(table[:63], made["few"])
     made["twice"] = folder / "twice.parquet"
@@ -64,10 +86,22 @@ MODEL_MISTAKES = [
         ["--model", "{small}"],
         "{small}/open_clip_config.json cannot be used: its vocab_size is 8000",
     ),
+    (["--model", "{nan}"], "The weights in {nan}/model.safetensors cannot be used: positional_e"),
+    (
+        ["--model", "{wide}"],
+        "The weights in {wide}/model.safetensors do not fit this model: it has ",
+    ),
+    (["--model", "{deep}"], "{deep}/open_clip_config.json is not a config of open_clip: "),
+    (["--early", "{pipe}"], "{pipe} is not a file with content, but a pipe, a socket or a device."),
+    (["--early", "nowhere\udcff"], "--early 'nowhere\\udcff' is not UTF-8 text, which model cards"),
     (["--model", "{full}/notes.txt"], "The architecture of {full}/notes.txt is unknown, since its"),
     (["--model", "ViT-B-33:openai"], "The model ViT-B-33:openai is not a file, and open_clip has "),
     (["--model", "ViT-B-32:opemai"], "open_clip has no weights 'opemai' of ViT-B-32. Did you mean"),
     (["--model", "hf-hub:a/b"], "hf-hub:a/b is not supported; download the folder and name it."),
+    (
+        ["--architecture", "ViT-B-16-SigLIP"],
+        "ViT-B-16-SigLIP cannot be used: its text tower is not",
+    ),
     (["--architecture", "RN5O"], "Unknown model 'RN5O'; name a .json config, "),
     (["--early", "nowhere"], "--early nowhere does not exist; name a weights file or a folder."),
 ]
@@ -91,6 +125,7 @@ OTHER_MISTAKES = [
     (["--set", "detekt.epochs=2"], "Unknown stage in --set: 'detekt'. Did you mean 'detect'?"),
     (["--set", "epochs=2"], "--set 'epochs=2' cannot be read. Expected STAGE.NAME=VALUE, "),
     (["--set", "detect.epochs=["], "--set 'detect.epochs=[' has a value that cannot be read as YA"),
+    (["--set", "detect.epochs=2026-13-45"], "--set 'detect.epochs=2026-13-45' has a value that "),
     (
         ["--set", "unlearn.choose=oracle"],
         "unlearn.choose cannot be set here: the other choices need ",

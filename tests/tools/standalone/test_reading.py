@@ -1,5 +1,6 @@
 """The pairs of a user are read as the source ``pairs`` reads them, labels and ids aside."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -71,6 +72,27 @@ def test_bad_rows_are_left_out_and_counted_or_refused(pairs: Path, tmp_path: Pat
     assert [row.row for row in read.bad.found.values()] == [2, 3]
     with pytest.raises(PairsError, match=r"row 2 .*the image is null.*\(2 of 80 rows"):
         read_own_pairs(replace(options, on_bad_rows="refuse"), size=24)
+
+
+def test_a_pipe_is_not_waited_for_and_folders_that_are_not_read_are_named(
+    pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = pq.read_table(pairs)[:70].to_pylist()
+    lines = ["image,caption", *(f"{row['id']}.png,a frog" for row in rows), "pipe.png,a frog"]
+    (tmp_path / "csv" / "more").mkdir(parents=True)
+    for row in rows:
+        (tmp_path / "csv" / f"{row['id']}.png").write_bytes(row["image"])
+    os.mkfifo(tmp_path / "csv" / "pipe.png")
+    (tmp_path / "csv" / "list.csv").write_text("\n".join(lines))
+    read = read_own_pairs(Options("", tmp_path / "csv"), size=24)
+    assert len(read.ids) == 70
+    (bad,) = read.bad.found.values()
+    assert (bad.row, bad.reason) == (70, f"the image {tmp_path}/csv/pipe.png is not a file")
+    (tmp_path / "more").mkdir()
+    for folder in (tmp_path, tmp_path / "more"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / "x.parquet")
+    assert len(read_own_pairs(Options("", tmp_path), size=24).ids) == 70
+    assert f"{tmp_path}: files in the folders in it are not read: more" in caplog.messages
 
 
 def test_images_that_outgrow_memory_are_decoded_from_a_copy_to_the_same_pixels(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -15,6 +16,8 @@ from clipmend.data.row_groups import GROUP
 from clipmend.engine.folders import LIST, SHARD
 from clipmend.errors import PairsError
 from clipmend.methods.sources.webdataset import Sample, read_samples
+
+csv.field_size_limit(2**31 - 1)  # a caption that is too long must not refuse the file
 
 # Bytes that are read at once. Without a limit it is a row group, which may be a complete file.
 _BUFFER = 1 << 16
@@ -84,12 +87,12 @@ _MEMBERS = ("txt", "cls", "json")
 
 
 def _of_sample(sample: Sample, columns: Columns, label_of: Mapping[str, str]) -> Record:
-    label = sample.texts.get("cls", b"").decode(errors="backslashreplace").strip()
-    caption: object = sample.texts.get("txt")
-    if isinstance(caption, bytes):
-        caption = caption.removeprefix(b"\xef\xbb\xbf").strip()  # the mark that Windows writes
-    elif "json" in sample.texts:
-        caption = _caption_in(sample.texts["json"], columns.caption)
+    # Windows writes a mark before a text.
+    texts = {name: text.removeprefix(BOM_UTF8).strip() for name, text in sample.texts.items()}
+    label = texts.get("cls", b"").decode(errors="backslashreplace")
+    caption: object = texts.get("txt")
+    if "txt" not in texts and "json" in texts:
+        caption = _caption_in(texts["json"], columns.caption)
     return {
         columns.id: sample.key,
         columns.image: sample.image,
@@ -99,12 +102,14 @@ def _of_sample(sample: Sample, columns: Columns, label_of: Mapping[str, str]) ->
 
 
 def _caption_in(text: bytes, column: str) -> object:
-    """Return the caption in the JSON member of a sample; None if there is none."""
+    """Return the caption in the JSON member of a sample, a text as bytes; None: there is none."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return values.get(column) if isinstance(values, dict) else None
+    caption = values.get(column) if isinstance(values, dict) else None
+    # JSON may have half a character, which UTF-8 does not have.
+    return caption.encode(errors="surrogatepass") if isinstance(caption, str) else caption
 
 
 def names_in(file: Path) -> list[str]:

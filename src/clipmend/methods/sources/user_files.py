@@ -5,6 +5,7 @@ that cannot be used is noted with its file, number and id.
 """
 
 import csv
+import logging
 import os
 import re
 import tarfile
@@ -20,11 +21,21 @@ import pyarrow as pa
 
 from clipmend.data.images import decode
 from clipmend.data.pairs import PAIRS
-from clipmend.engine.folders import LIST, SHARD, TABLE, is_document, is_junk, pair_files
+from clipmend.engine.folders import (
+    LIST,
+    SHARD,
+    TABLE,
+    is_document,
+    is_junk,
+    pair_files,
+    visible,
+)
 from clipmend.errors import PairsError
 from clipmend.methods.sources.bad_rows import BadRow, BadRows, UnusableRowError, undecoded
 from clipmend.methods.sources.records import Columns, Record, numbered_records
 from clipmend.methods.sources.webdataset import Span
+
+log = logging.getLogger(__name__)
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -33,6 +44,10 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Words in the names of files -> splits; the names of the hub are among them."""
+
+_LONGEST = 10_000  # letters of a caption
+_DAMAGED = (pa.ArrowException, tarfile.TarError, csv.Error, OSError, ValueError, OverflowError)
+"""What readers raise for damaged files, and for values that Python does not have."""
 
 
 def files_in(path: Path) -> list[Path]:
@@ -60,7 +75,15 @@ def files_in(path: Path) -> list[Path]:
             f"{path} holds pairs in several formats, *{' and *'.join(files)}; move the files to "
             "read into a folder of their own."
         )
-    return next(iter(files.values()))
+    suffix, found = next(iter(files.items()))
+    if suffix != LIST and (below := [inner.name for inner in visible(path) if _has_pairs(inner)]):
+        log.warning("%s: files in the folders in it are not read: %s", path, ", ".join(below))
+    return found
+
+
+def _has_pairs(path: Path) -> bool:
+    names = visible(path) if path.is_dir() else []
+    return any(inner.suffix.lower() in (TABLE, SHARD) for inner in names)
 
 
 def splits_in(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -144,7 +167,8 @@ class _Row:
             label = None
         if isinstance(label, bytes):
             label = label.decode(errors="backslashreplace")
-        if label not in label_of:
+        # True equals 1, and would be a number of a class.
+        if isinstance(label, list | dict | bool) or label not in label_of:
             classes = ", ".join(dict.fromkeys(filter(None, label_of.values())))
             raise PairsError(
                 f"{self.bad(f'the label {label!r} is not a class')}; classes: {classes}."
@@ -162,10 +186,14 @@ class _Row:
                 caption = caption.decode()
             except UnicodeDecodeError:
                 raise UnusableRowError("the caption is not UTF-8 text") from None
-        if caption is None or (isinstance(caption, str) and not caption.strip()):
-            raise UnusableRowError("the caption is empty")
-        if not isinstance(caption, str):
+        if not isinstance(caption, str | None):
             raise UnusableRowError(f"the caption is {type(caption).__name__}; it must be text")
+        if caption is None or not any(map(_is_visible, caption)):
+            raise UnusableRowError("the caption is empty")
+        if len(caption) > _LONGEST:  # a tokenizer takes hours for a word of a million letters
+            raise UnusableRowError(
+                f"the caption has {len(caption):,} letters; at most {_LONGEST:,} are allowed"
+            )
         return caption
 
     def _image(self) -> bytes:
@@ -185,6 +213,7 @@ class _Row:
 
     def _file_bytes(self, name: str) -> bytes:
         folder, path = self.file.parent, PurePath(name)
+        file = folder / path
         # The key has the bytes of the folder: an image outside could change unnoticed.
         if path.is_absolute() or ".." in path.parts:
             raise UnusableRowError(
@@ -194,10 +223,12 @@ class _Row:
         if is_document(name) or any(map(is_junk, path.parts)):
             raise UnusableRowError(f"the image {name!r} is hidden, or no image by its suffix")
         try:
-            return (folder / path).read_bytes()
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise UnusableRowError(f"the image {file} is not a file")
+            return file.read_bytes()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UnusableRowError(f"no image {folder / path} ({reason})") from error
+            raise UnusableRowError(f"no image {file} ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -275,8 +306,8 @@ class Files:
             for block in numbered_records(file, self.columns, self.classes, skip):
                 is_empty &= not block
                 yield [self._row(file, number, record, numbers) for number, record in block]
-        except (pa.ArrowException, tarfile.TarError, csv.Error, OSError, UnicodeError) as error:
-            reason = str(error).splitlines()[0]
+        except _DAMAGED as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
         if is_empty:
             raise PairsError(f"{file} is empty: it has no row.")
@@ -287,7 +318,8 @@ class Files:
         if isinstance(value, bytes):
             text = value.decode(errors="surrogateescape")
         else:
-            text = "" if value is None else str(value)
+            is_missing = value is None or (isinstance(value, float) and isnan(value))
+            text = "" if is_missing else str(value)
         if text == "":
             fault = "the id is empty"
         elif undecoded(text):
@@ -300,6 +332,10 @@ class Files:
         row = BadRow(str(file), number, None, reason)
         self.bad.total += (row.file, row.row) not in self.bad.found
         self.bad.add(row)
+
+
+def _is_visible(letter: str) -> bool:
+    return letter.isprintable() and not letter.isspace()
 
 
 def _refuse_undecodable(image: bytes) -> None:

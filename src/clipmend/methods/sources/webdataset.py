@@ -67,7 +67,10 @@ def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
         tarfile.TarError, OSError: not an uncompressed tar file, a truncated one, or a member
             that occurs twice, such as a second image of a sample.
     """
-    members = list(_members(shard, suffixes))
+    try:
+        members = list(_members(shard, suffixes))
+    except (ValueError, OverflowError) as error:  # numbers of a damaged header
+        raise tarfile.ReadError(f"it is damaged: {error}") from error
     own = {m.key(m.stem) for m in members if isinstance(m.content, bytes)}
     samples: dict[str, Sample] = {}
     for member in members:

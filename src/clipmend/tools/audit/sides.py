@@ -68,12 +68,21 @@ class Side:
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
-        """The measured numbers, by cell: CA and ASR as fractions, AUROC."""
+        """The measured numbers, by cell: CA and ASR as fractions, AUROC.
+
+        Raises:
+            AuditError: a table is damaged.
+        """
         numbers: dict[str, dict[str, float]] = {}
         for table, stage in (("cells.csv", "evaluate"), ("detectors.csv", "detect")):
             text = (self.read(table) or b"").decode(errors="replace")
-            for row in _rows(text):
-                with suppress(KeyError, ValueError, TypeError):  # a table that was edited by hand
+            try:
+                rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            except csv.Error as error:
+                raise AuditError(f"{table} of {self.name} cannot be read: {error}.") from None
+            for row in rows:
+                # A table that was edited by hand, or cut: a short row has None.
+                with suppress(KeyError, ValueError, TypeError):
                     path = Place.of(stage, row).path
                     cell = self.cell_names.get(path, path)
                     numbers[cell] = {METRICS[n]: float(row[n]) for n in METRICS if row.get(n)}
@@ -108,12 +117,6 @@ class Side:
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(f"code.json of {self.name} cannot be read: {error}.") from None
-
-
-def _rows(text: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of a table, up to one that is none: a NUL, or a field of megabytes."""
-    with suppress(csv.Error):
-        yield from csv.DictReader(io.StringIO(text))
 
 
 def entries(cell: str, card: Card) -> Iterator[tuple[str, str]]:
@@ -183,7 +186,8 @@ def _folder(name: str, folder: Path) -> Side:
         )
         return path.read_bytes() if is_read else None
 
-    below = cards.below(report.parent)
+    # The copy of a report under another name has no cells beside it, whatever is there.
+    below = cards.below(report.parent) if report.resolve().name == REPORT else ()
     present = {cell: card for cell, card in below if card is not None and cell != REPORT}
     if not present:  # a clone: git keeps the report, DVC the other cells
         return _reported(name, read)

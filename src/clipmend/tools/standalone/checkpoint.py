@@ -3,8 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
+
+import torch
 
 from clipmend.engine.folders import visible
+from clipmend.engine.schema import shown
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
 from clipmend.model.openclip import open_clip
@@ -22,6 +26,14 @@ _WEIGHTS = (
 )
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _LONGEST = 200  # letters of the reason in a message
+_BRIGHTEST = 1_000.0  # of pixel statistics; without bounds, an embedding is infinite
+_LARGE = 10**9  # weights, 4 GB
+_MOST, _WIDEST = 1_000, 4_096  # layers and pixels; more would take hours, or all memory
+_BROKEN = (
+    *(TypeError, KeyError, AttributeError, ValueError, IndexError, RuntimeError, MemoryError),
+    *(AssertionError, ArithmeticError),
+)
+"""What constructors raise for a config with wrong values."""
 _ALLOWED = (
     f"Expected a folder with {CONFIG} and weights, a weights file with --architecture, or NAME:TAG "
     "of open_clip"
@@ -44,11 +56,25 @@ class Checkpoint:
         """Return the model, ready to evaluate.
 
         Raises:
-            ModelError: the weights do not fit the architecture, or cannot be read.
+            ModelError: the weights do not fit the architecture, cannot be read, or are not finite.
         """
         if isinstance(self.weights, str):
             return _pretrained(self.architecture, self.weights).eval()
-        return self.fresh(seed=0, pretrained=str(self.weights)).eval()
+        self._refuse_other_size(self.weights)
+        model = self.fresh(seed=0, pretrained=self.weights).eval()
+        state = model.net.state_dict()
+        if all((value == value.round()).all() for value in state.values()):
+            raise ModelError(
+                f"The weights in {self.weights} cannot be used: all are whole numbers, as in a "
+                "quantized model."
+            )
+        for name, value in state.items():
+            if broken := int((~value.isfinite()).sum()):
+                raise ModelError(
+                    f"The weights in {self.weights} cannot be used: {name} has {broken} of "
+                    f"{value.numel()} numbers that are not finite. Its training has failed."
+                )
+        return model
 
     def earlier(self, path: Path) -> "Checkpoint":
         """Return the same model with weights from early in its training: a file or a folder.
@@ -58,17 +84,37 @@ class Checkpoint:
         """
         if not path.exists():
             raise ModelError(f"--early {path} does not exist; name a weights file or a folder.")
-        return replace(self, weights=_weights_in(path) if path.is_dir() else path)
+        return replace(self, weights=_weights_in(path) if path.is_dir() else _regular(path))
 
-    def fresh(self, seed: int, pretrained: str | None = None) -> Clip:
-        """Return an untrained model of the same architecture, or one with weights of a file."""
+    def fresh(self, seed: int, pretrained: Path | None = None) -> Clip:
+        """Return an untrained model of the same architecture, or one with weights of a file.
+
+        Raises:
+            ModelError: the config describes no model, or the weights do not fit it.
+        """
+        file = None if pretrained is None else str(pretrained)
         try:
-            return build(self.architecture, seed=seed, pretrained=pretrained)
-        except (TypeError, KeyError, AttributeError) as error:
+            return build(self.architecture, seed=seed, pretrained=file)
+        except _BROKEN as error:
             # A config is free JSON: open_clip fails somewhere inside a constructor.
+            reason = shorten(str(error) or type(error).__name__, _LONGEST).rstrip(".")
+            what = "The config" if file is None else f"{file}, read as {self.architecture},"
+            raise ModelError(f"{what} does not describe an open_clip model: {reason}.") from error
+
+    def _refuse_other_size(self, weights: Path) -> None:
+        """Refuse a large model with more weights than the file has bytes, before it takes memory.
+
+        For a small one, reading the file says more.
+        """
+        if "timm_model_name" in model_config(self.architecture)["model_cfg"]["vision_cfg"]:
+            return  # timm computes with what it builds
+        with torch.device("meta"):
+            count = sum(value.numel() for value in self.fresh(seed=0).parameters())
+        if count > max(weights.stat().st_size, _LARGE):
             raise ModelError(
-                f"The config does not describe an open_clip model: {error}."
-            ) from error
+                f"The weights in {weights} do not fit this model: it has {count:,} weights, and "
+                f"the file {weights.stat().st_size:,} bytes."
+            )
 
 
 def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
@@ -84,7 +130,7 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
             why = f"The architecture of {path} is unknown, since its folder has no {CONFIG}"
             why = f"The folder {path} has no {CONFIG}" if path.is_dir() else why
             raise ModelError(f"{why}; name the architecture with --architecture.")
-        weights = _weights_in(path) if path.is_dir() else path
+        weights = _weights_in(path) if path.is_dir() else _regular(path)
         checkpoint = Checkpoint(architecture or str(config), weights)
     elif ":" in model:
         checkpoint = _tagged(model, architecture)
@@ -94,11 +140,17 @@ def find_checkpoint(model: str, architecture: str | None) -> Checkpoint:
     return checkpoint
 
 
+def _regular(path: Path) -> Path:
+    if not path.is_file():  # a pipe would be waited for
+        raise ModelError(f"{path} is not a file with content, but a pipe, a socket or a device.")
+    return path
+
+
 def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    others = [file for file in visible(folder) if file.suffix in _SUFFIXES]
+    others = [file for file in visible(folder) if file.suffix in _SUFFIXES and file.is_file()]
     if not others:
         raise ModelError(
             f"{folder} has no weights. open_clip names them {_WEIGHTS[0]} or {_WEIGHTS[2]}, "
@@ -128,7 +180,11 @@ def _tagged(model: str, architecture: str | None) -> Checkpoint:
 
 def _check_config(architecture: str) -> None:
     """Refuse an architecture that ``model/`` could not build, embed with and save again."""
-    model = model_config(architecture)["model_cfg"]
+    try:
+        config = model_config(architecture)
+    except (RecursionError, TypeError, OverflowError) as error:
+        raise ModelError(f"{architecture} is not a config of open_clip: {error}.") from error
+    model, pixels = config["model_cfg"], config["preprocess_cfg"]
     text, side = model["text_cfg"], model["vision_cfg"]["image_size"]
     foreign = {"custom_text", "multimodal_cfg"} & set(model) | {
         key for key in text if key.startswith("hf_") or key == "tokenizer_kwargs"
@@ -141,6 +197,29 @@ def _check_config(architecture: str) -> None:
         )
     if not isinstance(side, int):
         raise ModelError(f"{architecture} cannot be used: its images are {side}, not square.")
+    layers = sum(map(_depth, (text, model["vision_cfg"])))
+    if not 1 <= side <= _WIDEST or layers > _MOST:
+        raise ModelError(
+            f"{architecture} cannot be used: its images are {side} pixels wide, and its towers "
+            f"have {layers} layers; at most {_WIDEST} pixels and {_MOST} layers are allowed."
+        )
+    for name, least in {"mean": -_BRIGHTEST, "std": 1 / _BRIGHTEST}.items():
+        values = pixels[name]
+        is_list = isinstance(values, list | tuple) and len(values) == 3
+        if not (is_list and all(_is_between(value, least, _BRIGHTEST) for value in values)):
+            raise ModelError(
+                f"{architecture} cannot be used: its {name} is {shown(values)}; allowed are three "
+                f"numbers from {least:g} to {_BRIGHTEST:g}."
+            )
+
+
+def _depth(tower: dict[str, Any]) -> int:
+    layers = tower.get("layers", 0)
+    return sum(n for n in (layers if isinstance(layers, list) else [layers]) if isinstance(n, int))
+
+
+def _is_between(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and least <= value <= most
 
 
 def _pretrained(name: str, tag: str) -> Clip:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmend.engine.runner import device_of
+from clipmend.errors import ClipmendError
 from clipmend.methods.interfaces import Assets
-from clipmend.methods.sources.bad_rows import BadRows
+from clipmend.methods.sources.bad_rows import BadRows, undecoded
 from clipmend.model.clip import Clip
 from clipmend.tools.standalone import progress
 from clipmend.tools.standalone.checkpoint import find_checkpoint
@@ -91,6 +92,12 @@ def mend(options: Options) -> Outcome:
 def _inspected(options: Options, chosen: Chosen) -> tuple[Inspection, BadRows]:
     """Return the scores. Every option is checked before the scoring starts."""
     # Whatever can be refused is refused before the scoring, which takes minutes to hours.
+    for name, value in vars(options).items():
+        if undecoded(str(value)):
+            raise ClipmendError(
+                f"--{name} {str(value)!r} is not UTF-8 text, which model cards and sheets need; "
+                "rename the file."
+            )
     progress.check(options.out)
     device = device_of(options.device)
     checkpoint = find_checkpoint(options.model, options.architecture)

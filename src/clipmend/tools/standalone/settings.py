@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from clipmend.engine import schema
-from clipmend.engine.schema import problems
+from clipmend.engine import presets, schema
+from clipmend.engine.schema import problems, shown
 from clipmend.errors import ParamsError, UnknownNameError
 from clipmend.methods import table
 from clipmend.methods.interfaces import Repair
@@ -134,22 +133,24 @@ def _read(texts: Sequence[str], names: Mapping[str, str], method: str) -> dict[s
         stage, dot, name = path.strip().partition(".")
         if not (equals and dot):
             raise ParamsError(
-                f"--set {text!r} cannot be read. Expected STAGE.NAME=VALUE, such as "
+                f"--set {shown(text)} cannot be read. Expected STAGE.NAME=VALUE, such as "
                 "unlearn.epochs=2."
             )
         if stage not in STAGES:
             raise UnknownNameError("stage in --set:", stage, STAGES)
         if stage not in chosen:
             raise ParamsError(
-                f"--set {text!r} is of another stage; --method {method} has settings of "
+                f"--set {shown(text)} is of another stage; --method {method} has settings of "
                 f"{' and '.join(names)}."
             )
         if (why := _FIXED.get(f"{stage}.{name}")) is not None:
             raise ParamsError(f"{stage}.{name} cannot be set here: {why}.")
         try:
-            chosen[stage][name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ParamsError(f"--set {text!r} has a value that cannot be read as YAML.") from None
+            chosen[stage][name] = presets.parse(value, text)
+        except ParamsError:
+            raise ParamsError(
+                f"--set {shown(text)} has a value that cannot be read as YAML."
+            ) from None
     return chosen
 
 
