@@ -155,11 +155,13 @@ class _Grid:
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
             )
-        if table.scores_model(detector):
-            scoring = ", ".join(other for other in known if not table.scores_model(other))
+        scored = table.scores_of(detector)
+        if scored != "pairs":
+            what = "the model as a whole" if scored == "model" else "inputs at test time"
+            scoring = ", ".join(other for other in known if table.scores_of(other) == "pairs")
             raise ParamsError(
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which scores "
-                f"the model as a whole; detectors that score pairs: {scoring or 'none'}."
+                f"{what}; detectors that score pairs: {scoring or 'none'}."
             )
         return _paths(detector=victim.at("detect", method=detector))
 
@@ -227,7 +229,7 @@ class _Grid:
         arithmetic = self.params.arithmetic
         shared = {**self.params.section(stage).shared(), "arithmetic": arithmetic}
         # It decides the bytes of every stage, also of those that do not import it.
-        modules = [f"clipmend.stages.{stage}", "clipmend.model.arithmetic"]
+        modules = [*table.modules(stage, name), "clipmend.model.arithmetic"]
         settings: dict[str, Any] = {}
         files: dict[str, str] = {}
         line: dict[str, str] = {}

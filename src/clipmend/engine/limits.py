@@ -21,9 +21,10 @@ from clipmend.methods import table
 
 VIT = "a vision transformer of open_clip"
 OWN = "an image tower of open_clip's own"
-CLASSES = "classes"  # counted like the pairs of a split
+CLASSES, PROMPTS = "classes", "prompts"  # counted like the pairs of a split
 _SPLITS = (TRAIN, TRUSTED, TEST)  # whose pairs a setting may count
 _ENSEMBLE_CLASSES = 4  # AutoAttack's targeted attacks need as many
+_BDETCLIP_PROMPTS = 3  # fewer do not describe a class beyond its name
 _TRAINS_ON = {
     "poison": "train",
     "pretrain": "train",
@@ -60,7 +61,7 @@ class Need:
 
     Attributes:
         what: the setting and its value, for the error.
-        split: the split whose pairs are counted, or ``classes``.
+        split: the split whose pairs are counted, ``classes``, or ``prompts``.
         least: the smallest number of them.
     """
 
@@ -117,7 +118,10 @@ def limits(params: Params) -> Limits:
         model=params.pretrain.model,
     )
     for corpus in params.download.corpora:
-        check_counts(asked, corpus, _most(params.resolve("download", corpus).model_dump()))
+        settings = params.resolve("download", corpus).model_dump()
+        prompts = settings.get("prompts")
+        counted = {PROMPTS: len(prompts)} if isinstance(prompts, tuple) else {}
+        check_counts(asked, corpus, _most(settings) | counted)
     return asked
 
 
@@ -132,7 +136,7 @@ def check_counts(asked: Limits, corpus: str, counts: Mapping[str, int]) -> None:
     """
     for need in asked.needs:
         if counts.get(need.split, need.least) < need.least:
-            unit = "classes" if need.split == CLASSES else f"pairs in `{need.split}`"
+            unit = need.split if need.split in (CLASSES, PROMPTS) else f"pairs in `{need.split}`"
             raise ParamsError(
                 f"{PARAMS}: {need.what} needs at least {need.least} {unit}, but the corpus "
                 f"{corpus!r} has {counts[need.split]}. Change one of the two."
@@ -185,7 +189,8 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
     from clipmend.data.splits import read_vocabulary
 
     vocabulary = read_vocabulary(corpus)
-    check_counts(asked, name, counts | {CLASSES: len(vocabulary.classes)})
+    named = {CLASSES: len(vocabulary.classes), PROMPTS: len(vocabulary.prompts)}
+    check_counts(asked, name, counts | named)
     for target in asked.targets:
         if target not in vocabulary.classes:
             raise ParamsError(
@@ -205,6 +210,7 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
 def _needs(params: Params) -> Iterator[Need]:
     """Yield what the methods need: numbers that the file gives, and shares of at least one pair."""
     yield Need("pretraining", "train", 2)
+    yield from _needs_of_inputs(params)
     if params.evaluate.adversarial.ensemble and params.evaluate.adversarial.epsilons:
         yield Need("evaluate.adversarial.ensemble", CLASSES, _ENSEMBLE_CLASSES)
     rates = [s["poison_rate"] for _, _, s in methods_of(params, "poison") if "poison_rate" in s]
@@ -221,6 +227,16 @@ def _needs(params: Params) -> Iterator[Need]:
         for rate in rates if settings.get("poisons") else ():
             what = f"{place} has poisons {settings['poisons']} and, with poison_rate {rate},"
             yield Need(what, "train", floor((settings["poisons"] - 0.5) / rate))
+
+
+def _needs_of_inputs(params: Params) -> Iterator[Need]:
+    """Yield what detectors of inputs need."""
+    for name in params.detect.methods:
+        place = f"detect method {name!r}"
+        if table.scores_of(name) == "inputs":
+            yield Need(f"{place}, which sets its threshold on one of them,", "trusted", 2)
+        if table.base(name) == "bdetclip":
+            yield Need(place, PROMPTS, _BDETCLIP_PROMPTS)
 
 
 def _most(settings: Mapping[str, Any]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clipmend.data.artifacts import OUTPUTS
+from clipmend.data.input_artifacts import OUTPUTS
 from clipmend.engine import grid, params, plan, schema
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
@@ -17,7 +17,7 @@ from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
-from clipmend.methods.table import METHODS, scores_model
+from clipmend.methods.table import METHODS, scores_of
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
@@ -73,12 +73,8 @@ class Flow:
         return inputs
 
     def detectors(self, *, score: str) -> str:
-        """Return a pattern of the detectors that score ``pairs``, or a ``model`` as a whole."""
-        names = [
-            re.escape(name)
-            for name in METHODS["detect"]
-            if scores_model(name) == (score == "model")
-        ]
+        """Return a pattern of the detectors that score ``pairs``, the ``model`` or ``inputs``."""
+        names = [re.escape(name) for name in METHODS["detect"] if scores_of(name) == score]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
     def note_forced(self) -> None:
