@@ -58,7 +58,7 @@ class World:
         described = {"stage": stage, "method": method, "seed": seed}
         described |= {"settings": settings, "shared": shared}
         job = Job(cell, **described, device="cpu", inputs=inputs, out=folder, work=work)
-        for module in table.modules(stage, method):
+        for module in table.modules(stage, method, shared):
             import_module(module).run(job)
         return Input(cell, folder, **described)
 

@@ -4,7 +4,7 @@ What the parameters alone decide is refused with them. What a corpus must have i
 and checked as soon as its files exist: when a run starts, and before a job poisons or trains.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -12,7 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from clipmend.data.artifacts import TEST, TRAIN, TRUSTED
+from clipmend.data.artifacts import TEST, TRAIN, TRUSTED, VAL
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.contradictions import methods_of
 from clipmend.engine.params import PARAMS, Params
@@ -81,6 +81,7 @@ class Limits:
         libraries: library -> the setting that needs it.
         towers: the setting that a kind of image tower cannot have -> that kind.
         model: as in ``pretrain.model``.
+        labeled: the setting that needs a class for each pair of ``val``; "" for none.
     """
 
     needs: tuple[Need, ...]
@@ -89,6 +90,7 @@ class Limits:
     libraries: Mapping[str, str]
     towers: Mapping[str, str]
     model: str
+    labeled: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the limits as plain values."""
@@ -116,6 +118,7 @@ def limits(params: Params) -> Limits:
         libraries=dict(_libraries(params)),
         towers=dict(_towers(params)),
         model=params.pretrain.model,
+        labeled="evaluate.further" if "linear_probe" in params.evaluate.further else "",
     )
     for corpus in params.download.corpora:
         settings = params.resolve("download", corpus).model_dump()
@@ -203,6 +206,8 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
                 f"{PARAMS}: {setting} needs the library {library}, which is not installed "
                 "(docs/install.md lists the extras of clipmend)."
             )
+    if asked.labeled:
+        _refuse_unlabeled(asked.labeled, name, corpus, vocabulary.classes)
     _refuse_target_alone(asked, name, corpus)
     _refuse_tower(asked)
 
@@ -265,6 +270,21 @@ def _towers(params: Params) -> Iterator[tuple[str, str]]:
     for _, name, _ in methods_of(params, "baselines"):
         if table.base(name) == "fine_pruning":
             yield f"baselines method {name!r}", OWN
+
+
+def _refuse_unlabeled(setting: str, name: str, corpus: Path, classes: Sequence[str]) -> None:
+    """Refuse a linear probe on pairs without a class, or of one class alone."""
+    from clipmend.data.pairs import read_manifest
+
+    labels = read_manifest(corpus / VAL)["label"].to_pylist()
+    missing = sum(label not in classes for label in labels)
+    if missing or len(set(labels)) < 2:
+        raise ParamsError(
+            f"{PARAMS}: {setting} names 'linear_probe', which needs a class for each pair of `val` "
+            f"and two classes or more; in the corpus {name!r}, {missing} of {len(labels)} pairs "
+            f"have none, and there are {len({*labels} & {*classes})} classes. Remove it, or label "
+            "the split."
+        )
 
 
 def _refuse_target_alone(asked: Limits, name: str, corpus: Path) -> None:

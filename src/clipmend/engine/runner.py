@@ -248,7 +248,7 @@ def _import(cell: Cell) -> tuple[ModuleType, ...]:
     try:
         for module in cell.code:
             import_module(module)
-        parts = tuple(map(import_module, table.modules(cell.stage, cell.method)))
+        parts = tuple(map(import_module, table.modules(cell.stage, cell.method, cell.shared)))
     except ModuleNotFoundError as error:
         if error.name not in cell.code:
             raise

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 Wildcards = Mapping[str, str]
-_BY_SETTING = ("start", "detector", "model", "trigger")  # roles whose cell a setting decides
+_BY_SETTING = (
+    "start",
+    "detector",
+    "model",
+    "trigger",
+    "clean",
+)  # roles whose cell a setting decides
 
 
 class Flow:
@@ -60,7 +66,8 @@ class Flow:
         """Return the function that names the inputs of a job that only settings decide.
 
         These are the victim that another one continues (``start``), the ``detector`` of a repair,
-        and the ``model`` and ``trigger`` of an evaluation. A cell outside the plan is refused.
+        and the ``model``, the ``trigger`` and the ``clean`` model of an evaluation. A cell outside
+        the plan is refused.
         """
 
         def inputs(wildcards: Wildcards) -> dict[str, str]:

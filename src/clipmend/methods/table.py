@@ -129,15 +129,20 @@ def scores_of(detector: str) -> Literal["pairs", "model", "inputs"]:
     return METHODS["detect"][base(detector)].scores
 
 
-def modules(stage: str, name: str) -> tuple[str, ...]:
+def modules(stage: str, name: str, shared: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the modules whose ``run`` makes a cell, in this order.
 
-    A part that only some cells of a stage run is a module of its own, so that the keys of the
-    others do not depend on it.
+    Some cells need a part that other cells of their stage do not. It is a module of its own, so
+    that the keys of the others do not depend on it.
+
+    Args:
+        name: the method.
+        shared: the settings of the stage.
     """
     if stage == "detect" and scores_of(name) == "inputs":
         return ("clipmend.stages.parts.detect_inputs",)
-    return (f"clipmend.stages.{stage}",)
+    further = ("clipmend.stages.parts.evaluate_further",) if shared.get("further") else ()
+    return (f"clipmend.stages.{stage}", *further)
 
 
 def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ class BackdoorIDS(InputDetector):
     clusters. The score is the smallest distance at which DBSCAN, with clusters of one point or
     more, joins all of them. A threshold on it is thus DBSCAN's distance.
 
-    Differs from the paper, of which we know the abstract: DBSCAN's distance is set by trusted
+    Differs from the paper, whose abstract is all that we know: DBSCAN's distance is set by trusted
     images, for a false positive rate. The masked cells, their order and their filling are ours.
 
     Attributes:
