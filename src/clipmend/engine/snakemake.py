@@ -65,9 +65,9 @@ class Flow:
     def by_setting(self, stage: str) -> Callable[[Wildcards], dict[str, str]]:
         """Return the function that names the inputs of a job that only settings decide.
 
-        These are the victim that another one continues (``start``), the ``detector`` of a repair,
-        and the ``model``, the ``trigger`` and the ``clean`` model of an evaluation. A cell outside
-        the plan is refused.
+        These are the victim that another one continues (``start``) and the ``detector`` of a
+        repair. Of an evaluation, they are the ``model``, the ``trigger`` and the ``clean`` model. A
+        cell outside the plan is refused.
         """
 
         def inputs(wildcards: Wildcards) -> dict[str, str]:

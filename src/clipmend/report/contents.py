@@ -55,7 +55,7 @@ def tables() -> dict[str, ModuleType]:
         findings,
         claims,
         model_scores,
-        inputs,
+        input_scores,
     )
 
     return dict(locals())

@@ -29,6 +29,8 @@ def check(tables: Tables) -> Outcome:
     """Check by how much average precision is lower on ``badclip``, over the four detectors."""
     start = victims.backdoored(tables.cells, CLAIM.thresholds["backdoored"])
     scored = tables.detectors[tables.detectors["method"].isin(DENSITY)]
+    if scored.empty:
+        return untested("No detector by density scored a victim.")
     scored = scored.merge(start[list(VICTIM)].drop_duplicates(), on=list(VICTIM))
     same = ["corpus", "objective", "seed", "method", "n_poisoned"]
     badclip, badnet = (scored[scored["attack"] == name] for name in ("badclip", "badnet"))

@@ -4,8 +4,9 @@ import re
 
 import pandas as pd
 
+from clipmend.report import files
 from clipmend.report.results import Results
-from clipmend.report.tables import inputs
+from clipmend.report.tables import input_scores
 from clipmend.stages.report import run
 
 COLUMNS = (
@@ -45,14 +46,14 @@ def test_the_page_has_the_table_only_where_a_detector_scored_inputs(tree) -> Non
     job = tree.job()
     run(job)
     page = (job.out / "index.html").read_text()
-    assert re.search(r"<h2 id=.inputs.>Detectors of inputs", page)
+    assert re.search(r"<h2 id=.input_scores.>Detectors of inputs", page)
     assert "stated FPR" in page
     assert len(pd.read_csv(job.out / "inputs.csv")) == 2
-    assert len(pd.read_csv(job.out / "detectors.csv")) == 2  # those of pairs alone
+    assert "strip" not in set(pd.read_csv(job.out / "detectors.csv")["method"])
     tree.inputs = {name: one for name, one in tree.inputs.items() if "/strip" not in name}
     without = tree.job("without")
     run(without)
-    assert 'id="inputs"' not in (without.out / "index.html").read_text()
+    assert 'id="input_scores"' not in (without.out / "index.html").read_text()
     assert (without.out / "inputs.csv").read_text() == f"{COLUMNS}\n"
 
 
@@ -60,7 +61,7 @@ def test_a_report_that_is_joined_keeps_the_row_without_a_trigger(tree) -> None:
     scored(tree)
     job = tree.job()
     run(job)
-    joined = Results.of_reports([job.out, job.out])
+    joined = Results({}, joined=files.joined_tables([job.out, job.out]))
     assert list(joined.inputs_scored["trigger"]) == ["", "badnet"]
-    (printed,) = inputs.section(joined).tables
+    (printed,) = input_scores.section(joined).tables
     assert list(printed.text["TPR"]) == ["", "50.0"]
