@@ -51,3 +51,5 @@ def test_a_run_makes_input_scores_and_further_numbers_and_reports_them(
     swaps = cells["swap_image_attack_success_rate"]
     assert swaps.isna().tolist() == [True, False]  # an unpoisoned victim has no other tower
     assert cells["linear_probe_accuracy"].between(0, 1).all()
+    for file in locks._held.values():
+        file.close()

@@ -33,7 +33,7 @@ class Subspace(InputDetector):
         variants: number of variants of each text.
         variance: share of the texts' variance that the subspace holds.
         points: points beyond each variant.
-        mixtures: sets of points, of which each has its own mean.
+        mixtures: sets of points; each set has its own mean.
         samples: points of the region to which distances are measured.
     """
 
