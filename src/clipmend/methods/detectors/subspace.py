@@ -47,11 +47,12 @@ class Subspace(InputDetector):
         """Return a function whose scores are >= 0."""
         classes, names = operation.class_embeds(), operation.vocabulary.classes
         captions = list(dict.fromkeys(operation.trusted.captions))
+        words = [words_of(caption) for caption in captions]
         cosines = classes @ operation.texts(captions).T
         regions = []
         for name, own in zip(names, cosines, strict=True):
-            text = operation.vocabulary.prompts[0].format(name)
-            named = [words_of(name) <= words_of(caption) for caption in captions]
+            text, called = operation.vocabulary.prompts[0].format(name), words_of(name)
+            named = [called <= each for each in words]
             # Shuffled, then sorted stably: captions that name the class come first, at random.
             order = torch.randperm(len(captions), generator=generator)
             rank = torch.where(torch.tensor(named), torch.tensor(2.0), own)
