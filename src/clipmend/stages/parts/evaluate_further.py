@@ -1,19 +1,23 @@
 """The part of ``evaluate`` that measures the numbers of ``evaluate.further``."""
 
 import json
+from functools import cached_property
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from clipmend.data import artifacts
 from clipmend.data.sampling import sample
 from clipmend.data.splits import load_split, read_vocabulary
+from clipmend.data.streaming import Images
 from clipmend.engine.job import Job
-from clipmend.methods.attacks.trigger import Trigger, prompts_under, read_triggers
+from clipmend.methods.attacks.trigger import read_triggers
 from clipmend.metrics.linear_probe import linear_probe
 from clipmend.metrics.rates import Measured, attack_success_rate, clean_accuracy
 from clipmend.metrics.retrieval import retrieval
 from clipmend.model.clip import Clip, embed_images, embed_texts, load
-from clipmend.model.zero_shot import class_cosines, class_embeds
+from clipmend.model.zero_shot import class_embeds
 
 _PAIRS = 1000  # for retrieval; more pairs make the task harder, so their number is fixed
 
@@ -24,11 +28,15 @@ def run(job: Job) -> None:
     Reads  ``test.parquet``, ``classes.json``; the model; the trigger; for a linear probe
     ``val.parquet``; for a swap of towers the clean model.
     """
-    measure = {"retrieval": _retrieval, "linear_probe": _probe, "tower_swap": _swap}
-    model = load(job.inputs["model"].folder).to(job.device)
+    subject = _Subject(job)
+    measure = {
+        "retrieval": subject.retrieval,
+        "linear_probe": subject.linear_probe,
+        "tower_swap": subject.tower_swap,
+    }
     measured: dict[str, Measured] = {}
     for name in job.shared["further"]:
-        measured |= measure[name](job, model)
+        measured |= measure[name]()
     path = job.out / artifacts.METRICS
     content = json.loads(path.read_text(encoding="utf-8"))
     definitions = content.pop("definitions")
@@ -37,64 +45,88 @@ def run(job: Job) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _trigger(job: Job) -> Trigger:
-    triggers = {trigger.name: trigger for trigger in read_triggers(job.inputs["trigger"])}
-    return triggers[job.place.trigger]
+class _Subject:
+    """A model and the data that it is measured on; each image is embedded once."""
 
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._corpus = job.inputs["corpus"].folder
+        self._confidence = job.shared["confidence"]
+        self._vocabulary = read_vocabulary(self._corpus)
+        self._test = load_split(self._corpus, "test")
+        triggers = {trigger.name: trigger for trigger in read_triggers(job.inputs["trigger"])}
+        self._trigger = triggers[job.place.trigger]
+        self._target_label = self._vocabulary.label_of(self._trigger.target)
+        self._model = self._loaded("model")
 
-def _retrieval(job: Job, model: Clip) -> dict[str, Measured]:
-    test = load_split(job.inputs["corpus"].folder, "test")
-    pairs = test.take(sample(test.ids, _PAIRS))
-    column = {caption: number for number, caption in enumerate(dict.fromkeys(pairs.captions))}
-    texts = embed_texts(model, model.tokenize(list(column)))
-    caption = torch.tensor([column[caption] for caption in pairs.captions])
-    cosines = embed_images(model, pairs.images) @ texts.T
-    return retrieval(cosines, caption, confidence=job.shared["confidence"])
+    def _loaded(self, role: str) -> Clip:
+        model = load(self._job.inputs[role].folder).to(self._job.device)
+        model.fold_batch_norms()
+        return model
 
+    @cached_property
+    def _triggered_images(self) -> Images:
+        return self._trigger.on(self._test)
 
-def _probe(job: Job, model: Clip) -> dict[str, Measured]:
-    corpus, trigger = job.inputs["corpus"].folder, _trigger(job)
-    val, test = load_split(corpus, "val"), load_split(corpus, "test")
-    return linear_probe(
-        (embed_images(model, val.images), val.label),
-        embed_images(model, test.images),
-        embed_images(model, trigger.on(test)),
-        test.label,
-        target_label=read_vocabulary(corpus).label_of(trigger.target),
-        confidence=job.shared["confidence"],
-    )
+    @cached_property
+    def _plain(self) -> Float[Tensor, "samples dim"]:
+        return embed_images(self._model, self._test.images)
 
+    @cached_property
+    def _triggered(self) -> Float[Tensor, "samples dim"]:
+        return embed_images(self._model, self._triggered_images)
 
-def _swap(job: Job, model: Clip) -> dict[str, Measured]:
-    """Return the rates of each tower beside the other tower of the clean model."""
-    if "clean" not in job.inputs:  # the victim was never poisoned
-        return {}
-    corpus, trigger, confidence = (
-        job.inputs["corpus"].folder,
-        _trigger(job),
-        job.shared["confidence"],
-    )
-    vocabulary, test = read_vocabulary(corpus), load_split(corpus, "test")
-    clean = load(job.inputs["clean"].folder).to(job.device)
-    prompts = prompts_under([trigger], vocabulary)
-    towers = {"image": (model, clean), "text": (clean, model)}
-    measured: dict[str, Measured] = {}
-    for name, (images, texts) in towers.items():
-        texts.prune_vocabulary(prompts)
-        plain = class_cosines(images, test.images, class_embeds(texts, vocabulary))
-        attacked = class_cosines(
-            images, trigger.on(test), class_embeds(texts, trigger.vocabulary(vocabulary))
+    def retrieval(self) -> dict[str, Measured]:
+        """Return the recall of captions and of images, on sampled test pairs."""
+        rows = sample(self._test.ids, _PAIRS)
+        captions = [self._test.captions[row] for row in rows.tolist()]
+        column = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+        texts = embed_texts(self._model, self._model.tokenize(list(column)))
+        own = torch.tensor([column[caption] for caption in captions])
+        return retrieval(self._plain[rows] @ texts.T, own, confidence=self._confidence)
+
+    def linear_probe(self) -> dict[str, Measured]:
+        """Return the rates of a linear classifier on frozen embeddings."""
+        val = load_split(self._corpus, "val")
+        return linear_probe(
+            (embed_images(self._model, val.images), val.label),
+            self._plain,
+            self._triggered,
+            self._test.label,
+            target_label=self._target_label,
+            confidence=self._confidence,
         )
-        what = f"the model's {name} tower beside the other tower of the unpoisoned victim"
-        accuracy = clean_accuracy(plain, test.label, confidence=confidence)
-        success = attack_success_rate(
-            attacked,
-            test.label,
-            target_label=vocabulary.label_of(trigger.target),
-            confidence=confidence,
+
+    def tower_swap(self) -> dict[str, Measured]:
+        """Return the rates of each tower beside the other tower of the clean model."""
+        if "clean" not in self._job.inputs:  # the victim was never poisoned
+            return {}
+        clean = self._loaded("clean")
+        of_clean = (
+            embed_images(clean, self._test.images),
+            embed_images(clean, self._triggered_images),
         )
-        measured |= {
-            f"swap_{name}_accuracy": Measured(accuracy, f"clean accuracy of {what}"),
-            f"swap_{name}_attack_success_rate": Measured(success, f"attack success rate of {what}"),
+        return {
+            **self._swapped("image", (self._plain, self._triggered), clean),
+            **self._swapped("text", of_clean, self._model),
         }
-    return measured
+
+    def _swapped(
+        self, tower: str, embeds: tuple[Tensor, Tensor], texts: Clip
+    ) -> dict[str, Measured]:
+        """Return the rates of embeddings of clean and triggered images beside a text tower."""
+        plain = embeds[0] @ class_embeds(texts, self._vocabulary).T
+        prompts = self._trigger.vocabulary(self._vocabulary)
+        attacked = embeds[1] @ class_embeds(texts, prompts).T
+        label, confidence = self._test.label, self._confidence
+        accuracy = clean_accuracy(plain, label, confidence=confidence)
+        success = attack_success_rate(
+            attacked, label, target_label=self._target_label, confidence=confidence
+        )
+        what = f"the model's {tower} tower beside the other tower of the unpoisoned victim"
+        return {
+            f"swap_{tower}_accuracy": Measured(accuracy, f"clean accuracy of {what}"),
+            f"swap_{tower}_attack_success_rate": Measured(
+                success, f"attack success rate of {what}"
+            ),
+        }
