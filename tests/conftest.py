@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clipmend.engine.job import Input, Job
+from clipmend.methods import table
 from clipmend.model import arithmetic
 
 arithmetic.prepare("portable")  # before a test imports torch; jobs have their own processes
@@ -57,7 +58,8 @@ class World:
         described = {"stage": stage, "method": method, "seed": seed}
         described |= {"settings": settings, "shared": shared}
         job = Job(cell, **described, device="cpu", inputs=inputs, out=folder, work=work)
-        import_module(f"clipmend.stages.{stage}").run(job)
+        for module in table.modules(stage, method, shared):
+            import_module(module).run(job)
         return Input(cell, folder, **described)
 
     def curve(self, made: Input) -> list[dict[str, str]]:

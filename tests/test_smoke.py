@@ -31,7 +31,11 @@ def clone(folder: Path) -> Path:
     text, both = preset.render("smoke"), "methods: [mmcl, mmcl_ssl]"
     assert both in text
     # A job takes seconds, most of them for its imports: one objective has half of the jobs.
-    (folder / "params.yaml").write_text(text.replace(both, "methods: [mmcl]"))
+    text = text.replace(both, "methods: [mmcl]")
+    # One more detector, of inputs, and the numbers that a run must ask for.
+    text = text.replace("  methods: [ubt]", "  methods: [ubt, strip]", 1)
+    text = text.replace("  # further: []", "  further: [retrieval, linear_probe, tower_swap]")
+    (folder / "params.yaml").write_text(text)
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "init", "--quiet")
     return folder
@@ -115,6 +119,9 @@ def test_the_tables_have_a_row_for_every_cell(by_snakemake) -> None:
     assert len(pd.read_csv(report / "table.csv")) == len(cells)  # one seed
     detectors = pd.read_csv(report / "detectors.csv")
     assert set(detectors.loc[detectors["attack"] == "badnet", "n_poisoned"]) == {40}
+    assert list(pd.read_csv(report / "inputs.csv")["attack"]) == ["unpoisoned", "badnet"]
+    swapped = cells.loc[cells["attack"] == "badnet", "swap_text_accuracy"]
+    assert swapped.between(0, 1).all()
 
 
 def test_every_cell_in_the_report_has_its_card(by_snakemake) -> None:

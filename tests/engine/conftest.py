@@ -89,6 +89,8 @@ def write_params(write: Write) -> WriteParams:
     write("model/arithmetic.py", "")
     for stage in STAGES:
         write(f"stages/{stage}.py", "")
+    for part in ("detect_inputs", "evaluate_further"):
+        write(f"stages/parts/{part}.py", "")
     for stage, methods in METHODS.items():
         for name, method in methods.items():
             text = METHOD.format(cls=method.cls)

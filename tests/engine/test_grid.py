@@ -110,6 +110,18 @@ def test_an_attack_of_several_triggers_is_evaluated_under_each(span) -> None:
             "'ubt' reads the scores of detector 'decree', which scores the model as a whole; "
             "detectors that score pairs: ubt.",
         ),
+        (
+            {"detect": {"methods": ["ubt", "strip"]}, "unlearn": one("ubt", detector="strip")},
+            "'ubt' reads the scores of detector 'strip', which scores inputs at test time; "
+            "detectors that score pairs: ubt.",
+        ),
+        (
+            {
+                "poison": attacks("badnet") | {"methods": ["badnet"]},
+                "evaluate": {"further": ["tower_swap"]},
+            },
+            "'tower_swap', which needs the `unpoisoned` victims of 'mmcl'",
+        ),
         *(
             (sections, f"{setting} is {name!r}, which does not exist")
             for name, setting, sections in (
@@ -260,3 +272,19 @@ def test_a_victim_that_starts_from_a_clean_one_reads_it_and_comes_after_it(span)
         assert "start" not in cells[f"pretrain/scenes/{attack}/mmcl/seed0"].inputs
     order = list(cells)
     assert order.index(clean) < order.index("pretrain/scenes/badnet/mmcl@from_clean/seed0")
+
+
+def test_further_numbers_change_the_evaluations_alone_and_none_change_nothing(span) -> None:
+    plain, none = span(), span(evaluate={"confidence": 0.95, "further": []})
+    asked = span(evaluate={"confidence": 0.95, "further": ["tower_swap"]})
+    assert {name: cell.key for name, cell in plain.items()} == {
+        name: cell.key for name, cell in none.items()
+    }
+    changed = {name for name in plain if plain[name].key != asked[name].key}
+    assert {name.partition("/")[0] for name in changed} == {"evaluate", "report"}
+    poisoned, clean = (
+        asked[f"evaluate/scenes/{attack}/mmcl/seed0/none/badnet"].inputs
+        for attack in ("badnet", "unpoisoned")
+    )
+    assert poisoned["clean"] == "pretrain/scenes/unpoisoned/mmcl/seed0"
+    assert "clean" not in clean  # it would swap a model with itself

@@ -266,3 +266,29 @@ def test_a_job_before_training_and_the_next_run_refuse_a_corpus_that_is_too_smal
     assert Path("results/download/own/card.json").is_file()
     for file in locks._held.values():
         file.close()
+
+
+def test_bdetclip_with_two_prompts_is_refused_before_training(finished) -> None:
+    few = {"scenes": SMALL | {"prompts": ["a {}", "the {}"]}}
+    corpora = {"corpora": ["scenes"], "settings": few}
+    detect = {"methods": ["ubt", "bdetclip"]}
+    message = "'bdetclip' needs at least 3 prompts, but the corpus 'scenes' has 2"
+    with pytest.raises(ParamsError, match=message):
+        asked(download=corpora, detect=detect)
+    path = finished / "classes.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": ["a {}", "the {}"]}))
+    with pytest.raises(ParamsError, match=message):  # a corpus whose file has the prompts
+        limits.check_corpus(asked(detect=detect), "scenes", finished)
+
+
+def test_a_linear_probe_without_labels_is_refused_before_training(finished) -> None:
+    probe = asked(evaluate={"further": ["linear_probe"]})
+    limits.check_corpus(probe, "scenes", finished)
+    path = finished / "val.parquet"
+    table = pq.read_table(path)
+    labels = table["label"].to_pylist()
+    table = table.set_column(3, table.schema.field("label"), pa.array([None, *labels[1:]]))
+    pq.write_table(table, path)
+    with pytest.raises(ParamsError, match="1 of 64 pairs have none, and there are 20 classes"):
+        limits.check_corpus(probe, "scenes", finished)
+    limits.check_corpus(asked(evaluate={"further": ["retrieval"]}), "scenes", finished)

@@ -34,6 +34,20 @@ def test_further_metrics_follow_and_may_be_missing_in_some_cells(tree) -> None:
     assert text[2].endswith(",9500,,,,,,")
 
 
+def test_the_numbers_that_a_run_asks_for_come_after_all_columns_of_other_runs(tree) -> None:
+    rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    more = {"image_to_text_recall_1": rate, "swap_text_accuracy": rate, "triggered_accuracy": rate}
+    tree.evaluate("scenes/badnet/mmcl/seed0", "none", "badnet", **more)
+    results = Results(tree.inputs)
+    columns = list(results.cells.columns)
+    seen, found = columns.index("triggered_accuracy"), columns.index("found")
+    assert 17 <= seen < found == len(columns) - 9
+    assert columns[found + 1] == "image_to_text_recall_1"
+    assert columns[-1] == "n_swap_text_accuracy"
+    means = list(results.means.columns)
+    assert means[means.index("n_seeds") + 1 :] == columns[found + 1 :]
+
+
 def test_rows_stand_in_the_order_of_the_grid_whatever_the_order_of_inputs(tree) -> None:
     tree.grid()
     cells = cells_of(tree)

@@ -7,14 +7,14 @@ import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from skimage.color import xyz2lab
 
-from clipmend.methods.table import METHODS, base, scores_model
+from clipmend.methods.table import METHODS, base, scores_of
 from clipmend.report.style import attack_look, look
 
 DEFAULT = ("none", "ft", "cleanclip", "ubt", "see_through", "ubt@random", "ubt@oracle")
 # Named here too, so that a look is there before the method is.
 REPAIRS = {"none", "ft", "cleanclip", "ubt", "abl", "par", "adversarial_ft", "fine_pruning", "pud"}
 REPAIRS |= {*METHODS["unlearn"], *METHODS["baselines"]}
-SCORING = {"pud"} | {name for name in METHODS["detect"] if not scores_model(name)}
+SCORING = {"pud"} | {name for name in METHODS["detect"] if scores_of(name) == "pairs"}
 # Machado et al. 2009, whole loss of one kind of cone, on linear RGB.
 SIGHTS = {
     "whole": np.eye(3),

@@ -16,7 +16,7 @@ from clipmend.errors import MetricError
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.detectors.ubt import agreement
 from clipmend.methods.interfaces import ModelScore
-from clipmend.methods.table import METHODS, scores_model
+from clipmend.methods.table import METHODS, scores_of
 from clipmend.model.clip import load
 
 DETECTORS = METHODS["detect"]
@@ -29,7 +29,11 @@ CHEAP: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("detector", [name for name in DETECTORS if not scores_model(name)])
+def scoring(kind):
+    return [name for name in DETECTORS if scores_of(name) == kind]
+
+
+@pytest.mark.parametrize("detector", scoring("pairs"))
 def test_every_pair_has_a_finite_score(world, corpus, attacked, detector) -> None:
     made = world.run(f"detect/contract/{detector}", detector, attacked, CHEAP.get(detector, {}))
     scores = pq.read_table(made.folder / "scores.parquet")
@@ -39,7 +43,7 @@ def test_every_pair_has_a_finite_score(world, corpus, attacked, detector) -> Non
     assert scores["score"].to_numpy().dtype == np.float32
 
 
-@pytest.mark.parametrize("detector", [*filter(scores_model, DETECTORS)])
+@pytest.mark.parametrize("detector", scoring("model"))
 def test_a_model_score_defines_its_numbers_and_names_the_one_that_decides(
     world, attacked, detector
 ) -> None:
@@ -58,6 +62,34 @@ def test_a_model_score_defines_its_numbers_and_names_the_one_that_decides(
     assert second.replace("contract/again/", "contract/") == text
     for name in ("evidence.safetensors", "evidence.png"):
         assert (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("detector", scoring("inputs"))
+def test_a_detector_of_inputs_scores_clean_and_triggered_images_by_a_threshold_of_trusted_ones(
+    world, corpus, attacked, detector
+) -> None:
+    settings = {"images": 40, "false_positive_rate": 0.1}
+    made = world.run(f"detect/tiny/badnet/mmcl/seed0/{detector}", detector, attacked, settings)
+    table = pq.read_table(made.folder / "input_scores.parquet")
+    rows = table.to_pandas()
+    assert [path.name for path in made.folder.iterdir()] == ["input_scores.parquet"]
+    assert np.isfinite(rows["score"]).all()
+    assert rows["score"].dtype == np.float32
+    trusted, clean = rows[rows["split"] == "trusted"], rows[rows["split"] == "val"]
+    # Half of the 64 trusted images: the other half is the detector's own.
+    assert len(trusted) == 32
+    assert trusted["flagged"].sum() <= 4
+    assert rows["flagged"].equals(rows["score"] > rows["score"][~rows["flagged"]].max())
+    val = pq.read_table(corpus.folder / "val.parquet", columns=["id", "label"]).to_pandas()
+    label = val.set_index("id")["label"]
+    plain, attack = (clean[clean["trigger"] == name] for name in ("", "badnet"))
+    assert len(plain) == 40
+    others = plain["id"][(label[plain["id"]] != "banana").to_numpy()]
+    assert list(attack["id"]) == list(others)
+    again = world.run(f"detect/again/badnet/mmcl/seed0/{detector}", detector, attacked, settings)
+    assert (again.folder / "input_scores.parquet").read_bytes() == (
+        made.folder / "input_scores.parquet"
+    ).read_bytes()
 
 
 def test_a_model_score_that_is_not_finite_is_refused(world, attacked, monkeypatch) -> None:

@@ -9,6 +9,7 @@ from clipmend.engine.job import Input
 from clipmend.methods.attacks.trigger import read_triggers
 from clipmend.model.clip import load
 from clipmend.model.zero_shot import class_cosines, class_embeds
+from tests.conftest import EVALUATE
 
 
 def evaluated(world: Any, cell: str, corpus: Input, model: Input, trigger: Input) -> dict[str, Any]:
@@ -52,6 +53,35 @@ def test_metrics_name_their_cell_and_have_definitions_and_denominators(
     }
     meaning = metrics["definitions"]["robust_accuracy_eps2"]
     assert "2/255, on 16 test images, the same for all, sampled by id" in meaning
+
+
+def test_further_numbers_come_after_all_others_and_change_none(
+    world, corpus, poison, victim
+) -> None:
+    cell = "evaluate/plain/badnet/mmcl/seed0/none/badnet"
+    plain = evaluated(world, cell, corpus, victim, poison)
+    inputs = {"corpus": corpus, "model": victim, "trigger": poison, "clean": victim}
+    further = {"further": ["retrieval", "linear_probe", "tower_swap"]}
+    again = "evaluate/further/badnet/mmcl/seed0/none/badnet"
+    made = world.run(again, "", inputs, shared=EVALUATE | further)
+    metrics = json.loads((made.folder / "metrics.json").read_text())
+    recalls = [f"{way}_recall_{n}" for n in (1, 5) for way in ("image_to_text", "text_to_image")]
+    probe = ["linear_probe_accuracy", "linear_probe_attack_success_rate"]
+    kinds = ("accuracy", "attack_success_rate")
+    swaps = [f"swap_{tower}_{kind}" for tower in ("image", "text") for kind in kinds]
+    names = [*recalls, *probe, *swaps]
+    assert [name for name in metrics if name not in plain] == names
+    assert list(metrics["definitions"])[-len(names) :] == names
+    assert {name: metrics[name] for name in plain if name not in ("corpus", "definitions")} == {
+        name: plain[name] for name in plain if name not in ("corpus", "definitions")
+    }
+    # The clean model is the victim itself here: a swap of towers changes nothing.
+    for name in kinds:
+        for tower in ("image", "text"):
+            same = metrics["clean_accuracy" if name == "accuracy" else name]["value"]
+            assert abs(metrics[f"swap_{tower}_{name}"]["value"] - same) < 0.02
+    assert metrics["image_to_text_recall_1"]["n"] == 64
+    assert metrics["linear_probe_attack_success_rate"]["n"] == metrics["attack_success_rate"]["n"]
 
 
 def test_controls_are_marked(world, corpus, poison, attacked, scored) -> None:

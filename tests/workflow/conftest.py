@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmend.data.artifacts import OUTPUTS
-from clipmend.methods.table import FOLDERS, METHODS, STAGES, scores_model
+from clipmend.data.input_artifacts import OUTPUTS
+from clipmend.methods.table import FOLDERS, METHODS, STAGES, scores_of
 from clipmend.report import contents
 
 ROOT = Path(__file__).parents[2]
@@ -255,6 +255,7 @@ TYPES = (
     "methods/settings.py",
     "methods/sources/bad_rows.py",
     "data/artifacts.py",
+    "data/input_artifacts.py",
     "model/arithmetic.py",
 )
 
@@ -280,7 +281,7 @@ def stage_text(stage: str) -> str:
     if stage == "detect":
         files = "MODEL_SCORES if job.method in MODEL_DETECTORS else FILES"
         text = text.replace("in FILES:", f"in {files}:")
-        names = tuple(name for name in METHODS["detect"] if scores_model(name))
+        names = tuple(name for name in METHODS["detect"] if scores_of(name) == "model")
         constants = f'MODEL_DETECTORS = {names!r}\nMODEL_SCORES = ["model_score.json"]'
         text = text.replace("FILES = {files!r}", f"FILES = {{files!r}}\n{constants}")
     return text.format(files=FILES[stage])
@@ -300,6 +301,8 @@ def build(root: Path) -> Project:
     stub(package / "model" / "shared_by_two.py", '"""Shared."""\n\nVERSION = "1"\n')
     for stage in STAGES:
         stub(package / "stages" / f"{stage}.py", stage_text(stage))
+    part = STAGE.format(files=["input_scores.parquet"])
+    stub(package / "stages/parts/detect_inputs.py", part)
     for name in contents.FIGURES:
         stub(package / "report/figures" / f"{name}.py", '"""Stub."""\n\nCAPTION = "A caption."\n')
     for name in ("cards.py", "contents.py"):

@@ -58,7 +58,11 @@ def test_a_model_detector_writes_a_model_score_and_other_detectors_write_scores(
     assert ran == ["detect/scenes/badnet/mmcl/seed0/decree"]
     assert "detect/scenes/badnet/mmcl/seed0/decree/scores.parquet" not in project.contents()
     assert "detect/scenes/badnet/mmcl/seed0/ubt/scores.parquet" in project.contents()
-    for name in ("decree/scores.parquet", "ubt/model_score.json"):
+    project.params(detect={"methods": ["ubt", "strip"]})
+    assert project.run(target.format("strip/input_scores.parquet")) == [
+        "detect/scenes/badnet/mmcl/seed0/strip"
+    ]
+    for name in ("strip/scores.parquet", "ubt/input_scores.parquet", "ubt/model_score.json"):
         done = project.call("snakemake", "-n", target.format(name))
         assert done.returncode != 0
         assert "MissingRuleException" in done.stdout + done.stderr

@@ -46,6 +46,7 @@ OUTPUTS: dict[str, dict[str, str]] = {
 }
 """Rule -> name in the rule -> file. Every job of the rule writes these; a method may add more.
 
-``detect`` has two rules: detectors score pairs, model detectors score the model. The outputs of
-``report`` are the list in ``report/contents.py``.
+``detect`` has two rules here: detectors score pairs, model detectors score the model. The rule of
+input detectors is in ``input_artifacts``. The outputs of ``report`` are the list in
+``report/contents.py``.
 """

@@ -155,17 +155,20 @@ class _Grid:
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which "
                 f"detect.methods does not name. {suggestion(detector, known)}"
             )
-        if table.scores_model(detector):
-            scoring = ", ".join(other for other in known if not table.scores_model(other))
+        scored = table.scores_of(detector)
+        if scored != "pairs":
+            what = "the model as a whole" if scored == "model" else "inputs at test time"
+            scoring = ", ".join(other for other in known if table.scores_of(other) == "pairs")
             raise ParamsError(
                 f"{stage} method {name!r} reads the scores of detector {detector!r}, which scores "
-                f"the model as a whole; detectors that score pairs: {scoring or 'none'}."
+                f"{what}; detectors that score pairs: {scoring or 'none'}."
             )
         return _paths(detector=victim.at("detect", method=detector))
 
     def _evaluate(self) -> Iterator[Cell]:
         for victim in self._victims:
             triggers = self._triggers(victim.attack)
+            clean = self._clean(victim)
             for repair, model in self._models(victim).items():
                 for trigger, attack in triggers.items():
                     inputs = _paths(
@@ -174,7 +177,20 @@ class _Grid:
                         trigger=victim.at("poison", attack=attack),
                     )
                     place = victim.at("evaluate", method=repair, trigger=trigger)
-                    yield self._cell(place, "", inputs)
+                    yield self._cell(place, "", inputs | clean)
+
+    def _clean(self, victim: Place) -> dict[str, str]:
+        """Return the unpoisoned victim with which a poisoned one swaps towers, if any does."""
+        clean = replace(victim, attack=UNPOISONED)
+        if "tower_swap" not in self.params.evaluate.further or victim == clean:
+            return {}
+        if clean not in self._victims:
+            raise ParamsError(
+                f"evaluate.further names 'tower_swap', which needs the `{UNPOISONED}` victims of "
+                f"{victim.objective!r}; name `{UNPOISONED}` in poison.methods, and leave "
+                "pretrain.unrepaired.attacks empty or name it there too."
+            )
+        return _paths(clean=clean)
 
     def _models(self, victim: Place) -> dict[str, Place]:
         """Return the cells of a victim and of its repaired models, by repair."""
@@ -227,7 +243,7 @@ class _Grid:
         arithmetic = self.params.arithmetic
         shared = {**self.params.section(stage).shared(), "arithmetic": arithmetic}
         # It decides the bytes of every stage, also of those that do not import it.
-        modules = [f"clipmend.stages.{stage}", "clipmend.model.arithmetic"]
+        modules = [*table.modules(stage, name, shared), "clipmend.model.arithmetic"]
         settings: dict[str, Any] = {}
         files: dict[str, str] = {}
         line: dict[str, str] = {}

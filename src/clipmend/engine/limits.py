@@ -4,7 +4,7 @@ What the parameters alone decide is refused with them. What a corpus must have i
 and checked as soon as its files exist: when a run starts, and before a job poisons or trains.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -12,7 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from clipmend.data.artifacts import TEST, TRAIN, TRUSTED
+from clipmend.data.artifacts import TEST, TRAIN, TRUSTED, VAL
 from clipmend.engine.cell import RESULTS, Cell
 from clipmend.engine.contradictions import methods_of
 from clipmend.engine.params import PARAMS, Params
@@ -21,9 +21,10 @@ from clipmend.methods import table
 
 VIT = "a vision transformer of open_clip"
 OWN = "an image tower of open_clip's own"
-CLASSES = "classes"  # counted like the pairs of a split
+CLASSES, PROMPTS = "classes", "prompts"  # counted like the pairs of a split
 _SPLITS = (TRAIN, TRUSTED, TEST)  # whose pairs a setting may count
 _ENSEMBLE_CLASSES = 4  # AutoAttack's targeted attacks need as many
+_BDETCLIP_PROMPTS = 3  # fewer do not describe a class beyond its name
 _TRAINS_ON = {
     "poison": "train",
     "pretrain": "train",
@@ -60,7 +61,7 @@ class Need:
 
     Attributes:
         what: the setting and its value, for the error.
-        split: the split whose pairs are counted, or ``classes``.
+        split: the split whose pairs are counted, ``classes``, or ``prompts``.
         least: the smallest number of them.
     """
 
@@ -80,6 +81,7 @@ class Limits:
         libraries: library -> the setting that needs it.
         towers: the setting that a kind of image tower cannot have -> that kind.
         model: as in ``pretrain.model``.
+        labeled: the setting that needs a class for each pair of ``val``; "" for none.
     """
 
     needs: tuple[Need, ...]
@@ -88,6 +90,7 @@ class Limits:
     libraries: Mapping[str, str]
     towers: Mapping[str, str]
     model: str
+    labeled: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the limits as plain values."""
@@ -115,9 +118,13 @@ def limits(params: Params) -> Limits:
         libraries=dict(_libraries(params)),
         towers=dict(_towers(params)),
         model=params.pretrain.model,
+        labeled="evaluate.further" if "linear_probe" in params.evaluate.further else "",
     )
     for corpus in params.download.corpora:
-        check_counts(asked, corpus, _most(params.resolve("download", corpus).model_dump()))
+        settings = params.resolve("download", corpus).model_dump()
+        prompts = settings.get("prompts")
+        counted = {PROMPTS: len(prompts)} if isinstance(prompts, tuple) else {}
+        check_counts(asked, corpus, _most(settings) | counted)
     return asked
 
 
@@ -132,7 +139,7 @@ def check_counts(asked: Limits, corpus: str, counts: Mapping[str, int]) -> None:
     """
     for need in asked.needs:
         if counts.get(need.split, need.least) < need.least:
-            unit = "classes" if need.split == CLASSES else f"pairs in `{need.split}`"
+            unit = need.split if need.split in (CLASSES, PROMPTS) else f"pairs in `{need.split}`"
             raise ParamsError(
                 f"{PARAMS}: {need.what} needs at least {need.least} {unit}, but the corpus "
                 f"{corpus!r} has {counts[need.split]}. Change one of the two."
@@ -185,7 +192,8 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
     from clipmend.data.splits import read_vocabulary
 
     vocabulary = read_vocabulary(corpus)
-    check_counts(asked, name, counts | {CLASSES: len(vocabulary.classes)})
+    named = {CLASSES: len(vocabulary.classes), PROMPTS: len(vocabulary.prompts)}
+    check_counts(asked, name, counts | named)
     for target in asked.targets:
         if target not in vocabulary.classes:
             raise ParamsError(
@@ -198,6 +206,8 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
                 f"{PARAMS}: {setting} needs the library {library}, which is not installed "
                 "(docs/install.md lists the extras of clipmend)."
             )
+    if asked.labeled:
+        _refuse_unlabeled(asked.labeled, name, corpus, vocabulary.classes)
     _refuse_target_alone(asked, name, corpus)
     _refuse_tower(asked)
 
@@ -205,6 +215,7 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
 def _needs(params: Params) -> Iterator[Need]:
     """Yield what the methods need: numbers that the file gives, and shares of at least one pair."""
     yield Need("pretraining", "train", 2)
+    yield from _needs_of_inputs(params)
     if params.evaluate.adversarial.ensemble and params.evaluate.adversarial.epsilons:
         yield Need("evaluate.adversarial.ensemble", CLASSES, _ENSEMBLE_CLASSES)
     rates = [s["poison_rate"] for _, _, s in methods_of(params, "poison") if "poison_rate" in s]
@@ -221,6 +232,16 @@ def _needs(params: Params) -> Iterator[Need]:
         for rate in rates if settings.get("poisons") else ():
             what = f"{place} has poisons {settings['poisons']} and, with poison_rate {rate},"
             yield Need(what, "train", floor((settings["poisons"] - 0.5) / rate))
+
+
+def _needs_of_inputs(params: Params) -> Iterator[Need]:
+    """Yield what detectors of inputs need."""
+    for name in params.detect.methods:
+        place = f"detect method {name!r}"
+        if table.scores_of(name) == "inputs":
+            yield Need(f"{place}, which sets its threshold on one of them,", "trusted", 2)
+        if table.base(name) == "bdetclip":
+            yield Need(place, PROMPTS, _BDETCLIP_PROMPTS)
 
 
 def _most(settings: Mapping[str, Any]) -> dict[str, int]:
@@ -249,6 +270,21 @@ def _towers(params: Params) -> Iterator[tuple[str, str]]:
     for _, name, _ in methods_of(params, "baselines"):
         if table.base(name) == "fine_pruning":
             yield f"baselines method {name!r}", OWN
+
+
+def _refuse_unlabeled(setting: str, name: str, corpus: Path, classes: Sequence[str]) -> None:
+    """Refuse a linear probe on pairs without a class, or of one class alone."""
+    from clipmend.data.pairs import read_manifest
+
+    labels = read_manifest(corpus / VAL)["label"].to_pylist()
+    missing = sum(label not in classes for label in labels)
+    if missing or len(set(labels)) < 2:
+        raise ParamsError(
+            f"{PARAMS}: {setting} names 'linear_probe', which needs a class for each pair of `val` "
+            f"and two classes or more; in the corpus {name!r}, {missing} of {len(labels)} pairs "
+            f"have none, and there are {len({*labels} & {*classes})} classes. Remove it, or label "
+            "the split."
+        )
 
 
 def _refuse_target_alone(asked: Limits, name: str, corpus: Path) -> None:

@@ -232,10 +232,21 @@ class Evaluate(Section):
     Attributes:
         adversarial: the adversarial examples that every model is evaluated on.
         confidence: confidence level of all intervals.
+        further: further numbers, which cost more: recall of captions and images (`retrieval`),
+            a classifier on frozen embeddings (`linear_probe`), and each tower beside the other
+            one of the unpoisoned victim (`tower_swap`).
     """
 
     adversarial: Adversarial = Adversarial()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    further: Annotated[
+        tuple[Literal["retrieval", "linear_probe", "tower_swap"], ...], AfterValidator(_unique)
+    ] = ()
+
+    def shared(self) -> dict[str, Any]:
+        """Return the settings; without further numbers, as before there were any."""
+        settings = super().shared()
+        return settings if self.further else {k: v for k, v in settings.items() if k != "further"}
 
 
 class Report(Section):

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -97,11 +97,11 @@ def remake(name: str, work: Path) -> None:
     entry, index = plan.entry(name), Index()
     _prepare(entry)
     _inputs(entry, index)
-    stage, job = _load(entry, index), job_of(entry, work)
+    parts, job = _load(entry, index), job_of(entry, work)
     job.out.mkdir()
     job.work.mkdir()
     arithmetic.start(entry.arithmetic, job.device)
-    stage.run(job)
+    _run(parts, job)
 
 
 def _prepare(entry: Entry) -> None:
@@ -143,14 +143,14 @@ def _inputs(entry: Entry, index: Index) -> dict[str, Any]:
 
 def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str]) -> None:
     """Run the stage in the cell's work folder, then put what it wrote in place."""
-    cell, stage = entry.cell, _load(entry, index)
+    cell, parts = entry.cell, _load(entry, index)
     if cell.stage in BEFORE_TRAINING:
         limits.check_corpus(plan.needs(), cell.place.corpus, RESULTS / cell.inputs["corpus"])
     job = _begin(entry)
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
     try:
-        stage.run(job)
+        _run(parts, job)
     except Exception as error:
         locks.check(cell.name, lock)  # a deleted folder is the reason, and no bug
         if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
@@ -192,18 +192,23 @@ def _begin(entry: Entry) -> Job:
     return job
 
 
-def _load(entry: Entry, index: Index) -> ModuleType:
-    """Claim a GPU if the job needs one, and return its stage; refuse an edited file or module."""
+def _run(parts: Sequence[ModuleType], job: Job) -> None:
+    for part in parts:
+        part.run(job)
+
+
+def _load(entry: Entry, index: Index) -> tuple[ModuleType, ...]:
+    """Claim a GPU if the job needs one, and return what makes the cell; refuse what was edited."""
     cell = entry.cell
     if entry.device != "cpu" and cell.stage not in WITHOUT_GPU and processes.count() == 1:
         gpus.claim()
-    stage = _import(entry)
+    parts = _import(entry)
     for path, digest in cell.files.items():
         if index.tree(grid.outside(path)) != digest:
             raise PlanError(
                 f"{cell.name}: {path} was changed after the plan was made; run `snakemake` again."
             )
-    return stage
+    return parts
 
 
 def _follow(name: str, prepared: arithmetic.Arithmetic) -> None:
@@ -213,9 +218,9 @@ def _follow(name: str, prepared: arithmetic.Arithmetic) -> None:
         return
     entry = _reread(name, prepared)
     try:
-        stage, job = _import(entry), job_of(entry, WORK / entry.cell.key)
+        parts, job = _import(entry), job_of(entry, WORK / entry.cell.key)
         arithmetic.start(entry.arithmetic, job.device)
-        stage.run(job)
+        _run(parts, job)
     except ClipmendError:
         time.sleep(GRACE)  # an error that all processes meet has ended this one by then
         raise
@@ -239,8 +244,8 @@ def job_of(entry: Entry, work: Path) -> Job:
 
 
 @permanent()
-def _import(entry: Entry) -> ModuleType:
-    """Return the stage's module, having loaded all code that the key stands for.
+def _import(entry: Entry) -> tuple[ModuleType, ...]:
+    """Return the modules that make the cell, having loaded all code that the key stands for.
 
     Everything is imported before the sources are hashed again. An edit that is made while a run
     goes on is then either refused here, or comes too late to be used.
@@ -251,7 +256,7 @@ def _import(entry: Entry) -> ModuleType:
     try:
         for module in (*cell.code, *created):
             import_module(module)
-        stage = import_module(f"clipmend.stages.{cell.stage}")
+        parts = tuple(map(import_module, table.modules(cell.stage, cell.method, cell.shared)))
     except ModuleNotFoundError as error:
         if error.name not in cell.code:
             raise
@@ -264,7 +269,7 @@ def _import(entry: Entry) -> ModuleType:
     _refuse_edited(cell.name, cell, cell.code)
     for module, other in created.items():
         _refuse_edited(cell.name, other, (*fingerprint.digests(module), fingerprint.TABLE))
-    return stage
+    return parts
 
 
 def _refuse_edited(name: str, cell: Cell, modules: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clipmend.data.artifacts import OUTPUTS
+from clipmend.data.input_artifacts import OUTPUTS
 from clipmend.engine import grid, params, plan, schema
 from clipmend.engine.cards import CARD
 from clipmend.engine.cell import RESULTS, Place
@@ -18,13 +18,19 @@ from clipmend.engine.index import Index
 from clipmend.engine.plan import Plan
 from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError, ParamsError, PlanError, line_of
-from clipmend.methods.table import METHODS, scores_model
+from clipmend.methods.table import METHODS, scores_of
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 Wildcards = Mapping[str, str]
-_BY_SETTING = ("start", "detector", "model", "trigger")  # roles whose cell a setting decides
+_BY_SETTING = (
+    "start",
+    "detector",
+    "model",
+    "trigger",
+    "clean",
+)  # roles whose cell a setting decides
 
 
 class Flow:
@@ -63,8 +69,9 @@ class Flow:
     def by_setting(self, stage: str) -> Callable[[Wildcards], dict[str, str]]:
         """Return the function that names the inputs of a job that only settings decide.
 
-        These are the victim that another one continues (``start``), the ``detector`` of a repair,
-        and the ``model`` and ``trigger`` of an evaluation. A cell outside the plan is refused.
+        These are the victim that another one continues (``start``) and the ``detector`` of a
+        repair. Of an evaluation, they are the ``model``, the ``trigger`` and the ``clean`` model. A
+        cell outside the plan is refused.
         """
 
         def inputs(wildcards: Wildcards) -> dict[str, str]:
@@ -77,12 +84,8 @@ class Flow:
         return inputs
 
     def detectors(self, *, score: str) -> str:
-        """Return a pattern of the detectors that score ``pairs``, or a ``model`` as a whole."""
-        names = [
-            re.escape(name)
-            for name in METHODS["detect"]
-            if scores_model(name) == (score == "model")
-        ]
+        """Return a pattern of the detectors that score ``pairs``, the ``model`` or ``inputs``."""
+        names = [re.escape(name) for name in METHODS["detect"] if scores_of(name) == score]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
     def note_forced(self) -> None:

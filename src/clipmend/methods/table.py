@@ -33,12 +33,13 @@ class Method:
     Attributes:
         cls: the class that implements the method.
         papers: the papers that it follows, as keys of ``papers.PAPERS``.
-        scores: whether a detector scores each training pair or the model as a whole.
+        scores: whether a detector scores each training pair, the model as a whole, or the images
+            that arrive at it in use.
     """
 
     cls: str
     papers: tuple[str, ...] = ()
-    scores: Literal["pairs", "model"] = "pairs"
+    scores: Literal["pairs", "model", "inputs"] = "pairs"
 
 
 METHODS: dict[str, dict[str, Method]] = {
@@ -83,6 +84,10 @@ METHODS: dict[str, dict[str, Method]] = {
         "cognitive_distillation": Method("CognitiveDistillation", ("2301.10908",)),
         "pud": Method("PUD", ("2405.17929",)),
         "decree": Method("DECREE", ("2303.15180",), scores="model"),
+        "strip": Method("Strip", ("1902.06531",), scores="inputs"),
+        "bdetclip": Method("BDetCLIP", ("2405.15269",), scores="inputs"),
+        "subspace": Method("Subspace", ("song2026",), scores="inputs"),
+        "backdoorids": Method("BackdoorIDS", ("2603.11664",), scores="inputs"),
     },
     "unlearn": {
         "ubt": Method("UBT", ("2403.16257",)),
@@ -119,9 +124,25 @@ def reference(stage: str, name: str) -> tuple[str, str]:
     return f"clipmend.methods.{FOLDERS[stage]}.{base(name)}", methods[base(name)].cls
 
 
-def scores_model(detector: str) -> bool:
-    """Return whether a detector scores the model as a whole, not each training pair."""
-    return METHODS["detect"][base(detector)].scores == "model"
+def scores_of(detector: str) -> Literal["pairs", "model", "inputs"]:
+    """Return what a detector scores: training pairs, the model as a whole, or inputs in use."""
+    return METHODS["detect"][base(detector)].scores
+
+
+def modules(stage: str, name: str, shared: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modules whose ``run`` makes a cell, in this order.
+
+    Some cells need a part that other cells of their stage do not. It is a module of its own, so
+    that the keys of the others do not depend on it.
+
+    Args:
+        name: the method.
+        shared: the settings of the stage.
+    """
+    if stage == "detect" and scores_of(name) == "inputs":
+        return ("clipmend.stages.parts.detect_inputs",)
+    further = ("clipmend.stages.parts.evaluate_further",) if shared.get("further") else ()
+    return (f"clipmend.stages.{stage}", *further)
 
 
 def create(stage: str, name: str, settings: Mapping[str, Any]) -> Any:

@@ -38,7 +38,10 @@ COLUMNS = (
     *(f"{ATTACK}{end}" for end in ("", "_low", "_high")),
     COUNTS[ATTACK],
 )
-"""The columns of every ``cells.csv``. Further metrics follow by name, and ``found`` comes last."""
+"""The columns of every ``cells.csv``. Other metrics follow by name, then ``found``, then those of
+``evaluate.further``: a run that asks for none has the columns of older runs.
+"""
+_FURTHER = ("image_to_text_", "text_to_image_", "linear_probe_", "swap_")
 
 _ORDERS: dict[str, Callable[[Any], Any]] = {
     "attack": attack_order,
@@ -61,10 +64,16 @@ def cells_table(measured: Iterable[Mapping[str, Any]], found: Mapping[Place, boo
         ends = column.endswith("_low") + 2 * column.endswith("_high")
         return re.sub("^n_|_low$|_high$", "", column), column.startswith("n_"), ends
 
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(further, key=by_metric)])
+    late = sorted(filter(_is_further, further), key=by_metric)
+    columns = [*COLUMNS, *sorted(further - {*late}, key=by_metric), FOUND, *late]
     fields = ("stage", *VICTIM, "method")
-    table[FOUND] = [found.get(Place(**{name: row[name] for name in fields})) for row in rows]
-    return typed_cells(table)
+    for row in rows:
+        row[FOUND] = found.get(Place(**{name: row[name] for name in fields}))
+    return typed_cells(pd.DataFrame(rows, columns=columns))
+
+
+def _is_further(column: str) -> bool:
+    return column.removeprefix("n_").startswith(_FURTHER)
 
 
 def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +158,9 @@ def means_table(cells: pd.DataFrame, confidence: float) -> pd.DataFrame:
         }
         for _, group in cells.groupby(list(GROUP), sort=False)
     ]
-    return pd.DataFrame(rows, columns=[*GROUP, "control", "needs", *metrics, "n_seeds"])
+    late = [name for name in metrics if _is_further(name)]
+    early = [name for name in metrics if name not in late]
+    return pd.DataFrame(rows, columns=[*GROUP, "control", "needs", *early, "n_seeds", *late])
 
 
 def _means(group: pd.DataFrame, metrics: Iterable[str], confidence: float) -> dict[str, Any]:

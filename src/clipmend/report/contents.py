@@ -31,6 +31,7 @@ FILES = (
     "attacks.csv",
     "detectors.csv",
     "model_scores.csv",
+    "inputs.csv",
     "findings.json",
     "claims.json",
     "metrics.json",
@@ -54,6 +55,7 @@ def tables() -> dict[str, ModuleType]:
         findings,
         claims,
         model_scores,
+        input_scores,
     )
 
     return dict(locals())
@@ -87,6 +89,10 @@ def claims() -> dict[str, ModuleType]:
         pud_beats_repairs,
         pud_beats_filters,
         badclip_outlives_repairs,
+        density_degrades_on_badclip,
+        par_removes_structured_triggers,
+        cleanclip_blinds_to_triggered_images,
+        invertune_removes_backdoors,
     )
 
     return dict(locals())

@@ -14,14 +14,16 @@ from clipmend.engine.job import Input
 from clipmend.errors import ArtifactError
 from clipmend.report.cells import KEY, VICTIM, row_order, typed_cells
 from clipmend.report.detection import COLUMNS, MODEL_COLUMNS
+from clipmend.report.input_detection import COLUMNS as INPUT_COLUMNS
 
-CELLS, DETECTORS, CARDS = "cells.csv", "detectors.csv", "cards.jsonl"
+CELLS, DETECTORS, INPUTS, CARDS = "cells.csv", "detectors.csv", "inputs.csv", "cards.jsonl"
 TABLES = {
     CELLS: "cells",
     "table.csv": "means",
     "attacks.csv": "attacks",
     DETECTORS: "detectors",
     "model_scores.csv": "model_scores",
+    INPUTS: "inputs_scored",
 }
 """The files of the tables of numbers, and their properties of ``Results``."""
 
@@ -30,11 +32,12 @@ ATTACK_COLUMNS = (
     *("poisons", "poison_rate", "image_only", "text_only"),
     *("psnr", "ssim", "changed", "n_measured", "sha256"),
 )
-_JOINED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+JOINED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     CELLS: (KEY, ()),
     "attacks.csv": (("corpus", "attack", "trigger", "seed"), ATTACK_COLUMNS),
     DETECTORS: ((*VICTIM, "stage", "method"), COLUMNS),
     "model_scores.csv": ((*VICTIM, "stage", "method"), MODEL_COLUMNS),
+    INPUTS: ((*VICTIM, "trigger", "stage", "method"), INPUT_COLUMNS),
 }
 """The tables of joined reports: the columns in which no two rows are equal, and all columns."""
 
@@ -77,14 +80,14 @@ def read_cards(folder: Path) -> dict[str, dict[str, Any]]:
 
 def joined_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
     """Return the tables of several report folders by file name; equal rows are kept once."""
-    return {name: _joined(folders, name) for name in _JOINED}
+    return {name: _joined(folders, name) for name in JOINED}
 
 
 def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
     files = [folder / name for folder in folders if (folder / name).is_file()]
     tables = [table for table in map(pd.read_csv, files) if len(table)]
     # A report of older code may lack a column; a table without rows has those of today's.
-    unique, own = _JOINED[name]
+    unique, own = JOINED[name]
     columns = dict.fromkeys([*own, *(column for table in tables for column in table)])
     if not tables:
         return pd.DataFrame(columns=list(columns))
@@ -95,6 +98,8 @@ def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
         table = table.assign(needs=table["needs"].fillna(""))
         rows: dict[Any, Any] = table.to_dict("index")
         table = typed_cells(table.loc[sorted(rows, key=lambda index: row_order(rows[index]))])
+    if name == INPUTS:
+        table = table.assign(trigger=table["trigger"].fillna(""))  # "" stands for no trigger
     if name == DETECTORS:
         table = table.astype({"budget": "Int64"})
     return table.reset_index(drop=True)

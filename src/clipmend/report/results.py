@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
-from clipmend.data import artifacts
+from clipmend.data import artifacts, input_artifacts
 from clipmend.data.images import Pixels, decode
 from clipmend.engine.cell import Place
 from clipmend.engine.job import Input, Job
@@ -27,6 +27,7 @@ from clipmend.report.claims.outcomes import check_claims
 from clipmend.report.detection import ModelScore, ScoredPairs
 from clipmend.report.estimates import Estimated, estimates_of
 from clipmend.report.findings import Curve, Finding, Unlearned
+from clipmend.report.input_detection import ScoredInputs, inputs_table
 from clipmend.report.order import UNDEFENDED, attack_order, method_order, victim_order
 from clipmend.report.scale import Scale
 
@@ -250,6 +251,20 @@ class Results:
     def model_scores(self) -> pd.DataFrame:
         """``model_scores.csv``: a row per victim and detector of whole models."""
         return detection.model_scores_table(self.scored_models)
+
+    @cached_property
+    def inputs_scored(self) -> pd.DataFrame:
+        """``inputs.csv``: a row per victim, trigger and detector of inputs."""
+        scored = [
+            ScoredInputs(
+                cell.place.victim,
+                cell.place.method,
+                files.read_frame(cell.folder / input_artifacts.INPUT_SCORES),
+                float(cell.settings["false_positive_rate"]),
+            )
+            for cell in self._having("detect", input_artifacts.INPUT_SCORES)
+        ]
+        return inputs_table(sorted(scored, key=lambda one: (victim_order(one.victim), one.method)))
 
     @cached_property
     def cleanings(self) -> list[Cleaning]:

@@ -24,7 +24,7 @@ from clipmend.errors import ArtifactError
 from clipmend.report import contents
 from clipmend.report.cells import PAIR, groups
 from clipmend.report.figures import finding
-from clipmend.report.files import CARDS, CELLS, DETECTORS, read_cards
+from clipmend.report.files import CARDS, CELLS, JOINED, read_cards
 from clipmend.report.page import Page
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table
@@ -161,7 +161,7 @@ def _own_cards(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ArtifactError: a file is a link or very large, or a line of the cards does not parse.
     """
-    for name in (CELLS, DETECTORS, "attacks.csv", "model_scores.csv", CARDS, f"{CARDS}.gz"):
+    for name in (*JOINED, CARDS, f"{CARDS}.gz"):
         path = folder / name
         if not cards.is_own(folder, name) or (path.is_file() and _size(path) > LIMIT):
             raise ArtifactError(

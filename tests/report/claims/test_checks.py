@@ -43,6 +43,10 @@ check_identifies = partial(check, "pud_identifies_poison")
 check_beats_repairs = partial(check, "pud_beats_repairs")
 check_beats_filters = partial(check, "pud_beats_filters")
 check_outlives = partial(check, "badclip_outlives_repairs")
+check_density = partial(check, "density_degrades_on_badclip")
+check_structured = partial(check, "par_removes_structured_triggers")
+check_blind = partial(check, "cleanclip_blinds_to_triggered_images")
+check_inverts = partial(check, "invertune_removes_backdoors")
 
 
 def means(outcome):
@@ -345,6 +349,72 @@ def test_badclip_outlives_two_repairs_that_remove_badnet() -> None:
     assert means(outcome) == pytest.approx(ft | cleanclip, abs=0.001)
 
 
+# Detectors by density are worse on BadCLIP.
+
+
+def scored(attack, precision, method="dao", n_poisoned=240, seeds=3):
+    names = {"corpus": "scenes", "attack": attack, "objective": "mmcl", "method": method}
+    counted = {"n_poisoned": n_poisoned}
+    return [
+        names | counted | {"seed": seed, "average_precision": precision + JITTER[seed]}
+        for seed in range(seeds)
+    ]
+
+
+def found(badnet, badclip, **changed):
+    return pd.DataFrame([*scored("badnet", badnet), *scored("badclip", badclip, **changed)])
+
+
+def test_density_is_worse_on_badclip_if_average_precision_is_lower_on_the_same_seeds() -> None:
+    others = pd.DataFrame([*scored("badclip", 1.0, "ubt"), *scored("badnet", 0.0, "ubt")])
+    table = pd.concat([found(0.9, 0.6), others])
+    outcome = check_density(BACKDOORED, detectors=table)
+    assert outcome.status == "supported"
+    assert list(means(outcome).values()) == pytest.approx([0.3])
+    assert check_density(BACKDOORED, detectors=found(0.6, 0.9)).status == "not supported"
+    for untested in (found(0.9, 0.6, n_poisoned=24), pd.DataFrame(scored("badnet", 0.9))):
+        assert check_density(BACKDOORED, detectors=untested).status == "not tested here"
+    assert check_density(WEAK, detectors=found(0.9, 0.6)).status == "not tested here"
+
+
+# PAR against CleanCLIP on structured triggers.
+
+
+def striped(method, asr, **changed):
+    return seeds(method, asr=asr, attack="badnet@stripes", **changed)
+
+
+def test_par_is_ahead_on_structured_triggers_alone() -> None:
+    start = striped("none", 0.9)
+    plain = [*seeds(), *seeds("par", asr=0.9), *seeds("cleanclip", asr=0.0)]  # no structure
+    outcome = check_structured(start, plain, striped("par", 0.1), striped("cleanclip", 0.6))
+    assert outcome.status == "supported"
+    assert list(means(outcome).values()) == pytest.approx([0.5])
+
+
+# Triggered images after CleanCLIP.
+
+
+def seen(method, ca, triggered, **changed):
+    return seeds(method, ca=ca, asr=0.02, triggered_accuracy=triggered, **changed)
+
+
+def test_triggered_images_stay_unseen_if_their_accuracy_is_far_below_the_ca() -> None:
+    outcome = check_blind(seeds(), seen("cleanclip", 0.8, 0.5), seen("par", 0.8, 0.79))
+    assert outcome.status == "supported"
+    assert list(means(outcome).values()) == pytest.approx([0.3], abs=0.001)
+
+
+# InverTune.
+
+
+def test_invertune_holds_if_it_leaves_little_asr_for_little_ca() -> None:
+    outcome = check_inverts(seeds(), seeds("invertune", 0.79, 0.003))
+    assert outcome.status == "supported"
+    assert means(outcome)["CA lost"] == pytest.approx(0.01)
+    assert means(outcome)["share of the ASR removed"] == pytest.approx(0.997, abs=0.001)
+
+
 # What leaves a claim unsupported or untested.
 
 UBT, PUD = seeds("ubt", 0.79, 0.01), repaired("pud", 0.05, 0.5)
@@ -388,6 +458,12 @@ UNSUPPORTED = {
         )
         for left in [(0.1, 0.1), (0.4, 0.1), (0.9, 0.6)]
     },
+    "par leaves nearly as much": (
+        *(check_structured, striped("none", 0.9), striped("par", 0.5), striped("cleanclip", 0.6)),
+    ),
+    "triggered images are seen": (check_blind, seeds(), seen("cleanclip", 0.8, 0.75)),
+    "invertune leaves a tenth": (check_inverts, seeds(), seeds("invertune", 0.79, 0.1)),
+    "invertune costs too much": (check_inverts, seeds(), seeds("invertune", 0.7, 0.003)),
 }
 UNTESTED = {
     "controls, variants of ubt and poisoned repairs do not count as rivals": (
@@ -428,6 +504,17 @@ UNTESTED = {
     "badclip has no backdoor": (
         *(check_outlives, WEAK, after("ft", 0.1, 0.1), after("cleanclip", 0.1, 0.2)),
     ),
+    "no structured trigger was there": (
+        *(check_structured, seeds(), seeds("par", asr=0.0), seeds("cleanclip", asr=0.5)),
+    ),
+    "the structured trigger has no backdoor": (
+        *(check_structured, striped("none", 0.3), striped("par", 0.0), striped("cleanclip", 0.3)),
+    ),
+    "triggered accuracy was not measured": (check_blind, seeds(), seeds("cleanclip", asr=0.0)),
+    "no victim of cleanclip was backdoored": (
+        *(check_blind, seeds(asr=0.3), seen("cleanclip", 0.8, 0.5)),
+    ),
+    "invertune was not run": (check_inverts, seeds(), seeds("par", asr=0.0)),
 }
 
 

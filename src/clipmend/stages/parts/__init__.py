@@ -1,0 +1,1 @@
+"""Parts of stages that only some of their cells run; the keys of the other cells lack them."""
