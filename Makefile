@@ -59,7 +59,7 @@ check: setup
 readme: setup
 	$(RUN) python -m clipmend.tools.readme
 
-## settings: write docs/settings.md, params.schema.json and an unedited params.yaml anew from the code
+## settings: write docs/reference/settings.md, params.schema.json and an unedited params.yaml anew from the code
 settings: setup
 	$(BIN)/clipmend settings --write
 	$(BIN)/clipmend preset default
