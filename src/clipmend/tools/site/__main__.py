@@ -1,7 +1,7 @@
 """The generated pages of docs/: ``python -m clipmend.tools.site`` writes them.
 
-They are the results pages, a page per method, and the reference of commands, exit codes, files
-and presets. ``--check`` writes nothing, and returns 1 if a page is out of date.
+They are the results pages, a page per method, the reference of commands, exit codes, files and
+presets, and parts of README.md. ``--check`` writes nothing, and returns 1 if a page is out of date.
 """
 
 import argparse
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmend.tools.site import cards, reference, results
+from clipmend.tools.site import cards, readme_parts, reference, results
 
 
 def pages(root: Path) -> dict[Path, str]:
     """Return the text of every generated page, by its path in the repository."""
-    return results.pages(root) | cards.pages(root) | reference.pages()
+    return results.pages(root) | cards.pages(root) | reference.pages() | readme_parts.pages(root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(), help="the repository")
     options = parser.parse_args(arguments)
     made = pages(options.root)
-    generated = {path for folder in (cards.FOLDER,) for path in (options.root / folder).rglob("*.md")}
+    generated = {
+        path for folder in (cards.FOLDER,) for path in (options.root / folder).rglob("*.md")
+    }
     left_over = generated - {options.root / path for path in made}
     stale = [p for p, text in made.items() if not _has(options.root / p, text)]
     if options.check:
         for path in [*stale, *left_over]:
-            sys.stderr.write(f"{path} is out of date; run `make site`.\n")
+            sys.stderr.write(f"{path} is out of date; run `make pages`.\n")
         return 1 if stale or left_over else 0
     for path in stale:
         (options.root / path).parent.mkdir(parents=True, exist_ok=True)

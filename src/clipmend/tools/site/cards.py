@@ -72,9 +72,10 @@ def _index() -> str:
         for name, method in methods.items():
             link = path_of(stage, name).relative_to(FOLDER).as_posix()
             papers = "; ".join(PAPERS[key].citation for key in method.papers)
-            rows.append((f"[`{name}`]({link})", _idea(stage, name)[0], papers))
-        parts += [f"## `{stage}`", f"Each is a {KINDS[stage]}." if stage != "poison" else
-                  "Each is an attack.", markdown(("method", "idea", "paper"), rows, left=3)]  # fmt: skip
+            idea = " ".join(_idea(stage, name)[0].split()).replace("|", "\\|")
+            rows.append((f"[`{name}`]({link})", idea, papers))
+        table_of_stage = markdown(("method", "idea", "paper"), rows, left=3)
+        parts += [f"## `{stage}`", f"Kind: {KINDS[stage]}.", table_of_stage]
     return "\n\n".join([*parts, MARK]) + "\n"
 
 
@@ -159,7 +160,7 @@ def _undefended(cells: pd.DataFrame, name: str) -> tables.Rows:
 
 @cache
 def differences(root: Path) -> Mapping[str, list[tuple[str, str]]]:
-    """Return the rows of the page of differences, by the name of the method that they begin with."""
+    """Return the rows of the page of differences, by the method that they begin with."""
     found: dict[str, list[tuple[str, str]]] = {}
     text = (root / DEPARTURES).read_text(encoding="utf-8")
     for first, second in _ROWS.findall(text):
@@ -178,10 +179,18 @@ def _differences(
         paragraphs = [p for p in re.split(r"\n\s*\n", text) if p.startswith("Differs from")]
         return ["## Differences from the paper", *paragraphs] if paragraphs else []
     moved = [
-        (first, re.sub(r"\]\((?!https?:|#)([^)]+)\)", _two_up, second).replace("](#", "](../../departures.md#"))
+        (
+            first,
+            re.sub(r"\]\((?!https?:|#)([^)]+)\)", _two_up, second).replace(
+                "](#", "](../../departures.md#"
+            ),
+        )
         for first, second in rows
     ]
-    return ["## Differences from the paper", markdown(("of", "difference"), dict.fromkeys(moved), left=2)]
+    return [
+        "## Differences from the paper",
+        markdown(("of", "difference"), dict.fromkeys(moved), left=2),
+    ]
 
 
 def _two_up(match: re.Match[str]) -> str:

@@ -27,7 +27,7 @@ from clipmend.tools.site.sources import sources
 from clipmend.tools.site.tables import markdown
 
 FOLDER = Path("docs/reference")
-MARK = "<!-- Written by `make site`; do not edit. -->"
+MARK = "<!-- Written by `make pages`; do not edit. -->"
 _GPU_PRESETS = ("counts", "paper", "paper_scratch")
 _CODES = (
     ("0", "The command did its work. That nothing was found is no error."),

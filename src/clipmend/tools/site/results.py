@@ -27,7 +27,7 @@ def pages(root: Path) -> dict[Path, str]:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  # Markdown, from this repository's own files
+        autoescape=False,  # Markdown, from this repository's own files
     )
     environment.globals["digest"] = lambda source, name: sources.digest(root, source, name)
     cells = sources.all_cells(root)

@@ -1,4 +1,4 @@
-"""The committed results as one table: which files, of which revision, under which names."""
+"""The committed results as one table: their files, revisions and present names."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Source:
     in_tables: bool = True
 
     def file(self, root: Path, name: str) -> Path | None:
-        """Return a file of the folder; None if there is no such file or it has no rows."""
+        """Return a file of the folder; None if it does not exist or is empty."""
         path = root / self.folder / name
         return path if path.is_file() and path.stat().st_size > 1 else None
 

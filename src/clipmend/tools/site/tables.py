@@ -207,7 +207,8 @@ def detector_rows(detectors: pd.DataFrame) -> Rows:
                      f"{auroc.min():.2f} to {auroc.max():.2f}",
                      f"{part['average_precision'].mean():.2f}",
                      percent(part["recall_at_fpr_01"].mean()), percent(found.mean()),
-                     percent(part["n_poisoned"].sum() / part["n_pairs"].sum()), source))  # fmt: skip
+                     percent(part["n_poisoned"].sum() / part["n_pairs"].sum()),
+                     source))  # fmt: skip
     return rows
 
 
