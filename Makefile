@@ -70,7 +70,7 @@ pages: setup
 
 ## docs: build the site into site/, without a network; a broken link is an error
 docs: setup
-	$(RUN) mkdocs build --strict
+	$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 # What was installed is remembered by content, not by time: a checkout changes times. While pip
 # works there is no such file, so that what a killed installation left behind is thrown away

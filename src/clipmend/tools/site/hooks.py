@@ -6,7 +6,6 @@ there. On the site these files lie below ``repository/``, Markdown as pages of t
 
 import os
 import re
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def on_files(files: Files, *, config: Any) -> Files:
             linked = {_uri(root, path, match[2]) for match in _LINK.finditer(text)}
             waiting += [new for new in linked if files.get_file_from_path(new) is None
                         and _path(root, new).is_file()]  # fmt: skip
-    script = resources("clipmend.report").joinpath("tables.js").read_text(encoding="utf-8")
+    script = (root / "src/clipmend/report/tables.js").read_text(encoding="utf-8")
     files.append(File.generated(config, "assets/tables.js", content=script))
     files.append(File.generated(config, "assets/site.css", content=_STYLE))
     return files

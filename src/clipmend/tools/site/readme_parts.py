@@ -11,6 +11,8 @@ from clipmend.tools.site import sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
 README = Path("README.md")
+NINE = "nine attacks"
+"""The result that has all attacks."""
 SHOWN = 2
 """Repairs of each kind that the README shows; the decision table has all."""
 _CORPORA = {"scenes": "rendered images", "photos": "photographs"}
@@ -70,4 +72,11 @@ def findings(root: Path) -> str:
         f"the repair; empty: not measured. The best {SHOWN} repairs of each kind, by "
         "[this rule](docs/results/choose.md). `par@autoaugment` is PAR's loss on CleanCLIP's views."
     )
-    return f"\n{markdown(header, rows, left=3)}\n\n{note}\n"
+    failures = ", ".join(
+        f"{row[0]} on {row[5]} of {row[1]}" for row in tables.every_attack(cells, NINE)
+    )
+    nine = (
+        "Against all nine attacks, these repairs fail (an ASR above "
+        f"{100 * tables.HIGHEST:.0f} % is left): {failures} backdoors of rendered images."
+    )
+    return f"\n{markdown(header, rows, left=3)}\n\n{note}\n{nine}\n"

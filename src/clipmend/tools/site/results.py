@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from clipmend.metrics.rates import rate
 from clipmend.report import contents
-from clipmend.tools.site import sources, tables
+from clipmend.tools.site import readme_parts, sources, tables
 from clipmend.tools.site.sources import Source
 from clipmend.tools.site.tables import markdown, percent, points
 
@@ -93,7 +93,7 @@ def _choices(cells: pd.DataFrame) -> dict[str, Any]:
         },
         "nine": markdown(
             ("repair", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
-             "triggered"), tables.every_attack(cells, "nine attacks")),
+             "triggered"), tables.every_attack(cells, readme_parts.NINE)),
         "training": markdown(
             ("corpus", "objective", "attack", "models", "CA", "change of CA", "mean ASR",
              "worst ASR"), tables.training_defenses(cells), left=3),
