@@ -1,7 +1,7 @@
 """A page for each method: idea, paper, needs, settings, results, differences from the paper."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -34,16 +34,15 @@ _NEEDS = {
     "train": "the training pairs, poison included",
     "trusted": "trusted clean pairs",
 }
+_PAGES = {"poison": "attacks", "pretrain": "leaderboard", "detect": "detectors",
+          "unlearn": "choose", "baselines": "choose"}  # fmt: skip
 _ROWS = re.compile(r"^\| (.+?) \| (.+) \|$", re.MULTILINE)
 
 
 def pages(root: Path) -> dict[Path, str]:
     """Return the page of every method, and the list of all, by their paths in the repository."""
     cells = sources.all_cells(root)
-    results = {
-        "poison": tables.attack_rows(sources.all_of(root, "attacks.csv"), cells),
-        "detect": tables.detector_rows(sources.all_of(root, "detectors.csv")),
-    }
+    results = _all_results(root, cells)
     departures = differences(root)
     made = {FOLDER / "README.md": _index()}
     for stage, methods in table.METHODS.items():
@@ -52,7 +51,7 @@ def pages(root: Path) -> dict[Path, str]:
                 *_head(stage, name),
                 "## Settings",
                 "\n".join(settings.reference_table(settings.method_settings(stage, name))).strip(),
-                *_results(stage, name, results.get(stage, []), cells),
+                *(_results(stage, name, *results[stage]) if stage in results else []),
                 *_differences(stage, name, departures),
                 MARK,
             ]) + "\n"  # fmt: skip
@@ -109,52 +108,44 @@ def _needs(stage: str, name: str) -> str:
     return " and ".join(_NEEDS[need] for need in needs) or _NEEDS[stage]
 
 
-def _results(stage: str, name: str, rows: tables.Rows, cells: pd.DataFrame) -> list[str]:
-    """Return the section of results; empty for a source."""
-    if stage == "download":
-        return []
-    own: tables.Rows = [row for row in rows if _is_of(row[0], name)]
-    if stage == "poison":
-        header = ("trigger", "corpus", "poisons", "rate", "PSNR", "SSIM", "changed", "CA", "ASR",
-                  "worst ASR", "models", "data")  # fmt: skip
-        own = [row for row in rows if _is_of(row[0].replace(".", "@"), name)]
-        page = "attacks"
-    elif stage == "detect":
-        header = ("detector", "corpus", "victims", "AUROC", "range", "AP", "recall", "precision",
-                  "poison", "data")  # fmt: skip
-        page = "detectors"
-    elif stage == "pretrain":
-        header = ("objective", "corpus", "attack", "models", "CA", "mean ASR", "worst ASR")
-        own, page = _undefended(cells, name), "leaderboard"
-    else:
-        header = ("you have", "repair", "n", "change of CA", "mean ASR", "worst ASR", "target",
-                  "change on clean models (n)", "data", "corpus")  # fmt: skip
-        own = [
-            (*row, f"`{corpus}`")
-            for corpus in ("scenes", "photos")
-            for row in tables.choice_rows(tables.compared(cells, corpus))
-            if _is_of(row[1], name)
-        ]
-        page = "choose"
+def _all_results(root: Path, cells: pd.DataFrame) -> dict[str, tuple[Sequence[str], tables.Rows]]:
+    """Return header and rows of all methods of each stage that has results."""
+    repairs: tables.Rows = [
+        (*row[1:], f"`{corpus}`")
+        for corpus in ("scenes", "photos")
+        for row in tables.choice_rows(tables.compared(cells, corpus))
+    ]
+    attacks = tables.attack_rows(sources.all_of(root, "attacks.csv"), cells)
+    detectors = tables.detector_rows(sources.all_of(root, "detectors.csv"))
+    undefended = ("objective", "corpus", "attack", "models", "CA", "mean ASR", "worst ASR")
+    repaired = (*tables.CHOICES[1:], "corpus")
+    return {
+        "poison": (tables.ATTACKS, attacks),
+        "pretrain": (undefended, _undefended(cells)),
+        "detect": (tables.DETECTORS, detectors),
+        "unlearn": (repaired, repairs),
+        "baselines": (repaired, repairs),
+    }
+
+
+def _results(stage: str, name: str, header: Sequence[str], rows: tables.Rows) -> list[str]:
+    own = [row for row in rows if re.match(rf"`{re.escape(name)}[`@.]", row[0])]
     if not own:
         return ["## Results", "No committed result on the pages has this method yet."]
-    meaning = f"[What the columns mean](../../../results/{page}.md). CA is clean accuracy, and ASR "
-    return ["## Results", meaning + "is attack success rate; both in percent.",
-            markdown(header, own, left=2)]  # fmt: skip
+    meaning = f"[What the columns mean](../../../results/{_PAGES[stage]}.md). CA is clean accuracy "
+    return ["## Results", meaning + "and ASR attack success rate, both in percent.",
+            markdown(header, own)]  # fmt: skip
 
 
-def _is_of(entry: str, name: str) -> bool:
-    return re.match(rf"`{re.escape(name)}[`@]", entry) is not None
-
-
-def _undefended(cells: pd.DataFrame, name: str) -> tables.Rows:
-    own = cells[(cells["method"] == UNDEFENDED) & (cells["objective"] == name)]
-    own = own.drop_duplicates(["corpus", "attack", "trigger", "seed", CLEAN, ATTACK])
+def _undefended(cells: pd.DataFrame) -> tables.Rows:
+    own = cells[cells["method"] == UNDEFENDED]
+    own = own.drop_duplicates(["corpus", "attack", "trigger", "objective", "seed", CLEAN, ATTACK])
     return [
-        (f"`{name}`", f"`{corpus}`", f"`{attack}`",
+        (f"`{objective}`", f"`{corpus}`", f"`{attack}`",
          str(len(part.drop_duplicates(["seed", CLEAN]))), percent(part[CLEAN].mean()),
          percent(part[ATTACK].mean()), percent(part[ATTACK].max()))
-        for (corpus, attack), part in own.groupby(["corpus", "attack"], sort=True)
+        for (corpus, attack, objective), part in
+        own.groupby(["corpus", "attack", "objective"], sort=True)
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from contextlib import chdir
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,6 @@ import pyarrow as pa
 import typer
 
 import clipmend.errors
-from clipmend.cli import app
 from clipmend.data import artifacts
 from clipmend.data.pairs import OVERLAY, PAIRS
 from clipmend.engine import params, presets
@@ -47,7 +47,8 @@ def pages() -> dict[Path, str]:
 
 def cli() -> str:
     """Return the reference of all commands, from the command line's own help."""
-    group = typer.main.get_command(app)
+    # By name: the command line imports the tools, so no tool may import it.
+    group = typer.main.get_command(import_module("clipmend.cli").app)
     parts = [
         "# Commands\n\nEvery command of `clipmend`, from its own help. `clipmend COMMAND --help` "
         "prints the same.\nA mistake ends in one line with [exit code 2](exit-codes.md)."
@@ -69,7 +70,8 @@ def _options(command: object) -> str:
         is_argument = option.param_type_name == "argument"
         names = [option.name.upper()] if is_argument else [*option.opts, *option.secondary_opts]
         default = option.default
-        shown = "" if default in (None, False) or callable(default) else f"`{default}`"
+        is_shown = isinstance(default, str | int | float | Path) and not isinstance(default, bool)
+        shown = f"`{default}`" if is_shown else ""
         rows.append((", ".join(f"`{name}`" for name in names),
                      "required" if option.required else shown,
                      _plain(option.help)))  # fmt: skip

@@ -12,7 +12,6 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from clipmend.metrics.rates import rate
 from clipmend.report import contents
 from clipmend.tools.site import readme_parts, sources, tables
-from clipmend.tools.site.sources import Source
 from clipmend.tools.site.tables import markdown, percent, points
 
 FOLDER = Path("docs/results")
@@ -77,8 +76,6 @@ def _overview(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _choices(cells: pd.DataFrame) -> dict[str, Any]:
-    header = ("you have", "repair", "n", "change of CA", "mean ASR", "worst ASR", "target",
-              "change on clean models (n)", "data")  # fmt: skip
     compared = {corpus: tables.compared(cells, corpus) for corpus in ("scenes", "photos")}
     return {
         "highest": f"{100 * tables.HIGHEST:.0f}",
@@ -88,7 +85,7 @@ def _choices(cells: pd.DataFrame) -> dict[str, Any]:
         "same": " and ".join(f"`{name}`" for name in tables.SAME),
         "answers": {corpus: answers(cells, corpus) for corpus in compared},
         "tables": {
-            corpus: markdown(header, tables.choice_rows(repairs), left=2)
+            corpus: markdown(tables.CHOICES, tables.choice_rows(repairs), left=2)
             for corpus, repairs in compared.items()
         },
         "nine": markdown(
@@ -102,31 +99,27 @@ def _choices(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _leaderboard(cells: pd.DataFrame) -> dict[str, Any]:
-    header, rows = tables.leaderboard(cells)
+    rows = tables.leaderboard(cells)
     return {
         "n": len(rows),
         "counts": tables.counts(cells),
-        "rows": markdown(header, rows, left=5),
+        "rows": markdown(tables.LEADERBOARD, rows, left=5),
         "used": sources.titles(cells["source"]),
     }
 
 
 def _attacks(root: Path, cells: pd.DataFrame) -> dict[str, Any]:
     attacks = sources.all_of(root, "attacks.csv")
-    header = ("trigger", "corpus", "poisons", "rate", "PSNR", "SSIM", "changed", "CA", "ASR",
-              "worst ASR", "models", "data")  # fmt: skip
     rows = tables.attack_rows(attacks, cells)
     used = {row[-1] for row in rows}
-    return {"rows": markdown(header, rows, left=2), "used": sources.titles(used)}
+    return {"rows": markdown(tables.ATTACKS, rows), "used": sources.titles(used)}
 
 
 def _detectors(root: Path) -> dict[str, Any]:
     detectors = sources.all_of(root, "detectors.csv")
-    header = ("detector", "corpus", "victims", "AUROC", "range", "AP", "recall", "precision",
-              "poison", "data")  # fmt: skip
     rows = tables.detector_rows(detectors)
     return {
-        "rows": markdown(header, rows, left=2),
+        "rows": markdown(tables.DETECTORS, rows),
         "alarms": _alarms(pd.read_csv(root / "studies/see_through/false_alarms.csv")),
         "used": sources.titles(row[-1] for row in rows),
     }
@@ -197,9 +190,3 @@ def _reproducibility(root: Path, cells: pd.DataFrame) -> dict[str, Any]:
         "key": card["key"][:12],
         "used": sources.titles(cells["source"]),
     }
-
-
-def used_by(cells: pd.DataFrame, method: str) -> list[Source]:
-    """Return the sources that have rows of a method or of its variants."""
-    own = cells["method"].str.partition("@")[0] == method
-    return sources.titles(cells.loc[own, "source"])

@@ -5,7 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from clipmend.report.cells import ATTACK, CLEAN, COUNTS, PAIR, TARGET, at_epsilons, means_table
+from clipmend.report.cells import (
+    ATTACK,
+    CLEAN,
+    COUNTS,
+    PAIR,
+    TARGET,
+    at_epsilons,
+    means_table,
+    records,
+)
 from clipmend.report.order import UNDEFENDED, attack_order, method_order, objective_order
 from clipmend.tools.site.sources import backdoored, clean
 
@@ -22,6 +31,59 @@ NEEDS = {
     "train+trusted": "both",
 }
 CONFIDENCE = 0.95
+LEADERBOARD = (
+    "corpus",
+    "attack",
+    "objective",
+    "repair",
+    "needs",
+    "seeds",
+    "CA",
+    "ASR",
+    "worst ASR",
+    "target",
+    "triggered",
+    "robust",
+    "change of CA",
+    "data",
+)
+CHOICES = (
+    "you have",
+    "repair",
+    "n",
+    "change of CA",
+    "mean ASR",
+    "worst ASR",
+    "target",
+    "change on clean models (n)",
+    "data",
+)
+ATTACKS = (
+    "trigger",
+    "corpus",
+    "poisons",
+    "rate",
+    "PSNR",
+    "SSIM",
+    "changed",
+    "CA",
+    "ASR",
+    "worst ASR",
+    "models",
+    "data",
+)
+DETECTORS = (
+    "detector",
+    "corpus",
+    "victims",
+    "AUROC",
+    "range",
+    "AP",
+    "recall",
+    "precision",
+    "poison",
+    "data",
+)
 _WORDS = ("data", "origin", "committed result", "corpus")  # columns of words
 Rows = list[tuple[str, ...]]
 
@@ -48,19 +110,17 @@ def named(method: str, form: str, *, control: bool = False) -> str:
     return f"`{method}`{'†' if control else ''}{f' ({form})' if form else ''}"
 
 
-def leaderboard(cells: pd.DataFrame) -> tuple[Sequence[str], Rows]:
-    """Return header and rows: a row for each repair of each kind of victim, means over seeds."""
-    header = ("corpus", "attack", "objective", "repair", "needs", "seeds", "CA", "ASR",
-              "worst ASR", "target", "triggered", "robust", "change of CA", "data")  # fmt: skip
-    rows = []
+def leaderboard(cells: pd.DataFrame) -> Rows:
+    """Return a row for each repair of each kind of victim, with means over seeds."""
+    entries: list[tuple[dict[str, Any], pd.DataFrame, str, str]] = []
     for (source, form), part in cells.groupby(["source", "form"], sort=False):
         means = means_table(part.drop(columns=["source", "form"]), CONFIDENCE)
-        for mean in means.to_dict("records"):
+        for mean in records(means):
             names = ("corpus", "attack", "trigger", "objective", "stage", "method")
             own = part[(part[list(names)] == pd.Series({n: mean[n] for n in names})).all(axis=1)]
-            rows.append((mean, own, str(source), str(form)))
-    rows.sort(key=lambda row: _order(row[0], row[2]))
-    return header, [_entry(*row) for row in rows]
+            entries.append((mean, own, str(source), str(form)))
+    entries.sort(key=lambda entry: _order(entry[0], entry[2]))
+    return [_entry(*entry) for entry in entries]
 
 
 def _order(mean: dict[str, Any], source: str) -> tuple[Any, ...]:
@@ -78,7 +138,7 @@ def _entry(mean: dict[str, Any], own: pd.DataFrame, source: str, form: str) -> t
         attack,
         mean["objective"],
         named(mean["method"], form, control=bool(mean["control"])),
-        str(mean["needs"] or "").replace("nan", ""),
+        mean["needs"] or "",
         str(mean["n_seeds"]),
         percent(mean[CLEAN]),
         _with_interval(mean, own),
@@ -122,7 +182,7 @@ def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
     poisoned = backdoored(own[own["attack"].isin(SAME)])
     unpoisoned = clean(own).drop_duplicates(["objective", "seed", "method", "form", CLEAN])
     by = ["needs", "method", "form"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for names, part in poisoned.groupby(by, sort=False):
         safe = unpoisoned[(unpoisoned[by] == list(names)).all(axis=1)]["change"]
         rows.append({
@@ -161,14 +221,14 @@ def choice_rows(repairs: pd.DataFrame) -> Rows:
          f"{points(row['clean_change'])} ({row['n_clean']})" if row["n_clean"] else "",
          row["data"])
         for needs, title in NEEDS.items()
-        for row in repairs[repairs["needs"] == needs].to_dict("records")
+        for row in records(repairs[repairs["needs"] == needs])
     ]  # fmt: skip
 
 
 def every_attack(cells: pd.DataFrame, source: str) -> Rows:
     """Return a row for each repair of a source: over all its attacks, and by how it did worst."""
     own = backdoored(cells[(cells["source"] == source) & (cells["method"] != UNDEFENDED)])
-    rows = []
+    rows: Rows = []
     for method, part in own.groupby("method", sort=False):
         worst = part.loc[part[ATTACK].idxmax()]
         where = f"{percent(worst[ATTACK])} ({worst['attack']}, {worst['objective']})"
@@ -184,7 +244,7 @@ def training_defenses(cells: pd.DataFrame) -> Rows:
     own = cells[cells["method"] == UNDEFENDED]
     keys = ["source", "corpus", "attack", "trigger", "seed"]
     plain = own[own["objective"] == "mmcl"].drop_duplicates(keys).set_index(keys)
-    rows = []
+    rows: Rows = []
     defending = own[own["needs"].fillna("").str.contains("pretraining")]
     for (corpus, objective), part in defending.groupby(["corpus", "objective"], sort=True):
         other = plain.reindex(pd.MultiIndex.from_frame(part[keys]))
@@ -200,7 +260,7 @@ def training_defenses(cells: pd.DataFrame) -> Rows:
 def detector_rows(detectors: pd.DataFrame) -> Rows:
     """Return a row for each detector of pairs, over the poisoned victims of a source."""
     own = detectors[(detectors["n_poisoned"] > 0) & (detectors["stage"] == "detect")]
-    rows = []
+    rows: Rows = []
     for (corpus, source, method), part in own.groupby(["corpus", "source", "method"], sort=True):
         auroc, found = part["auroc"], part["precision_at_budget"]
         rows.append((f"`{method}`", f"`{corpus}`", str(len(part)), f"{auroc.mean():.2f}",
@@ -208,16 +268,16 @@ def detector_rows(detectors: pd.DataFrame) -> Rows:
                      f"{part['average_precision'].mean():.2f}",
                      percent(part["recall_at_fpr_01"].mean()), percent(found.mean()),
                      percent(part["n_poisoned"].sum() / part["n_pairs"].sum()),
-                     source))  # fmt: skip
+                     str(source)))  # fmt: skip
     return rows
 
 
 def attack_rows(attacks: pd.DataFrame, cells: pd.DataFrame) -> Rows:
     """Return a row for each trigger: what it changes, and what it reaches undefended."""
     own = cells[(cells["method"] == UNDEFENDED) & (cells["objective"].isin(PLAIN))]
-    rows = []
+    rows: Rows = []
     listed = attacks[attacks["poisons"].notna() & (attacks["poisons"] > 0)]
-    for row in listed.to_dict("records"):
+    for row in records(listed):
         reached = own[(own["source"] == row["source"]) & (own["attack"] == row["attack"])]
         reached = reached[(reached["trigger"] == row["trigger"]) & (reached["seed"] == row["seed"])]
         rows.append((f"`{row['trigger']}`", f"`{row['corpus']}`", f"{int(row['poisons']):,}",
