@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipmend.methods.trigger_estimates import Pixels, to_cosines
+from clipmend.methods.trigger_estimates import Pixels, reduced, to_cosines
 
-_SIDE = 64  # larger images are reduced to this side
 _LOWEST = 5  # frequencies along each axis that show the content of an image
 _CELL = 4  # side of the cells in which the texture is measured, in pixels
 # Curvature along rows and along columns, and the mixed difference: a warp changes each another way.
@@ -40,7 +39,7 @@ class Cosines:
 
     def content(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
         """Return the features of the lowest frequencies, which a warp leaves nearly as they are."""
-        side = min(pixels.shape[-1], _SIDE)
+        side = reduced(pixels[:1]).shape[-1]
         lowest: Tensor = self(pixels).view(-1, 3, side, side)[:, :, :_LOWEST, :_LOWEST]
         return lowest.flatten(1)
 
@@ -71,10 +70,3 @@ class Texture:
         gray = F.pad(reduced(pixels).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
         detail = F.avg_pool2d(F.conv2d(gray, _DETAIL[:, None]).square(), _CELL)
         return (detail + 1e-5).log().flatten(1)
-
-
-def reduced(pixels: Pixels) -> Pixels:
-    """Return the images at the side in which they are described; small ones are unchanged."""
-    if pixels.shape[-1] <= _SIDE:
-        return pixels
-    return F.interpolate(pixels, (_SIDE, _SIDE), mode="area")

@@ -8,8 +8,13 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.stats import binom
 from torch import Tensor
 
-from clipmend.methods.descriptions import reduced
-from clipmend.methods.trigger_estimates import LEAST_DEVIATION, Bytes, Pixels, to_bytes
+from clipmend.methods.trigger_estimates import (
+    LEAST_DEVIATION,
+    Bytes,
+    Pixels,
+    reduced,
+    to_bytes,
+)
 from clipmend.model.clip import Clip, embed_images
 
 _PARTS = 4  # a window has a quarter of the image's side, a template a half of the window's

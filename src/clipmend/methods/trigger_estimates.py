@@ -3,7 +3,6 @@
 Two families: a linear trigger replaces, blends or adds pixels; a warp moves them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, runtime_checkable
@@ -21,6 +20,8 @@ from clipmend.model.optimizers import Adam
 Bytes = UInt8[Tensor, "batch 3 height width"]
 Pixels = Float[Tensor, "batch 3 height width"]
 
+LEAST_EFFECT = 0.25  # a trigger turns a larger share of other images
+FITTED_EFFECT = 0.5  # the same for an estimate that was searched with the model
 LEAST_DEVIATION = 2 / 255  # of a pixel; a deviation of zero would make a ratio infinite
 _REPLACED = 0.5  # share of a pixel that a trigger replaces from which the pixel counts as covered
 _OPPONENT = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
@@ -28,7 +29,9 @@ _SMOOTH = 5  # side of the window over which weak shares are averaged
 _INDEPENDENT = 10  # independent values in such a window, about
 _FLOW_POINTS, _FLOW_BOUND = 6, 8 / 32  # control points along a side; largest shift in image sides
 _INVERSIONS = 20
-_FLOW_STEPS, _FLOW_BATCH, _FLOW_RATE = 200, 64, 0.1
+_FLOW_STEPS, _FLOW_BATCH, _FLOW_RATE = 200, 256, 0.05
+_FLOW_SIDE = 16  # of the small images whose moments are compared
+_SIDE = 64  # larger images are reduced to this side
 
 
 @runtime_checkable
@@ -189,41 +192,51 @@ def from_cosines(coefficients: Pixels) -> Pixels:
 
 
 def warp(
-    model: Clip,
-    images: Bytes,
-    own: Float[Tensor, "batch dim"],
-    direction: Float[Tensor, " dim"],
+    triggered: Bytes,
+    others: UInt8[Tensor, "others 3 height width"],
     generator: torch.Generator,
-    position: Callable[[Pixels], Float[Tensor, " batch"]] | None = None,
 ) -> Warp:
-    """Return the smooth field that moves images to a direction of the embedding space, by descent.
+    """Return the smooth field that gives ``others`` the second moments of ``triggered``.
 
-    Minimizes ``relu(cos(image, own caption) - cos(image, direction) + 0.1) + relu(0.5 -
-    position(image))`` over moved images.
+    A warp leaves each value nearly as it is, but changes which pixels are alike. Minimizes the mean
+    squared difference between the products of every two values, averaged over the images of each
+    set. Values are those of small images, standardized by ``others``.
 
     Args:
-        model: frozen, in evaluation mode.
-        images: images without the trigger.
-        own: the embeddings of their captions.
-        direction: the embedding of the captions that the trigger stands for.
-        position: where images are between those without (-0.5) and with the trigger (0.5), so that
-            the field is not adversarial; None: anywhere.
+        triggered: images of about the same content as ``others``, with the trigger.
     """
-    side = images.shape[-1]
+    normal = reduced(others.float() / 255)
+    values = _small(normal)
+    mean, deviation = values.mean(0), values.std(0).clamp(min=LEAST_DEVIATION)
+
+    def moments(pixels: Pixels) -> Float[Tensor, "values values"]:
+        standard = (_small(pixels) - mean) / deviation
+        return standard.T @ standard / len(standard)
+
+    wanted = moments(reduced(triggered.float() / 255))
     points = torch.zeros(1, 2, _FLOW_POINTS, _FLOW_POINTS, requires_grad=True)
     optimizer = Adam([points], lr=_FLOW_RATE)
-    own, direction = own.to(model.device), direction.to(model.device)
     for _ in range(_FLOW_STEPS):
-        rows = torch.randint(len(images), (_FLOW_BATCH,), generator=generator)
-        moved = _moved(images[rows].float() / 255, _field(points, side))
-        embeds = model.encode_image(moved)
-        loss = ((embeds * own[rows]).sum(1) - embeds @ direction + 0.1).relu().mean()
-        if position is not None:
-            loss = loss + (0.5 - position(moved)).relu().mean()
+        rows = torch.randint(len(normal), (_FLOW_BATCH,), generator=generator)
+        moved = _moved(normal[rows], _field(points, normal.shape[-1]))
+        # The square of one noisy difference would favor fields that remove content.
+        first, second = (moments(half) - wanted for half in moved.chunk(2))
+        loss = (first * second).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return Warp(_field(points.detach(), side))
+    return Warp(_field(points.detach(), others.shape[-1]))
+
+
+def _small(pixels: Pixels) -> Float[Tensor, "batch values"]:
+    return F.adaptive_avg_pool2d(pixels, min(pixels.shape[-1], _FLOW_SIDE)).flatten(1)
+
+
+def reduced(pixels: Pixels) -> Pixels:
+    """Return the images at the side in which they are described; small ones are unchanged."""
+    if pixels.shape[-1] <= _SIDE:
+        return pixels
+    return F.interpolate(pixels, (_SIDE, _SIDE), mode="area")
 
 
 def flips(
@@ -239,7 +252,7 @@ def flips(
     return embeds @ target > (embeds * own).sum(dim=1)
 
 
-def effect_of(hits: Bool[Tensor, " batch"], null: float = 0.5) -> tuple[float, float]:
+def effect_of(hits: Bool[Tensor, " batch"], null: float) -> tuple[float, float]:
     """Return the share of hits, and the p-value of a binomial test against the share ``null``."""
     return float(hits.float().mean()), float(binom.sf(int(hits.sum()) - 1, len(hits), null))
 

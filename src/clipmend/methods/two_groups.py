@@ -1,4 +1,8 @@
-"""Splits samples in two groups along a direction, and tests whether there are two."""
+"""Splits samples in two groups along a direction, and tests whether there are two.
+
+Samples are given in random order, by their Gram matrix: the product of every two of them, around
+their mean. It is smaller than their features, and it is all that splits and tests need.
+"""
 
 from collections.abc import Iterator
 
@@ -9,19 +13,82 @@ from torch import Tensor
 
 from clipmend.metrics.otsu import outstanding
 
-_ROUNDS = 3  # refinements of a split
+_ROUNDS = 8  # the most refinements of a split
+_FOLDS = 5  # parts of the samples in the test; each is placed by the others
+_SCREENED = 0.01  # without a valley of this p-value between the halves, folds are not tried
+
+Gram = Float[Tensor, "samples samples"]
+Position = Float[Tensor, " samples"]
+Mask = Bool[Tensor, " samples"]
 
 
-def directions(features: Float[Tensor, "batch features"], count: int) -> Iterator[Tensor]:
-    """Yield the positions of the samples along the first principal directions."""
+def gram_of(features: Float[Tensor, "samples features"]) -> Gram:
+    """Return the products of samples around their mean."""
     centered = features - features.mean(0)
-    # The matrix of the samples is smaller than that of the features.
-    _, vectors = torch.linalg.eigh(centered @ centered.T)
-    for number in range(1, min(count, len(features)) + 1):
-        yield vectors[:, -number]
+    return centered @ centered.T
 
 
-def _above(position: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+def splits(gram: Gram, count: int) -> Iterator[Mask]:
+    """Yield which samples are in the upper group, for each of the first principal directions.
+
+    Each half of the samples says where the other half is, until no sample changes its group.
+    """
+    _, vectors = torch.linalg.eigh(gram)
+    for number in range(1, min(count, len(gram)) + 1):
+        upper = _above(vectors[:, -number])
+        for _ in range(_ROUNDS):
+            before, upper = upper, torch.zeros_like(upper)
+            for half, position in _halves(gram, before):
+                upper[half] = _above(position)
+            if torch.equal(upper, before):
+                break
+        yield upper
+
+
+def valley(gram: Gram, upper: Mask, count: int) -> float:
+    """Return the p-value of a valley between two groups.
+
+    A distribution with one peak is at least as dense between the centers of the groups as at one
+    of them. Counted are the samples in a third of the distance around the middle and around each
+    center. Under equal densities, the count in the middle is binomial with probability one half.
+
+    Samples separate along a direction that is fitted to them. So each part of the samples, a fold,
+    is counted along a direction that was found without it.
+
+    Args:
+        upper: which samples are in the upper group.
+        count: number of principal directions that are tried without a fold. The split that agrees
+            best with ``upper`` is taken.
+    """
+    halves = [_counts(position, upper[half]) for half, position in _halves(gram, upper)]
+    if _p_value(halves) > _SCREENED:
+        return 1.0
+    folds, number = [], torch.arange(len(gram)) % _FOLDS
+    for rest in (number != fold for fold in range(_FOLDS)):
+        found = list(splits(_centered(gram[rest][:, rest]), count))
+        agreements = [_agreement(split, upper[rest]) for split in found]
+        high = torch.zeros_like(upper)
+        high[rest] = found[agreements.index(max(agreements))]
+        position = _positions(gram, high, rest & ~high)[~rest]
+        folds.append(_counts(position, _above(position)))
+    return _p_value(folds)
+
+
+def _halves(gram: Gram, upper: Mask) -> Iterator[tuple[Mask, Position]]:
+    """Yield each half of the samples, and their positions between the groups of the other half."""
+    first = torch.arange(len(gram)) % 2 == 0
+    for half in (first, ~first):
+        yield half, _positions(gram, upper & ~half, ~upper & ~half)[half]
+
+
+def _positions(gram: Gram, high: Mask, low: Mask) -> Position:
+    """Return where all samples are between the means of two groups: -0.5 is low, 0.5 is high."""
+    above, below = (group / group.sum().clamp(min=1) for group in (high, low))
+    axis = gram @ (above - below)
+    return (axis - (above + below) @ axis / 2) / ((above - below) @ axis).clamp(min=1e-12)
+
+
+def _above(position: Position) -> Mask:
     """Return which samples are above Otsu's threshold; far outliers do not move it."""
     clipped = position.clamp(position.quantile(0.02), position.quantile(0.98))
     order = position.argsort(descending=True, stable=True)
@@ -30,56 +97,28 @@ def _above(position: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
     return upper
 
 
-def halves(count: int) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Return two masks, every second sample and the others."""
-    half = torch.arange(count) % 2 == 0
-    return half, ~half
+def _counts(position: Position, upper: Mask) -> tuple[int, int]:
+    """Return the numbers of samples in the middle between the groups, and at one center."""
+    if upper.all() or not upper.any():
+        return 0, 0
+    high, low = float(position[upper].mean()), float(position[~upper].mean())
+    near = [
+        int(((position - center).abs() <= (high - low) / 6).sum())
+        for center in (low, (low + high) / 2, high)
+    ]
+    return near[1], min(near[0], near[2])
 
 
-def refined(
-    features: Float[Tensor, "batch features"], position: Float[Tensor, " batch"]
-) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Return the position of each sample between two groups, and whether it is in the upper one.
-
-    The samples are in random order. Each half of them says where the other half is, because
-    samples would separate along a direction that is fitted to them. So positions are comparable
-    within a half alone: the origin of each half is fitted to other samples.
-    """
-    upper = _above(position)
-    first, second = halves(len(features))
-    for _ in range(_ROUNDS):
-        position = torch.zeros(len(features))
-        for fitted, placed in ((first, second), (second, first)):
-            above, below = features[fitted & upper], features[fitted & ~upper]
-            if not (len(above) and len(below)):
-                return position, torch.zeros_like(upper)
-            high, low = above.mean(0), below.mean(0)
-            axis = high - low
-            middle = features[placed] - (high + low) / 2
-            position[placed] = middle @ axis / axis.square().sum().clamp(min=1e-12)
-        upper = torch.zeros_like(upper)
-        for half in (first, second):
-            upper[half] = _above(position[half])
-    return position, upper
-
-
-def valley(position: Float[Tensor, " batch"], upper: Bool[Tensor, " batch"]) -> float:
-    """Return the p-value of a valley between two groups on a line.
-
-    A distribution with one peak is at least as dense between the centers of the groups as at one
-    of them. Counted are the samples in a third of the distance around the middle and around each
-    center, in each half of the samples for itself. Under equal densities, the count in the middle
-    is binomial with probability one half.
-    """
-    peak = middle = 0
-    for half in halves(len(position)):
-        own, above = position[half], upper[half]
-        if above.all() or not above.any():
-            return 1.0
-        high, low = float(own[above].mean()), float(own[~above].mean())
-        reach = (high - low) / 6
-        counts = [
-            int(((own - center).abs() <= reach).sum()) for center in (low, (low + high) / 2, high)
-        ]
-        peak, middle = peak + min(counts[0], counts[2]), middle + counts[1]
+def _p_value(counts: list[tuple[int, int]]) -> float:
+    middle, peak = (sum(part) for part in zip(*counts, strict=True))
     return float(binom.cdf(middle, middle + peak, 0.5)) if middle + peak else 1.0
+
+
+def _centered(gram: Gram) -> Gram:
+    """Return the products of samples around their own mean."""
+    return gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
+
+
+def _agreement(split: Mask, other: Mask) -> float:
+    """Return how far two splits agree, whichever of their groups is the upper one."""
+    return abs(float((split == other).float().mean()) - 0.5)

@@ -12,7 +12,7 @@ from clipmend.data.splits import Pairs
 from clipmend.data.words import vocabulary_of
 from clipmend.methods.detectors.shared_pattern import SharedPattern
 from clipmend.methods.interfaces import Assets, PairScores
-from clipmend.methods.two_groups import directions, refined, valley
+from clipmend.methods.two_groups import gram_of, splits, valley
 from clipmend.metrics.otsu import outstanding
 from clipmend.metrics.scores import grouped
 from clipmend.model.clip import Clip, model_config
@@ -155,62 +155,64 @@ def test_captions_without_spaces_have_pieces_as_words() -> None:
     assert vocabulary_of(["", ""]) == {}
 
 
-def split(position: torch.Tensor) -> torch.Tensor:
-    upper = torch.zeros(len(position), dtype=torch.bool)
-    upper[position.argsort(descending=True)[: outstanding(position)]] = True
-    return upper
+def split_of(features: torch.Tensor) -> torch.Tensor:
+    return next(splits(gram_of(features), 1))
+
+
+def two_groups(count: int, apart: float) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(count, 192, generator=generator)
+    is_first = torch.rand(count, generator=generator) < 0.4
+    features[is_first, 0] += apart
+    return features, is_first
+
+
+def test_two_groups_are_split_where_they_are() -> None:
+    features, is_first = two_groups(200, 8)
+    assert (split_of(features) == is_first).float().mean() in (0, 1)
 
 
 def test_the_p_value_of_a_valley_is_that_of_a_binomial_test() -> None:
-    position = torch.randn(200, generator=torch.Generator().manual_seed(0))
-    position[:80] += 5
-    upper = split(position)
+    features, upper = two_groups(200, 6)
     middle = peak = 0
-    # The origin of each half is another one, so each is counted for itself.
-    for own, above in ((position[::2], upper[::2]), (position[1::2], upper[1::2])):
-        low, high = float(own[~above].mean()), float(own[above].mean())
-        third = (high - low) / 3
-        centers = (low, (low + high) / 2, high)
-        near = [sum(abs(v - c) <= third / 2 for v in own.tolist()) for c in centers]
+    for number in range(5):
+        is_held = torch.arange(200) % 5 == number
+        rest, held = features[~is_held], features[is_held]
+        above = split_of(rest)
+        position = held @ (rest[above].mean(0) - rest[~above].mean(0))
+        is_high = torch.zeros(len(held), dtype=torch.bool)
+        is_high[position.argsort(descending=True)[: outstanding(position)]] = True
+        low, high = float(position[~is_high].mean()), float(position[is_high].mean())
+        near = [
+            sum(abs(value - center) <= (high - low) / 6 for value in position.tolist())
+            for center in (low, (low + high) / 2, high)
+        ]
         middle, peak = middle + near[1], peak + min(near[0], near[2])
     expected = binomtest(middle, middle + peak, 0.5, alternative="less").pvalue
-    assert valley(position, upper) == pytest.approx(expected, rel=1e-6)
-    assert expected < 1e-3
+    assert valley(gram_of(features), upper, 1) == pytest.approx(expected, rel=1e-6)
+    assert expected < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential"])
-@pytest.mark.parametrize("count", [40, 400])
-def test_one_peak_seldom_has_a_valley(kind, count) -> None:
-    generator = torch.Generator().manual_seed(count)
-    uniform = torch.rand(300, count, generator=generator)
-    normal = torch.randn(300, count, generator=generator)
-    samples = {"normal": normal, "uniform": uniform, "exponential": -uniform.clamp(min=1e-6).log()}
-    p_values = torch.tensor([valley(each, split(each)) for each in samples[kind]])
-    for level in (0.05, 0.01):
-        assert float((p_values <= level).float().mean()) <= level
-
-
-def test_halves_with_another_origin_are_not_two_groups() -> None:
-    position = torch.randn(100, generator=torch.Generator().manual_seed(0)) / 10
-    position[::2] += 1
-    upper = torch.zeros(100, dtype=torch.bool)
-    for half in (slice(0, None, 2), slice(1, None, 2)):
-        upper[half] = split(position[half])
-    assert valley(position, upper) > 0.05
-
-
-def test_words_of_few_images_and_many_features_have_no_valley() -> None:
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "heavy"])
+@pytest.mark.parametrize(("count", "width"), [(40, 192), (400, 192), (100, 1)])
+def test_one_peak_seldom_has_a_valley(kind, count, width) -> None:
     p_values = []
-    for _ in range(100):
-        features = torch.randn(40, 192, generator=generator)
-        position, upper = refined(features, next(directions(features, 1)))
-        p_values.append(valley(position, upper))
-    assert sum(p <= 0.05 for p in p_values) <= 5
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(count, width, generator=generator)
+        uniform = torch.rand(count, width, generator=generator)
+        scale = torch.rand(count, 1, generator=generator).clamp(min=0.05)
+        features = {
+            "normal": normal,
+            "uniform": uniform,
+            "exponential": -uniform.clamp(min=1e-6).log(),
+            "heavy": normal / scale,
+        }[kind]
+        p_values.append(valley(gram_of(features), split_of(features), 1))
+    assert sum(p_value <= 0.05 for p_value in p_values) <= 2
 
 
-def test_a_gap_is_a_valley_and_a_single_group_has_none() -> None:
-    gap = torch.cat([torch.linspace(0, 1, 50), torch.linspace(4, 5, 50)])
-    assert valley(gap, gap > 2) < 1e-6
+def test_a_single_group_has_no_valley() -> None:
+    features, _ = two_groups(100, 8)
     for none in (torch.zeros(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)):
-        assert valley(gap, none) == 1.0
+        assert valley(gram_of(features), none, 1) == 1.0

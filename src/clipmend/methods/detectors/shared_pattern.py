@@ -12,30 +12,32 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.data.streaming import take_images
 from clipmend.data.words import vocabulary_of
-from clipmend.methods.descriptions import Cosines, Texture, reduced
+from clipmend.methods.descriptions import Cosines, Texture
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.registration import placed
 from clipmend.methods.settings import Count, Fraction, PositiveFraction
 from clipmend.methods.trigger_estimates import (
+    FITTED_EFFECT,
+    LEAST_EFFECT,
     Estimate,
     Pixels,
     effect_of,
     flips,
     linear,
+    reduced,
     warp,
 )
-from clipmend.methods.two_groups import directions, refined, valley
+from clipmend.methods.two_groups import gram_of, splits, valley
 from clipmend.model.clip import Clip, embed_texts
 from clipmend.model.fit import Hooks
 
 _REFERENCE = 4000  # pairs that the statistics of natural images come from
 _BLOCK = 256  # images reduced at once
 _SCREENED = 128  # images that screen an effect
-_WARP_FIT = 512  # images that a warp is fitted to
+_WARP_FIT = 1000  # images that a warp is fitted to
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
-_HALF = 0.5
-_FITTED = 0.75  # a warp is fitted to the model: its effect must be larger than that of chance
+_MOSTLY = 0.5  # a part of which a larger share is in a known group is that group
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ class SharedPattern:
        coefficients of equal variance; patterns of an attacker then stand out. Two descriptions are
        used: a cosine basis, for triggers that replace or add pixels, and the texture of each cell,
        for warps. A principal direction of the word's images splits them in two. Each half of the
-       images then splits the other half.
+       images then splits the other half, again and again.
     2. Valley: two groups leave a gap between them, where one group has its densest part. The
        p-value is that of a binomial test of the counts in the gap against the counts at a center.
+       Each image is counted along a direction that was found without it.
     3. Effect: the trigger is estimated from the two groups and pasted on other images. The
-       p-value is that of a binomial test against an effect on one half of them. A warp is fitted to
-       the model; its effect is tested against three quarters.
+       p-value is that of a binomial test against an effect on a quarter of them.
 
     A group is a finding if both p-values, times the number of splits that were tested, are at most
     ``level``. The larger one is reported.
@@ -66,7 +68,6 @@ class SharedPattern:
     the pixels of a word, and test the effect on the model.
 
     Attributes:
-        fitting: share of the training pairs that fit their caption best; others are not split.
         least_pairs: the smallest group.
         most_share: a word that a larger share of all captions have is not tested.
         directions: number of principal directions that are tried for each description.
@@ -75,7 +76,6 @@ class SharedPattern:
         level: the rate of false alarms.
     """
 
-    fitting: PositiveFraction = 0.8
     least_pairs: Count = 16
     most_share: PositiveFraction = 0.5
     directions: Count = 3
@@ -91,7 +91,7 @@ class SharedPattern:
         """
         train, model = assets.train(), assets.model.frozen_copy()
         fit = similarity(model, train)
-        search = _Search(self, model, train, fit, generator)
+        search = _Search(self, model, train, generator)
         group = torch.zeros(len(train), dtype=torch.int32)
         p_value, score = torch.ones(len(train)), -fit
         candidates = sorted(search.candidates(), key=lambda c: (-len(c.rows), c.word))
@@ -171,11 +171,6 @@ class _Side:
     estimate: Estimate
 
     @property
-    def null(self) -> float:
-        """The share of other images that the estimate may turn without being a finding."""
-        return _HALF if isinstance(self.split.describe, Cosines) else _FITTED
-
-    @property
     def group(self) -> Int[Tensor, " group"]:
         """The rows of the group."""
         return self.split.rows[self.split.upper == (self.sign > 0)]
@@ -189,14 +184,11 @@ class _Search:
         settings: SharedPattern,
         model: Clip,
         train: Pairs,
-        fit: Float[Tensor, " samples"],
         generator: torch.Generator,
     ) -> None:
         self.settings, self.model, self.train = settings, model, train
         self.generator = generator
         self.texts = embed_texts(model, model.tokenize(train.captions))
-        least = fit.sort().values[int((1 - settings.fitting) * (len(fit) - 1))]
-        self.fits = fit >= least
         self.sample = self._shuffled(torch.arange(len(train)))[:_REFERENCE]
 
     @cached_property
@@ -234,6 +226,7 @@ class _Search:
     def _with_patch(self, word: str, rows: Int[Tensor, " rows"], tests: int) -> _Candidate | None:
         """Return the group of a word whose images have a patch, at another place in each."""
         own, others = self._samples(rows)
+        others = others[: self.settings.tested]
         images, texts = self.train.images, self.texts
         found = placed(self.model, images[own], texts[own], images[others], texts[others])
         if found is None or tests * found[1] > self.settings.level:
@@ -246,17 +239,17 @@ class _Search:
         hits = torch.zeros(0, dtype=torch.bool)
         for part in others.tensor_split([_SCREENED]):
             hits = torch.cat([hits, flips(self.model, patch, images[part], texts[part], target)])
-            effect, p_effect = effect_of(hits)
-            if effect < _HALF / 2:
+            effect, p_effect = effect_of(hits, FITTED_EFFECT)
+            if effect < FITTED_EFFECT / 2:
                 return None
         return _Candidate(word, members, min(1.0, tests * max(p_value, p_effect)), effect)
 
     def _samples(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, Tensor]:
-        """Return pairs of a word that fit their caption, and pairs without the word."""
+        """Return pairs of a word, and pairs without it."""
         has = torch.zeros(len(self.train), dtype=torch.bool)
         has[rows] = True
         others = self._shuffled((~has).nonzero().squeeze(1))
-        own = self._shuffled((has & self.fits).nonzero().squeeze(1))
+        own = self._shuffled(rows)
         return own[: self.settings.sampled], others[: self.settings.tested + _WARP_FIT]
 
     def _shuffled(self, rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
@@ -268,17 +261,16 @@ class _Search:
         """Return the group of a word with the smallest p-value, if it has one with an effect."""
         settings, best = self.settings, None
         sampled, others = self._samples(rows)
-        # What a warp is fitted to must not test its effect.
         fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
         for split in sorted(self._splits(sampled), key=lambda split: split.p_value):
             parts = split.rows[split.upper], split.rows[~split.upper]
-            is_known = any(taken[part].float().mean() > _HALF for part in parts)
+            is_known = any(taken[part].float().mean() > _MOSTLY for part in parts)
             if is_known or split.p_value * tests > settings.level:
                 continue
             side = self._side(split, fitted, others)
             hits = self._hits(side, others)
-            effect, p_effect = effect_of(hits, side.null)
-            if effect < _HALF / 2:
+            effect, p_effect = effect_of(hits, LEAST_EFFECT)
+            if effect < LEAST_EFFECT:
                 continue
             p_value = min(1.0, tests * max(split.p_value, p_effect))
             if best is None or p_value < best.p_value:
@@ -294,11 +286,12 @@ class _Search:
         pixels = self.train.images[rows].float() / 255
         for describe in self.describe:
             features = describe(pixels)
-            for start in directions(features, self.settings.directions):
-                position, upper = refined(features, start)
-                if min(int(upper.sum()), int((~upper).sum())) >= least:
+            gram = gram_of(features)
+            for upper in splits(gram, self.settings.directions):
+                if least <= int(upper.sum()) <= len(rows) - least:
                     high, low = features[upper].mean(0), features[~upper].mean(0)
-                    yield _Split(rows, upper, valley(position, upper), describe, high, low)
+                    p_value = valley(gram, upper, self.settings.directions)
+                    yield _Split(rows, upper, p_value, describe, high, low)
 
     def _side(
         self, split: _Split, fitted: Int[Tensor, " fitted"], others: Int[Tensor, " others"]
@@ -312,13 +305,14 @@ class _Search:
                 own, rest = (self.train.images[split.rows[part]] for part in (upper, ~upper))
                 estimate: Estimate = linear(own, rest, least=_SHRUNK)
             else:
-                estimate = self._warp(split, sign, fitted, target)
+                images = self.train.images
+                estimate = warp(images[split.rows[upper]], images[fitted], self.generator)
             return _Side(split, sign, target, estimate)
 
         if isinstance(split.describe, Cosines):
             screened = others[:_SCREENED]
             return max(map(side, (1, -1)), key=lambda one: int(self._hits(one, screened).sum()))
-        # A warp can be fitted to either part, but only the group shows the content of others.
+        # Either part may look warped, but only the group shows the content of others.
         parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
         return side(min(parts, key=lambda sign: self._distance(parts[sign], others)))
 
@@ -331,19 +325,10 @@ class _Search:
         noise = own.var(0).sum() / len(own) + rest.var(0).sum() / len(rest)
         return float((own.mean(0) - rest.mean(0)).square().sum() - noise)
 
-    def _warp(self, split: _Split, sign: int, rows: Tensor, target: Tensor) -> Estimate:
-        def position(pixels: Pixels) -> Tensor:
-            return sign * split.position(pixels)
-
-        images, own = self.train.images[rows], self.texts[rows]
-        return warp(self.model, images, own, target, self.generator, position)
-
     def _hits(self, side: _Side, rows: Int[Tensor, " others"]) -> Bool[Tensor, " others"]:
-        """Return which images fit the group's captions, and look like the group, when triggered."""
-        images, estimate = self.train.images[rows], side.estimate
-        hits = flips(self.model, estimate, images, self.texts[rows], side.target)
-        # A warp is fitted to the model and could be adversarial. Then its images look unlike.
-        return hits & (side.sign * side.split.position(estimate.paste(images)) > 0)
+        """Return which images fit the group's captions when triggered."""
+        images, texts = self.train.images[rows], self.texts[rows]
+        return flips(self.model, side.estimate, images, texts, side.target)
 
     def _members(self, side: _Side, rows: Int[Tensor, " rows"]) -> Int[Tensor, " members"]:
         """Return the group, and the pairs of the word outside the sample that look like it."""

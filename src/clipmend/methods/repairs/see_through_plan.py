@@ -11,9 +11,11 @@ from torch import Tensor
 from clipmend.data.splits import Pairs
 from clipmend.data.words import words_of
 from clipmend.methods.interfaces import Finding
-from clipmend.methods.registration import placed
+from clipmend.methods.registration import Placed, placed
 from clipmend.methods.repairs.ubt_plan import Subset, chosen_table, mean_of, subset_of
 from clipmend.methods.trigger_estimates import (
+    FITTED_EFFECT,
+    LEAST_EFFECT,
     Estimate,
     effect_of,
     flips,
@@ -38,7 +40,8 @@ _DEFINITIONS = {
     "-1 to 1.",
     "effect": "Share of other images that fit the captions of a group better than their own "
     "caption once the estimated trigger is pasted.",
-    "p_value": "Of a binomial test of the effect against one half.",
+    "p_value": "Of a binomial test of the effect against a quarter; against one half for a patch "
+    "at another place in each image, which is searched with the model.",
 }
 
 
@@ -54,6 +57,7 @@ class Group:
         effect: share of other images that the estimate makes fit these captions.
         p_value: of the effect.
         tested: number of these other images.
+        change: mean square by which the estimate changes a pixel of these images.
     """
 
     rows: Int[Tensor, " members"]
@@ -63,6 +67,7 @@ class Group:
     effect: float
     p_value: float
     tested: int
+    change: float
 
 
 def groups_by_word(
@@ -133,26 +138,30 @@ def _estimated(
     own = embed_texts(model, model.tokenize(tested.captions))
 
     def measured(estimate: Estimate) -> Group:
-        hits = flips(model, estimate, tested.images[:], own, target)
-        return Group(rows, subset, target, estimate, *effect_of(hits), len(hits))
+        images = tested.images[:]
+        hits = flips(model, estimate, images, own, target)
+        effect = effect_of(hits, FITTED_EFFECT if isinstance(estimate, Placed) else LEAST_EFFECT)
+        change = float((estimate.paste(images) - images.float() / 255).square().mean())
+        return Group(rows, subset, target, estimate, *effect, len(hits), change)
 
     images = train.images
     # The images of a dirty-label attack look like others, those of a clean-label one like the
-    # target's own. The better estimate tells which.
+    # target's own. Compared with the wrong ones, an estimate has the outline of the target too.
     candidates = [
         measured(linear(images[rows], images[rest], least=_SHRUNK))
         for rest in (others, same)
         if len(rest) >= LEAST_PAIRS
     ]
-    if min(candidate.p_value for candidate in candidates) > _LEVEL:
-        fitted = train.take(others[:_TESTED])
-        normal, own_fitted = fitted.images[:], embed_texts(model, model.tokenize(fitted.captions))
-        found = placed(model, images[rows], texts, normal, own_fitted)
-        estimate: Estimate | None = None if found is None else found[0]
-        if estimate is None or measured(estimate).p_value > _LEVEL:
-            estimate = warp(model, normal, own_fitted, target, generator)
-        candidates.append(measured(estimate))
-    return max(candidates, key=lambda candidate: candidate.effect)
+    works = [candidate for candidate in candidates if candidate.p_value <= _LEVEL]
+    if works:
+        return min(works, key=lambda candidate: candidate.change)
+    fitted = train.take(others[:_TESTED])
+    normal, own_fitted = fitted.images[:], embed_texts(model, model.tokenize(fitted.captions))
+    found = placed(model, images[rows], texts, normal, own_fitted)
+    if found is not None and (patch := measured(found[0])).p_value <= _LEVEL:
+        return patch
+    field = measured(warp(images[rows], images[others], generator))
+    return max([*candidates, field], key=lambda candidate: candidate.effect)
 
 
 def _sampled(mask: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, " rows"]:
