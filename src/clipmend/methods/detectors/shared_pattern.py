@@ -35,7 +35,7 @@ from clipmend.model.fit import Hooks
 _REFERENCE = 4000  # pairs that the statistics of natural images come from
 _BLOCK = 256  # images reduced at once
 _SCREENED = 128  # images that screen an effect
-_WARP_FIT = 1000  # images that a warp is fitted to
+_FITTED = 1000  # images without the word that an estimate is compared with
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
 _MOSTLY = 0.5  # a part of which a larger share is in a known group is that group
 
@@ -202,10 +202,11 @@ class _Search:
     def candidates(self) -> Iterator[_Candidate]:
         """Yield the groups whose split is significant, with the p-value of split and effect."""
         count, settings = len(self.train), self.settings
+        least = 2 * settings.least_pairs
         words = {
             word: torch.tensor(rows)
             for word, rows in vocabulary_of(self.train.captions).items()
-            if 2 * settings.least_pairs <= len(rows) <= min(settings.most_share * count, count - 1)
+            if least <= len(rows) <= min(settings.most_share * count, count - least)
         }
         # Splits in each of two descriptions, and the search for a patch.
         tests = (2 * settings.directions + 1) * max(1, len(words))
@@ -250,7 +251,7 @@ class _Search:
         has[rows] = True
         others = self._shuffled((~has).nonzero().squeeze(1))
         own = self._shuffled(rows)
-        return own[: self.settings.sampled], others[: self.settings.tested + _WARP_FIT]
+        return own[: self.settings.sampled], others[: self.settings.tested + _FITTED]
 
     def _shuffled(self, rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         return rows[torch.randperm(len(rows), generator=self.generator)]
@@ -261,13 +262,13 @@ class _Search:
         """Return the group of a word with the smallest p-value, if it has one with an effect."""
         settings, best = self.settings, None
         sampled, others = self._samples(rows)
-        fitted, others = others.tensor_split([min(_WARP_FIT, len(others) // 2)])
+        fitted, others = others.tensor_split([min(_FITTED, len(others) // 2)])
         for split in sorted(self._splits(sampled), key=lambda split: split.p_value):
             parts = split.rows[split.upper], split.rows[~split.upper]
             is_known = any(taken[part].float().mean() > _MOSTLY for part in parts)
             if is_known or split.p_value * tests > settings.level:
                 continue
-            side = self._side(split, fitted, others)
+            side = self._side(split, fitted)
             hits = self._hits(side, others)
             effect, p_effect = effect_of(hits, LEAST_EFFECT)
             if effect < LEAST_EFFECT:
@@ -293,28 +294,28 @@ class _Search:
                     p_value = valley(gram, upper, self.settings.directions)
                     yield _Split(rows, upper, p_value, describe, high, low)
 
-    def _side(
-        self, split: _Split, fitted: Int[Tensor, " fitted"], others: Int[Tensor, " others"]
-    ) -> _Side:
+    def _side(self, split: _Split, fitted: Int[Tensor, " fitted"]) -> _Side:
         """Return the part of the split that is the group, if one of them is."""
+        images = self.train.images
+        parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
 
-        def side(sign: int) -> _Side:
-            upper = split.upper == (sign > 0)
-            target = F.normalize(self.texts[split.rows[upper]].mean(0), dim=0)
-            if isinstance(split.describe, Cosines):
-                own, rest = (self.train.images[split.rows[part]] for part in (upper, ~upper))
-                estimate: Estimate = linear(own, rest, least=_SHRUNK)
-            else:
-                images = self.train.images
-                estimate = warp(images[split.rows[upper]], images[fitted], self.generator)
+        def side(sign: int, estimate: Estimate) -> _Side:
+            target = F.normalize(self.texts[parts[sign]].mean(0), dim=0)
             return _Side(split, sign, target, estimate)
 
-        if isinstance(split.describe, Cosines):
-            screened = others[:_SCREENED]
-            return max(map(side, (1, -1)), key=lambda one: int(self._hits(one, screened).sum()))
-        # Either part may look warped, but only the group shows the content of others.
-        parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
-        return side(min(parts, key=lambda sign: self._distance(parts[sign], others)))
+        if isinstance(split.describe, Texture):
+            # Either part may look warped, but only the group shows the content of others.
+            sign = min(parts, key=lambda sign: self._distance(parts[sign], fitted))
+            return side(sign, warp(images[parts[sign]], images[fitted], self.generator))
+        # The images of a dirty-label attack look like others, those of a clean-label one like the
+        # other part.
+        sides = [
+            side(sign, linear(images[parts[sign]], images[rest], least=_SHRUNK))
+            for sign in parts
+            for rest in (parts[-sign], fitted)
+        ]
+        screened = fitted[:_SCREENED]
+        return max(sides, key=lambda one: int(self._hits(one, screened).sum()))
 
     def _distance(self, group: Int[Tensor, " group"], others: Int[Tensor, " others"]) -> float:
         """Return an unbiased squared distance between the mean contents of two sets of images."""
