@@ -37,7 +37,7 @@ _BLOCK = 256  # images reduced at once
 _SCREENED = 128  # images that screen an effect
 _FITTED = 1000  # images without the word that an estimate is compared with
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
-_MOSTLY = 0.5  # a part of which a larger share is in a known group is that group
+_MOSTLY = 0.5  # a part with a larger share in a known group is that group
 
 
 @dataclass(frozen=True)
