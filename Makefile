@@ -8,7 +8,7 @@ SMOKE := .clipmend/smoke
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CORES ?= all
 
-.PHONY: all test faults setup smoke slurm-smoke format check readme settings
+.PHONY: all test faults setup smoke slurm-smoke format check readme settings pages docs
 
 ## all: from nothing to the comparison table in results/report
 all: setup
@@ -60,10 +60,18 @@ check: setup
 readme: setup
 	$(RUN) python -m clipmend.tools.readme
 
-## settings: write docs/settings.md, params.schema.json and an unedited params.yaml anew from the code
+## settings: write docs/reference/settings.md, params.schema.json and an unedited params.yaml anew from the code
 settings: setup
 	$(BIN)/clipmend settings --write
 	$(BIN)/clipmend preset default
+
+## pages: write the generated pages of docs/ anew from the code and the committed results
+pages: setup
+	$(RUN) python -m clipmend.tools.site
+
+## docs: build the site into site/, without a network; a broken link is an error
+docs: setup
+	$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 # What was installed is remembered by content, not by time: a checkout changes times. While pip
 # works there is no such file, so that what a killed installation left behind is thrown away

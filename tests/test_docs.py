@@ -1,4 +1,4 @@
-"""Every relative link and anchor of the repository's Markdown pages leads somewhere."""
+"""Links and anchors of the Markdown pages lead somewhere, and pages are short."""
 
 import re
 from collections.abc import Iterator
@@ -14,6 +14,9 @@ from markdown_it.token import Token
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("benchmarks", "data", "docs", "params", "results/report", "studies", "workflow")
 PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in ROOT.glob(f"{name}/**/*.md"))])
+SOURCES = sorted(ROOT.glob("src/**/*.py")) + sorted(ROOT.glob("params/*.yaml"))
+NAMED = re.compile(r"\bdocs/[\w/.-]+\.md\b")
+LONGEST = 800  # words of a page that is read from its beginning to its end
 EXTERNAL = re.compile(r"[a-z][a-z+.-]*:", re.IGNORECASE)
 
 
@@ -50,3 +53,18 @@ def test_every_relative_link_of_a_page_leads_somewhere(page) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.is_relative_to(ROOT) and target.exists(), link
         assert not anchor or target.suffix != ".md" or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("kind", ["tutorials", "how-to", "explanation"])
+def test_no_page_outside_of_the_reference_is_long(kind) -> None:
+    pages = [ROOT / "docs/README.md", *sorted((ROOT / "docs" / kind).rglob("*.md"))]
+    assert len(pages) > 4
+    words = {page.name: len(page.read_text(encoding="utf-8").split()) for page in pages}
+    assert {name: number for name, number in words.items() if number > LONGEST} == {}
+
+
+def test_every_page_that_a_source_or_a_message_names_exists() -> None:
+    texts = [(path, path.read_text(encoding="utf-8")) for path in SOURCES]
+    named = {(path.name, page) for path, text in texts for page in NAMED.findall(text)}
+    assert named
+    assert [pair for pair in sorted(named) if not (ROOT / pair[1]).is_file()] == []

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
+
 from clipmend.engine.cards import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,4 +29,8 @@ def test_every_other_dependency_has_a_lower_and_an_upper_bound() -> None:
 
 
 def test_the_citation_has_this_version() -> None:
-    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    for entry in (citation, citation["preferred-citation"]):
+        assert entry["version"] == PROJECT["version"]
+        assert entry["title"].startswith("clipmend")
+    assert citation["date-released"].year == citation["preferred-citation"]["year"]

@@ -161,7 +161,8 @@ def preset(
 @app.command()
 def settings(
     write: Annotated[
-        bool, typer.Option("--write", help="Write docs/settings.md and params.schema.json.")
+        bool,
+        typer.Option("--write", help="Write docs/reference/settings.md and params.schema.json."),
     ] = False,
 ) -> None:
     """Print the reference of all settings, in Markdown."""

@@ -15,7 +15,7 @@ from clipmend.methods.published import (
     markdown,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/published.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/published.md"
 
 
 def test_every_row_has_a_source_and_every_source_a_row() -> None:

@@ -76,13 +76,14 @@ def test_the_tables_agree_with_each_other_and_have_the_confidence_of_the_cells(m
 
 def test_the_page_needs_no_other_file_but_those_that_it_offers(made) -> None:
     page = (made / "index.html").read_text()
-    images = re.findall(r'<img src="data:image/svg\+xml;base64,', page)
+    images = re.findall(r'<img src="data:image/(?:svg\+xml|png);base64,', page)
     assert len(images) == len(contents.FIGURES) + 2
     assert not re.search(r'(src|href)="https?:', page)
     offered = set(re.findall(r'href="([^"#]+)"', page))
     assert offered == (OUTPUTS | both_kinds(BADNET, UNPOISONED)) - {"index.html"}
     assert "Zero-shot top-1 on untouched test images." in page
     assert "<td>ubt</td>" in page
+    assert Path(contents.__file__).with_name("tables.js").read_text() in page
 
 
 def test_the_page_lists_findings_without_those_of_controls(tree) -> None:

@@ -1,4 +1,4 @@
-"""What each switch of Snakemake and of DVC does here (the table in docs/workflow.md)."""
+"""What each switch of Snakemake and of DVC does here (the table in docs/reference/switches.md)."""
 
 import os
 from pathlib import Path

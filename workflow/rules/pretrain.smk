@@ -1,6 +1,6 @@
 # pretrain: CLIP is trained on the corpus with the poisoned pairs in place: the victim.
 #
-# A job with several GPUs trains in as many processes, one GPU each (docs/scale.md).
+# A job with several GPUs trains in as many processes, one GPU each (docs/how-to/scale.md).
 #
 # Priorities fall along the graph: the longest jobs begin first, so that none is left alone at the end.
 

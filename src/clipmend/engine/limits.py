@@ -204,7 +204,7 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
         if find_spec(library) is None:
             raise ParamsError(
                 f"{PARAMS}: {setting} needs the library {library}, which is not installed "
-                "(docs/install.md lists the extras of clipmend)."
+                "(docs/how-to/install.md lists the extras of clipmend)."
             )
     if asked.labeled:
         _refuse_unlabeled(asked.labeled, name, corpus, vocabulary.classes)

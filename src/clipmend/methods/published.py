@@ -1,4 +1,4 @@
-"""The numbers that papers publish, as data; ``docs/published.md`` prints them."""
+"""The numbers that papers publish, as data; ``docs/reference/published.md`` prints them."""
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields

@@ -62,8 +62,7 @@ def plot_figures(
         if figure is None and only_with_data:
             continue
         save(figure or blank(module.EMPTY), folder, name)
-        svg = (folder / f"{name}.svg").read_bytes()
-        pictures.append(page.Picture(name, module.TITLE, module.CAPTION, svg))
+        pictures.append(page.Picture(name, module.TITLE, module.CAPTION, *_bytes(folder, name)))
     return pictures
 
 
@@ -73,7 +72,11 @@ def plot_findings(results: Results, folder: Path) -> list[page.Picture]:
     for name, one in finding.findings_with_figure(results.findings).items():
         (folder / name).parent.mkdir(exist_ok=True)
         save(finding.plot(results, one), folder, name, colors=_COLORS)
-        title, svg = finding.title_of(one), (folder / f"{name}.svg").read_bytes()
+        title = finding.title_of(one)
         caption = f"{title}. {one.unlearned.finding['says']}"
-        pictures.append(page.Picture(name, title, caption, svg))
+        pictures.append(page.Picture(name, title, caption, *_bytes(folder, name)))
     return pictures
+
+
+def _bytes(folder: Path, name: str) -> tuple[bytes, bytes]:
+    return (folder / f"{name}.svg").read_bytes(), (folder / f"{name}.png").read_bytes()

@@ -82,7 +82,7 @@ def render(name: str) -> str:
         *about,
         "#",
         f"# Written by `clipmend preset {name}`. A comment `# name: value` is a default:",
-        "# remove the first `# ` to change it. docs/settings.md explains all settings.",
+        "# remove the first `# ` to change it. docs/reference/settings.md explains all settings.",
         f"# yaml-language-server: $schema={JSON_SCHEMA}",
     ]
     return "\n".join([*head, *writer.section((), Params, presets.values(path))]) + "\n"

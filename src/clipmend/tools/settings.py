@@ -1,6 +1,6 @@
 """The reference of all settings, generated from their types and from their classes' docstrings.
 
-``python -m clipmend.tools.settings`` writes ``docs/settings.md`` for readers and
+``python -m clipmend.tools.settings`` writes ``docs/reference/settings.md`` for readers and
 ``params.schema.json`` for editors. A test holds both files in step with the code.
 """
 
@@ -20,7 +20,7 @@ from clipmend.methods import table
 from clipmend.methods.papers import PAPERS
 from clipmend.methods.settings import Edge, ModelConfig, OutsideFile
 
-REFERENCE = Path("docs/settings.md")
+REFERENCE = Path("docs/reference/settings.md")
 JSON_SCHEMA = Path("params.schema.json")
 
 _HEAD = """# Settings
@@ -119,21 +119,21 @@ def _words(kind: dict[str, Any], markers: list[Any]) -> str:
 
 
 def reference() -> str:
-    """Return the text of ``docs/settings.md``."""
-    parts = [_HEAD, "## All stages\n", *_table(settings(Params))]
+    """Return the text of ``docs/reference/settings.md``."""
+    parts = [_HEAD, "## All stages\n", *reference_table(settings(Params))]
     for stage in table.STAGES:
         section = nested(Params)[stage]
         parts += [f"## `{stage}`\n", f"{_summary(section.__doc__ or '')}\n"]
         rows = settings(section)
         for block, inner in nested(section).items():
             rows |= {f"{block}.{name}": row for name, row in settings(inner).items()}
-        parts += _table(rows)
+        parts += reference_table(rows)
         for name, method in table.METHODS.get(stage, {}).items():
             cited = "; ".join(PAPERS[key].citation for key in method.papers)
             about = _summary(schema.docstring(*table.reference(stage, name)))
             source = f" Source: {cited}." if cited else ""
             parts += [f"### `{name}`\n", f"{about}{source}\n"]
-            parts += _table(method_settings(stage, name))
+            parts += reference_table(method_settings(stage, name))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -141,7 +141,7 @@ def _summary(docstring: str) -> str:
     return docstring.partition("\n")[0].replace("``", "`")
 
 
-def _table(rows: dict[str, Setting]) -> list[str]:
+def reference_table(rows: dict[str, Setting]) -> list[str]:
     """Return the lines of a Markdown table, with an empty line after it."""
     if not rows:
         return ["It has no settings.\n"]

@@ -89,7 +89,7 @@ def test_processes_make_the_cell_that_one_process_makes(
         assert done.stderr.count("epoch 3/3") == 1
         assert card(project)["key"] == one["key"]
         assert card(project)["environment"]["device"] == "cpu, 2 processes"
-        # After so few steps rounding has moved the loss by a thousandth (docs/scale.md).
+        # After so few steps rounding has moved the loss by a thousandth (docs/how-to/scale.md).
         for together, before in zip(curve(project)[1:], alone[1:], strict=True):
             assert float(together["loss"]) == pytest.approx(float(before["loss"]), rel=0.01)
         again = call(project, *command)

@@ -17,7 +17,7 @@ def differing_stages(
     """Return the stages whose folder in ``dvc.lock`` differs from their cards, with the reason.
 
     Either files were edited after their jobs had ended, or the lock is out of date. Shards can be
-    left out of DVC (docs/remotes.md); the comparison is then made without them.
+    left out of DVC (docs/how-to/remotes.md); the comparison is then made without them.
 
     Args:
         side: the name of the side, for an error.

@@ -1,0 +1,82 @@
+"""The generated parts of README.md: the counts of methods, and the table of findings.
+
+The table of the default run there is written by ``clipmend.tools.readme``.
+"""
+
+from pathlib import Path
+
+from clipmend.errors import ArtifactError
+from clipmend.methods.table import METHODS, create
+from clipmend.tools.site import sources, tables
+from clipmend.tools.site.tables import markdown, percent, points
+
+README = Path("README.md")
+NINE = "nine attacks"
+"""The result that has all attacks."""
+SHOWN = 2
+"""Repairs of each kind that the README shows; the decision table has all."""
+_CORPORA = {"scenes": "rendered images", "photos": "photographs"}
+_NEEDS = {"train": "training pairs", "trusted": "trusted clean pairs", "train+trusted": "both"}
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """Return README.md with its generated parts.
+
+    Raises:
+        ArtifactError: the file has no place for a part.
+    """
+    text = (root / README).read_text(encoding="utf-8")
+    for name, part in (("counts", counts()), ("findings", findings(root))):
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        before, marked, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (marked and closed):
+            raise ArtifactError(
+                f"{README} has no place for its {name}; it needs {begin} and {end}."
+            )
+        text = f"{before}{begin}\n{part}\n{end}{after}"
+    return {README: text}
+
+
+def counts() -> str:
+    """Return the numbers of methods in one line."""
+    repairs = len(METHODS["unlearn"]) + len(METHODS["baselines"])
+    defending = sum(
+        "pretraining" in create("pretrain", name, {}).needs for name in METHODS["pretrain"]
+    )
+    # `unpoisoned` is the attack that changes nothing.
+    return (
+        f"**{len(METHODS['poison']) - 1} attacks · {len(METHODS['detect'])} detectors · "
+        f"{repairs} repairs · {len(METHODS['pretrain'])} training objectives, "
+        f"{defending} of them defenses · runs on two CPU cores**"
+    )
+
+
+def findings(root: Path) -> str:
+    """Return the best repairs of each corpus and kind of pairs, and a note."""
+    header = ("corpus", "repair", "needs", "victims", "change of CA", "mean ASR", "worst ASR",
+              "change on clean models")  # fmt: skip
+    cells = sources.all_cells(root)
+    rows = [
+        (title, tables.named(row["method"], row["form"]), needs, str(row["n"]),
+         points(row["change"]), percent(row["asr"]), percent(row["worst"]),
+         points(row["clean_change"]))
+        for corpus, title in _CORPORA.items()
+        for repairs in [tables.compared(cells, corpus)]
+        for key, needs in _NEEDS.items()
+        for row in repairs[repairs["needs"] == key].head(SHOWN).to_dict("records")
+    ]  # fmt: skip
+    names = " and ".join(f"`{name}`" for name in tables.SAME)
+    note = (
+        f"Attacks {names}. CA and ASR in percent, changes in points against the same model before "
+        f"the repair; empty: not measured. The best {SHOWN} repairs of each kind, by "
+        "[this rule](docs/results/choose.md). `par@autoaugment` is PAR's loss on CleanCLIP's views."
+    )
+    failures = ", ".join(
+        f"{row[0]} on {row[5]} of {row[1]}" for row in tables.every_attack(cells, NINE)
+    )
+    nine = (
+        "Against all nine attacks, these repairs fail (an ASR above "
+        f"{100 * tables.HIGHEST:.0f} % is left): {failures} backdoors of rendered images."
+    )
+    return f"\n{markdown(header, rows, left=3)}\n\n{note}\n{nine}\n"

@@ -1,0 +1,192 @@
+"""The pages of ``docs/results``: leaderboard, decision table, attacks, detectors, claims, cost."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from clipmend.metrics.rates import rate
+from clipmend.report import contents
+from clipmend.tools.site import readme_parts, sources, tables
+from clipmend.tools.site.tables import markdown, percent, points
+
+FOLDER = Path("docs/results")
+_OUTCOMES = ("supported", "not supported", "not tested here")
+_IMPORTS = '{% from "data.md.j2" import data, words with context %}\n'
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """Return the text of every page, by its path in the repository."""
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown, from this repository's own files
+    )
+    environment.globals["digest"] = lambda source, name: sources.digest(root, source, name)
+    cells = sources.all_cells(root)
+    values = {
+        "README": _overview(cells),
+        "choose": _choices(cells),
+        "leaderboard": _leaderboard(cells),
+        "attacks": _attacks(root, cells),
+        "detectors": _detectors(root),
+        "claims": _claims(root),
+        "cost": _cost(),
+        "reproducibility": _reproducibility(root, cells),
+    }
+    return {
+        FOLDER / f"{name}.md": environment.from_string(
+            _IMPORTS + (_template(f"{name}.md.j2") or "")
+        ).render(own).strip() + "\n"
+        for name, own in values.items()
+    }  # fmt: skip
+
+
+def _template(name: str) -> str | None:
+    return files("clipmend.tools.site").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def answers(cells: pd.DataFrame, corpus: str) -> dict[str, str]:
+    """Return the recommended repair of a corpus for each kind of pairs, with its numbers."""
+    repairs = tables.compared(cells, corpus)
+    said = {}
+    for needs in tables.NEEDS:
+        said[needs] = "not measured"
+        for row in repairs[repairs["needs"] == needs].head(1).to_dict("records"):
+            said[needs] = (
+                f"{tables.named(row['method'], row['form'])}: CA {points(row['change'])}, "
+                f"ASR {percent(row['asr'])} (worst {percent(row['worst'])}), n = {row['n']}"
+            )
+    return said
+
+
+def _overview(cells: pd.DataFrame) -> dict[str, Any]:
+    lines = []
+    for corpus in ("scenes", "photos"):
+        for needs, answer in answers(cells, corpus).items():
+            if answer != "not measured":
+                lines.append(f"`{corpus}`, with {tables.NEEDS[needs]}: {answer}.")
+    return {"short": lines, "used": sources.titles(cells["source"])}
+
+
+def _choices(cells: pd.DataFrame) -> dict[str, Any]:
+    compared = {corpus: tables.compared(cells, corpus) for corpus in ("scenes", "photos")}
+    return {
+        "highest": f"{100 * tables.HIGHEST:.0f}",
+        "works": f"{100 * sources.WORKS:.0f}",
+        "least": tables.LEAST,
+        "needs": tables.NEEDS,
+        "same": " and ".join(f"`{name}`" for name in tables.SAME),
+        "answers": {corpus: answers(cells, corpus) for corpus in compared},
+        "tables": {
+            corpus: markdown(tables.CHOICES, tables.choice_rows(repairs), left=2)
+            for corpus, repairs in compared.items()
+        },
+        "nine": markdown(
+            ("repair", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
+             "triggered"), tables.every_attack(cells, readme_parts.NINE)),
+        "training": markdown(
+            ("corpus", "objective", "attack", "models", "CA", "change of CA", "mean ASR",
+             "worst ASR"), tables.training_defenses(cells), left=3),
+        "used": sources.titles(cells["source"]),
+    }  # fmt: skip
+
+
+def _leaderboard(cells: pd.DataFrame) -> dict[str, Any]:
+    rows = tables.leaderboard(cells)
+    return {
+        "n": len(rows),
+        "counts": tables.counts(cells),
+        "rows": markdown(tables.LEADERBOARD, rows, left=5),
+        "used": sources.titles(cells["source"]),
+    }
+
+
+def _attacks(root: Path, cells: pd.DataFrame) -> dict[str, Any]:
+    attacks = sources.all_of(root, "attacks.csv")
+    rows = tables.attack_rows(attacks, cells)
+    used = {row[-1] for row in rows}
+    return {"rows": markdown(tables.ATTACKS, rows), "used": sources.titles(used)}
+
+
+def _detectors(root: Path) -> dict[str, Any]:
+    detectors = sources.all_of(root, "detectors.csv")
+    rows = tables.detector_rows(detectors)
+    return {
+        "rows": markdown(tables.DETECTORS, rows),
+        "alarms": _alarms(pd.read_csv(root / "studies/see_through/false_alarms.csv")),
+        "used": sources.titles(row[-1] for row in rows),
+    }
+
+
+def _alarms(models: pd.DataFrame) -> str:
+    header = ("corpus", "models", "findings", "95 % interval", "smallest p-value")
+    rows = []
+    for corpus, part in [*models.groupby("corpus", sort=True), ("all", models)]:
+        share = rate(int(part["found"].sum()), len(part), confidence=tables.CONFIDENCE)
+        rows.append((f"`{corpus}`" if corpus != "all" else "all", str(share.n),
+                     str(int(part["found"].sum())),
+                     f"{percent(share.low)} to {percent(share.high)} %",
+                     f"{part['p_value'].min():.2g}"))  # fmt: skip
+    return markdown(header, rows)
+
+
+def _claims(root: Path) -> dict[str, Any]:
+    entries = sources.claims(root)
+    known = {module.CLAIM.id: module.CLAIM for module in contents.claims().values()}
+    own, summary = [], []
+    for name, claim in known.items():
+        tested = [e for e in entries if e["id"] == name and e["outcome"] != _OUTCOMES[2]]
+        title = claim.claim.removesuffix(".")
+        numbers = {o: sum(e["outcome"] == o for e in tested) for o in _OUTCOMES[:2]}
+        summary.append((title, *(str(n) for n in numbers.values())))
+        rows = [
+            (e["source_title"], f"`{e['corpus']}`", e["outcome"], e["because"].replace("|", "\\|"))
+            for e in tested
+        ]
+        table = markdown(("data", "corpus", "outcome", "because"), rows, left=4)
+        own.append({
+            "title": title,
+            "arxiv": claim.source.removeprefix("arXiv:").partition(",")[0],
+            "rows": table if rows else "Not tested by any committed result.",
+        })  # fmt: skip
+    header = ("claim", "supported", "not supported")
+    return {
+        "n": len(known),
+        "claims": own,
+        "summary": markdown(header, summary),
+        "used": sources.titles(e["source_title"] for e in entries),
+    }
+
+
+def _cost() -> dict[str, Any]:
+    path = files("clipmend.tools.estimate").joinpath("reference_times.csv")
+    times = pd.read_csv(str(path), keep_default_na=False)
+    header = ("stage", "method", "objective", "model", "pixels", "epochs", "pairs", "seconds",
+              "machine", "origin")  # fmt: skip
+    rows = [
+        (row["stage"], f"`{row['method']}`" if row["method"] else "", row["objective"],
+         row["model"], str(row["image_size"]), f"{row['epochs']:g}", f"{row['pairs']:,}",
+         f"{row['seconds']:g}", row["machine"], row["origin"])
+        for row in times.to_dict("records")
+    ]  # fmt: skip
+    return {"rows": markdown(header, rows, left=4), "n": len(rows)}
+
+
+def _reproducibility(root: Path, cells: pd.DataFrame) -> dict[str, Any]:
+    card: Mapping[str, Any] = json.loads((root / "results/report/card.json").read_bytes())
+    flat = {
+        name: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        for name, value in card["environment"].items()
+    }
+    return {
+        "environment": flat,
+        "key": card["key"][:12],
+        "used": sources.titles(cells["source"]),
+    }
