@@ -38,7 +38,7 @@ _SCREENED = 128  # images that screen an effect
 _FITTED = 1000  # images without the word that an estimate is compared with
 _SHRUNK = 9.0  # see ``linear``: content of few images must not look like a trigger
 _MOVED = 0.25  # an estimate that moves images less is not what the parts differ in
-_MOSTLY = 0.5  # a part of which a larger share is in a known group is that group
+_MOSTLY = 0.5  # if more of a part is in a known group, the part is that group
 
 
 @dataclass(frozen=True)
