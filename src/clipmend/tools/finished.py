@@ -20,8 +20,8 @@ def finished(place: Place, index: Index) -> Input:
         near, _, _ = suggestion(place.path, made).partition("Known: ")
         none = "" if made else f"This folder has no finished cell of `{place.stage}`."
         raise ArtifactError(f"{folder} is not a finished cell. {near or none}".strip())
-    if not cards.is_genuine(card):
-        raise ArtifactError(f"{folder} cannot be used: its card does not fit its key.")
+    if missing := {"stage", "method", "seed", "settings", "shared"} - card.keys():
+        raise ArtifactError(f"{folder} cannot be used: its card lacks {min(missing)}.")
     if (damage := cards.damage(folder, card, index)) is not None:
         raise ArtifactError(f"{folder} cannot be used: its {damage}. `snakemake` makes it again.")
     return Input.of_card(place.path, folder, card)
