@@ -339,14 +339,13 @@ def load(path: Path = PARAMS) -> Params:
     Raises:
         ParamsError: the file does not describe a run; the message is one line.
     """
-    values = presets.values(path)
     if path == PARAMS and len(presets.chain(path)) > 1:
         # DVC reads this file too, and knows no presets.
         raise ParamsError(
             f"{path} must be complete, but it is a preset that extends another. "
             "Write it with `clipmend preset NAME --out params.yaml`."
         )
-    return checked(values)
+    return checked(presets.values(path))
 
 
 def load_preset(name: str) -> Params:
@@ -371,13 +370,10 @@ def checked(values: object) -> Params:
     for stage in table.METHODS:
         section = params.section(stage)
         methods: tuple[str, ...] = section.methods  # type: ignore[attr-defined]
-        # A method that has settings is checked too, even if no list names it.
+        # Settings of a method that no list names are checked too, if its source can be read.
         for name in dict.fromkeys((*methods, *section.settings)):  # type: ignore[attr-defined]
-            # Without a readable source, only a grid that needs the method is refused.
             with suppress(*(() if name in methods else (PlanError,))):
                 params.resolve(stage, name)
-    for name in params.pretrain.unrepaired.methods:
-        params.resolve("pretrain", name)
     _check_unrepaired(params)
     return params
 
@@ -386,6 +382,7 @@ def _check_unrepaired(params: Params) -> None:
     """Refuse an objective that is both repaired and unrepaired, and an attack not in the grid."""
     unrepaired, known = params.pretrain.unrepaired, params.poison.methods
     for name in unrepaired.methods:
+        params.resolve("pretrain", name)
         if name in params.pretrain.methods:
             raise ParamsError(
                 f"{PARAMS}: pretrain.unrepaired.methods names {name!r}, which pretrain.methods "
