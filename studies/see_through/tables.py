@@ -80,14 +80,14 @@ def few_pairs(cells: pd.DataFrame) -> list[str]:
         "| change of CA | triggered accuracy |",
         "|---|---|--:|---|---|--:|--:|--:|",
     ]
-    for (_, attack, trigger, objective, _), group in cells.groupby(VICTIM, sort=True):
+    for (_, _, trigger, objective, _), group in cells.groupby(VICTIM, sort=True):
         victim, mended = (
             group[group["method"] == name].iloc[0] for name in ("none", "see_through")
         )
         rate = float(victim["attack_success_rate"])
         change = 100 * (mended["clean_accuracy"] - victim["clean_accuracy"])
         lines.append(
-            f"| `{attack}`, `{trigger}` | `{objective}` | {100 * rate:.1f} "
+            f"| `{trigger}` | `{objective}` | {100 * rate:.1f} "
             f"| {'yes' if rate >= PLANTED else 'no'} | {'yes' if mended['found'] else 'no'} "
             f"| {100 * mended['attack_success_rate']:.1f} | {change:+.1f} "
             f"| {100 * mended['triggered_accuracy']:.1f} |"
