@@ -126,10 +126,10 @@ def test_a_file_of_any_form_is_refused_in_one_line(name) -> None:
 
 def test_a_pipe_or_a_folder_in_the_place_of_the_file_is_refused_in_one_line() -> None:
     os.mkfifo("params.yaml")
-    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
+    assert plan_or_line() == "params.yaml is not a file, but a pipe or a device."
     Path("params.yaml").unlink()
     Path("params.yaml").mkdir()
-    assert plan_or_line() == "params.yaml is not a file, but a folder, a pipe or a device."
+    assert plan_or_line() == "params.yaml cannot be read: Is a directory."
 
 
 @pytest.mark.parametrize("seed", [0, *((1, 2, 3) if "CLIPMEND_FAULTS" in os.environ else ())])

@@ -88,7 +88,10 @@ def test_a_demo_plants_finds_repairs_and_measures_and_goes_on_after_a_kill(
     ("words", "line"),
     [
         (["."], ". is not empty, and no demo made it; name a new folder."),
-        (["params/demo.yaml"], "params/demo.yaml is a file or a link; name a new folder for the demo."),
+        (
+            ["params/demo.yaml"],
+            "params/demo.yaml is a file or a link; name a new folder for the demo.",
+        ),
         (
             ["params/demo.yaml/x"],
             "params/demo.yaml/x cannot be made: Not a directory; name another",

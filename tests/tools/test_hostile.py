@@ -22,7 +22,7 @@ import typer
 from PIL import Image
 
 from clipmend import cli
-from clipmend.engine import cards, locks, plan
+from clipmend.engine import cards, plan
 from clipmend.engine.cell import INGREDIENTS, RESULTS
 from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError
@@ -33,7 +33,9 @@ from clipmend.tools.audit import terminal
 from clipmend.tools.audit.causes import Cause
 from clipmend.tools.audit.comparison import Change, Comparison
 from clipmend.tools.standalone import model_card
+from clipmend.tools.standalone.settings import Chosen
 from tests.engine.made import make_missing
+from tests.engine.own_locks import own_locks
 
 pytestmark = pytest.mark.slow
 
@@ -99,35 +101,21 @@ class Pickled:
         return os.mkdir, ("executed",)
 
 
-def unlock() -> None:
-    for file in locks._held.values():
-        file.close()
-    for number in locks._folder:
-        os.close(number)
-    locks._held.clear()
-    locks._folder.clear()
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project in which every cell is proven; its files are of no use to a reader."""
     folder: Path = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
+    with own_locks(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("_held", "_folder"):
-            patch.setattr(locks, name, type(getattr(locks, name))())
         preset.write("smoke", Path("params.yaml"))
         make_missing(plan.arrange())
         plan.arrange()  # puts the cells into the store
-        unlock()
-        yield folder
+    yield folder
 
 
 @pytest.fixture
 def outside(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Enter a copy of the project, and return a folder that no command may read or change."""
-    for name in ("_held", "_folder"):
-        monkeypatch.setattr(locks, name, type(getattr(locks, name))())
     shutil.copytree(made, tmp_path / "project")
     outside = tmp_path / "outside"
     (outside / "folder").mkdir(parents=True)
@@ -136,9 +124,9 @@ def outside(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (outside / "up.yaml").write_text("seeds: [0]")
     shutil.copytree(made / "results", outside / "results")
     monkeypatch.chdir(tmp_path / "project")
-    yield outside
+    with own_locks():
+        yield outside
     Watch.folder = None
-    unlock()
     assert not Path("executed").exists()
 
 
@@ -418,7 +406,7 @@ def written(text: str, folder: Path) -> Iterator[str]:
     yield markdown([Section("Title", [Table(text, rows, np.array([[True, False]]))])])
     group = {"word": text, "n": 1, "effect": 1.0, "n_effect": 1, "p_value": 0.1}
     finding = {"says": text, "n_pairs": 2, "n_suspects": 1, "groups": [group]}
-    card = "\n".join(model_card._found(finding, Mock()))
+    card = "\n".join(model_card._found(finding, Mock(spec=Chosen)))
     assert card.count("`") - text.count("`") == 2
     yield card.replace(f"`{text.replace('`', chr(39))}`", "")
     cause = Cause("parameter", text, old=text, new=text)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from clipmend import cli
 from clipmend.data.pairs import SPLITS
-from clipmend.engine import locks, plan, presets
+from clipmend.engine import plan, presets
 from clipmend.errors import ClipmendError
 from clipmend.model import arithmetic
 from clipmend.model.clip import build
@@ -22,6 +22,7 @@ from clipmend.stages import report
 from clipmend.tools import preset
 from clipmend.tools.standalone import run
 from tests.engine.made import make_missing
+from tests.engine.own_locks import own_locks
 from tests.tools import odd_models
 from tests.tools.odd_inputs import COUNT, Tools, Trial, draw_trial
 from tests.tools.odd_pairs import plain, write_parquet
@@ -35,18 +36,9 @@ pytestmark = [
 ]
 
 
-def unlock() -> None:
-    for file in locks._held.values():
-        file.close()
-    for number in locks._folder:
-        os.close(number)
-    locks._held.clear()
-    locks._folder.clear()
-
-
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
-    """A tiny model, good pairs, and a project of stubs, all of which stay as they are."""
+    """A tiny model, good pairs, and a project of stubs; they all stay as they are."""
     folder: Path = tmp_path_factory.mktemp("odd")
     (folder / "model").mkdir()
     config = folder / "tiny.json"
@@ -54,13 +46,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
     build(str(config), seed=0).save(folder / "model")
     write_parquet(folder / "good.parquet", [plain(number) for number in range(80)])
     (folder / "project").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
+    with own_locks(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder / "project")
-        for name in ("_held", "_folder"):
-            patch.setattr(locks, name, type(getattr(locks, name))())
         preset.write("smoke", Path("params.yaml"))
         make_missing(plan.arrange())
-        unlock()
     project = folder / "project"
     yield Tools(folder / "model", folder / "good.parquet", project, ROOT / "results" / "report")
 
@@ -81,12 +70,10 @@ def began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     # A sheet takes longer than everything else, and has tests of its own.
     monkeypatch.setattr(run, "draw", lambda *_, **__: Figure(figsize=(1, 1)))
     monkeypatch.setattr(report, "plot_figures", lambda *_, **__: [])
-    for name in ("_held", "_folder"):
-        monkeypatch.setattr(locks, name, type(getattr(locks, name))())
     for name in ("prepare", "start"):  # numpy and torch are loaded already
         monkeypatch.setattr(arithmetic, name, lambda *_: None)
-    yield began
-    unlock()
+    with own_locks():
+        yield began
 
 
 Capture = pytest.CaptureFixture[str]

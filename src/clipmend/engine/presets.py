@@ -116,8 +116,8 @@ def read(path: Path) -> Any:
     """
     try:
         size = path.stat().st_size
-        if not path.is_file():
-            raise ParamsError(f"{path} is not a file, but a folder, a pipe or a device.")
+        if not (path.is_file() or path.is_dir()):  # a folder is refused where it is read
+            raise ParamsError(f"{path} is not a file, but a pipe or a device.")
         if size > LIMIT:
             raise ParamsError(f"{path} has more than {LIMIT:,} bytes, which no parameters need.")
         return parse(path.read_text(encoding="utf-8"), str(path))

@@ -40,9 +40,10 @@ TYPES: dict[str, Any] = {
 }
 """The names that the type of a setting may use."""
 
-
 # What a base that is its own, or a field that pydantic keeps for itself, ends in.
 _UNREADABLE = (RecursionError, PydanticUserError, AttributeError, LookupError, NameError, TypeError)
+_LISTED = 20  # problems in one line
+_LENGTH = 200  # characters of a name or a value in an error message
 
 
 def forget() -> None:
@@ -196,10 +197,6 @@ def _evaluate(module: str, expression: ast.expr) -> object:
     # Builtins are removed: an annotation may name types only.
     code = compile(ast.Expression(expression), f"<{module}>", "eval")
     return eval(code, {"__builtins__": {}}, known)
-
-
-_LISTED = 20  # problems in one line
-_LENGTH = 200  # characters of a name or a value in an error message
 
 
 def shown(value: object) -> str:

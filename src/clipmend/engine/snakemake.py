@@ -24,13 +24,8 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 Wildcards = Mapping[str, str]
-_BY_SETTING = (
-    "start",
-    "detector",
-    "model",
-    "trigger",
-    "clean",
-)  # roles whose cell a setting decides
+# Roles whose cell a setting decides.
+_BY_SETTING = ("start", "detector", "model", "trigger", "clean")
 
 
 class Flow:

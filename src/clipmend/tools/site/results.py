@@ -14,6 +14,17 @@ from clipmend.report import contents
 from clipmend.tools.site import readme_parts, sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
+PACKAGE_DATA = (
+    "templates/README.md.j2",
+    "templates/attacks.md.j2",
+    "templates/choose.md.j2",
+    "templates/claims.md.j2",
+    "templates/cost.md.j2",
+    "templates/data.md.j2",
+    "templates/detectors.md.j2",
+    "templates/leaderboard.md.j2",
+    "templates/reproducibility.md.j2",
+)
 FOLDER = Path("docs/results")
 _OUTCOMES = ("supported", "not supported", "not tested here")
 _IMPORTS = '{% from "data.md.j2" import data, words with context %}\n'
@@ -30,9 +41,10 @@ def pages(root: Path) -> dict[Path, str]:
     )
     environment.globals["digest"] = lambda source, name: sources.digest(root, source, name)
     cells = sources.all_cells(root)
+    compared = {corpus: tables.compared(cells, corpus) for corpus in ("scenes", "photos")}
     values = {
-        "README": _overview(cells),
-        "choose": _choices(cells),
+        "README": _overview(cells, compared),
+        "choose": _choices(cells, compared),
         "leaderboard": _leaderboard(cells),
         "attacks": _attacks(root, cells),
         "detectors": _detectors(root),
@@ -52,9 +64,8 @@ def _template(name: str) -> str | None:
     return files("clipmend.tools.site").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def answers(cells: pd.DataFrame, corpus: str) -> dict[str, str]:
-    """Return the recommended repair of a corpus for each kind of pairs, with its numbers."""
-    repairs = tables.compared(cells, corpus)
+def answers(repairs: pd.DataFrame) -> dict[str, str]:
+    """Return the recommended one of ``compared`` repairs for each kind of pairs, in numbers."""
     said = {}
     for needs in tables.NEEDS:
         said[needs] = "not measured"
@@ -66,24 +77,23 @@ def answers(cells: pd.DataFrame, corpus: str) -> dict[str, str]:
     return said
 
 
-def _overview(cells: pd.DataFrame) -> dict[str, Any]:
+def _overview(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     lines = []
-    for corpus in ("scenes", "photos"):
-        for needs, answer in answers(cells, corpus).items():
+    for corpus, repairs in compared.items():
+        for needs, answer in answers(repairs).items():
             if answer != "not measured":
                 lines.append(f"`{corpus}`, with {tables.NEEDS[needs]}: {answer}.")
     return {"short": lines, "used": sources.titles(cells["source"])}
 
 
-def _choices(cells: pd.DataFrame) -> dict[str, Any]:
-    compared = {corpus: tables.compared(cells, corpus) for corpus in ("scenes", "photos")}
+def _choices(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     return {
         "highest": f"{100 * tables.HIGHEST:.0f}",
         "works": f"{100 * sources.WORKS:.0f}",
         "least": tables.LEAST,
         "needs": tables.NEEDS,
         "same": " and ".join(f"`{name}`" for name in tables.SAME),
-        "answers": {corpus: answers(cells, corpus) for corpus in compared},
+        "answers": {corpus: answers(repairs) for corpus, repairs in compared.items()},
         "tables": {
             corpus: markdown(tables.CHOICES, tables.choice_rows(repairs), left=2)
             for corpus, repairs in compared.items()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,12 @@ class Source:
         return cells.assign(source=self.title)
 
 
-def sources() -> list[Source]:
+@cache
+def sources() -> tuple[Source, ...]:
     """Return the committed results, in the order of the pages."""
     text = Path(__file__).with_name(PACKAGE_DATA[0]).read_text(encoding="utf-8")
-    return [Source(**{k: _frozen(v) for k, v in entry.items()}) for entry in yaml.safe_load(text)]
+    entries = yaml.safe_load(text)
+    return tuple(Source(**{k: _frozen(v) for k, v in entry.items()}) for entry in entries)
 
 
 def _frozen(value: Any) -> Any:
