@@ -257,6 +257,7 @@ TYPES = (
     "data/artifacts.py",
     "data/input_artifacts.py",
     "model/arithmetic.py",
+    "report/markup.py",
 )
 
 
