@@ -1,7 +1,7 @@
 """A job runs the code of its key alone, from whatever an earlier job left in its work folder."""
 
 import shutil
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("results")
 def test_code_that_a_job_loads_and_that_was_edited_after_the_plan_is_refused(
     write, monkeypatch, cell, module
 ) -> None:
-    monkeypatch.setattr(runner, "import_module", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(runner, "import_module", ModuleType)
     entry = plan.entry(cell)
     runner._load(entry, Index())
     write("methods/detectors/ubt.py", METHOD.format(cls="UBTDetector") + "    other: int = 1\n")
@@ -46,7 +46,9 @@ def test_progress_of_another_form_stops_one_run_and_not_the_next(monkeypatch) ->
             file.write("half")
         job.out.joinpath("output.txt").write_text("made")
 
-    monkeypatch.setattr(runner, "_load", lambda *_: SimpleNamespace(run=run))
+    stage = ModuleType("stage")
+    monkeypatch.setattr(stage, "run", run, raising=False)
+    monkeypatch.setattr(runner, "_load", lambda *_: (stage,))
     monkeypatch.setattr(runner.arithmetic, "start", lambda *_: None)
     for folder in (RESULTS / FT, store.STORE):
         shutil.rmtree(folder)
