@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clipmend.engine.job import Input, Job
+from clipmend.engine.runner import CORES
 from clipmend.methods import table
 from clipmend.model import arithmetic
 
@@ -32,6 +33,13 @@ SHARED = {  # what a stage has where a test gives nothing else
     "baselines": CURVE_IMAGES,
     "evaluate": EVALUATE,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without a scheduler's number of cores; what a job of this process sets ends with it."""
+    monkeypatch.setenv(CORES, "1")  # so that the end of the test restores it
+    monkeypatch.delenv(CORES)
 
 
 @dataclass(frozen=True)
