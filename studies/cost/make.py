@@ -1,6 +1,6 @@
 """The seconds of every job that a repair needs, without the imports of the job's process.
 
-Reads `logs/benchmark/` and the cards of a finished run. The victim costs nothing here: it exists
+Reads `logs/` and the cards of a finished run. The victim costs nothing here: it exists
 before anybody thinks of a repair.
 
 python studies/cost/make.py [project] > studies/cost/README.md
@@ -23,7 +23,7 @@ import pandas as pd
 from clipmend.engine.cell import Place
 from clipmend.methods.table import METHODS, reference
 from clipmend.model.arithmetic import THREADS
-from clipmend.tools.estimate.costs import wall_time
+from clipmend.tools.estimate.costs import job_seconds
 
 REPAIRS = ("unlearn", "baselines")
 JOBS = ("detect", *REPAIRS)  # the stages whose jobs a repair needs
@@ -32,8 +32,8 @@ STARTS = 3
 PAGE = """\
 # What each repair costs
 
-The cost of a repair is the wall time of every job that it needs besides the victim (`s` of
-Snakemake's benchmark files), less the imports of the job's process. The imports are the median CPU
+The cost of a repair is the CPU time of every job that it needs besides the victim, from the jobs'
+logs, less the imports of the job's process. The imports are the median CPU
 seconds of {starts} starts, measured now on this machine of {cores} cores, which has to be the
 machine of the run: {imports}. A question mark: the run did not make the cell, or the job took less
 than its imports. Written by `studies/cost/make.py`.
@@ -84,7 +84,7 @@ def costs(project: Path, imports: Callable[[str], float]) -> pd.DataFrame:
         for name in jobs_of(cell, inputs):
             job = Place.parse(name)
             # The wall time: Snakemake samples `cpu_time` too seldom for short jobs.
-            wall = wall_time(logs / "benchmark" / f"{name}.tsv", logs / f"{name}.log")
+            wall = job_seconds(logs / "benchmark" / f"{name}.tsv", logs / f"{name}.log")
             seconds = math.nan if wall is None else wall - imports(job.stage)
             jobs[f"{job.stage}/{job.method}"] = seconds if seconds >= 0 else math.nan
         place, total = Place.parse(cell), sum(jobs.values())

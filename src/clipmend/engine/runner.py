@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ WORK = Path(".clipmend/work")
 UP_TO_DATE = "is up to date"
 RESTORED = "restored from the store"
 """What the log of a job says if the job did not make its cell; an estimate reads it."""
+CPU_SECONDS = "CPU seconds:"
+"""What the log of a job on the CPU ends with; an estimate reads it."""
 
 GRACE = 15.0  # seconds that a following process leaves the leading one to report an error
 WITHOUT_GPU = ("download", "report")  # stages that do not use one
@@ -176,6 +179,8 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
     else:
         _say(f"{cell.name}: no longer in the plan; kept in the store")
     files.remove(job.out.parent)
+    if job.device == "cpu":
+        _say(f"{cell.name}: {CPU_SECONDS} {_cpu_seconds():.1f}")
 
 
 def _begin(entry: Entry) -> Job:
@@ -333,6 +338,12 @@ def _device_name(device: str) -> str:
     import torch
 
     return f"cuda {torch.cuda.get_device_name()}{several}"
+
+
+def _cpu_seconds() -> float:
+    """Return the seconds that this process and its children have used of any core."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _say(line: str) -> None:

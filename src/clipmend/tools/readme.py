@@ -13,6 +13,7 @@ from clipmend.methods.table import STAGES
 from clipmend.report.cells import ATTACK, CLEAN, controls_of, means_table
 from clipmend.report.order import attack_order, is_poisoned, method_order, objective_order
 from clipmend.report.table import Table, markdown_table
+from clipmend.tools.estimate.costs import job_times
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 _CONFIDENCE = 0.95
@@ -83,24 +84,26 @@ def compact_table(cells: pd.DataFrame) -> str:
 
 
 def times_table(logs: Path) -> str:
-    """Return the wall time and the largest memory of each stage; "" without benchmark files.
+    """Return the core time and the largest memory of each stage; "" without benchmark files.
 
-    Reads Snakemake's ``<logs>/<stage>/**/*.tsv``, columns ``s`` and ``max_rss`` (MiB).
+    Reads Snakemake's ``<logs>/<stage>/**/*.tsv``, column ``max_rss`` (MiB), and the times of those
+    jobs that made their cell.
     """
     rows = []
+    spent = job_times(logs)
     for stage in STAGES:
         files = sorted((*logs.glob(f"{stage}.tsv"), *logs.glob(f"{stage}/**/*.tsv")))
         runs = [pd.read_csv(path, sep="\t", na_values=["-"]) for path in files]
         if runs:
-            jobs = pd.concat(runs)
-            minutes, seconds = divmod(round(float(jobs["s"].sum())), 60)
+            own = [seconds for cell, seconds in spent.items() if Path(cell).parts[0] == stage]
+            minutes, seconds = divmod(round(sum(own)), 60)
             time = f"{minutes} min {seconds:02d} s"
             if minutes >= 60:
                 time = f"{minutes // 60} h {minutes % 60:02d} min"
-            memory = pd.to_numeric(jobs["max_rss"]).max()
+            memory = pd.to_numeric(pd.concat(runs)["max_rss"]).max()
             largest = "" if pd.isna(memory) else f"{memory:,.0f} MiB"
-            rows.append((stage, str(len(runs)), time, largest))
-    header = ("stage", "jobs", "time, all jobs", "memory, largest job")
+            rows.append((stage, str(len(own)), time, largest))
+    header = ("stage", "jobs", "core time, all jobs", "memory, largest job")
     return markdown_table(Table.of("", header, rows)) if rows else ""
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from clipmend.engine import cards, params, store
 from clipmend.engine.index import UNREAD, Glance, Index
-from clipmend.engine.runner import RESTORED, UP_TO_DATE
+from clipmend.engine.runner import CPU_SECONDS, RESTORED, UP_TO_DATE
 from clipmend.methods.table import METHODS, STAGES, base
 from clipmend.tools.estimate import costs
-from clipmend.tools.estimate.costs import START, Measurements, Timing, reference, wall_time
+from clipmend.tools.estimate.costs import START, Measurements, Timing, job_seconds, reference
 from clipmend.tools.estimate.forecast import Estimate, Stage, Survey, estimate, survey
 
 PRESETS = Path(__file__).parents[3] / "params"
@@ -143,11 +143,13 @@ def test_a_job_that_was_timed_under_other_settings_is_scaled(make: Any) -> None:
 @pytest.mark.parametrize("text", [RESTORED, UP_TO_DATE])
 def test_a_job_that_made_nothing_has_no_time(tmp_path: Path, text: str) -> None:
     tsv, log = tmp_path / "ft.tsv", tmp_path / "ft.log"
-    assert wall_time(tsv, log) is None
+    assert job_seconds(tsv, log) is None
     tsv.write_text("s\th:m:s\n12.5\t0:00:12\n")
-    assert wall_time(tsv, log) == 12.5
+    assert job_seconds(tsv, log) == 12.5
+    log.write_text(f"baselines: epoch 1/1\nbaselines: {CPU_SECONDS} 8.5\n")
+    assert job_seconds(tsv, log) == 8.5
     log.write_text(f"baselines: {text}\n")
-    assert wall_time(tsv, log) is None
+    assert job_seconds(tsv, log) is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_a_job_that_made_nothing_has_no_time(tmp_path: Path, text: str) -> None:
 )
 def test_a_benchmark_without_a_number_is_no_time(tmp_path: Path, text: str) -> None:
     (tmp_path / "ft.tsv").write_text(text)
-    assert wall_time(tmp_path / "ft.tsv", tmp_path / "ft.log") is None
+    assert job_seconds(tmp_path / "ft.tsv", tmp_path / "ft.log") is None
 
 
 def test_a_job_without_an_epoch_gives_the_time_of_its_like_alone() -> None:

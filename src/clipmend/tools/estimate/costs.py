@@ -6,6 +6,7 @@ epochs x pairs.
 
 import csv
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from clipmend.engine.cell import Cell
-from clipmend.engine.runner import RESTORED, UP_TO_DATE
+from clipmend.engine.runner import CPU_SECONDS, RESTORED, UP_TO_DATE
 from clipmend.methods.table import base
 
 PACKAGE_DATA = ("reference_times.csv",)
@@ -24,6 +25,7 @@ START = 5.0
 
 # The log of a job that restored its cell or left it alone: its time says nothing about the work.
 _NOT_MADE = (RESTORED, UP_TO_DATE)
+_USED = re.compile(rf"{CPU_SECONDS} (\d+\.\d)$", re.MULTILINE)
 _LIMIT = 1_000_000  # bytes of a log or a benchmark file
 _SPLITS = {"baselines": "trusted", "evaluate": "test"}  # the pairs that a stage works on
 _MODEL_STAGES = ("pretrain", "detect", "unlearn", "baselines", "evaluate")
@@ -61,7 +63,8 @@ class Timing(Work):
     """A measured job.
 
     Attributes:
-        seconds: wall time of its process; 0 if only its bytes are known.
+        seconds: CPU time of its process, or wall time where a GPU did the work; 0 if only its bytes
+            are known.
         bytes: of the files that it wrote; 0 if they were not counted.
         machine: a name for ``--machine``.
         origin: the run, the date and the hardware.
@@ -142,23 +145,25 @@ def work_of(cell: Cell, model: str, corpus: Mapping[str, int]) -> Work:
     )
 
 
-def wall_time(path: Path, log: Path) -> float | None:
-    """Return the seconds of a job, column ``s`` of Snakemake's benchmark file.
+def job_seconds(path: Path, log: Path) -> float | None:
+    """Return the seconds of a job.
+
+    They are the CPU seconds in its log; without these, as on a GPU, the wall time, column ``s`` of
+    Snakemake's benchmark file. Snakemake's own CPU seconds lack up to the last 30.
 
     None if the file does not exist or holds no number, or if the log says that the job did not
     make its cell. A stranger's files may be links, or of any size: such are not read.
     """
     if not _is_small_file(path):
         return None
-    # A log that says this has one line.
-    if _is_small_file(log) and any(
-        text in log.read_text(encoding="utf-8", errors="replace") for text in _NOT_MADE
-    ):
+    said = log.read_text(encoding="utf-8", errors="replace") if _is_small_file(log) else ""
+    if any(text in said for text in _NOT_MADE):  # a log that says this has one line
         return None
+    used = _USED.findall(said)
     with path.open(encoding="utf-8", errors="replace") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"), {})
     try:
-        seconds = float(row.get("s") or "nan")
+        seconds = float(used[-1] if used else row.get("s") or "nan")
     except ValueError:  # Snakemake writes NA for a job too short to be measured
         return None
     return seconds if math.isfinite(seconds) else None
@@ -168,7 +173,7 @@ def _is_small_file(path: Path) -> bool:
     return not path.is_symlink() and path.is_file() and path.stat().st_size <= _LIMIT
 
 
-def wall_times(folder: Path) -> dict[str, float]:
+def job_times(folder: Path) -> dict[str, float]:
     """Return the seconds of each job that made its cell, by cell.
 
     Reads ``<folder>/<cell>.tsv`` and the log beside the folder; behind a link, nothing.
@@ -176,7 +181,7 @@ def wall_times(folder: Path) -> dict[str, float]:
     if folder.is_symlink() or folder.parent.is_symlink():
         return {}
     cells = {path.relative_to(folder).with_suffix(""): path for path in folder.rglob("*.tsv")}
-    times = {c: wall_time(cells[c], folder.parent / f"{c}.log") for c in sorted(cells)}
+    times = {c: job_seconds(cells[c], folder.parent / f"{c}.log") for c in sorted(cells)}
     return {cell.as_posix(): seconds for cell, seconds in times.items() if seconds is not None}
 
 

@@ -31,8 +31,8 @@ from clipmend.tools.estimate.costs import (
     Measurements,
     Timing,
     Work,
+    job_times,
     reference,
-    wall_times,
     work_of,
     write_reference,
 )
@@ -207,7 +207,7 @@ def estimate(params: Params, machine: str | None = None) -> Estimate:
     # Stages without a use for a GPU run on the cores beside it, whatever the machine.
     rows = [t for t in shipped if t.machine == chosen or t.stage in WITHOUT_GPU]
     folder = survey(params)
-    jobs = list(folder.jobs({} if machine else wall_times(BENCHMARKS), rows))
+    jobs = list(folder.jobs({} if machine else job_times(BENCHMARKS), rows))
     files = dict.fromkeys(name for cell in folder.cells.values() for name in cell.files)
     left = [job.work for job in jobs if job.state == "remaining" and job.work.stage == "download"]
     fetched = sum(work.pairs for work in left if work.method == "cc3m")
@@ -270,7 +270,7 @@ def _weight(card: Mapping[str, Any]) -> int:
 
 def record(params: Params, path: Path, machine: str) -> str:
     """Write the reference times with those of the run in this folder, and say how many it gave."""
-    timed = survey(params).timings(wall_times(BENCHMARKS))
+    timed = survey(params).timings(job_times(BENCHMARKS))
     today = datetime.now(UTC).date().isoformat()
     processor = cards.environment(params.device)["cpu"]
     count = write_reference(path, timed, machine, f"run of {today} on {processor}")
