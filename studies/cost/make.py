@@ -83,9 +83,8 @@ def costs(project: Path, imports: Callable[[str], float]) -> pd.DataFrame:
         jobs = {}
         for name in jobs_of(cell, inputs):
             job = Place.parse(name)
-            # The wall time: Snakemake samples `cpu_time` too seldom for short jobs.
-            wall = job_seconds(logs / "benchmark" / f"{name}.tsv", logs / f"{name}.log")
-            seconds = math.nan if wall is None else wall - imports(job.stage)
+            used = job_seconds(logs / "benchmark" / f"{name}.tsv", logs / f"{name}.log")
+            seconds = math.nan if used is None else used - imports(job.stage)
             jobs[f"{job.stage}/{job.method}"] = seconds if seconds >= 0 else math.nan
         place, total = Place.parse(cell), sum(jobs.values())
         printed = " + ".join(f"{job} {seconds:.1f}" for job, seconds in jobs.items())
