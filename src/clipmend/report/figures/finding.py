@@ -19,13 +19,13 @@ from clipmend.report.results import Results
 from clipmend.report.sheet import Tile, draw_sheet, height, marked, square
 
 CAPTION = (
-    "What UBT (Unlearning Backdoor Threats) found on each victim, at the first seed. Left: the "
-    "most suspect of the pairs that it chose to unlearn; the unlearned part of each caption is "
-    "bold. If it found nothing, nothing was unlearned, and the most suspect pairs are shown with "
-    "the word that the suspects have most in common. A blue frame marks a pair that is not "
-    "poisoned, which no defender can know. Right, above: similarity of image and caption in pre-"
-    "scoring and after overfitting, as shares of each group. Right, below: clean accuracy and "
-    "attack success rate on the validation images, and the loss, over the steps of unlearning."
+    "What repairs of the training pairs found on each victim, at the first seed. Left: the most "
+    "suspect of the pairs that a repair chose; the words that it unlearned are bold. If it found "
+    "nothing, the model is unchanged, and the most suspect pairs are shown. A blue frame marks a "
+    "pair that is not poisoned, which no defender can know. Right, above: similarity of image and "
+    "caption in pre-scoring and after overfitting, as shares of each group, where the detector "
+    "recorded it. Right, below: clean accuracy and attack success rate on the validation images, "
+    "and the loss, over the steps of the repair."
 )
 _GROUPS = {
     "others": ("all others", style.OTHER),

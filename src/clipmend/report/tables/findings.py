@@ -3,7 +3,7 @@
 from clipmend.report.results import Results
 from clipmend.report.table import Section, Table, percent, whole
 
-TITLE = "What UBT (Unlearning Backdoor Threats) found"
+TITLE = "What repairs of the training pairs found"
 _HEADER = (
     *("victim", "method", "found", "word", "share / base", "suspects", "chosen"),
     *("poisoned pairs among the chosen", "epochs"),
