@@ -33,7 +33,7 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    flow.note_forced()
+    flow.begin()
 
 
 localrules:

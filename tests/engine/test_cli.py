@@ -9,6 +9,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from snakemake.scheduling.job_scheduler import JobRateLimiter
+from snakemake.settings.types import MaxJobsPerTimespan
 
 from clipmend import cli
 from clipmend.engine import locks, plan, runner, store
@@ -116,8 +118,19 @@ def test_a_forced_rule_is_told_that_it_repeats_nothing(monkeypatch, capsys) -> N
     for forced, told in (({"detect"}, True), (set(), False)):
         workflow = Mock(is_main_process=True)
         workflow.dag_settings = Mock(forcerun=forced, forceall=False)
-        Flow(workflow, {}).note_forced()
+        Flow(workflow, {}).begin()
         assert ("`clipmend verify --rerun N`" in capsys.readouterr().err) is told
+
+
+def test_only_the_default_limit_of_job_starts_is_dropped(monkeypatch) -> None:
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    monkeypatch.setattr(plan, "arrange", Mock())
+    for text, is_dropped in (("100/1s", True), ("5/1m", False)):
+        limiter = JobRateLimiter(MaxJobsPerTimespan.parse_choice(text))
+        workflow = Mock(is_main_process=True)
+        workflow.scheduler.job_rate_limiter = limiter
+        Flow(workflow, {}).begin()
+        assert (workflow.scheduler.job_rate_limiter is None) is is_dropped
 
 
 def test_a_file_system_without_locks_is_one_line(call, monkeypatch) -> None:

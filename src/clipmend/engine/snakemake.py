@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Wildcards = Mapping[str, str]
 # Roles whose cell a setting decides.
 _BY_SETTING = ("start", "detector", "model", "trigger", "clean")
+_FREQUENCY = (100, 1)  # job starts, and seconds: Snakemake's default of --max-jobs-per-timespan
 
 
 class Flow:
@@ -83,10 +84,17 @@ class Flow:
         names = [re.escape(name) for name in METHODS["detect"] if scores_of(name) == score]
         return f"(?:{'|'.join(names)})(?:@[^/]+)?" if names else "(?!)"
 
-    def note_forced(self) -> None:
-        """Say at the start of a run that a forced rule does not make a proven cell again."""
+    def begin(self) -> None:
+        """At the start of a run, drop a limit that costs much, and say what is not repeated."""
+        if not self._workflow.is_main_process:
+            return
+        limiter = self._workflow.scheduler.job_rate_limiter
+        if limiter is not None and (limiter.max_jobs, limiter.timespan) == _FREQUENCY:
+            # For this limit, every finished job adds a timer that looks at the whole graph each
+            # second from then on: after a hundred jobs, a tenth of a core.
+            self._workflow.scheduler.job_rate_limiter = None
         settings = self._workflow.dag_settings
-        if self._workflow.is_main_process and (settings.forcerun or settings.forceall):
+        if settings.forcerun or settings.forceall:
             sys.stderr.write(
                 "clipmend: --forcerun and --forceall repeat no proven cell: it keeps its bytes, or "
                 "gets them back from the store. `clipmend verify --rerun N` makes cells again and "
