@@ -3,7 +3,7 @@
 python studies/see_through/false_alarms.py SCENES PHOTOGRAPHS OUT
 
 SCENES is the folder of the corpus `scenes`, PHOTOGRAPHS a parquet file of images and captions, OUT
-the CSV file with a row per model.
+the CSV file with a row per model. A run that was stopped goes on.
 """
 
 import csv
@@ -29,16 +29,27 @@ from clipmend.model.fit import Hooks, fit
 
 SEEDS = range(301, 309)
 EPOCHS = {"mmcl": 5, "mmcl_ssl": 4}
+COLUMNS = ("corpus", "seed", "objective", "n_pairs", "p_value", "found")
 FREQUENT = ("banana", "house", "red", "tree", "star", "fish")
 SHARE = 0.3  # of the captions that have the frequent word
 
 
 def main(scenes: Path, photographs: Path, out: Path) -> None:
-    """Train the models, search each for a backdoor, and write the rows as they come."""
-    with out.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["corpus", "seed", "objective", "n_pairs", "p_value", "found"])
-        rows.writeheader()
+    """Train the models, search each for a backdoor, and write the rows as they come.
+
+    Models that the file has already are not trained again.
+    """
+    done = set[tuple[str, str, str]]()
+    if out.exists():
+        with out.open(newline="", encoding="utf-8") as file:
+            done = {(row["corpus"], row["seed"], row["objective"]) for row in csv.DictReader(file)}
+    with out.open("a", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if not done:
+            rows.writeheader()
         for seed, (name, pairs), objective in _cases(scenes, photographs):
+            if (name, str(seed), objective) in done:
+                continue
             p_value, found = _searched(pairs, seed, objective)
             row = {"corpus": name, "seed": seed, "objective": objective, "n_pairs": len(pairs)}
             rows.writerow(row | {"p_value": p_value, "found": found})

@@ -70,6 +70,35 @@ def summary(cells: pd.DataFrame) -> list[str]:
     return lines
 
 
+def ceiling(cells: pd.DataFrame) -> list[str]:
+    """Return the lines of a table of accuracy under each trigger, beside that of clean models.
+
+    A trigger hides or moves a part of each image, so that an unpoisoned model, which no trigger
+    fools, sees less as well. No repair can be expected to do better.
+    """
+    none = cells[cells["method"] == "none"]
+    clean = none[none["attack"] == "unpoisoned"].groupby("trigger").mean(numeric_only=True)
+    victims = none[none["attack"] != "unpoisoned"].set_index(VICTIM)
+    mended = cells[cells["method"] == "see_through"].set_index(VICTIM)
+    planted = victims.index[victims["attack_success_rate"] >= PLANTED]
+    mended = mended.loc[mended.index.intersection(planted)].reset_index()
+    lines = [
+        "| trigger | victims | CA after `see_through` | triggered accuracy after `see_through` "
+        "| of an unpoisoned model | difference |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for trigger, own in mended.groupby("trigger"):
+        accuracy, seen = (
+            100 * own[rate].mean() for rate in ("clean_accuracy", "triggered_accuracy")
+        )
+        most = 100 * clean["triggered_accuracy"].get(trigger, float("nan"))
+        lines.append(
+            f"| `{trigger}` | {len(own)} | {accuracy:.1f} | {seen:.1f} | {most:.1f} "
+            f"| {seen - most:+.1f} |"
+        )
+    return lines
+
+
 def few_pairs(cells: pd.DataFrame) -> list[str]:
     """Return the lines of a table of victims with few poisoned pairs, before and after the repair.
 
@@ -117,11 +146,10 @@ def main(folder: Path) -> None:
     cells = pd.read_csv(folder / "cells.csv", keep_default_na=False, na_values=[""])
     parts = ["## Summary, backdoors with an ASR of at least 50 %", "", *summary(cells)]
     for corpus, own in cells.groupby("corpus"):
+        if "unpoisoned" in set(own["attack"]):
+            parts += ["", f"## `{corpus}`, accuracy under the trigger", "", *ceiling(own)]
         poisoned = own[own["attack"] != "unpoisoned"]
-        clean = own[own["attack"] == "unpoisoned"]
-        parts += ["", f"## `{corpus}`, poisoned", "", *rows(poisoned)]
-        if len(clean):
-            parts += ["", f"## `{corpus}`, unpoisoned", "", *rows(clean)]
+        parts += ["", f"## `{corpus}`, all victims", "", *rows(poisoned)]
     if (folder / "rates.csv").exists():
         few = pd.read_csv(folder / "rates.csv", keep_default_na=False, na_values=[""])
         parts += ["", "## 80 and 20 poisoned pairs of 8,000", "", *few_pairs(few)]
