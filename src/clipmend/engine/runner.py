@@ -20,6 +20,7 @@ from clipmend.engine import (
     locks,
     plan,
     processes,
+    progress,
     store,
 )
 from clipmend.engine.cell import RESULTS, Cell, Place
@@ -150,7 +151,8 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
     try:
-        _run(parts, job)
+        with progress.recorded(job.work, _record(job)):
+            _run(parts, job)
     except Exception as error:
         locks.check(cell.name, lock)  # a deleted folder is the reason, and no bug
         if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
@@ -181,15 +183,20 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
 def _begin(entry: Entry) -> Job:
     """Return the job of a cell with its folders: an empty output, and the progress before a kill.
 
-    The work folder may be in any state.
+    The work folder may be in any state. What the killed job did not write is deleted.
     """
     work = WORK / entry.cell.key
     job = job_of(entry, work)
     files.make_folder(job.work)
     files.remove_strangers(job.work)
+    progress.remove_foreign(job.work, _record(job))
     files.remove(job.out)  # a killed job may have left half an output
     job.out.mkdir()
     return job
+
+
+def _record(job: Job) -> Path:
+    return job.work.with_name(progress.RECORD)
 
 
 def _run(parts: Sequence[ModuleType], job: Job) -> None:
