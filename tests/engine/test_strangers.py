@@ -31,6 +31,8 @@ PATHS = [
     "a\nb",
     "x" * 300,
     "\ud800",
+    "C:\\Windows\\x",
+    "..\\x",
 ]
 
 
@@ -54,7 +56,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     card = json.loads(path.read_bytes())
     change(card)
     path.unlink()
-    path.write_text(json.dumps(card))
+    cards.write(path.parent, card)
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -96,6 +98,8 @@ def test_a_card_with_a_path_out_of_its_cell_is_read_as_none(name) -> None:
                 {"seed": "0"},
                 {"code": {"a": 1}},
                 {"environment": None},
+                {"settings": {"rate": float("nan")}},
+                {"shared": {"rate": [float("inf")]}},
             )
         ),
     ],

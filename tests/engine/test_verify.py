@@ -119,6 +119,17 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: replace(RESULTS / FT / cards.CARD, "{"),
         f"{FT}: card.json cannot be read",
     ),
+    "a card with a space more": (
+        lambda: replace(RESULTS / FT / cards.CARD, f"{(RESULTS / FT / cards.CARD).read_text()} "),
+        f"{FT}: card.json is not as a job writes it",
+    ),
+    "a card with a key twice": (
+        lambda: replace(
+            RESULTS / FT / cards.CARD,
+            (RESULTS / FT / cards.CARD).read_text().replace("{", '{"key": "0",', 1),
+        ),
+        f"{FT}: card.json is not as a job writes it",
+    ),
     "a card with another setting": (
         lambda: replace(
             RESULTS / FT / cards.CARD,

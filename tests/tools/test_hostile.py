@@ -156,7 +156,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     keys = {role: read["key"] for role, read in card["inputs"].items()}
     card["key"] = cards.key({name: card[name] for name in INGREDIENTS}, keys)
     path.unlink()
-    path.write_text(json.dumps(card))
+    cards.write(EVALUATED, card)
 
 
 def grow(path: Path) -> None:
