@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,35 @@ def test_results_may_be_a_link_to_a_folder_of_results_or_to_an_empty_one(
     locks.check_folders()
     assert status.damaged() == []
     assert RESULTS.is_symlink()
+
+
+DEVICE = stat.S_IFCHR | 0o600, os.makedev(1, 5)  # /dev/zero, which never ends
+OTHERS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "device": lambda path: os.mknod(path, *DEVICE),
+}
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_file_is_removed_from_results_on_another_disk(
+    results, monkeypatch, kind
+) -> None:
+    def move(source: Path, target: Path) -> None:
+        assert source.is_file(), source  # the rename fails there, and a copy would not end
+        shutil.copy(source, target)
+        source.unlink()
+
+    monkeypatch.setattr(store.shutil, "move", move)
+    for name in ("output.txt", "card.json", "more"):
+        (RESULTS / FT / name).unlink(missing_ok=True)
+        try:
+            OTHERS[kind](RESULTS / FT / name)
+        except PermissionError:
+            pytest.skip("only an administrator makes devices")
+    make_missing(plan.arrange())
+    assert contents() == results
 
 
 @pytest.mark.parametrize("stranger", ["mine", "report", "no folder", "loop"])
