@@ -265,11 +265,12 @@ def _import(entry: Entry) -> tuple[ModuleType, ...]:
             import_module(module)
         parts = tuple(map(import_module, table.modules(cell.stage, cell.method, cell.shared)))
     except ModuleNotFoundError as error:
-        if error.name not in cell.code:
+        if not str(error.name).startswith("clipmend."):
             raise
-        raise PlanError(
-            f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
-        ) from None
+        why = "does not exist; restore the file"
+        if error.name in cell.code:
+            why = "was removed after the plan was made; run `snakemake` again"
+        raise PlanError(f"{cell.name}: {error.name} {why}.") from None
     except SyntaxError as error:
         raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
     fingerprint.forget()
