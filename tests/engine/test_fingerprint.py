@@ -1,5 +1,6 @@
 """The digest of a module: its meaning, and that of all modules that it imports."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_code_of_a_package_is_in_the_digests_of_its_modules(write) -> None:
         ("x = 1\0\n", "clipmend.a does not parse: source code .* null bytes"),
         ("def (", "clipmend.a does not parse"),
         ("(" * 5000, "clipmend.a does not parse"),
+        ("x = " + "-" * 200_000 + "1", "clipmend.a does not parse: too deep"),
         ("x = " + "+".join(["1"] * 900), "clipmend.a cannot be hashed: maximum recursion depth"),
         ('PACKAGE_DATA = ("gone.json",)\n', "gone.json, which clipmend.a reads, is not beside it"),
     ],
@@ -79,6 +81,16 @@ def test_a_source_that_cannot_be_read_is_one_line(write, text, message) -> None:
     assert "\n" not in str(refused.value)
     with pytest.raises(PlanError, match=r"clipmend\.none does not exist"):
         fingerprint.digests("clipmend.none")
+
+
+def test_a_pipe_in_the_place_of_a_source_or_of_its_data_is_not_opened(write, tmp_path) -> None:
+    write("a.py", 'PACKAGE_DATA = ("pipe.json",)\n')
+    for name in ("pipe.json", "b.py"):
+        os.mkfifo(tmp_path / "clipmend" / name)
+    with pytest.raises(PlanError, match=r"^pipe.json, which clipmend.a reads, is not a file\.$"):
+        fingerprint.digests("clipmend.a")
+    with pytest.raises(PlanError, match=r"^Module clipmend.b is not a file, but a pipe"):
+        fingerprint.digests("clipmend.b")
 
 
 def test_declared_package_data_is_in_the_digest(write) -> None:

@@ -155,3 +155,9 @@ def test_a_source_that_is_no_name_is_refused() -> None:
         edited = put(BASES[0], ("download", "settings"), {"scenes": {"source": source}})
         Path("params.yaml").write_text(yaml.safe_dump(edited))
         assert plan_or_line().startswith("Unknown source of corpus 'scenes'")
+
+
+def test_a_setting_with_maps_in_each_other_is_refused() -> None:
+    edited = put(BASES[0], ("download", "settings"), {"scenes": {"test": {"a": {"b": []}}}})
+    Path("params.yaml").write_text(yaml.safe_dump(edited))
+    assert plan_or_line().startswith("params.yaml: download.settings.scenes.test")

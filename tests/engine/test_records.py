@@ -109,6 +109,7 @@ def test_a_run_and_every_command_go_on(results, write_params, record) -> None:
         ("gone", "nothing", "is a link to nothing, which does not exist"),
         ("self", "self", "is a link to self, which does not exist"),
         ("pipe", None, "is not a file with content, but a pipe"),
+        ("device", "/dev/zero", "is not a file with content, but a pipe"),
     ],
 )
 def test_a_link_that_leads_nowhere_or_back_is_one_line_and_not_followed_for_ever(
@@ -127,3 +128,14 @@ def test_a_link_that_leads_nowhere_or_back_is_one_line_and_not_followed_for_ever
     for index in (Index(tmp_path / "none"), Glance(tmp_path / "none")):
         with pytest.raises(PairsError, match=why):
             index.tree(tmp_path)
+
+
+def test_links_that_multiply_paths_are_one_line(tmp_path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}").mkdir()
+    (tmp_path / "29/file").write_text("x")
+    for number in range(29):
+        for name in "ab":
+            (tmp_path / f"{number}" / name).symlink_to(f"../{number + 1}")
+    with pytest.raises(PairsError, match=r"^More than 100 paths lead by links to "):
+        Index(tmp_path / "none").tree(tmp_path)

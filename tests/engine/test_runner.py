@@ -40,6 +40,20 @@ def test_code_that_a_job_loads_and_that_was_edited_after_the_plan_is_refused(
         runner._load(entry, Index())
 
 
+@pytest.mark.parametrize("is_in_the_key", [True, False])
+def test_a_module_that_is_gone_is_one_line(monkeypatch, is_in_the_key) -> None:
+    entry = plan.entry(FT)
+    gone = next(iter(entry.cell.code)) if is_in_the_key else "clipmend.metrics.gone"
+
+    def load(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {gone!r}, for {name}", name=gone)
+
+    monkeypatch.setattr(runner, "import_module", load)
+    why = "was removed after the plan was made" if is_in_the_key else "does not exist; restore"
+    with pytest.raises(PlanError, match=f"^{FT}: {gone} {why}"):
+        runner._load(entry, Index())
+
+
 def test_progress_of_another_form_stops_one_run_and_not_the_next(monkeypatch) -> None:
     def run(job: Job) -> None:
         with job.work.joinpath("fit.half").open("w") as file:  # as a checkpoint is written

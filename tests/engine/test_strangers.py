@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ PATHS = [
     "a\nb",
     "x" * 300,
     "\ud800",
+    "C:\\Windows\\x",
+    "..\\x",
 ]
 
 
@@ -54,7 +57,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     card = json.loads(path.read_bytes())
     change(card)
     path.unlink()
-    path.write_text(json.dumps(card))
+    cards.write(path.parent, card)
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -96,6 +99,8 @@ def test_a_card_with_a_path_out_of_its_cell_is_read_as_none(name) -> None:
                 {"seed": "0"},
                 {"code": {"a": 1}},
                 {"environment": None},
+                {"settings": {"rate": float("nan")}},
+                {"shared": {"rate": [float("inf")]}},
             )
         ),
     ],
@@ -225,6 +230,35 @@ def test_results_may_be_a_link_to_a_folder_of_results_or_to_an_empty_one(
     locks.check_folders()
     assert status.damaged() == []
     assert RESULTS.is_symlink()
+
+
+DEVICE = stat.S_IFCHR | 0o600, os.makedev(1, 5)  # /dev/zero, which never ends
+OTHERS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "device": lambda path: os.mknod(path, *DEVICE),
+}
+
+
+@pytest.mark.usefixtures("disk")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_file_is_removed_from_results_on_another_disk(
+    results, monkeypatch, kind
+) -> None:
+    def move(source: Path, target: Path) -> None:
+        assert source.is_file(), source  # the rename fails there, and a copy would not end
+        shutil.copy(source, target)
+        source.unlink()
+
+    monkeypatch.setattr(store.shutil, "move", move)
+    for name in ("output.txt", "card.json", "more"):
+        (RESULTS / FT / name).unlink(missing_ok=True)
+        try:
+            OTHERS[kind](RESULTS / FT / name)
+        except PermissionError:
+            pytest.skip("only an administrator makes devices")
+    make_missing(plan.arrange())
+    assert contents() == results
 
 
 @pytest.mark.parametrize("stranger", ["mine", "report", "no folder", "loop"])

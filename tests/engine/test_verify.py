@@ -80,6 +80,18 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: (RESULTS / FT / "output.txt~").write_text("more"),
         f"{FT}/output.txt~: no card names this file",
     ),
+    "a file of git in a cell": (
+        lambda: (RESULTS / FT / ".gitignore").write_text("more"),
+        f"{FT}/.gitignore: no card names this file",
+    ),
+    "a pipe in the place of DVC's file": (
+        lambda: os.mkfifo(RESULTS / ".gitignore"),
+        ".gitignore: no card names this file",
+    ),
+    "a link in the place of DVC's file": (
+        lambda: (RESULTS / ".gitignore").symlink_to(Path("params.yaml").absolute()),
+        ".gitignore: no card names this file",
+    ),
     "a pipe": (
         lambda: os.mkfifo(RESULTS / FT / "pipe"),
         f"{FT}/pipe: no card names this file",
@@ -119,6 +131,17 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: replace(RESULTS / FT / cards.CARD, "{"),
         f"{FT}: card.json cannot be read",
     ),
+    "a card with a space more": (
+        lambda: replace(RESULTS / FT / cards.CARD, f"{(RESULTS / FT / cards.CARD).read_text()} "),
+        f"{FT}: card.json is not as a job writes it",
+    ),
+    "a card with a key twice": (
+        lambda: replace(
+            RESULTS / FT / cards.CARD,
+            (RESULTS / FT / cards.CARD).read_text().replace("{", '{"key": "0",', 1),
+        ),
+        f"{FT}: card.json is not as a job writes it",
+    ),
     "a card with another setting": (
         lambda: replace(
             RESULTS / FT / cards.CARD,
@@ -143,6 +166,12 @@ def test_a_run_repairs_every_damage_that_verify_names(verify) -> None:
     for name in ("two swapped cells", "an edited file without its card", "a file of no card"):
         DAMAGE[name][0]()
     plan.arrange()
+    assert verify() == (0, "")
+
+
+def test_files_of_dvc_and_of_a_file_manager_are_no_damage(verify) -> None:
+    for name in (".gitignore", ".DS_Store", f"{FT}/.DS_Store"):
+        (RESULTS / name).write_text("more")
     assert verify() == (0, "")
 
 

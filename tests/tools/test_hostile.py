@@ -156,7 +156,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     keys = {role: read["key"] for role, read in card["inputs"].items()}
     card["key"] = cards.key({name: card[name] for name in INGREDIENTS}, keys)
     path.unlink()
-    path.write_text(json.dumps(card))
+    cards.write(EVALUATED, card)
 
 
 def grow(path: Path) -> None:
@@ -285,6 +285,16 @@ def bomb(outside: Path) -> None:
     packed.write_bytes(gzip.compress(b"\0" * 1_000_000, 1) * 220)
 
 
+def linked_parameters(outside: Path) -> None:
+    link("params.yaml", outside / "secret.txt")
+
+
+def linked_presets(outside: Path) -> None:
+    link("params", outside)
+    Path("params.yaml").write_text("extends: up\n")
+    link("up.yaml", outside / "up.yaml")
+
+
 def documentation(outside: Path) -> None:
     link("docs", outside / "folder")
     link("params.schema.json", outside / "secret.txt")
@@ -300,7 +310,8 @@ def parameters(outside: Path) -> None:
 
 HOSTILE = [
     *(links, own_folders, linked_cells, linked_report, cached, logs, records, snakemake, pipes),
-    *(sizes, markup, foreign_cards, foreign_tables, bomb, parameters, documentation),
+    *(sizes, markup, foreign_cards, foreign_tables, bomb, parameters, linked_parameters),
+    *(linked_presets, documentation),
 ]
 
 

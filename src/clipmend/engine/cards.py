@@ -42,7 +42,7 @@ _VECTORS = ("avx512_bf16", "avx512f", "avx2", "avx", "asimd")
 
 def _is_inside(name: str) -> str:
     parts = name.split("/")
-    if not name.isprintable() or len(name) > 1000:
+    if not name.isprintable() or len(name) > 1000 or "\\" in name:  # a path of Windows
         raise ValueError("cannot be the name of a file")
     if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
         raise ValueError("does not name a file below a folder")
@@ -100,11 +100,15 @@ def parse(text: str | bytes) -> dict[str, Any] | None:
     A card may come from a stranger. Its paths are relative, and none leads out of its cell.
     """
     try:
-        card: dict[str, Any] = json.loads(text)
+        card: dict[str, Any] = json.loads(text, parse_constant=_refuse)
         _Card.model_validate(card)
     except (ValueError, RecursionError):  # pydantic's errors are ValueErrors
         return None
     return card
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def parse_lines(text: str | bytes) -> dict[str, dict[str, Any]] | None:
@@ -171,8 +175,12 @@ def is_genuine(card: Mapping[str, Any]) -> bool:
 def write(folder: Path, card: Mapping[str, Any]) -> None:
     """Write a card atomically."""
     fresh = folder / f".{CARD}.new"  # renamed into place, so that no half-written card exists
-    fresh.write_text(canonical(card, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(_text(card), encoding="utf-8")
     fresh.replace(folder / CARD)
+
+
+def _text(card: Mapping[str, Any]) -> str:
+    return canonical(card, indent=1) + "\n"
 
 
 def canonical(value: object, indent: int | None = None) -> str:
@@ -211,6 +219,8 @@ def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
     """Return how the files of a cell differ from its card, or None if they agree."""
     if is_behind_link(folder):
         return "folder is behind a link"
+    if not _is_as_written(folder, card):
+        return f"{CARD} is not as a job writes it"
     for name, written in card["outputs"].items():
         path = folder / name
         if not _is_below(folder, name):
@@ -220,6 +230,14 @@ def damage(folder: Path, card: Mapping[str, Any], index: Index) -> str | None:
         if path.stat().st_size != written["size"] or index.sha256(path) != written["sha256"]:
             return f"{name} is not what its card says"
     return None
+
+
+def _is_as_written(folder: Path, card: Mapping[str, Any]) -> bool:
+    """Return whether the text of a card has the layout of a job's, and no key twice."""
+    try:
+        return (folder / CARD).read_bytes() == _text(card).encode()
+    except (ValueError, RecursionError):  # half a character, or values deep in each other
+        return False
 
 
 def as_read(card: Mapping[str, Any]) -> dict[str, Any]:

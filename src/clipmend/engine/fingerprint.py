@@ -102,6 +102,8 @@ def tree(module: str) -> ast.Module:
         PlanError: the file does not exist or does not parse.
     """
     path = _path(module)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe has no end
+        raise PlanError(f"Module {module} is not a file, but a pipe or a device.")
     try:
         return ast.parse(path.read_bytes())
     except FileNotFoundError:
@@ -109,7 +111,7 @@ def tree(module: str) -> ast.Module:
     except OSError as error:
         raise PlanError(f"Module {module} cannot be read: {error.strerror}.") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a NUL is a ValueError
-        raise PlanError(f"Module {module} does not parse: {error}.") from None
+        raise PlanError(f"Module {module} does not parse: {str(error) or 'too deep'}.") from None
 
 
 @cache
@@ -153,8 +155,11 @@ def _package_data(parsed: ast.Module) -> tuple[str, ...]:
 
 
 def _data(module: str, name: str) -> bytes:
+    path = _path(module).parent / name
+    if path.exists() and not path.is_file():
+        raise PlanError(f"{name}, which {module} reads, is not a file.")
     try:
-        return (_path(module).parent / name).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise PlanError(
             f"{name}, which {module} reads, is not beside it ({error.strerror}); restore the file."

@@ -1,5 +1,6 @@
 """The files of a user's folder that a source may read; they, and no others, are in its key."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ _DOCUMENTS = frozenset(
     {".cfg", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md"}
     | {".pdf", ".py", ".pyc", ".rst", ".sh", ".toml", ".txt", ".xlsx", ".xml", ".yaml", ".yml"}
 )
+_WAYS = 100  # paths that may lead to one folder
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -65,7 +67,8 @@ def data_files(folder: Path) -> list[Path]:
     classes, have their images anywhere below.
 
     Raises:
-        PairsError: a link leads nowhere or back, or a pipe or a socket is among the files.
+        PairsError: a link leads nowhere or back, links multiply the paths, or a pipe or a socket
+            is among the files.
     """
     files = pair_files(folder)
     if not files[LIST] and (files[TABLE] or files[SHARD]):
@@ -79,16 +82,19 @@ def files_below(folder: Path) -> Iterator[Path]:
     Raises:
         PairsError: as ``data_files``.
     """
-    return _below(folder, (folder.resolve(),))
+    return _below(folder, (folder.resolve(),), Counter())
 
 
-def _below(folder: Path, parents: tuple[Path, ...]) -> Iterator[Path]:
+def _below(folder: Path, parents: tuple[Path, ...], ways: Counter[Path]) -> Iterator[Path]:
     for path in visible(folder):
         if path.is_dir():
             place = path.resolve()
             if place in parents:
                 raise PairsError(f"{path} is a link to a folder that holds it; remove the link.")
-            yield from _below(path, (*parents, place))
+            ways[place] += 1
+            if ways[place] > _WAYS:  # links in each of n folders can make 2^n paths
+                raise PairsError(f"More than {_WAYS} paths lead by links to {path}; remove links.")
+            yield from _below(path, (*parents, place), ways)
         elif not is_document(path.name):
             yield _regular(path)
 
@@ -96,7 +102,7 @@ def _below(folder: Path, parents: tuple[Path, ...]) -> Iterator[Path]:
 def _regular(path: Path) -> Path:
     if path.is_file():
         return path
-    if path.is_symlink():
+    if path.is_symlink() and not path.exists():
         raise PairsError(
             f"{path} is a link to {path.readlink()}, which does not exist; "
             "remove the link or bring the file back."

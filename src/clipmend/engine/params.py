@@ -316,7 +316,7 @@ class Params(Section):
             raise UnknownNameError(f"source of corpus {name!r}:", str(source), known)
         return source
 
-    def given(self, stage: str, name: str) -> dict[str, JsonValue]:
+    def given(self, stage: str, name: str) -> dict[str, Any]:
         """Return the settings that the file gives a method, its own over those of its base.
 
         Raises:

@@ -325,7 +325,7 @@ def _remove_strays(plan: Plan, present: Mapping[str, Any], index: Index) -> None
         strays = [
             path
             for path in (top / name for name in cards.names(top))
-            if path not in kept and path.name != ".gitignore" and not _is_below(path, busy)
+            if path not in kept and not _is_below(path, busy)
         ]
         for path in strays:
             if path.name == cards.CARD:

@@ -4,6 +4,7 @@
 ``extends``. Mappings are merged key by key, lists and values replace, and null removes a key.
 """
 
+import os
 from collections.abc import Mapping
 from functools import reduce
 from itertools import chain as joined
@@ -27,15 +28,16 @@ _SHIPPED = (_PACKAGE.parents[1] / "params", _PACKAGE / "params")  # a checkout, 
 
 def presets() -> dict[str, Path]:
     """Return the file of every preset by name, the default first."""
-    files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN)
+    files = {path.stem: path for folder in (*reversed(_SHIPPED), _OWN) if not leads_out(folder)
              for path in sorted(folder.glob("*.yaml"))
-             if not is_junk(path.name) and path.is_file() and _is_inside(folder, path)}  # fmt: skip
+             if not is_junk(path.name) and path.is_file() and not leads_out(path)}  # fmt: skip
     return dict(sorted(files.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
-def _is_inside(folder: Path, path: Path) -> bool:
-    """Return whether a file is what it seems: a link out of the project is a stranger's."""
-    return folder is not _OWN or path.resolve().is_relative_to(Path.cwd().resolve())
+def leads_out(path: Path) -> bool:
+    """Return whether a path in the project's folder is a link out of it, as a stranger's may be."""
+    is_own = not path.is_absolute() and ".." not in path.parts
+    return is_own and not Path(os.path.realpath(path)).is_relative_to(Path.cwd())
 
 
 def preset(name: str) -> Path:
@@ -112,9 +114,12 @@ def read(path: Path) -> Any:
     """Return what one file says, without what it extends.
 
     Raises:
-        ParamsError: the file does not exist, cannot be read, is not YAML, or has a key twice.
+        ParamsError: the file does not exist, leads out of the project, cannot be read, is not
+            YAML, or has a key twice.
     """
     try:
+        if leads_out(path):
+            raise ParamsError(f"{path} is a link out of this folder; put the file itself here.")
         size = path.stat().st_size
         if not (path.is_file() or path.is_dir()):  # a folder is refused where it is read
             raise ParamsError(f"{path} is not a file, but a pipe or a device.")

@@ -21,6 +21,7 @@ from clipmend.engine import (
     locks,
     plan,
     processes,
+    progress,
     store,
 )
 from clipmend.engine.cell import RESULTS, Cell, Place
@@ -153,7 +154,8 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
     arithmetic.start(entry.arithmetic, job.device)
     processes.send(go=True)
     try:
-        _run(parts, job)
+        with progress.recorded(job.work, _record(job)):
+            _run(parts, job)
     except Exception as error:
         locks.check(cell.name, lock)  # a deleted folder is the reason, and no bug
         if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
@@ -186,15 +188,20 @@ def _make(entry: Entry, present: Mapping[str, Any], index: Index, lock: IO[str])
 def _begin(entry: Entry) -> Job:
     """Return the job of a cell with its folders: an empty output, and the progress before a kill.
 
-    The work folder may be in any state.
+    The work folder may be in any state. What the killed job did not write is deleted.
     """
     work = WORK / entry.cell.key
     job = job_of(entry, work)
     files.make_folder(job.work)
     files.remove_strangers(job.work)
+    progress.remove_foreign(job.work, _record(job))
     files.remove(job.out)  # a killed job may have left half an output
     job.out.mkdir()
     return job
+
+
+def _record(job: Job) -> Path:
+    return job.work.with_name(progress.RECORD)
 
 
 def _run(parts: Sequence[ModuleType], job: Job) -> None:
@@ -263,11 +270,12 @@ def _import(entry: Entry) -> tuple[ModuleType, ...]:
             import_module(module)
         parts = tuple(map(import_module, table.modules(cell.stage, cell.method, cell.shared)))
     except ModuleNotFoundError as error:
-        if error.name not in cell.code:
+        if not str(error.name).startswith("clipmend."):
             raise
-        raise PlanError(
-            f"{cell.name}: {error.name} was removed after the plan was made; run `snakemake` again."
-        ) from None
+        why = "does not exist; restore the file"
+        if error.name in cell.code:
+            why = "was removed after the plan was made; run `snakemake` again"
+        raise PlanError(f"{cell.name}: {error.name} {why}.") from None
     except SyntaxError as error:
         raise PlanError(f"{cell.name}: {error.filename} does not parse: {error}.") from None
     fingerprint.forget()

@@ -138,7 +138,13 @@ def make_way(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Move an unproven file from ``results/`` to quarantine, replacing one of the same name."""
+    """Move an unproven file from ``results/`` to quarantine, replacing one of the same name.
+
+    A pipe, a socket or a device is deleted: to another disk it would be copied, without an end.
+    """
+    if not (path.is_symlink() or path.is_file() or path.is_dir()):
+        path.unlink()
+        return
     target = DAMAGED / path.relative_to(RESULTS)
     make_folder(target.parent)
     remove(target)  # a rename onto another link of the same file does nothing

@@ -90,10 +90,17 @@ def damaged() -> list[str]:
     strays = [
         name
         for name in cards.names(RESULTS)
-        if name not in named and Path(name).name not in locks.BESIDE and _owner(name, made) is None
+        if name not in named and not _is_beside(name) and _owner(name, made) is None
     ]
     lines = [f"{cell}: {why}" for cell, why in reasons.items() if why is not None]
     return [*lines, *(f"{name}: no card names this file" for name in strays)]
+
+
+def _is_beside(name: str) -> bool:
+    """Return whether DVC wrote a file beside the stages, or a file manager wrote it anywhere."""
+    path = RESULTS / name
+    is_regular = path.is_file() and not path.is_symlink()
+    return is_regular and (name in locks.BESIDE or path.name == locks.BESIDE[1])
 
 
 def _owner(name: str, made: Mapping[str, Any]) -> str | None:
