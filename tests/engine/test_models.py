@@ -1,4 +1,4 @@
-"""Models whose text tower is not CLIP's are refused when a run is planned, and their kinds named."""
+"""Models whose text tower is not CLIP's are refused by name when a run is planned."""
 
 import copy
 import json
@@ -59,7 +59,10 @@ def test_it_is_refused_by_name_in_one_line(
         (lambda model: model["vision_cfg"].update(image_size=[64, 32]), "[64, 32], not square"),
         (lambda model: model["vision_cfg"].pop("image_size"), "it lacks 'image_size'."),
         (lambda model: model.update(text_cfg="CLIP"), "is not a config of open_clip: "),
-        (lambda model: model["text_cfg"].update(layers=10**6), "at most 4096 pixels and 1000 layers"),
+        (
+            lambda model: model["text_cfg"].update(layers=10**6),
+            "at most 4096 pixels and 1000 layers",
+        ),
     ],
 )
 def test_a_config_of_a_file_is_refused_too(

@@ -11,6 +11,7 @@ _DOCUMENTS = frozenset(
     {".cfg", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md"}
     | {".pdf", ".py", ".pyc", ".rst", ".sh", ".toml", ".txt", ".xlsx", ".xml", ".yaml", ".yml"}
 )
+_POINTER = b"version https://git-lfs.github.com/"
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -23,6 +24,12 @@ def is_junk(name: str) -> bool:
 def is_document(name: str) -> bool:
     """Return whether the suffix of a name is that of a text, which is never read as an image."""
     return Path(name).suffix.lower() in _DOCUMENTS
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file stands for one that Git LFS has not downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def visible(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from textwrap import shorten
 import torch
 
 from clipmend.engine import models
-from clipmend.engine.folders import visible
+from clipmend.engine.folders import is_pointer, visible
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
 from clipmend.model.openclip import open_clip
@@ -57,6 +57,11 @@ class Checkpoint:
         """
         if isinstance(self.weights, str):
             return _pretrained(self.architecture, self.weights).eval()
+        if is_pointer(self.weights):
+            raise ModelError(
+                f"The weights in {self.weights} cannot be read: the file is a pointer of Git LFS. "
+                "Run `git lfs pull` to get it."
+            )
         self._refuse_other_size(self.weights)
         model = self.fresh(seed=0, pretrained=self.weights).eval()
         state = model.net.state_dict()
