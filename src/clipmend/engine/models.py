@@ -61,7 +61,7 @@ def _packaged(what: str, name: str) -> Path:
         near = suggestion(name, sorted(known)).partition(" Known: ")[0]
         near = f"{near} " if near.startswith("Did") else ""
         raise ParamsError(
-            f"{what}, which is no model. {near}Allowed are a .json config, a name of open_clip, "
+            f"{what}, which is not a model. {near}Allowed are a .json config, a name of open_clip, "
             f"and {', '.join(sorted(file.stem for file in folders[0].glob('*.json')))}."
         )
     return known[name]

@@ -82,7 +82,7 @@ def _options(
     files = {**paths, "early": further.pop("early", None)}
     further |= {name: path for name, path in files.items() if path is not None}
     given = {"model": str(model), "method": method, **further}
-    inspect.signature(Options).bind(**given)  # a name that is no option is a TypeError
+    inspect.signature(Options).bind(**given)  # an unknown name is a TypeError
     try:
         return _OPTIONS.validate_python(given)
     except ValidationError as error:
