@@ -1,5 +1,6 @@
 """Links and anchors of the Markdown pages lead somewhere, and pages are short."""
 
+import csv
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -68,3 +69,15 @@ def test_every_page_that_a_source_or_a_message_names_exists() -> None:
     named = {(path.name, page) for path, text in texts for page in NAMED.findall(text)}
     assert named
     assert [pair for pair in sorted(named) if not (ROOT / pair[1]).is_file()] == []
+
+
+def test_the_page_of_the_two_commands_has_every_measurement_of_larger_models() -> None:
+    with (ROOT / "benchmarks/results/larger_models.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 4
+    page = (ROOT / "docs/reference/suspects-and-mend.md").read_text(encoding="utf-8")
+    for row in rows:
+        command = row["command"].replace("clipmend ", "")
+        memory = int(row["peak_mb"]) / 1000
+        line = f"| {row['model']} | `{command}` | {int(row['pairs']):,} | {int(row['words'])} "
+        assert f"{line}| {int(row['core_seconds']):,} | {memory:.1f} GB |" in page

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from safetensors import SafetensorError
 
 from clipmend.engine.printing import printable
 from clipmend.errors import ClipmendError, line_of
@@ -42,6 +44,13 @@ def main() -> None:
         sys.exit(2)
     except (OSError, UnicodeError) as error:
         typer.echo(f"clipmend: {printable(line_of(error))}", err=True)
+        sys.exit(2)
+    except SafetensorError as error:
+        # Rust reports a full disk in words of its own.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        typer.echo(f"clipmend: {line_of(OSError(int(number[1]), str(error)))}", err=True)
         sys.exit(2)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from safetensors import SafetensorError
 from snakemake.scheduling.job_scheduler import JobRateLimiter
 from snakemake.settings.types import MaxJobsPerTimespan
 
@@ -83,6 +84,15 @@ def test_prune_deletes_nothing_without_a_yes(call, tmp_path, monkeypatch) -> Non
             "x cannot be used: Permission denied; ",
         ),
         (FileNotFoundError(ENOENT, "No such file", "x"), "x cannot be used: No such file; a file "),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+            "The disk is full. Free",
+        ),
+        (
+            SafetensorError("I/O error: Permission denied (os error 13)"),
+            "A file cannot be used: I/O error: Permission denied (os error 13); change its permi",
+        ),
+        (SafetensorError("Error while deserializing header"), None),
         (OSError("odd"), "A file cannot be used: odd; "),
         (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad"), "A file or a name is not UTF-8 text ("),
         (ZeroDivisionError(), None),

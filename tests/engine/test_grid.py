@@ -250,10 +250,11 @@ def test_no_two_cells_have_the_same_key(span) -> None:
     ],
 )
 def test_the_bytes_of_a_model_config_are_in_the_key(span, sections, cell) -> None:
-    Path("m.json").write_text("{}")
+    config = '{"vision_cfg": {"image_size": 32}, "text_cfg": {}}'
+    Path("m.json").write_text(config)
     before = span(**sections)
     assert set(before[cell].files) == {"m.json"}
-    Path("m.json").write_text("[]")
+    Path("m.json").write_text(config.replace("32", "64"))
     assert cell in changed(before, span(**sections))
 
 

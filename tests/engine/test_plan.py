@@ -99,7 +99,7 @@ def test_a_damaged_cell_of_the_store_is_made_again(results) -> None:
     ("change", "why"),
     [
         ({"baselines": OTHER_RATE}, "setting rate: 0.1 -> 0.2"),
-        ({"pretrain": {"model": "other", "methods": ["mmcl"]}}, "an input changed"),
+        ({"pretrain": {"model": "rn50_64", "methods": ["mmcl"]}}, "an input changed"),
         ({}, "code of clipmend.stages.baselines"),
     ],
 )

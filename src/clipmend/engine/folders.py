@@ -13,6 +13,7 @@ _DOCUMENTS = frozenset(
     | {".pdf", ".py", ".pyc", ".rst", ".sh", ".toml", ".txt", ".xlsx", ".xml", ".yaml", ".yml"}
 )
 _WAYS = 100  # paths that may lead to one folder
+_POINTER = b"version https://git-lfs.github.com/"
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -25,6 +26,12 @@ def is_junk(name: str) -> bool:
 def is_document(name: str) -> bool:
     """Return whether the suffix of a name is that of a text, which is never read as an image."""
     return Path(name).suffix.lower() in _DOCUMENTS
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file stands for one that Git LFS has not downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def visible(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from clipmend.engine import contradictions, fingerprint, limits, schema
+from clipmend.engine import contradictions, fingerprint, limits, models, schema
 from clipmend.engine.cards import key
 from clipmend.engine.cell import NO_REPAIR, UNPOISONED, Cell, Place
 from clipmend.engine.index import Index
@@ -18,7 +18,6 @@ from clipmend.methods import table
 from clipmend.methods.settings import ModelConfig, OutsideFile
 
 PACKAGED = "clipmend:"  # prefix of package data, so that no path of one machine is in a key
-CONFIGS = "model/configs"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 _CONFIG = "a model config (.json)"
@@ -33,6 +32,7 @@ def cells(params: Params, index: Index) -> dict[str, Cell]:
     """
     contradictions.refuse(params)
     limits.limits(params)
+    models.refuse(params)
     grid = _Grid(params, index)
     done: dict[str, Cell] = {}  # cells whose inputs have keys: a key contains those of its inputs
     for cell in grid.walk():
@@ -285,7 +285,7 @@ class _Grid:
     def _model_files(self) -> dict[str, str]:
         """Return the digests of the model config and of the initial weights, if they are files."""
         model, pretrained = self.params.pretrain.model, self.params.pretrain.pretrained
-        packaged = f"{PACKAGED}{CONFIGS}/{model}.json"
+        packaged = f"{PACKAGED}{models.CONFIGS}/{model}.json"
         files = {}
         if model.endswith(".json"):
             files[model] = self._model_file("pretrain.model", model, _CONFIG)

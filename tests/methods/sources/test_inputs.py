@@ -28,6 +28,7 @@ from clipmend.model import arithmetic
 
 CLASSES = ["frog", "ship"]
 SIZES = {"trusted": 2, "val": 3, "test": 3}
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 
 Jpeg = Callable[[int], bytes]
 Shard = Callable[[Path, Mapping[str, bytes]], Path]
@@ -343,6 +344,37 @@ def test_what_has_the_name_of_pairs_and_cannot_be_read_is_refused(
     status, printed = project.command("status")
     assert (status, printed.count("\n")) == (2, 1), printed
     assert f"clipmend: mine/{name} is " in printed
+
+
+def test_shards_that_were_joined_lose_no_row_and_what_follows_the_end_is_refused(
+    project: Project, jpeg: Jpeg, shard: Shard
+) -> None:
+    whole = list(members(jpeg, 30).items())
+    parts = [
+        shard(project.folder / f"{at}.tar", dict(whole[at : at + 30])).read_bytes()
+        for at in range(0, 90, 30)
+    ]
+    joined = project.folder / "mine" / "joined.tar"
+    # tarfile fills the last of its 10,240 bytes with zeros; others write the two blocks alone.
+    short = [part.rstrip(b"\0") for part in parts]
+    whole_blocks = [part + bytes(-len(part) % 512 + 1024) for part in short]
+    for written in (parts, whole_blocks, [parts[0], bytes(2**21), *parts[1:]]):
+        joined.write_bytes(b"".join(written))
+        assert project.download()[0] == 0
+        assert set(project.captions()) == {f"{row:03d}" for row in range(30)}
+    for behind in (b"junk" * 500, parts[1][1:], parts[1][: len(short[1]) // 2]):
+        joined.write_bytes(parts[0] + behind)
+        status, printed = project.download()
+        assert status == 2
+        assert "mine/joined.tar cannot be read as tar: " in printed
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.tar"])
+def test_a_pointer_of_git_lfs_is_told_from_damage(name: str, project: Project) -> None:
+    Path("mine", name).write_bytes(POINTER)
+    status, printed = project.download()
+    assert status == 2
+    assert f"mine/{name} cannot be read as {name[2:]}: it is a pointer of Git LFS; run" in printed
 
 
 # C. Pictures

@@ -34,6 +34,7 @@ def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
             "cut",
             "small",
             "nan",
+            "pointer",
             "wide",
             "deep",
         )
@@ -42,9 +43,11 @@ def wrong(victim: Input, pairs: Path, folder: Path) -> dict[str, Path]:
         folder.mkdir()
     (made["full"] / "notes.txt").write_text("")
     config = json.loads((victim.folder / "open_clip_config.json").read_text())
-    for name in ("bare", "other", "nan", "wide"):
+    for name in ("bare", "other", "nan", "pointer", "wide"):
         (made[name] / "open_clip_config.json").write_text(json.dumps(config))
     save_file({"visual.proj": torch.zeros(2, 2)}, made["other"] / "open_clip_model.safetensors")
+    text = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+    (made["pointer"] / "model.safetensors").write_bytes(text)
     weights = load_file(victim.folder / "model.safetensors")
     save_file(weights, made["wide"] / "model.safetensors")
     weights["positional_embedding"][0, 3] = float("nan")
@@ -90,6 +93,10 @@ MODEL_MISTAKES = [
     (
         ["--model", "{wide}"],
         "The weights in {wide}/model.safetensors do not fit this model: it has ",
+    ),
+    (
+        ["--model", "{pointer}"],
+        "The weights in {pointer}/model.safetensors cannot be read: the file is a pointer of Git ",
     ),
     (["--model", "{deep}"], "{deep}/open_clip_config.json is not a config of open_clip: "),
     (["--early", "{pipe}"], "{pipe} is not a file with content, but a pipe, a socket or a device."),

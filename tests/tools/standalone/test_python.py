@@ -1,8 +1,10 @@
 """``from clipmend import suspects, mend``: the commands' options, and what they return."""
 
 import inspect
+import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -41,4 +43,27 @@ def test_a_mistake_is_an_error_before_anything_is_written(
         mend(victim.folder, pairs, method="cleanclip")
     with pytest.raises(TypeError, match="sead"):
         mend(victim.folder, pairs, sead=1)  # type: ignore[call-arg]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"limit": -5}, "limit: Input should be greater than or equal to 1; got -5."),
+        ({"limit": 70.5}, "limit: Input should be a valid integer, got a number with a fraction"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0; got -1."),
+        ({"seed": "x"}, "seed: Input should be a valid integer"),
+        ({"device": "tpu"}, "device: Input should be 'auto', 'cpu' or 'cuda'; got 'tpu'."),
+        ({"on_bad_rows": "ignore"}, "on_bad_rows: Input should be 'skip' or 'refuse'; got 'ign"),
+        ({"settings": "detect.level=1"}, "settings: Input should be a valid list; got 'detect."),
+        ({"image_column": None}, "image_column: Input should be a valid string; got None."),
+        ({"early": 3}, "early: Input is not a valid path"),
+    ],
+    ids=str,
+)
+def test_a_value_that_the_command_refuses_is_refused_here_too(
+    wrong: dict[str, Any], message: str, victim: Input, pairs: Path, folder: Path
+) -> None:
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        suspects(victim.folder, pairs, **wrong)
     assert not list(folder.iterdir())

@@ -136,3 +136,17 @@ def test_a_killed_repair_goes_on_to_the_same_bytes_and_another_call_begins_anew(
     _, error = clipmend(*own, "--out", "mixed", status=2)
     assert "mixed is not empty" in error
     assert (folder / "mixed" / "thesis.txt").exists()
+
+
+def test_a_model_that_its_last_step_made_useless_is_not_written(
+    victim: Input, corpus: Input, clipmend: Any, folder: Path
+) -> None:
+    one_step = ["--set", "baselines.epochs=1", "--set", "baselines.batch_size=100000"]
+    _, error = clipmend(
+        *("mend", "--model", victim.folder, "--trusted", corpus.folder, "--method", "ft"),
+        *(*one_step, "--set", "baselines.lr=1e30"),
+        status=2,
+    )
+    assert "clipmend: The repaired model gives numbers that are not finite, so it " in error
+    assert "--set baselines.lr=1e-5." in error
+    assert not (folder / "mended" / "model").exists()

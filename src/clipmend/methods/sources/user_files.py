@@ -27,6 +27,7 @@ from clipmend.engine.folders import (
     TABLE,
     is_document,
     is_junk,
+    is_pointer,
     pair_files,
     visible,
 )
@@ -308,6 +309,8 @@ class Files:
                 yield [self._row(file, number, record, numbers) for number, record in block]
         except _DAMAGED as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
+            if file.is_file() and is_pointer(file):
+                reason = "it is a pointer of Git LFS; run `git lfs pull` to get the file"
             raise PairsError(f"{file} cannot be read as {file.suffix[1:]}: {reason}") from error
         if is_empty:
             raise PairsError(f"{file} is empty: it has no row.")

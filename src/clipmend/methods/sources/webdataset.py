@@ -4,11 +4,14 @@ import tarfile
 from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from os import SEEK_CUR
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from clipmend.engine.folders import is_junk
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"})
+_CHUNK = 2048 * tarfile.BLOCKSIZE
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,19 @@ def read_samples(shard: Path, suffixes: Collection[str]) -> list[Sample]:
 
 
 def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
-    with tarfile.open(shard, "r:", encoding="utf-8") as archive:
+    with shard.open("rb") as file:
+        while True:
+            yield from _members_of_archive(shard, file, suffixes)
+            # `cat` joins shards; tar itself would stop at the end of the first.
+            if not _skip_zeros(file):
+                return
+
+
+def _members_of_archive(
+    shard: Path, file: BinaryIO, suffixes: Collection[str]
+) -> Iterator[_Member]:
+    """Yield the members of the archive that begins here; the file is at its end then."""
+    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
         targets: dict[str, tarfile.TarInfo] = {}
         for member in archive:
             if member.islnk() and member.linkname in targets:  # tar stores a file once
@@ -109,12 +124,17 @@ def _members(shard: Path, suffixes: Collection[str]) -> Iterator[_Member]:
                 yield _Member(folder, stem, suffix, span)
             elif suffix in suffixes and (content := archive.extractfile(member)):
                 yield _Member(folder, stem, suffix, content.read())
-        _refuse_truncated(archive)
+        # tarfile takes a damaged header for the end of the archive; a true end is zeros.
+        file.seek(archive.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"it is truncated, or damaged at byte {archive.offset}")
 
 
-def _refuse_truncated(archive: tarfile.TarFile) -> None:
-    # tarfile takes a damaged header for the end of the archive; a true end is a block of zeros.
-    assert archive.fileobj is not None  # it was opened by its name
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"it is truncated, or damaged at byte {archive.offset}")
+def _skip_zeros(file: BinaryIO) -> bool:
+    """Go to the next block that is not zero; return whether there is one."""
+    while chunk := file.read(_CHUNK):
+        if rest := chunk.lstrip(b"\0"):
+            ahead = len(rest) + (len(chunk) - len(rest)) % tarfile.BLOCKSIZE
+            file.seek(-ahead, SEEK_CUR)
+            return True
+    return False

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 import torch
 
-from clipmend.engine.folders import visible
-from clipmend.engine.schema import shown
+from clipmend.engine import models
+from clipmend.engine.folders import is_pointer, visible
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
 from clipmend.model.openclip import open_clip
@@ -26,9 +25,7 @@ _WEIGHTS = (
 )
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _LONGEST = 200  # letters of the reason in a message
-_BRIGHTEST = 1_000.0  # of pixel statistics; without bounds, an embedding is infinite
 _LARGE = 10**9  # weights, 4 GB
-_MOST, _WIDEST = 1_000, 4_096  # layers and pixels; more would take hours, or all memory
 _BROKEN = (
     *(TypeError, KeyError, AttributeError, ValueError, IndexError, RuntimeError, MemoryError),
     *(AssertionError, ArithmeticError),
@@ -60,6 +57,11 @@ class Checkpoint:
         """
         if isinstance(self.weights, str):
             return _pretrained(self.architecture, self.weights).eval()
+        if is_pointer(self.weights):
+            raise ModelError(
+                f"The weights in {self.weights} cannot be read: the file is a pointer of Git LFS. "
+                "Run `git lfs pull` to get it."
+            )
         self._refuse_other_size(self.weights)
         model = self.fresh(seed=0, pretrained=self.weights).eval()
         state = model.net.state_dict()
@@ -182,44 +184,9 @@ def _check_config(architecture: str) -> None:
     """Refuse an architecture that ``model/`` could not build, embed with and save again."""
     try:
         config = model_config(architecture)
-    except (RecursionError, TypeError, OverflowError) as error:
+        models.check(architecture, config["model_cfg"], config["preprocess_cfg"])
+    except (RecursionError, TypeError, OverflowError, ValueError, AttributeError) as error:
         raise ModelError(f"{architecture} is not a config of open_clip: {error}.") from error
-    model, pixels = config["model_cfg"], config["preprocess_cfg"]
-    text, side = model["text_cfg"], model["vision_cfg"]["image_size"]
-    foreign = {"custom_text", "multimodal_cfg"} & set(model) | {
-        key for key in text if key.startswith("hf_") or key == "tokenizer_kwargs"
-    }
-    if foreign:
-        raise ModelError(
-            f"{architecture} cannot be used: its text tower is not CLIP's own "
-            f"({', '.join(sorted(foreign))}). Supported are models with CLIP's text transformer "
-            "and tokenizer."
-        )
-    if not isinstance(side, int):
-        raise ModelError(f"{architecture} cannot be used: its images are {side}, not square.")
-    layers = sum(map(_depth, (text, model["vision_cfg"])))
-    if not 1 <= side <= _WIDEST or layers > _MOST:
-        raise ModelError(
-            f"{architecture} cannot be used: its images are {side} pixels wide, and its towers "
-            f"have {layers} layers; at most {_WIDEST} pixels and {_MOST} layers are allowed."
-        )
-    for name, least in {"mean": -_BRIGHTEST, "std": 1 / _BRIGHTEST}.items():
-        values = pixels[name]
-        is_list = isinstance(values, list | tuple) and len(values) == 3
-        if not (is_list and all(_is_between(value, least, _BRIGHTEST) for value in values)):
-            raise ModelError(
-                f"{architecture} cannot be used: its {name} is {shown(values)}; allowed are three "
-                f"numbers from {least:g} to {_BRIGHTEST:g}."
-            )
-
-
-def _depth(tower: dict[str, Any]) -> int:
-    layers = tower.get("layers", 0)
-    return sum(n for n in (layers if isinstance(layers, list) else [layers]) if isinstance(n, int))
-
-
-def _is_between(value: object, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and least <= value <= most
 
 
 def _pretrained(name: str, tag: str) -> Clip:

@@ -12,7 +12,7 @@ from torch import Tensor
 from clipmend.data.artifacts import CURVE
 from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
-from clipmend.errors import MetricError
+from clipmend.errors import MetricError, TrainingError
 from clipmend.methods.interfaces import Assets, Detector, Repair
 from clipmend.methods.repairs.run import carry_out, write_finding
 from clipmend.methods.repairs.see_through import SeeThrough
@@ -20,10 +20,11 @@ from clipmend.methods.repairs.ubt import UBT
 from clipmend.methods.table import create
 from clipmend.metrics.curve import write_curve
 from clipmend.metrics.scores import Scores, grouped
-from clipmend.model.clip import Clip
+from clipmend.model.clip import Clip, embed_images, embed_texts
 from clipmend.model.fit import Hooks
 from clipmend.tools.standalone.settings import Chosen
 
+_TRIED = 8  # pairs that a repaired model must embed
 _OTHER_PURPOSES = ("baselines/views", "baselines/fit")
 
 
@@ -72,6 +73,26 @@ class Inspection:
         if finding is not None:
             write_finding(finding, points[-1].epoch, out)
         return None if finding is None else finding.summary, points[-1].epoch
+
+    def refuse_broken(self, stage: str) -> None:
+        """Refuse a repaired model that its last steps made useless: a loss is older than its step.
+
+        Args:
+            stage: the stage whose settings the repair has.
+
+        Raises:
+            TrainingError: weights or embeddings are not finite.
+        """
+        model, pairs = self.assets.model, self.pairs or self.trusted
+        values = [value for value in model.state_dict().values() if value.is_floating_point()]
+        if pairs is not None:
+            values.append(embed_images(model, pairs.images[:_TRIED]))
+            values.append(embed_texts(model, model.tokenize(pairs.captions[:_TRIED])))
+        if not all(value.isfinite().all() for value in values):
+            raise TrainingError(
+                "The repaired model gives numbers that are not finite, so it was not written; try "
+                f"a lower learning rate first, such as --set {stage}.lr=1e-5."
+            )
 
 
 def inspect(

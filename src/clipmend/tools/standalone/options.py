@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
+from annotated_types import Ge
 from typer import Option
 
 from clipmend.methods.settings import OnBadRows
@@ -52,8 +53,8 @@ class Options:
         Path | None,
         Option(help="Weights from early in training, which --method ubt and abl read."),
     ] = None
-    seed: Annotated[int, Option(min=0, help="Random seed.")] = 0
-    limit: Annotated[int | None, Option(min=1, help="Read the first N pairs only.")] = None
+    seed: Annotated[int, Ge(0), Option(min=0, help="Random seed.")] = 0
+    limit: Annotated[int | None, Ge(1), Option(min=1, help="Read the first N pairs only.")] = None
     device: Annotated[Device, Option(help="Where to compute.")] = "auto"
     method: Annotated[
         str,

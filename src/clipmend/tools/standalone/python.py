@@ -1,13 +1,19 @@
 """``suspects`` and ``mend`` from Python, with the options of the commands."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Unpack
 
+from pydantic import TypeAdapter, ValidationError
+
+from clipmend.engine.schema import problems
+from clipmend.errors import ParamsError
 from clipmend.tools.standalone import run
 from clipmend.tools.standalone.options import FOLDERS, Choices, Options
 from clipmend.tools.standalone.run import Outcome as Outcome
 
 _METHOD = "see_through"
+_OPTIONS = TypeAdapter(Options)
 
 
 def suspects(
@@ -74,5 +80,10 @@ def _options(
     """Return the options of a command; a path may be a text."""
     further: dict[str, Any] = dict(choices)
     files = {**paths, "early": further.pop("early", None)}
-    further |= {name: Path(path) for name, path in files.items() if path is not None}
-    return Options(str(model), method=method, **further)
+    further |= {name: path for name, path in files.items() if path is not None}
+    given = {"model": str(model), "method": method, **further}
+    inspect.signature(Options).bind(**given)  # an unknown name is a TypeError
+    try:
+        return _OPTIONS.validate_python(given)
+    except ValidationError as error:
+        raise ParamsError(problems("", error, {})) from None

@@ -73,10 +73,12 @@ def mend(options: Options) -> Outcome:
 
     Raises:
         ClipmendError: an option is wrong; nothing has been written then.
+        TrainingError: the repaired model is not finite; no model is written.
     """
     chosen = choose(options, is_repair=True)
     inspection, bad = _inspected(options, chosen)
     finding, epochs = inspection.mend(options.seed, options.out)
+    inspection.refuse_broken(chosen.stage)
     says = f"{chosen.method} trained the model for {epochs:g} epochs, and makes no finding."
     if not epochs:  # too few suspects, or none with a word in common
         says = f"{chosen.method} had nothing to train on; the model is unchanged."
