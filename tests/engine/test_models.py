@@ -22,9 +22,15 @@ MODELS = [
     ("coca_ViT-B-32", f"{NOT_CLIP} (custom_text, multimodal_cfg)."),
     ("EVA02-B-16", f"{NOT_CLIP} (custom_text)."),
     ("ViT-L-14-CLIPA", f"{NOT_CLIP} (hf_tokenizer_name, tokenizer_kwargs)."),
-    ("ViT-B-33", "which is not a model. Did you mean 'ViT-B-32'? Allowed are a .json config, a name"),
+    (
+        "ViT-B-33",
+        "which is not a model. Did you mean 'ViT-B-32'? Allowed are a .json config",
+    ),
     ("hf-hub:timm/ViT-B-16-SigLIP", "which is not a model. Did you mean 'ViT-B-16-SigLIP"),
-    ("local-dir:elsewhere", "which is not a model. Allowed are a .json config, a name of open_clip"),
+    (
+        "local-dir:elsewhere",
+        "which is not a model. Allowed are a .json config",
+    ),
     ("none.json", "pretrain.model is 'none.json', which does not exist; give a model config"),
 ]
 
