@@ -58,7 +58,8 @@ class Texture:
         raw = self._raw(pixels)
         self.mean = raw.mean(0)
         covariance = torch.cov(raw.T) + 1e-3 * torch.eye(raw.shape[1])
-        self.factor = torch.linalg.cholesky(covariance)
+        # In 32 bits, MKL's last bit depends on the maker of the processor.
+        self.factor = torch.linalg.cholesky(covariance.double()).float()
 
     def __call__(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
         """Return the features of images with values in [0, 1]."""

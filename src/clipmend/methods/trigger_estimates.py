@@ -119,7 +119,7 @@ class Warp:
     def picture(self) -> UInt8[Tensor, "3 height width"]:
         """Return the shift in x (red) and y (green) around gray, and beside it its length."""
         shift = self.field.permute(2, 0, 1) / (2 * _FLOW_BOUND)
-        length = shift.square().sum(0, keepdim=True).sqrt().expand(3, -1, -1)
+        length = torch.linalg.vector_norm(shift, dim=0, keepdim=True).expand(3, -1, -1)
         colors = 0.5 + 0.5 * torch.cat([shift, torch.zeros_like(shift[:1])])
         return to_bytes(torch.cat([colors, length.clamp(max=1)], dim=2)[None])[0]
 
@@ -215,7 +215,7 @@ def warp(
 
     wanted = moments(reduced(triggered.float() / 255))
     points = torch.zeros(1, 2, _FLOW_POINTS, _FLOW_POINTS, requires_grad=True)
-    optimizer = Adam([points], lr=_FLOW_RATE)
+    optimizer = Adam([points], lr=_FLOW_RATE, fused=True)
     for _ in range(_FLOW_STEPS):
         rows = torch.randint(len(normal), (_FLOW_BATCH,), generator=generator)
         moved = _moved(normal[rows], _field(points, normal.shape[-1]))

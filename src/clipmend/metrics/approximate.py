@@ -7,6 +7,7 @@ grows linearly.
 from math import isqrt
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -110,7 +111,7 @@ def _search(index: Any, embeds: Tensor, k: int, probes: int) -> tuple[Tensor, Te
 
 
 def _without_itself(squared: Tensor, place: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    distance = squared.clamp(min=0).sqrt().clamp(min=LEAST)
+    distance = torch.from_numpy(np.sqrt(squared.clamp(min=0).numpy())).clamp(min=LEAST)
     # Among many duplicates a sample may miss itself; then its farthest neighbor is dropped.
     distance[place == rows[:, None]] = torch.inf
     distance, order = distance.sort(dim=1, stable=True)

@@ -58,7 +58,8 @@ def zoomed(
         scale: the smallest and the largest area of a crop, as shares of the image.
     """
     low, high = scale
-    side = (low + (high - low) * crop[:, 0]).sqrt()
+    area = low + (high - low) * crop[:, 0]
+    side = area * area.rsqrt()  # `sqrt` is MKL's, whose last bit depends on the processor's maker
     # Coordinates run from -1 to 1: the center of a crop may be this far from the middle.
     shift = (2 * crop[:, 1:] - 1) * (1 - side)[:, None]
     theta = torch.zeros(len(images), 2, 3, device=images.device)
