@@ -384,6 +384,16 @@ def test_a_link_in_the_place_of_the_parameters_is_replaced(outside, capsys) -> N
 
 
 @pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("folder", [".", "..", "results"])
+def test_a_folder_in_the_place_of_a_file_to_write_is_one_line(capsys, folder) -> None:
+    code, printed = answer(["audit", ".", "--graph", folder], capsys)
+    assert code == 2
+    assert printed.splitlines()[-1] == (
+        f"clipmend: {folder} cannot be used: Is a directory; the file system refuses it."
+    )
+
+
+@pytest.mark.usefixtures("outside")
 def test_a_model_that_is_a_pickle_of_other_objects_is_not_executed(capsys) -> None:
     image = io.BytesIO()
     Image.new("RGB", (32, 32)).save(image, "PNG")

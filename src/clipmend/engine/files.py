@@ -1,5 +1,6 @@
 """Deletes and creates files and folders of our own, also where another kind of file is."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -57,7 +58,12 @@ def whole(path: Path) -> Iterator[Path]:
     """Give the name of a file to write beside ``path``, and put it in its place at the end.
 
     So there is never a half-written file, and a link is replaced: what it names stays.
+
+    Raises:
+        IsADirectoryError: the path is a folder, such as ``.``, which has no name.
     """
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     fresh = path.with_name(f".{path.name}.new")
     remove(fresh)
     try:
