@@ -114,7 +114,7 @@ PARAMS = {
         "target_captions": ["a photo of a {}"],
         "methods": ["unpoisoned", "badnet"],
     },
-    "pretrain": {"model": "stub", "methods": ["mmcl"]},
+    "pretrain": {"model": "RN50", "methods": ["mmcl"]},
     "detect": {"methods": ["ubt"]},
     "unlearn": {"methods": ["ubt", "ubt@random"], "settings": {"ubt@random": {"rate": 0.2}}},
     "baselines": {"methods": ["ft"]},
