@@ -52,7 +52,7 @@ def summary(cells: pd.DataFrame) -> list[str]:
         "| mean change of target | worst | mean triggered accuracy |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name in METHODS[1:]:
+    for name in (name for name in METHODS[1:] if name in set(cells["method"])):
         after = poisoned[poisoned["method"] == name].set_index(VICTIM)
         own = before.loc[before.index.intersection(after.index)]
         own = own[own["attack_success_rate"] >= PLANTED]
@@ -150,6 +150,9 @@ def main(folder: Path) -> None:
             parts += ["", f"## `{corpus}`, accuracy under the trigger", "", *ceiling(own)]
         poisoned = own[own["attack"] != "unpoisoned"]
         parts += ["", f"## `{corpus}`, all victims", "", *rows(poisoned)]
+    if (folder / "photographs.csv").exists():
+        photographs = pd.read_csv(folder / "photographs.csv", keep_default_na=False, na_values=[""])
+        parts += ["", "## Photographs", "", *summary(photographs), "", *rows(photographs)]
     if (folder / "rates.csv").exists():
         few = pd.read_csv(folder / "rates.csv", keep_default_na=False, na_values=[""])
         parts += ["", "## 80 and 20 poisoned pairs of 8,000", "", *few_pairs(few)]
