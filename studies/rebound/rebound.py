@@ -75,9 +75,14 @@ class Subject:
 
 
 def subjects(cells: Mapping[str, Input]) -> Iterator[Subject]:
-    """Yield the models of a run: each attack's, and then those that were never poisoned."""
+    """Yield the models of a run: all victims, repairs of attacks, and repairs of clean models."""
     models = [cell for cell in cells.values() if cell.stage in _STAGES]
-    for cell in sorted(models, key=lambda cell: (cell.place.attack == UNPOISONED, cell.cell)):
+
+    def order(cell: Input) -> tuple[bool, bool, str]:
+        is_repair = cell.stage != "pretrain"
+        return (is_repair, is_repair and cell.place.attack == UNPOISONED, cell.cell)
+
+    for cell in sorted(models, key=order):
         poison = cell.place.at("poison")
         attacks = [poison.attack]
         if poison.attack == UNPOISONED:

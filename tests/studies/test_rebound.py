@@ -57,7 +57,7 @@ def test_the_clean_model_is_measured_under_the_triggers_of_all_attacks(
     nothing = replace(poison, cell="poison/tiny/unpoisoned/seed0", method="unpoisoned")
     cells = {cell.cell: cell for cell in (corpus, poison, nothing, clean, victim, repaired)}
     found = list(rebound.subjects(cells))
-    assert [one.cell for one in found] == [repaired, victim, clean]
+    assert [one.cell for one in found] == [victim, clean, repaired]
     assert [[trigger.name for trigger in one.triggers] for one in found] == [["badnet"]] * 3
 
 
