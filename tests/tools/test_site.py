@@ -11,7 +11,7 @@ from mkdocs.config import load_config
 
 from clipmend.methods.table import METHODS, base
 from clipmend.tools.site import __main__ as site
-from clipmend.tools.site import cards, hooks, readme_parts, sources, tables
+from clipmend.tools.site import cards, from_studies, hooks, readme_parts, sources, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {name for methods in METHODS.values() for name in methods}
@@ -110,6 +110,31 @@ def test_a_model_that_two_results_list_counts_once() -> None:
         "records"
     )
     assert row["n"] == 4
+
+
+def test_a_study_has_a_table_on_the_pages_once_it_is_committed(tmp_path: Path) -> None:
+    assert from_studies.rebound(tmp_path) == from_studies.inputs(tmp_path) == ""
+    rebound = tmp_path / from_studies.REBOUND
+    rebound.parent.mkdir(parents=True)
+    rebound.write_text(
+        "attack,trigger,method,asr_before,asr_highest,asr_control,comes_back\n"
+        "badnet,badnet,none,1.0,1.0,0.0,False\n"
+        "badnet,badnet,ubt,0.0,0.4,0.0,True\n"
+        "badclip,badclip,none,0.9,0.9,,False\n"
+        "unpoisoned,badnet,none,0.0,0.0,0.0,False\n"
+    )
+    assert from_studies.rebound(tmp_path).splitlines()[2:] == [
+        "| `none` | 90.0 / 90.0 | 100.0 / 100.0 |",
+        "| `ubt` |  | 0.0 / 40.0 * |",
+    ]
+    inputs = tmp_path / from_studies.INPUTS
+    inputs.parent.mkdir(parents=True)
+    inputs.write_text(
+        "objective,trigger,method,auroc,tpr,fpr\n"
+        "mmcl,badnet,strip,0.9,0.5,0.05\nmmcl,,strip,,,0.07\n"
+    )
+    (row,) = from_studies.inputs(tmp_path).splitlines()[2:]
+    assert row == "| `strip` | `mmcl` | 0.90 | 6.0 | 50.0 |"
 
 
 def test_the_readme_fits_on_a_few_screens_and_shows_the_counts_of_the_table() -> None:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from clipmend.metrics.rates import rate
 from clipmend.report import contents
-from clipmend.tools.site import readme_parts, sources, tables
+from clipmend.tools.site import from_studies, readme_parts, sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
 PACKAGE_DATA = (
@@ -44,7 +44,7 @@ def pages(root: Path) -> dict[Path, str]:
     compared = {corpus: tables.compared(cells, corpus) for corpus in ("scenes", "photos")}
     values = {
         "README": _overview(cells, compared),
-        "choose": _choices(cells, compared),
+        "choose": _choices(cells, compared) | {"rebound": from_studies.rebound(root)},
         "leaderboard": _leaderboard(cells),
         "attacks": _attacks(root, cells),
         "detectors": _detectors(root),
@@ -130,6 +130,7 @@ def _detectors(root: Path) -> dict[str, Any]:
     rows = tables.detector_rows(detectors)
     return {
         "rows": markdown(tables.DETECTORS, rows),
+        "inputs": from_studies.inputs(root),
         "alarms": _alarms(pd.read_csv(root / "studies/see_through/false_alarms.csv")),
         "used": sources.titles(row[-1] for row in rows),
     }
