@@ -271,7 +271,7 @@ def _plot_panel(axes: Axes, curves: pd.DataFrame) -> None:
 
 
 def main(out: Path, images: int, *, only_draw: bool = False) -> None:
-    """Write the curves of the run in this folder, unless they are only drawn, and the rest."""
+    """Measure the models of this run, unless ``only_draw``; then write tables and figure."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "curves.csv"
     if not only_draw:

@@ -13,6 +13,12 @@ UNREAD = "unread"
 LIMIT = 500_000_000  # bytes of an index; a file takes about 150
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Index:
     """Maps the identity of a file to the SHA-256 of its bytes.
 
@@ -39,8 +45,7 @@ class Index:
         entry = self.entries.get(identity)
         if entry is not None and entry[:-1] == state:
             return str(entry[-1])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
         # Keyed by inode, so that hard links and renames of a file share one entry.
         self.entries[identity] = [*state, digest]
         return digest

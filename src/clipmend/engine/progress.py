@@ -5,7 +5,6 @@ checkpoint does, and Python reports every rename to the hook of this module. The
 hashes of all files in the folder. The next job deletes what has another hash.
 """
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from clipmend.engine import cards, files
+from clipmend.engine.index import sha256
 
 RECORD = "written.txt"
 LIMIT = 256 << 20  # bytes of a record; a file that was written takes 65
@@ -35,7 +35,7 @@ class _Recorder:
                 stat = path.stat()
                 state = stat.st_ino, stat.st_size, stat.st_mtime_ns
                 if state not in self._known:
-                    digest = _sha256(path)
+                    digest = sha256(path)
                     with self._record.open("a", encoding="ascii") as record:
                         record.write(f"\n{digest}")  # first, since a kill may have cut a line
                     self._known.add(state)
@@ -82,10 +82,5 @@ def remove_foreign(folder: Path, record: Path) -> None:
         written = {*record.read_bytes().decode("ascii", "replace").split()}
     for name in cards.names(folder):
         path = folder / name
-        if path.suffix not in _UNFINISHED and _sha256(path) not in written:
+        if path.suffix not in _UNFINISHED and sha256(path) not in written:
             path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
