@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.clip import Clip, build, embed_texts, load
-from clipmend.model.openclip import open_clip
+from clipmend.model.openclip import create_pretrained, open_clip
 
 CAPTIONS = ["a photo of a banana", "the red car on a plain background"]
 
@@ -165,12 +165,13 @@ def test_a_model_with_a_tower_of_timm_is_saved_and_loaded(tmp_path: Path) -> Non
 
 def test_evaluation_and_training_do_not_import_what_takes_longer_than_torch() -> None:
     needed = "sys, torch, clipmend.stages.evaluate, clipmend.methods.objectives.mmcl_ssl"
-    heavy = "{'timm', 'sympy', 'pandas', 'torch._dynamo', 'torch._inductor', 'sklearn'}"
+    heavy = "{'timm', 'huggingface_hub', 'torchvision.models.resnet', 'sympy', 'pandas', "
+    heavy += "'torch._dynamo', 'torch._inductor', 'sklearn'}"
     code = f"""
 import {needed}
 from clipmend.model.optimizers import Adam, AdamW
 weight = torch.nn.Parameter(torch.ones(2))
-for optimizer in Adam([weight]), AdamW([weight], fused=True):
+for optimizer in Adam([weight]), AdamW([weight]):
     optimizer.zero_grad()
     weight.sum().backward()
     optimizer.step()
@@ -179,3 +180,17 @@ print(sorted({heavy} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_weights_of_the_hub_are_asked_for_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """open_clip is imported without the client, and must see it where weights are downloaded."""
+    has_client = []
+
+    def create_model(name: str, **_: object) -> torch.nn.Module:
+        has_client.append(open_clip.pretrained.has_hf_hub(True))
+        return torch.nn.Linear(1, 1)
+
+    monkeypatch.setattr(open_clip, "create_model", create_model)
+    create_pretrained("ViT-B-32", "laion400m_e32")
+    assert has_client == [True]
+    assert callable(open_clip.pretrained.hf_hub_download)

@@ -215,7 +215,7 @@ def warp(
 
     wanted = moments(reduced(triggered.float() / 255))
     points = torch.zeros(1, 2, _FLOW_POINTS, _FLOW_POINTS, requires_grad=True)
-    optimizer = Adam([points], lr=_FLOW_RATE, fused=True)
+    optimizer = Adam([points], lr=_FLOW_RATE)
     for _ in range(_FLOW_STEPS):
         rows = torch.randint(len(normal), (_FLOW_BATCH,), generator=generator)
         moved = _moved(normal[rows], _field(points, normal.shape[-1]))

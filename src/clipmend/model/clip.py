@@ -20,6 +20,7 @@ from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
 from clipmend.model.openclip import (
+    create_pretrained,
     load_timm,
     needs_other_activation,
     open_clip,
@@ -341,8 +342,7 @@ def build(
             # The config of the plain name does not have the activation of OpenAI's weights.
             config["model_cfg"]["quick_gelu"] = settings["force_quick_gelu"] = True
         try:
-            named = open_clip.create_model(model, pretrained=pretrained, **settings)
-            return Clip(named, config)
+            return Clip(create_pretrained(model, pretrained, **settings), config)
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(
                 f"No weights {pretrained!r} for {model!r}: {error}; "

@@ -213,7 +213,7 @@ def _start(model: Clip, task: Task, generator: torch.Generator) -> State:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     # The betas and epsilon of CLIP's vision transformers (arXiv:2103.00020).
-    optimizer = AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    optimizer = AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), eps=1e-6)
     return State(model, task.loss, optimizer, generator, curve=[])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.utils.deterministic
+from torch import nn
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _CAPTIONS = 8192  # captions whose tokens are kept: a few megabytes
@@ -41,8 +42,9 @@ _OPERATORS = _declare_missing_operators()
 def light_imports() -> Iterator[None]:
     """Keep out of an import what takes longer to load than torch itself, and is not called.
 
-    open_clip treats timm as optional, and clipmend publishes no model. torchvision imports the
-    compiler of torch to ask whether a device supports it, and to keep a function out of what is
+    open_clip treats timm and the client of the Hugging Face hub as optional, and clipmend publishes
+    no model. torchvision imports its models and data sets, which open_clip does not use. It imports
+    the compiler of torch to ask whether a device supports it, and to keep a function out of what is
     compiled. It imports the exporter to ONNX (Open Neural Network Exchange) only to register
     operators for boxes.
     """
@@ -50,6 +52,9 @@ def light_imports() -> Iterator[None]:
     publisher = "open_clip.push_to_hf_hub"
     absent: dict[str, Any] = {
         "timm": None,
+        "huggingface_hub": None,
+        "torchvision.datasets": _module("torchvision.datasets"),
+        "torchvision.models": _module("torchvision.models"),
         "torch._dynamo": _module("torch._dynamo", disable=lambda function, *_, **__: function),
         compiler: _module(compiler, is_compile_supported=lambda _device: False),
         exporter: _module(exporter, _register_custom_op=lambda: None),
@@ -78,6 +83,18 @@ def load_timm() -> None:
     """Import timm for open_clip, which builds some image towers with it."""
     if open_clip.timm_model.timm is None:
         importlib.reload(open_clip.timm_model)
+
+
+def create_pretrained(model: str, tag: str, **settings: Any) -> nn.Module:
+    """Return the open_clip model ``model`` with the weights ``tag``, downloaded if they must be.
+
+    Raises:
+        RuntimeError, ValueError, OSError: open_clip does not have them, or cannot get them.
+    """
+    if not open_clip.pretrained._has_hf_hub:
+        importlib.reload(open_clip.pretrained)  # its functions stay, and see the client from now on
+    net: nn.Module = open_clip.create_model(model, pretrained=tag, **settings)
+    return net
 
 
 @cache
@@ -114,6 +131,7 @@ torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr
 torch.backends.cudnn.benchmark = False
 
 __all__ = [
+    "create_pretrained",
     "light_imports",
     "load_timm",
     "needs_other_activation",

@@ -124,7 +124,7 @@ class ISSBA(SingleTrigger):
             encoder = Encoder(self.bits, bound).to(images.device)
             decoder = Decoder(self.bits).to(images.device)
         parameters = [*encoder.parameters(), *decoder.parameters()]
-        optimizer = Adam(parameters, lr=self.lr, fused=True)
+        optimizer = Adam(parameters, lr=self.lr)
         generator = stream(seed, "poison/issba/fit")
         for step in range(self.steps):
             rows = torch.randint(len(images), (_BATCH,), generator=generator)

@@ -71,7 +71,7 @@ class OptimizedPatch(PatchTrigger):
         loss, count = patch_loss(self, context)
         generator = context.stream("patch")
         patch = torch.rand(3, self.size, self.size, generator=generator).requires_grad_(True)
-        optimizer = Adam([patch], lr=self.lr, fused=True)
+        optimizer = Adam([patch], lr=self.lr)
         for _ in range(self.epochs):
             for rows in torch.randperm(count, generator=generator).split(_BATCH):
                 optimizer.zero_grad()

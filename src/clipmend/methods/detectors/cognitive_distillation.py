@@ -59,7 +59,7 @@ class CognitiveDistillation:
         pixels = images.to(model.device).float() / 255
         full = model.encode_image(pixels)
         raw = torch.ones_like(pixels[:, :1]).requires_grad_()
-        optimizer = Adam([raw], lr=self.lr, betas=_BETAS, fused=True)
+        optimizer = Adam([raw], lr=self.lr, betas=_BETAS)
         for _ in range(self.steps):
             color = torch.rand(len(images), 3, 1, 1, generator=generator).to(pixels)
             mask = _mask(raw)

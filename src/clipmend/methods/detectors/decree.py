@@ -140,7 +140,7 @@ class DECREE:
             uniform = torch.rand(shape, generator=generator)
             start = torch.atanh((2 * uniform - 1) * (1 - _EDGE))  # its tanh is uniform
             raw.append(start.to(images.device).requires_grad_())
-        optimizer = Adam(raw, lr=self.lr, betas=(0.5, 0.9), fused=True)
+        optimizer = Adam(raw, lr=self.lr, betas=(0.5, 0.9))
         weight = _Lambda(self, self.lambda_init)
         for epoch in range(self.epochs):
             share = epoch / self.epochs

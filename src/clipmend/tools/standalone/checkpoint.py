@@ -10,7 +10,7 @@ from clipmend.engine import models
 from clipmend.engine.folders import is_pointer, visible
 from clipmend.errors import ModelError, suggestion
 from clipmend.model.clip import CONFIG, Clip, build, model_config
-from clipmend.model.openclip import open_clip
+from clipmend.model.openclip import create_pretrained, open_clip
 
 # The names that open_clip looks for in a folder, in its order.
 _WEIGHTS = (
@@ -198,7 +198,7 @@ def _pretrained(name: str, tag: str) -> Clip:
     config["model_cfg"] |= {"quick_gelu": True} if quick else {}
     config["preprocess_cfg"] |= {name: list(tag_config[name]) for name in ("mean", "std")}
     try:
-        net = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
+        net = create_pretrained(name, tag, force_quick_gelu=quick)
     except (RuntimeError, ValueError, OSError) as error:
         reason = shorten(str(error), _LONGEST)
         raise ModelError(f"The weights {tag!r} of {name} are not available: {reason}.") from error
