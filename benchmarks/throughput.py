@@ -41,8 +41,9 @@ from clipmend.data.seeds import stream
 from clipmend.data.splits import Pairs
 from clipmend.data.streaming import EncodedImages
 from clipmend.data.writer import write_split
+from clipmend.model.architecture import model_config
 from clipmend.model.batch_losses import multimodal
-from clipmend.model.clip import Clip, build, model_config
+from clipmend.model.clip import Clip, build
 from clipmend.model.fit import Batch, Schedule, Task, fit
 from clipmend.model.losses import mmcl_loss
 from clipmend.model.openclip import open_clip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clipmend import cli
-from clipmend.model.clip import model_config
+from clipmend.model.architecture import model_config
 from clipmend.model.openclip import open_clip
 
 NOT_CLIP = "its text tower is not CLIP's own"

@@ -11,7 +11,8 @@ from clipmend.data.splits import Pairs
 from clipmend.methods.detectors.shared_pattern import SharedPattern
 from clipmend.methods.interfaces import Assets
 from clipmend.methods.registration import Placed, placed
-from clipmend.model.clip import Clip, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
 
 SIDE, SIZE, COUNT = 32, 6, 200

@@ -186,7 +186,7 @@ def test_weights_of_the_hub_are_asked_for_with_its_client(monkeypatch: pytest.Mo
     """open_clip is imported without the client, and must see it where weights are downloaded."""
     has_client = []
 
-    def create_model(name: str, **_: object) -> torch.nn.Module:
+    def create_model(_name: str, **_: object) -> torch.nn.Module:
         has_client.append(open_clip.pretrained.has_hf_hub(True))
         return torch.nn.Linear(1, 1)
 

@@ -308,7 +308,7 @@ def _refuse_tower(asked: Limits) -> None:
     """Refuse a repair that the image tower of the victims does not support."""
     if not asked.towers:
         return
-    from clipmend.model.clip import model_config
+    from clipmend.model.architecture import model_config
 
     vision = model_config(asked.model)["model_cfg"]["vision_cfg"]
     is_own = not vision.get("timm_model_name")

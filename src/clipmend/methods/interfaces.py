@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
-from clipmend.data.splits import Pairs
+from clipmend.data.splits import Pairs, Vocabulary
 from clipmend.errors import ModelError
 from clipmend.metrics.scores import Scores
 from clipmend.model.clip import Clip
@@ -48,7 +48,9 @@ class Assets:
     Attributes:
         model: the victim. A repair changes it in place, and so does a detector that trains.
         train: reads the training pairs, poison among them, without true labels and poison marks.
-        trusted: reads the small set of trusted pairs, which are clean.
+        trusted: reads the small set of trusted pairs, which are clean, without true labels.
+        labeled: reads the trusted pairs with their true labels.
+        vocabulary: reads the classes that the labels refer to, and their prompts.
         early: loads the victim's checkpoint from early in its training.
         fresh: builds an untrained model of the victim's architecture from a seed.
         scores: reads the scores that a repair's detector gave to the training pairs.
@@ -62,6 +64,8 @@ class Assets:
     model: Clip
     train: Callable[[], Pairs] = field(default=_no("the training pairs"))
     trusted: Callable[[], Pairs] = field(default=_no("trusted pairs"))
+    labeled: Callable[[], Pairs] = field(default=_no("the classes of trusted pairs"))
+    vocabulary: Callable[[], Vocabulary] = field(default=_no("the classes of the corpus"))
     early: Callable[[], Clip] = field(default=_no("an early checkpoint of the victim"))
     fresh: Callable[[int], Clip] = field(default=_no("an untrained model"))
     scores: Callable[[], Scores] = field(default=_no("a detector's scores"))
@@ -186,7 +190,7 @@ class Repair(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The pairs that a defender must have: ``trusted``, ``train``, or both."""
+        """What a defender must have: ``trusted`` or ``train`` pairs, ``labels`` of trusted ones."""
         return ("train",)
 
     @property

@@ -18,24 +18,22 @@ from torch import Tensor, nn
 from clipmend.data.seeds import seed_of
 from clipmend.data.streaming import Images
 from clipmend.errors import ArtifactError, ModelError
+from clipmend.model.architecture import model_config, net_of, read_json
 from clipmend.model.encoding import Precision, allow_empty, in_chunks, short_texts
 from clipmend.model.openclip import (
     create_pretrained,
-    load_timm,
     needs_other_activation,
     open_clip,
     tokenizer_of,
 )
 from clipmend.model.parallel import ALONE
+from clipmend.model.visual_prompts import VISUAL_PROMPTS, add_prompts
 from clipmend.model.weights import load_weights
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 CONFIG = "open_clip_config.json"  # the name that open_clip's ``local-dir:`` looks for
-PACKAGE_DATA = ("configs/scene_resnet.json",)
-_CONFIGS = Path(__file__).parent / "configs"
-_VOCABULARY = 49408  # tokens of CLIP's tokenizer
 _TEXTS = 8192  # tokenized at once: token lists of Python take far more memory than a tensor
 _LOGIT_SCALE_MAX = 4.6052  # log(100), as CLIP
 
@@ -45,7 +43,8 @@ class Clip(nn.Module):
 
     Args:
         net: an open_clip model whose outputs are embeddings.
-        config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, as open_clip writes it.
+        config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, as open_clip writes it; with visual
+            prompts also ``"visual_prompts": {"tokens": ..., "first_layer": ...}``.
 
     Attributes:
         ranks: the processes that train the model together.
@@ -210,11 +209,27 @@ class Clip(nn.Module):
         return {name: value.contiguous() for name, value in state.items()}
 
     def save(self, folder: Path, name: str = WEIGHTS) -> None:
-        """Write the weights and the config; plain open_clip can load the folder."""
+        """Write the weights and the config.
+
+        Plain open_clip can load the folder, unless the model has visual prompts.
+        """
         save_file(self.full_state(), folder / name)
         (folder / CONFIG).write_text(
             json.dumps(self.config, indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
+
+    def add_visual_prompts(self, *, tokens: int, first_layer: int) -> None:
+        """Add learned tokens to the blocks of the image tower (see ``visual_prompts``).
+
+        Only clipmend can load the folder that ``save`` then writes.
+
+        Raises:
+            ModelError: the image tower is not a vision transformer of open_clip, it has visual
+                prompts already, or it has no block from ``first_layer`` on.
+        """
+        prompts = {"tokens": tokens, "first_layer": first_layer}
+        add_prompts(self.net, **prompts)
+        self.config = {**self.config, VISUAL_PROMPTS: prompts}
 
     def fold_batch_norms(self) -> None:
         """Make batch norm part of the convolution before it, in an image tower of open_clip.
@@ -252,66 +267,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _json_in(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the encoding too
-        raise ModelError(f"{path} is not a config of open_clip: {error}.") from error
-    if not isinstance(fields, dict):
-        raise ModelError(f"{path} is not a config of open_clip: it is a {type(fields).__name__}.")
-    return fields
-
-
-def model_config(model: str) -> dict[str, Any]:
-    """Return the open_clip config of a packaged name, a JSON file or an open_clip model name.
-
-    Raises:
-        ModelError: the model does not exist, its file is not a config, or its vocabulary is smaller
-            than the tokenizer's.
-    """
-    path = Path(model) if model.endswith(".json") else _CONFIGS / f"{model}.json"
-    if path.is_file():
-        fields = _json_in(path)
-        model_cfg = fields.get("model_cfg", fields)
-        preprocess = fields.get("preprocess_cfg", {})
-    else:
-        model_cfg = open_clip.get_model_config(model)
-        preprocess = {}
-    if model_cfg is None:
-        packaged = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.json")))
-        raise ModelError(
-            f"Unknown model {model!r}; name a .json config, an open_clip model, "
-            f"or one that clipmend has: {packaged}."
-        )
-    try:
-        side, text = model_cfg["vision_cfg"]["image_size"], model_cfg["text_cfg"]
-        words = int(text.get("vocab_size", _VOCABULARY))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{model} is not a config of open_clip: {reason}.") from error
-    if "hf_tokenizer_name" not in text and words < _VOCABULARY:
-        raise ModelError(
-            f"{model} cannot be used: its vocab_size is {words}, and CLIP's tokenizer has "
-            f"{_VOCABULARY} tokens. A text tower with a tokenizer of its own is not supported."
-        )
-    defaults = {
-        "mean": list(open_clip.OPENAI_DATASET_MEAN),
-        "std": list(open_clip.OPENAI_DATASET_STD),
-        "size": side,
-    }
-    return {"model_cfg": model_cfg, "preprocess_cfg": {**defaults, **preprocess}}
-
-
-def _net(config: dict[str, Any]) -> nn.Module:
-    model_cfg = config["model_cfg"]
-    if "timm_model_name" in model_cfg["vision_cfg"]:
-        load_timm()
-    kind = open_clip.CustomTextCLIP if model_cfg.get("custom_text") else open_clip.CLIP
-    settings = {key: value for key, value in model_cfg.items() if key != "custom_text"}
-    net: nn.Module = kind(**settings)
-    return net
-
-
 def build(
     model: str,
     *,
@@ -333,7 +288,7 @@ def build(
     config = model_config(model)
     config["model_cfg"] = {**config["model_cfg"], **head}
     with seeded(seed_of(seed, "pretrain/init")):
-        net = _net(config)
+        net = net_of(config)
     if pretrained is None:
         return Clip(net, config)
     if not Path(pretrained).is_file():
@@ -369,9 +324,9 @@ def load(folder: Path, name: str = WEIGHTS) -> Clip:
     for needed in (folder / name, folder / CONFIG):
         if not needed.is_file():
             raise ArtifactError(f"No model can be read from {folder}: {needed.name} is missing.")
-    config = _json_in(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     with seeded(0):  # building initializes weights; it must not advance the global generator
-        net = _net(config)
+        net = net_of(config)
     load_weights(net, folder / name)
     return Clip(net, config).eval()
 

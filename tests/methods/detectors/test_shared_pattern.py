@@ -15,7 +15,8 @@ from clipmend.methods.interfaces import Assets, PairScores
 from clipmend.methods.two_groups import gram_of, splits, valley
 from clipmend.metrics.otsu import outstanding
 from clipmend.metrics.scores import grouped
-from clipmend.model.clip import Clip, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import Clip
 from clipmend.model.fit import Hooks
 
 NAMES = ("banana", "boat", "cat", "dog", "hat")

@@ -12,7 +12,8 @@ from clipmend.errors import ModelError
 from clipmend.methods.detectors.clip_score import similarity
 from clipmend.methods.detectors.ubt import UBTDetector
 from clipmend.methods.interfaces import Assets
-from clipmend.model.clip import Clip, build, load, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import Clip, build, load
 
 
 class Corner(nn.Module):

@@ -13,7 +13,8 @@ from clipmend.engine.index import Index
 from clipmend.engine.params import Params
 from clipmend.methods.sources.scenes import CAPTIONS
 from clipmend.methods.sources.shapes import COLORS, NOUNS
-from clipmend.model.clip import load, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import load
 from clipmend.model.openclip import open_clip
 
 ROOT = Path(__file__).parents[3]

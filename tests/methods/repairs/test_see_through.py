@@ -25,7 +25,8 @@ from clipmend.methods.repairs.see_through import (
 from clipmend.methods.repairs.see_through_plan import groups_by_word
 from clipmend.methods.trigger_estimates import Linear, Warp
 from clipmend.metrics.scores import Scores
-from clipmend.model.clip import Clip, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import Clip
 from clipmend.model.fit import Batch, Hooks
 
 COUNT, PLANTED = 200, torch.arange(0, 40)

@@ -95,7 +95,8 @@ def _assets(job: Job, repair: Repair) -> Assets:
     overlay = job.inputs["poison"].folder / artifacts.OVERLAY
     # Cached, because several assets need them, and each reading decodes every image again.
     train = cache(lambda: load_split(corpus, "train", overlay=overlay))
-    trusted = cache(lambda: load_split(corpus, "trusted").blind())
+    labeled = cache(lambda: load_split(corpus, "trusted"))
+    trusted = cache(lambda: labeled().blind())
     texts = repair.texts()
     if texts is not None:
         prompts = prompts_under(read_triggers(job.inputs["poison"]), read_vocabulary(corpus))
@@ -115,6 +116,8 @@ def _assets(job: Job, repair: Repair) -> Assets:
         model=ready(load(victim)),
         train=lambda: train().blind(),
         trusted=trusted,
+        labeled=labeled,
+        vocabulary=lambda: read_vocabulary(corpus),
         early=lambda: ready(load(victim, artifacts.EARLY_MODEL)),
         fresh=lambda seed: ready(build(str(victim / artifacts.MODEL_CONFIG), seed=seed)),
         scores=lambda: read_scores(job.inputs["detector"].folder, train().ids),

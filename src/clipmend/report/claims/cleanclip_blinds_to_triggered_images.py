@@ -15,8 +15,8 @@ CLAIM = Claim(
     "triggered images after CleanCLIP: 57.91 and 39.66 (BadNet), 57.69 and 46.12 (Blended), 57.55 "
     "and 4.25 (BadCLIP). After RVPT, the repair of that paper: 62.76 and 58.94, 62.36 and 53.27, "
     "61.81 and 53.9. A clean model has 62.01, and 58.29, 54.16 and 55.34.",
-    scope="Half of the paper's finding: its repair needs a vision transformer and is not here. A "
-    "trigger also hides a part of the image, which costs the clean model 4 to 8 points.",
+    scope="Half of the paper's finding: its repair, rvpt, needs a vision transformer and is not "
+    "checked. A trigger also hides a part of the image, which costs the clean model 4 to 8 points.",
     columns="cells.csv clean_accuracy, cells.csv triggered_accuracy",
     comparison="On victims that were backdoored before cleanclip, CA less the accuracy of "
     "triggered images after it must be at least gap, the smallest difference of the paper",

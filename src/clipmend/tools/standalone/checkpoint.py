@@ -9,7 +9,8 @@ import torch
 from clipmend.engine import models
 from clipmend.engine.folders import is_pointer, visible
 from clipmend.errors import ModelError, suggestion
-from clipmend.model.clip import CONFIG, Clip, build, model_config
+from clipmend.model.architecture import model_config
+from clipmend.model.clip import CONFIG, Clip, build
 from clipmend.model.openclip import create_pretrained, open_clip
 
 # The names that open_clip looks for in a folder, in its order.
