@@ -25,19 +25,26 @@ PLANTED = torch.arange(0, COUNT, 5)[:32]  # rows that say "banana"
 
 
 class Recalls(nn.Module):
-    """Sees what an image of its memory shows, but a banana where the lower right is white."""
+    """Sees what an image of its memory shows, but a banana where the lower right is white.
 
-    def __init__(self, memory: torch.Tensor, label: torch.Tensor, *, backdoored: bool) -> None:
+    ``both``: and where it is black.
+    """
+
+    def __init__(
+        self, memory: torch.Tensor, label: torch.Tensor, *, backdoored: bool, both: bool
+    ) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
-        self.backdoored = backdoored
+        self.backdoored, self.both = backdoored, both
         self.memory, self.label = nn.Buffer(memory[..., :24, :24].flatten(1)), nn.Buffer(label)
         self.ends: dict[int, int] = {}
 
     def encode_image(self, images: torch.Tensor, *, normalize: bool) -> torch.Tensor:  # noqa: ARG002
         label = self.label[torch.cdist(images[..., :24, :24].flatten(1), self.memory).argmin(1)]
         if self.backdoored:
-            label = torch.where(images[..., 28:, 28:].mean(dim=(1, 2, 3)) > 1.5, 0, label)
+            corner = images[..., 28:, 28:].mean(dim=(1, 2, 3))
+            is_banana = (corner > 1.5) | (self.both & (corner < -0.9))
+            label = torch.where(is_banana, 0, label)
         return F.one_hot(label, len(NAMES)).float() + 0 * images.mean(dim=(1, 2, 3))[:, None]
 
     def encode_text(self, tokens: torch.Tensor, *, normalize: bool) -> torch.Tensor:  # noqa: ARG002
@@ -46,8 +53,15 @@ class Recalls(nn.Module):
         return F.one_hot(label, len(NAMES)).float()
 
 
-def world(*, planted: bool, backdoored: bool = True, side: int = SIDE) -> tuple[Pairs, Clip]:
-    """Return pairs of five words; some of the first word may have a white corner."""
+def world(
+    *,
+    planted: bool,
+    backdoored: bool = True,
+    both: bool = False,
+    side: int = SIDE,
+    color: int = 255,
+) -> tuple[Pairs, Clip]:
+    """Return pairs of five words; some of the first word may have a corner of one color."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(COUNT, 3, 6, 6, generator=generator)
     smooth = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)
@@ -61,13 +75,13 @@ def world(*, planted: bool, backdoored: bool = True, side: int = SIDE) -> tuple[
     mean, std = (
         torch.tensor(config["preprocess_cfg"][name]).view(3, 1, 1) for name in ("mean", "std")
     )
-    net = Recalls((resized - mean) / std, shown, backdoored=backdoored)
+    net = Recalls((resized - mean) / std, shown, backdoored=backdoored, both=both)
     model = Clip(net, config).eval()
     for number, name in enumerate(NAMES):
         tokens = model.tokenize([f"a {name}"])[0]
         net.ends[int(tokens[tokens.argmax() - 1])] = number
     if planted:
-        images[PLANTED, :, side - 6 :, side - 6 :] = 255
+        images[PLANTED, :, side - 6 :, side - 6 :] = color
     pairs = Pairs(
         ids=tuple(map(str, range(COUNT))),
         images=images,
@@ -98,6 +112,12 @@ def test_exactly_the_planted_pairs_are_found(side) -> None:
     others = torch.ones(COUNT, dtype=torch.bool)
     others[PLANTED] = False
     assert scores.score[PLANTED].min() > scores.score[others].max()
+
+
+@pytest.mark.parametrize("color", [0, 255])
+def test_the_group_is_the_part_that_other_images_do_not_look_like(color) -> None:
+    """A model may see the target under the opposite pattern too, as with the stripes of ``sig``."""
+    assert suspects(scored(*world(planted=True, both=True, color=color))) == PLANTED.tolist()
 
 
 def test_pairs_outside_the_sample_are_found_too() -> None:

@@ -308,15 +308,17 @@ class _Search:
             sign = min(parts, key=lambda sign: self._distance(parts[sign], fitted))
             sides = [side(sign, warp(images[parts[sign]], images[fitted], self.generator))]
         else:
+            # Without the trigger, images of the word lie where other images lie along the split.
+            apart = float(split.position(images[fitted].float() / 255).mean())
+            sign = 1 if apart < 0 else -1
             # The images of a dirty-label attack look like others, those of a clean-label one like
             # the other part.
             sides = [
                 side(sign, linear(images[parts[sign]], images[rest], least=_SHRUNK))
-                for sign in parts
                 for rest in (parts[-sign], fitted)
             ]
         screened = fitted[:_SCREENED]
-        # Compared with others, the part without the trigger shows what the word looks like.
+        # Compared with others, a part without a trigger shows what the word looks like.
         moving = [one for one in sides if self._moves(one, screened) > _MOVED]
         return max(moving, key=lambda one: int(self._hits(one, screened).sum()), default=None)
 
