@@ -292,3 +292,17 @@ def test_a_linear_probe_without_labels_is_refused_before_training(finished) -> N
     with pytest.raises(ParamsError, match="1 of 64 pairs have none, and there are 20 classes"):
         limits.check_corpus(probe, "scenes", finished)
     limits.check_corpus(asked(evaluate={"further": ["retrieval"]}), "scenes", finished)
+
+
+def test_rvpt_needs_a_vision_transformer_and_labels_before_training(finished) -> None:
+    own = {"methods": ["rvpt"], "settings": None}
+    with pytest.raises(ParamsError, match="method 'rvpt' needs a vision transformer of open_clip"):
+        limits.check_corpus(asked(baselines=own), "scenes", finished)
+    on_vit = asked(baselines=own, pretrain={"methods": ["mmcl"], "model": "ViT-B-32"})
+    limits.check_corpus(on_vit, "scenes", finished)
+    path = finished / "trusted.parquet"
+    table = pq.read_table(path)
+    nothing = pa.nulls(len(table), table.schema.field("label").type)
+    pq.write_table(table.set_column(3, table.schema.field("label"), nothing), path)
+    with pytest.raises(ParamsError, match="'rvpt' needs a class for each pair of `trusted`"):
+        limits.check_corpus(on_vit, "scenes", finished)

@@ -4,7 +4,7 @@ What the parameters alone decide is refused with them. What a corpus must have i
 and checked as soon as its files exist: when a run starts, and before a job poisons or trains.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -81,7 +81,7 @@ class Limits:
         libraries: library -> the setting that needs it.
         towers: the setting that a kind of image tower cannot have -> that kind.
         model: as in ``pretrain.model``.
-        labeled: the setting that needs a class for each pair of ``val``; "" for none.
+        labeled: a split whose every pair needs a class -> the setting that needs it.
     """
 
     needs: tuple[Need, ...]
@@ -90,7 +90,7 @@ class Limits:
     libraries: Mapping[str, str]
     towers: Mapping[str, str]
     model: str
-    labeled: str = ""
+    labeled: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
         """Return the limits as plain values."""
@@ -118,7 +118,7 @@ def limits(params: Params) -> Limits:
         libraries=dict(_libraries(params)),
         towers=dict(_towers(params)),
         model=params.pretrain.model,
-        labeled="evaluate.further" if "linear_probe" in params.evaluate.further else "",
+        labeled=dict(_labeled(params)),
     )
     for corpus in params.download.corpora:
         settings = params.resolve("download", corpus).model_dump()
@@ -206,8 +206,8 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
                 f"{PARAMS}: {setting} needs the library {library}, which is not installed "
                 "(docs/how-to/install.md lists the extras of clipmend)."
             )
-    if asked.labeled:
-        _refuse_unlabeled(asked.labeled, name, corpus, vocabulary.classes)
+    for split, setting in asked.labeled.items():
+        _refuse_unlabeled(split, setting, name, corpus)
     _refuse_target_alone(asked, name, corpus)
     _refuse_tower(asked)
 
@@ -270,20 +270,31 @@ def _towers(params: Params) -> Iterator[tuple[str, str]]:
     for _, name, _ in methods_of(params, "baselines"):
         if table.base(name) == "fine_pruning":
             yield f"baselines method {name!r}", OWN
+        if table.base(name) == "rvpt":
+            yield f"baselines method {name!r}", VIT
 
 
-def _refuse_unlabeled(setting: str, name: str, corpus: Path, classes: Sequence[str]) -> None:
-    """Refuse a linear probe on pairs without a class, or of one class alone."""
+def _labeled(params: Params) -> Iterator[tuple[str, str]]:
+    if "linear_probe" in params.evaluate.further:
+        yield VAL, "evaluate.further names 'linear_probe', which"
+    for _, name, _ in methods_of(params, "baselines"):
+        if table.base(name) == "rvpt":
+            yield TRUSTED, f"baselines method {name!r}"
+
+
+def _refuse_unlabeled(split: str, setting: str, name: str, corpus: Path) -> None:
+    """Refuse a split with pairs without a class, or of one class alone."""
     from clipmend.data.pairs import read_manifest
+    from clipmend.data.splits import read_vocabulary
 
-    labels = read_manifest(corpus / VAL)["label"].to_pylist()
+    classes = read_vocabulary(corpus).classes
+    labels = read_manifest(corpus / split)["label"].to_pylist()
     missing = sum(label not in classes for label in labels)
     if missing or len(set(labels)) < 2:
         raise ParamsError(
-            f"{PARAMS}: {setting} names 'linear_probe', which needs a class for each pair of `val` "
-            f"and two classes or more; in the corpus {name!r}, {missing} of {len(labels)} pairs "
-            f"have none, and there are {len({*labels} & {*classes})} classes. Remove it, or label "
-            "the split."
+            f"{PARAMS}: {setting} needs a class for each pair of `{Path(split).stem}` and two "
+            f"classes or more; in the corpus {name!r}, {missing} of {len(labels)} pairs have none, "
+            f"and there are {len({*labels} & {*classes})} classes. Remove it, or label the split."
         )
 
 

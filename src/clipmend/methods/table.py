@@ -103,6 +103,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "par": Method("PAR", ("2412.00727",)),
         "adversarial_ft": Method("AdversarialFT", ("1706.06083", "2212.07016")),
         "fine_pruning": Method("FinePruning", ("1805.12185",)),
+        "rvpt": Method("RVPT", ("2412.20392",)),
     },
 }
 

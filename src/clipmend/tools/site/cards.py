@@ -33,6 +33,7 @@ _NEEDS = {
     "pretraining": "control over the training",
     "train": "the training pairs, poison included",
     "trusted": "trusted clean pairs",
+    "labels": "their classes",
 }
 _PAGES = {"poison": "attacks", "pretrain": "leaderboard", "detect": "detectors",
           "unlearn": "choose", "baselines": "choose"}  # fmt: skip

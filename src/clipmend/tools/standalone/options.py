@@ -14,7 +14,8 @@ from clipmend.methods.table import METHODS
 
 FOLDERS = {"suspects": Path("suspects"), "mend": Path("mended")}
 """The default results of each command."""
-_ON_PAIRS, _ON_TRUSTED = ", ".join(METHODS["unlearn"]), ", ".join(METHODS["baselines"])
+_ON_PAIRS = ", ".join(METHODS["unlearn"])
+_ON_TRUSTED = ", ".join(name for name in METHODS["baselines"] if name != "rvpt")  # needs labels
 Device = Literal["auto", "cpu", "cuda"]
 
 

@@ -87,6 +87,11 @@ def choose(options: Options, *, is_repair: bool) -> Chosen:
 def _check_pairs(options: Options, reads: Sequence[str], reference: object) -> None:
     """Refuse a call without the pairs that its methods read."""
     method = options.method
+    if "labels" in reads:
+        raise ParamsError(
+            f"--method {method} needs the classes of clean images, which pairs do not have; it "
+            "runs in a pipeline alone (baselines.methods in params.yaml)."
+        )
     if "train" in reads and options.pairs is None:
         raise ParamsError(
             f"--method {method} needs the pairs that the model was trained on; add --pairs."
