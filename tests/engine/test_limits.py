@@ -300,6 +300,14 @@ def test_rvpt_needs_a_vision_transformer_and_labels_before_training(finished) ->
         limits.check_corpus(asked(baselines=own), "scenes", finished)
     on_vit = asked(baselines=own, pretrain={"methods": ["mmcl"], "model": "ViT-B-32"})
     limits.check_corpus(on_vit, "scenes", finished)
+    own = {"methods": ["rvpt@late"], "settings": {"rvpt@late": {"first_layer": 12}}}
+    late = asked(baselines=own, pretrain={"methods": ["mmcl"], "model": "ViT-B-32"})
+    with pytest.raises(ParamsError, match="has first_layer 12, but the image tower"):
+        limits.check_corpus(late, "scenes", finished)
+    own = {"methods": ["rvpt"], "settings": {"rvpt": {"images_per_class": 60}}}
+    many = asked(baselines=own, pretrain={"methods": ["mmcl"], "model": "ViT-B-32"})
+    with pytest.raises(ParamsError, match="60 pairs of the rarest class in `trusted`, but"):
+        limits.check_corpus(many, "scenes", finished)
     path = finished / "trusted.parquet"
     table = pq.read_table(path)
     nothing = pa.nulls(len(table), table.schema.field("label").type)

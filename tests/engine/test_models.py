@@ -87,6 +87,18 @@ def test_a_config_of_a_file_is_refused_too(
     assert printed.count("\n") == 1
 
 
+def test_a_model_that_has_visual_prompts_before_training_is_refused(
+    write_params, capsys, monkeypatch
+) -> None:
+    prompts = {"tokens": 4, "first_layer": 1}
+    Path("own.json").write_text(json.dumps(model_config("ViT-B-32") | {"visual_prompts": prompts}))
+    write_params(pretrain={"model": "own.json", "methods": ["mmcl"]})
+    code, printed = status(capsys, monkeypatch)
+    assert code == 2
+    assert "'own.json' cannot be used: it has visual prompts, which only the repair" in printed
+    assert printed.count("\n") == 1
+
+
 def test_clips_own_tower_is_accepted_under_every_form_of_its_config(
     write_params, capsys, monkeypatch
 ) -> None:

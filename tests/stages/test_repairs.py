@@ -1,5 +1,6 @@
 """The stages ``unlearn`` and ``baselines``: the contract of every repair in the table."""
 
+import json
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -28,7 +29,11 @@ OWN = {
     "see_through": {"choose": "oracle"},
     "tbar": {"pairs": 16, "batch_size": 8},
     "invertune": {"least_excess": 0.0, "inversion_epochs": 2, "batch_size": 8},
+    "rvpt": {"tokens": 4, "first_layer": 1},
 }
+ON_VIT = {"rvpt"}  # the repairs of a vision transformer alone
+VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 
 
 class KilledError(Exception):
@@ -54,7 +59,23 @@ def killed_at(number: int | None) -> Callable[[Clip], dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def run(world: Any, attacked: dict[str, Input]) -> Run:
+def victim_of(world: Any, attacked: dict[str, Input]) -> Callable[[str], Input]:
+    """Return a function that gives the victim of a repair, whose image tower it supports."""
+
+    @cache
+    def vit() -> Input:
+        path = world.root / "vit.json"
+        path.write_text(json.dumps({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}))
+        inputs = {name: attacked[name] for name in ("corpus", "poison")}
+        settings = {"epochs": 1, "batch_size": 64, "early_epoch": 1}
+        shared = {"model": str(path), "pretrained": None}
+        return world.run("pretrain/tiny/badnet/mmcl/vit", "mmcl", inputs, settings, shared)
+
+    return lambda repair: vit() if repair in ON_VIT else attacked["victim"]
+
+
+@pytest.fixture(scope="module")
+def run(world: Any, attacked: dict[str, Input], victim_of: Callable[[str], Input]) -> Run:
     """Return a function that runs a repair, with the scores of its detector."""
 
     @cache
@@ -64,7 +85,8 @@ def run(world: Any, attacked: dict[str, Input]) -> Run:
 
     def run(stage: str, repair: str, more: Any, name: str, killed: int | None = None) -> Input:
         detector = getattr(create(stage, repair, {}), "detector", None)
-        inputs = attacked if detector is None else attacked | {"detector": scored(detector)}
+        inputs = attacked | {"victim": victim_of(repair)}
+        inputs |= {} if detector is None else {"detector": scored(detector)}
         settings = SETTINGS | OWN.get(repair, {}) | dict(more)
         cell = f"{stage}/{name}/{repair}{len(more)}"
         with pytest.MonkeyPatch.context() as patch:
@@ -86,12 +108,19 @@ def made(run: Run) -> Run:
 
 
 @every_repair
-def test_a_repair_lowers_its_loss_and_keeps_the_shapes(world, made, victim, stage, repair) -> None:
+def test_a_repair_lowers_its_loss_and_keeps_the_shapes(
+    world, made, victim_of, stage, repair
+) -> None:
     losses = [float(row["loss"]) for row in world.curve(made(stage, repair)) if row["loss"]]
     assert losses[-1] < losses[0]
-    mended, had = load(made(stage, repair).folder).full_state(), load(victim.folder).full_state()
-    assert {n: v.shape for n, v in mended.items()} == {n: v.shape for n, v in had.items()}
-    assert not torch.equal(mended["visual.conv1.weight"], had["visual.conv1.weight"])
+    folders = made(stage, repair).folder, victim_of(repair).folder
+    mended, had = (load(folder).full_state() for folder in folders)
+    assert {n: mended[n].shape for n in had} == {n: v.shape for n, v in had.items()}
+    added = mended.keys() - had.keys()
+    assert all(name.endswith("visual_prompts") for name in added)
+    assert bool(added) == (repair in ON_VIT)
+    is_kept = torch.equal(mended["visual.conv1.weight"], had["visual.conv1.weight"])
+    assert is_kept == (repair in ON_VIT)
 
 
 @every_repair
@@ -128,7 +157,8 @@ def test_a_repair_says_what_it_needs(stage, repair) -> None:
     method = create(stage, repair, {})
     assert isinstance(method, Repair)
     needed = {"unlearn": ("train",), "baselines": ("trusted",)}[stage]
-    assert method.needs == (("train", "trusted") if repair == "invertune" else needed)
+    more = {"invertune": ("train", "trusted"), "rvpt": ("trusted", "labels")}
+    assert method.needs == more.get(repair, needed)
     assert method.control is False
 
 

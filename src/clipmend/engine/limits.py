@@ -22,6 +22,7 @@ from clipmend.methods import table
 VIT = "a vision transformer of open_clip"
 OWN = "an image tower of open_clip's own"
 CLASSES, PROMPTS = "classes", "prompts"  # counted like the pairs of a split
+RAREST = "pairs of the rarest class in `trusted`"  # counted too
 _SPLITS = (TRAIN, TRUSTED, TEST)  # whose pairs a setting may count
 _ENSEMBLE_CLASSES = 4  # AutoAttack's targeted attacks need as many
 _BDETCLIP_PROMPTS = 3  # fewer do not describe a class beyond its name
@@ -61,7 +62,7 @@ class Need:
 
     Attributes:
         what: the setting and its value, for the error.
-        split: the split whose pairs are counted, ``classes``, or ``prompts``.
+        split: the split whose pairs are counted, ``CLASSES``, ``PROMPTS``, or ``RAREST``.
         least: the smallest number of them.
     """
 
@@ -82,6 +83,7 @@ class Limits:
         towers: the setting that a kind of image tower cannot have -> that kind.
         model: as in ``pretrain.model``.
         labeled: a split whose every pair needs a class -> the setting that needs it.
+        layers: the setting that names a layer of the image tower -> the number of that layer.
     """
 
     needs: tuple[Need, ...]
@@ -91,6 +93,7 @@ class Limits:
     towers: Mapping[str, str]
     model: str
     labeled: Mapping[str, str]
+    layers: Mapping[str, int]
 
     def document(self) -> dict[str, Any]:
         """Return the limits as plain values."""
@@ -119,6 +122,11 @@ def limits(params: Params) -> Limits:
         towers=dict(_towers(params)),
         model=params.pretrain.model,
         labeled=dict(_labeled(params)),
+        layers={
+            f"baselines method {name!r} has first_layer": settings["first_layer"]
+            for _, name, settings in methods_of(params, "baselines")
+            if "first_layer" in settings
+        },
     )
     for corpus in params.download.corpora:
         settings = params.resolve("download", corpus).model_dump()
@@ -139,7 +147,8 @@ def check_counts(asked: Limits, corpus: str, counts: Mapping[str, int]) -> None:
     """
     for need in asked.needs:
         if counts.get(need.split, need.least) < need.least:
-            unit = need.split if need.split in (CLASSES, PROMPTS) else f"pairs in `{need.split}`"
+            is_named = need.split in (CLASSES, PROMPTS, RAREST)
+            unit = need.split if is_named else f"pairs in `{need.split}`"
             raise ParamsError(
                 f"{PARAMS}: {need.what} needs at least {need.least} {unit}, but the corpus "
                 f"{corpus!r} has {counts[need.split]}. Change one of the two."
@@ -186,14 +195,14 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
         ClipmendError: a number is too small, or a class or a library is missing. Or the attacked
             images are all of one target, or a repair does not support the image tower.
     """
-    counts = counts_in(corpus)
-    if not counts:
+    sizes = counts_in(corpus)
+    if not sizes:
         return
     from clipmend.data.splits import read_vocabulary
 
     vocabulary = read_vocabulary(corpus)
     named = {CLASSES: len(vocabulary.classes), PROMPTS: len(vocabulary.prompts)}
-    check_counts(asked, name, counts | named)
+    check_counts(asked, name, sizes | named)
     for target in asked.targets:
         if target not in vocabulary.classes:
             raise ParamsError(
@@ -207,7 +216,9 @@ def check_corpus(asked: Limits, name: str, corpus: Path) -> None:
                 "(docs/how-to/install.md lists the extras of clipmend)."
             )
     for split, setting in asked.labeled.items():
-        _refuse_unlabeled(split, setting, name, corpus)
+        counts = _counts_of_classes(split, setting, name, corpus)
+        if split == TRUSTED:
+            check_counts(asked, name, {RAREST: min(counts)})
     _refuse_target_alone(asked, name, corpus)
     _refuse_tower(asked)
 
@@ -229,6 +240,9 @@ def _needs(params: Params) -> Iterator[Need]:
             value = settings.get(setting)
             if value and setting not in ignored:
                 yield Need(f"{place} has {setting} {value} and", split, least(value))
+        if "images_per_class" in params.given(stage, name):
+            few = settings["images_per_class"]
+            yield Need(f"{place} has images_per_class {few} and", RAREST, few)
         for rate in rates if settings.get("poisons") else ():
             what = f"{place} has poisons {settings['poisons']} and, with poison_rate {rate},"
             yield Need(what, "train", floor((settings["poisons"] - 0.5) / rate))
@@ -282,8 +296,8 @@ def _labeled(params: Params) -> Iterator[tuple[str, str]]:
             yield TRUSTED, f"baselines method {name!r}"
 
 
-def _refuse_unlabeled(split: str, setting: str, name: str, corpus: Path) -> None:
-    """Refuse a split with pairs without a class, or of one class alone."""
+def _counts_of_classes(split: str, setting: str, name: str, corpus: Path) -> list[int]:
+    """Return the number of pairs of each class; refuse pairs without one, or one class alone."""
     from clipmend.data.pairs import read_manifest
     from clipmend.data.splits import read_vocabulary
 
@@ -296,6 +310,7 @@ def _refuse_unlabeled(split: str, setting: str, name: str, corpus: Path) -> None
             f"classes or more; in the corpus {name!r}, {missing} of {len(labels)} pairs have none, "
             f"and there are {len({*labels} & {*classes})} classes. Remove it, or label the split."
         )
+    return [labels.count(one) for one in classes]
 
 
 def _refuse_target_alone(asked: Limits, name: str, corpus: Path) -> None:
@@ -328,4 +343,10 @@ def _refuse_tower(asked: Limits) -> None:
         if not (is_vit if kind == VIT else is_own):
             raise ParamsError(
                 f"{PARAMS}: {setting} needs {kind}, but the image tower of {asked.model!r} is none."
+            )
+    for setting, layer in asked.layers.items():
+        if layer >= vision["layers"]:
+            raise ParamsError(
+                f"{PARAMS}: {setting} {layer}, but the image tower of {asked.model!r} has "
+                f"{vision['layers']} layers, counted from 0; lower it."
             )

@@ -37,6 +37,11 @@ def refuse(params: Params) -> None:
             fields = json.loads(file.read_text(encoding="utf-8"))
             model = fields.get("model_cfg", fields)
             pixels = fields.get("preprocess_cfg", {})
+            if "visual_prompts" in fields:
+                raise ModelError(
+                    f"{place} {name!r} cannot be used: it has visual prompts, which only the "
+                    "repair rvpt adds. Remove `visual_prompts` from the file."
+                )
             check(f"{place} {name!r}", model, pixels)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -91,7 +91,7 @@ def test_the_loss_without_repulsion_is_the_cross_entropy_of_the_classes(
     classes, rows = class_embeds(victim, vocabulary), torch.tensor([5, 9, 2])
     batch = Batch(rows, pairs.images[rows], victim.tokenize(pairs.captions[:3]))
     loss = RepulsiveLoss(victim, pairs, classes, 1, 0.0)(victim, batch, torch.Generator()).detach()
-    logits = victim.logit_scale() * class_cosines(victim, pairs.images[rows], classes)
+    logits = victim.logit_scale().detach() * class_cosines(victim, pairs.images[rows], classes)
     chances = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
     expected = -chances[torch.arange(3), pairs.label[rows]].log().mean()
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)

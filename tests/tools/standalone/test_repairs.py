@@ -13,6 +13,7 @@ from clipmend.data import streaming
 from clipmend.data.artifacts import MODEL as WEIGHTS
 from clipmend.engine.job import Input
 from clipmend.methods.table import METHODS
+from clipmend.model.clip import build, load
 from clipmend.model.fit import Hooks
 from clipmend.tools.standalone import inspection, progress
 
@@ -91,6 +92,28 @@ def test_a_repair_on_trusted_pairs_makes_what_the_stage_makes(
     words = "token_embedding.weight"
     assert made.keys() == stages.keys()
     assert all(torch.equal(made[name], stages[name]) for name in made if name != words)
+
+
+def test_a_model_with_visual_prompts_keeps_them_and_its_card_says_who_can_load_it(
+    corpus: Input, clipmend: Any, folder: Path
+) -> None:
+    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    Path("vit.json").write_text(
+        json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text})
+    )
+    model = build("vit.json", seed=0)
+    model.add_visual_prompts(tokens=2, first_layer=1)
+    own = Path("prompted")
+    own.mkdir()
+    model.save(own)
+    trusted = corpus.folder / "trusted.parquet"
+    clipmend(*("mend", "--model", own, "--trusted", trusted, "--method", "ft", *settings("ft")))
+    mended = load(folder / "mended" / "model")
+    assert mended.full_state().keys() == model.full_state().keys()
+    front, card_text = card(folder / "mended")
+    assert front["library_name"] == "clipmend"
+    assert "plain open_clip cannot load" in card_text
 
 
 def test_a_killed_repair_goes_on_to_the_same_bytes_and_another_call_begins_anew(

@@ -8,6 +8,7 @@ import yaml
 
 from clipmend.methods import table
 from clipmend.methods.papers import PAPERS
+from clipmend.model.visual_prompts import VISUAL_PROMPTS
 from clipmend.report.markup import in_code, in_markdown
 from clipmend.tools.standalone.inspection import Inspection
 from clipmend.tools.standalone.options import Options
@@ -33,6 +34,16 @@ _LOADING = (
     'model = open_clip.create_model("local-dir:PATH_OF_THIS_FOLDER").eval()',
     "```",
 )
+_LOADING_PROMPTED = (
+    "It has visual prompts, which plain open_clip cannot load; clipmend can:",
+    "",
+    "```python",
+    "from pathlib import Path",
+    "from clipmend.model.clip import load",
+    "",
+    'model = load(Path("PATH_OF_THIS_FOLDER"))',
+    "```",
+)
 _PAIRS = "pairs that the model was trained on"
 
 
@@ -51,13 +62,15 @@ def model_card(
     """
     is_changed = finding["found"] if finding else "unchanged" not in says
     name = "A CLIP model after a repair" if is_changed else "An unchanged CLIP model"
+    has_prompts = VISUAL_PROMPTS in inspection.assets.model.config
     sections = {
         "What was found": _found(finding, chosen),
         "What was done": _done(finding, says, options, chosen, inspection),
         "What was not tested": (f"- {line}" for line in _NOT_TESTED),
-        "How to load it": _LOADING,
+        "How to load it": _LOADING_PROMPTED if has_prompts else _LOADING,
     }
-    front = yaml.safe_dump(_FRONT, sort_keys=False)
+    library = {"library_name": "clipmend"} if has_prompts else {}
+    front = yaml.safe_dump(_FRONT | library, sort_keys=False)
     parts = (f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     return "\n\n".join([f"---\n{front}---", f"# {name}", *parts]) + "\n"
 
