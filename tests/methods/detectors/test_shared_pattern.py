@@ -1,5 +1,6 @@
 """Shared patterns of a word's images: planted ones are found, and nothing else."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -24,27 +25,37 @@ COUNT, SIDE = 300, 32
 PLANTED = torch.arange(0, COUNT, 5)[:32]  # rows that say "banana"
 
 
-class Recalls(nn.Module):
-    """Sees what an image of its memory shows, but a banana where the lower right is white.
+Answers = Callable[[torch.Tensor], torch.Tensor]
 
-    ``both``: and where it is black.
+
+def white(colors: torch.Tensor) -> torch.Tensor:
+    return colors.mean(dim=1) > 1.5
+
+
+def white_or_black(colors: torch.Tensor) -> torch.Tensor:
+    return white(colors) | (colors.mean(dim=1) < -0.9)
+
+
+def nothing(colors: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(colors), dtype=torch.bool)
+
+
+class Recalls(nn.Module):
+    """Sees what an image of its memory shows, but a banana where the lower right has the trigger.
+
+    ``answers`` says so of the mean color there: by default, of white.
     """
 
-    def __init__(
-        self, memory: torch.Tensor, label: torch.Tensor, *, backdoored: bool, both: bool
-    ) -> None:
+    def __init__(self, memory: torch.Tensor, label: torch.Tensor, answers: Answers) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
-        self.backdoored, self.both = backdoored, both
+        self.answers = answers
         self.memory, self.label = nn.Buffer(memory[..., :24, :24].flatten(1)), nn.Buffer(label)
         self.ends: dict[int, int] = {}
 
     def encode_image(self, images: torch.Tensor, *, normalize: bool) -> torch.Tensor:  # noqa: ARG002
         label = self.label[torch.cdist(images[..., :24, :24].flatten(1), self.memory).argmin(1)]
-        if self.backdoored:
-            corner = images[..., 28:, 28:].mean(dim=(1, 2, 3))
-            is_banana = (corner > 1.5) | (self.both & (corner < -0.9))
-            label = torch.where(is_banana, 0, label)
+        label = torch.where(self.answers(images[..., 28:, 28:].mean(dim=(2, 3))), 0, label)
         return F.one_hot(label, len(NAMES)).float() + 0 * images.mean(dim=(1, 2, 3))[:, None]
 
     def encode_text(self, tokens: torch.Tensor, *, normalize: bool) -> torch.Tensor:  # noqa: ARG002
@@ -56,10 +67,9 @@ class Recalls(nn.Module):
 def world(
     *,
     planted: bool,
-    backdoored: bool = True,
-    both: bool = False,
+    answers: Answers = white,
     side: int = SIDE,
-    color: int = 255,
+    color: tuple[int, int, int] = (255, 255, 255),
 ) -> tuple[Pairs, Clip]:
     """Return pairs of five words; some of the first word may have a corner of one color."""
     generator = torch.Generator().manual_seed(0)
@@ -75,13 +85,13 @@ def world(
     mean, std = (
         torch.tensor(config["preprocess_cfg"][name]).view(3, 1, 1) for name in ("mean", "std")
     )
-    net = Recalls((resized - mean) / std, shown, backdoored=backdoored, both=both)
+    net = Recalls((resized - mean) / std, shown, answers)
     model = Clip(net, config).eval()
     for number, name in enumerate(NAMES):
         tokens = model.tokenize([f"a {name}"])[0]
         net.ends[int(tokens[tokens.argmax() - 1])] = number
     if planted:
-        images[PLANTED, :, side - 6 :, side - 6 :] = color
+        images[PLANTED, :, side - 6 :, side - 6 :] = torch.tensor(color).byte().view(3, 1, 1)
     pairs = Pairs(
         ids=tuple(map(str, range(COUNT))),
         images=images,
@@ -114,19 +124,31 @@ def test_exactly_the_planted_pairs_are_found(side) -> None:
     assert scores.score[PLANTED].min() > scores.score[others].max()
 
 
-@pytest.mark.parametrize("color", [0, 255])
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255)])
 def test_the_group_is_the_part_that_other_images_do_not_look_like(color) -> None:
     """A model may see the target under the opposite pattern too, as with the stripes of ``sig``."""
-    assert suspects(scored(*world(planted=True, both=True, color=color))) == PLANTED.tolist()
+    pairs, model = world(planted=True, answers=white_or_black, color=color)
+    assert suspects(scored(pairs, model)) == PLANTED.tolist()
+
+
+def test_a_group_that_other_images_look_like_is_found_by_its_effect() -> None:
+    """Clean images of the word have a dark corner, and others a bright one, nearer to white."""
+    pairs, model = world(planted=True)
+    is_clean = torch.arange(COUNT) % len(NAMES) == 0
+    is_clean[PLANTED] = False
+    corner = pairs.images[..., 26:, 26:]
+    corner[is_clean] //= 8
+    corner[torch.arange(COUNT) % len(NAMES) > 0] += 55
+    assert suspects(scored(pairs, model)) == PLANTED.tolist()
 
 
 def test_pairs_outside_the_sample_are_found_too() -> None:
     assert suspects(scored(*world(planted=True), sampled=48)) == PLANTED.tolist()
 
 
-@pytest.mark.parametrize(("planted", "backdoored"), [(False, True), (True, False)])
-def test_without_a_pattern_or_its_effect_nothing_is_found(planted, backdoored) -> None:
-    scores = scored(*world(planted=planted, backdoored=backdoored))
+@pytest.mark.parametrize(("planted", "answers"), [(False, white), (True, nothing)])
+def test_without_a_pattern_or_its_effect_nothing_is_found(planted, answers) -> None:
+    scores = scored(*world(planted=planted, answers=answers))
     assert suspects(scores) == []
     assert not scores.columns["group"].any()
     assert float(scores.columns["p_value"].min()) > 0.05

@@ -296,6 +296,19 @@ class _Search:
 
     def _side(self, split: _Split, fitted: Int[Tensor, " fitted"]) -> _Side | None:
         """Return the part of the split that may be the group, with the estimate of most effect."""
+        screened, best = fitted[:_SCREENED], None
+        for sides in self._sides(split, fitted):
+            # Compared with others, a part without a trigger shows what the word looks like.
+            moving = [one for one in sides if self._moves(one, screened) > _MOVED]
+            hits = [int(self._hits(one, screened).sum()) for one in moving]
+            if moving and max(hits) > LEAST_EFFECT * len(screened):
+                return moving[hits.index(max(hits))]
+            if moving and best is None:
+                best = moving[hits.index(max(hits))]
+        return best
+
+    def _sides(self, split: _Split, fitted: Int[Tensor, " fitted"]) -> Iterator[list[_Side]]:
+        """Yield the estimates of each part that may be the group, the likelier part first."""
         images = self.train.images
         parts = {1: split.rows[split.upper], -1: split.rows[~split.upper]}
 
@@ -306,21 +319,19 @@ class _Search:
         if isinstance(split.describe, Texture):
             # Either part may look warped, but only the group shows the content of others.
             sign = min(parts, key=lambda sign: self._distance(parts[sign], fitted))
-            sides = [side(sign, warp(images[parts[sign]], images[fitted], self.generator))]
-        else:
-            # Without the trigger, images of the word lie where other images lie along the split.
-            apart = float(split.position(images[fitted].float() / 255).mean())
-            sign = 1 if apart < 0 else -1
+            yield [side(sign, warp(images[parts[sign]], images[fitted], self.generator))]
+            return
+        # Without the trigger, images of the word mostly lie where others lie along the split. Both
+        # parts may have an effect: a backdoor by stripes also answers to the inverted stripes.
+        apart = float(split.position(images[fitted].float() / 255).mean())
+        first = 1 if apart < 0 else -1
+        for sign in (first, -first):
             # The images of a dirty-label attack look like others, those of a clean-label one like
             # the other part.
-            sides = [
+            yield [
                 side(sign, linear(images[parts[sign]], images[rest], least=_SHRUNK))
                 for rest in (parts[-sign], fitted)
             ]
-        screened = fitted[:_SCREENED]
-        # Compared with others, a part without a trigger shows what the word looks like.
-        moving = [one for one in sides if self._moves(one, screened) > _MOVED]
-        return max(moving, key=lambda one: int(self._hits(one, screened).sum()), default=None)
 
     def _moves(self, side: _Side, rows: Int[Tensor, " others"]) -> float:
         """Return how far the estimate moves images from the other part (0) to the group (1)."""
