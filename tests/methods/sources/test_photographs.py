@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from hashlib import md5
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,8 @@ def test_captions_have_the_shares_that_are_documented() -> None:
 @pytest.mark.parametrize("source", [CIFAR10, CIFAR100])
 def test_address_and_checksum_are_torchvisions(source: Any) -> None:
     from clipmend.model import openclip  # noqa: F401  (else torchvision may not import)
-    from torchvision import datasets  # isort: skip
 
-    loader = getattr(datasets, source.__name__)
+    loader = getattr(import_module("torchvision.datasets"), source.__name__)
     assert (source.url, source.md5) == (loader.url, loader.tgz_md5)
     own = [[name for name, _ in files] for files in (loader.train_list, loader.test_list)]
     assert [list(files) for files in source.FILES[:2]] == own

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -67,3 +69,10 @@ def test_a_value_that_the_command_refuses_is_refused_here_too(
     with pytest.raises(ParamsError, match=re.escape(message)):
         suspects(victim.folder, pairs, **wrong)
     assert not list(folder.iterdir())
+
+
+def test_the_callers_own_code_finds_torchvision_whole() -> None:
+    code = "from clipmend import mend; import torchvision; "
+    code += "print(torchvision.models.resnet18.__name__, torchvision.datasets.CIFAR10.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "resnet18 CIFAR10\n"
