@@ -17,4 +17,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'clipmend' has no attribute {name!r}")
     from importlib import import_module
 
+    # Jobs import only parts of open_clip and torchvision. The caller's code may need all of them.
+    import_module("clipmend.model.torchvision_operators")
+    import_module("open_clip")
     return getattr(import_module("clipmend.tools.standalone.python"), name)

@@ -71,8 +71,11 @@ def test_a_value_that_the_command_refuses_is_refused_here_too(
     assert not list(folder.iterdir())
 
 
-def test_the_callers_own_code_finds_torchvision_whole() -> None:
-    code = "from clipmend import mend; import torchvision; "
-    code += "print(torchvision.models.resnet18.__name__, torchvision.datasets.CIFAR10.__name__)"
+def test_the_callers_own_code_finds_all_of_torchvision_and_open_clip() -> None:
+    code = """from clipmend import mend
+import open_clip, torchvision
+print(torchvision.models.resnet18.__name__, torchvision.datasets.CIFAR10.__name__)
+print(open_clip.pretrained.has_hf_hub(), open_clip.timm_model.timm.__name__)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "resnet18 CIFAR10\n"
+    assert done.stdout == "resnet18 CIFAR10\nTrue timm\n"

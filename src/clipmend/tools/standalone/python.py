@@ -1,7 +1,6 @@
 """``suspects`` and ``mend`` from Python, with the options of the commands."""
 
 import inspect
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,14 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmend.engine.schema import problems
 from clipmend.errors import ParamsError
-from clipmend.model import openclip as openclip  # before torchvision, which may not import alone
 from clipmend.tools.standalone import run
 from clipmend.tools.standalone.options import FOLDERS, Choices, Options
 from clipmend.tools.standalone.run import Outcome as Outcome
-
-# Jobs import torchvision without these, to save time; the caller's own code must find them whole.
-for _name in ("torchvision.datasets", "torchvision.models"):
-    import_module(_name)
 
 _METHOD = "see_through"
 _OPTIONS = TypeAdapter(Options)
