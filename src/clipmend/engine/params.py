@@ -339,13 +339,14 @@ def load(path: Path = PARAMS) -> Params:
     Raises:
         ParamsError: the file does not describe a run; the message is one line.
     """
-    if path == PARAMS and len(presets.chain(path)) > 1:
+    files = presets.chain(path)
+    if path == PARAMS and len(files) > 1:
         # DVC reads this file too, and knows no presets.
         raise ParamsError(
             f"{path} must be complete, but it is a preset that extends another. "
             "Write it with `clipmend preset NAME --out params.yaml`."
         )
-    return checked(presets.values(path))
+    return checked(presets.merged(files))
 
 
 def load_preset(name: str) -> Params:

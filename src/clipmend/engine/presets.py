@@ -64,26 +64,32 @@ def values(path: Path) -> Any:
     Raises:
         ParamsError: a file does not exist, is not YAML, or extends itself.
     """
-    return reduce(merge, (read(file) for file in chain(path)), {})
+    return merged(chain(path))
 
 
-def chain(path: Path) -> list[Path]:
-    """Return a file after all files that it extends, the complete one first.
+def merged(files: Mapping[Path, Any]) -> Any:
+    """Return what the files of ``chain`` say together."""
+    return reduce(merge, files.values(), {})
+
+
+def chain(path: Path) -> dict[Path, Any]:
+    """Return what a file and all files that it extends say, the complete one first.
 
     Raises:
         ParamsError: a file does not exist, is not YAML, or extends itself.
     """
-    files = [path]
-    while (parent := _parent(files[0])) is not None:
+    files = {path: read(path)}
+    last = path
+    while (parent := _parent(last, files[last])) is not None:
         if parent.resolve() in [file.resolve() for file in files]:
-            raise ParamsError(f"{path} extends itself, through {files[0]}.")
-        files.insert(0, parent)
-    return files
+            raise ParamsError(f"{path} extends itself, through {last}.")
+        files[parent] = read(parent)
+        last = parent
+    return dict(reversed(files.items()))
 
 
-def _parent(path: Path) -> Path | None:
+def _parent(path: Path, content: Any) -> Path | None:
     """Return the file that another one extends: its neighbor if there is one, else a preset."""
-    content = read(path)
     if not isinstance(content, dict) or EXTENDS not in content:
         return None
     name = str(content[EXTENDS])
