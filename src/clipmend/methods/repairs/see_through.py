@@ -55,7 +55,8 @@ class SeeThrough(Repair):
         shift: images are mirrored at random and moved by up to so many pixels.
         normal_pairs: the largest number of normal pairs, sampled.
         epochs: passes over these pairs.
-        batch_size: normal pairs per step in the first term, and as many in the second.
+        batch_size: normal pairs per step in the first term.
+        retain_batch_size: normal pairs per step in the second term.
         suspect_batch_size: suspects per step.
         lr: the peak learning rate.
     """
@@ -69,8 +70,9 @@ class SeeThrough(Repair):
     push_weight: NonNegative = 0.5
     shift: Natural = 2
     normal_pairs: Count = 9600
-    epochs: Count = 1
+    epochs: Count = 2
     batch_size: Count = 64
+    retain_batch_size: Count = 128
     suspect_batch_size: Count = 16
     lr: Positive = 1e-3
 
@@ -183,7 +185,8 @@ class _SeeThroughLoss:
 
     def __call__(self, model: Clip, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         settings, count = self.settings, len(batch.rows)
-        held = torch.randint(len(self.normal), (count,), generator=generator)
+        retained = settings.retain_batch_size
+        held = torch.randint(len(self.normal), (retained,), generator=generator)
         normal = torch.cat([batch.images.cpu(), self.normal.images[held]])
         normal = shifted(normal, settings.shift, generator)
         with torch.no_grad():
@@ -196,7 +199,7 @@ class _SeeThroughLoss:
         rows = [torch.randint(len(s.images), (size,), generator=generator) for s in self.suspects]
         images += [s.images[row].float() / 255 for s, row in zip(self.suspects, rows, strict=True)]
         embeds = model.encode_image(torch.cat(images))
-        first, second, *rest = embeds.split([count, count] + [size] * len(rows))
+        first, second, *rest = embeds.split([count, retained] + [size] * len(rows))
         loss = _drift(first, anchors[:count])
         loss = loss + settings.retain_weight * _drift(second, anchors[count:])
         for suspects, row, own in zip(self.suspects, rows, rest, strict=True):
