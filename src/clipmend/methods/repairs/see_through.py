@@ -28,8 +28,8 @@ class SeeThrough(Repair):
     does not change, and batch norm keeps its statistics.
 
     The trigger of each group of suspects is estimated from the pixels of the group and of other
-    pairs, in closed form. It must make half of other images fit the captions of the group.
-    Otherwise a patch at another place in each image is registered, or else a warp is fitted.
+    pairs, in closed form. It must make a quarter of other images fit the captions of the
+    group. Otherwise a patch at another place in each image is registered, or else a warp is fitted.
 
     The suspects' own term depends on the estimate. Where a blend or an added pattern can be removed
     again, it is ``replay_weight |f(s) - f0(r(s))|^2`` for a suspect ``s`` without the trigger,

@@ -11,8 +11,11 @@ from clipmend.tools.site import sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
 README = Path("README.md")
-NINE = "nine attacks"
-"""The result that has all attacks."""
+NINE = {
+    "nine attacks": "rendered images",
+    "nine attacks on photographs": "photographs",
+}
+"""The results that have all attacks, and their images."""
 SHOWN = 2
 """Repairs of each kind that the README shows; the decision table has all."""
 _CORPORA = {"scenes": "rendered images", "photos": "photographs"}
@@ -69,14 +72,17 @@ def findings(root: Path) -> str:
     names = " and ".join(f"`{name}`" for name in tables.SAME)
     note = (
         f"Attacks {names}. CA and ASR in percent, changes in points against the same model before "
-        f"the repair; empty: not measured. The best {SHOWN} repairs of each kind, by "
-        "[this rule](docs/results/choose.md). `par@autoaugment` is PAR's loss on CleanCLIP's views."
+        f"the repair; empty: in no committed file. The best {SHOWN} repairs of each kind, by "
+        "[this rule](docs/results/choose.md). `par@autoaugment` is PAR's loss on CleanCLIP's "
+        "views. `abl@ubt` is given about the true share of poison, which no defender knows."
     )
-    failures = ", ".join(
-        f"{row[0]} on {row[5]} of {row[1]}" for row in tables.every_attack(cells, NINE)
+    failures = "; ".join(
+        f"on {images} "
+        + ", ".join(f"{row[0]} {row[6]} of {row[2]}" for row in tables.every_attack(cells, name))
+        for name, images in NINE.items()
     )
     nine = (
-        "Against all nine attacks, these repairs fail (an ASR above "
-        f"{100 * tables.HIGHEST:.0f} % is left): {failures} backdoors of rendered images."
+        "Against all nine attacks, backdoors on which a repair fails (an ASR above "
+        f"{100 * tables.HIGHEST:.0f} % is left): {failures}."
     )
     return f"\n{markdown(header, rows, left=3)}\n\n{note}\n{nine}\n"

@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from clipmend.engine.params import load_preset
+from clipmend.methods import table
 from clipmend.metrics.rates import rate
 from clipmend.report import contents
+from clipmend.report.cells import records
 from clipmend.tools.site import from_studies, readme_parts, sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
@@ -69,12 +72,37 @@ def answers(repairs: pd.DataFrame) -> dict[str, str]:
     said = {}
     for needs in tables.NEEDS:
         said[needs] = "not measured"
-        for row in repairs[repairs["needs"] == needs].head(1).to_dict("records"):
+        for row in best(repairs, needs):
             said[needs] = (
                 f"{tables.named(row['method'], row['form'])}: CA {points(row['change'])}, "
                 f"ASR {percent(row['asr'])} (worst {percent(row['worst'])}), n = {row['n']}"
             )
     return said
+
+
+def best(repairs: pd.DataFrame, needs: str) -> list[dict[str, Any]]:
+    """Return the best of ``compared`` repairs that need no other pairs, if there is one."""
+    possible = repairs["needs"].map(lambda need: set(need.split("+")) <= set(needs.split("+")))
+    return records(repairs[possible].head(1))
+
+
+def commands(compared: Mapping[str, pd.DataFrame]) -> str:
+    """Return the command of each recommended repair, with its settings."""
+    settings = load_preset("full")
+    lines = []
+    for repairs in compared.values():
+        for row in (row for needs in tables.NEEDS for row in best(repairs, needs)):
+            name = row["method"]
+            base = table.base(name)
+            stage = "unlearn" if base in table.METHODS["unlearn"] else "baselines"
+            given = settings.given(stage, name) if "@" in name else {}
+            pairs = (
+                "--pairs pairs.parquet" if row["needs"] == "train" else "--trusted clean.parquet"
+            )
+            parts = [f"clipmend mend --model victim {pairs} --method {base}"]
+            parts += [f"  --set {stage}.{key}={value}" for key, value in given.items()]
+            lines.append(" \\\n".join(parts))
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _overview(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -94,13 +122,16 @@ def _choices(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[
         "needs": tables.NEEDS,
         "same": " and ".join(f"`{name}`" for name in tables.SAME),
         "answers": {corpus: answers(repairs) for corpus, repairs in compared.items()},
+        "commands": commands(compared),
         "tables": {
             corpus: markdown(tables.CHOICES, tables.choice_rows(repairs), left=2)
             for corpus, repairs in compared.items()
         },
         "nine": markdown(
-            ("repair", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
-             "triggered"), tables.every_attack(cells, readme_parts.NINE)),
+            ("repair", "corpus", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
+             "triggered"),
+            [row for name in readme_parts.NINE for row in tables.every_attack(cells, name)],
+            left=2),
         "training": markdown(
             ("corpus", "objective", "attack", "models", "CA", "change of CA", "mean ASR",
              "worst ASR"), tables.training_defenses(cells), left=3),
@@ -161,11 +192,11 @@ def _claims(root: Path) -> dict[str, Any]:
             (e["source_title"], f"`{e['corpus']}`", e["outcome"], e["because"].replace("|", "\\|"))
             for e in tested
         ]
-        table = markdown(("data", "corpus", "outcome", "because"), rows, left=4)
+        tested_in = markdown(("data", "corpus", "outcome", "because"), rows, left=4)
         own.append({
             "title": title,
             "arxiv": claim.source.removeprefix("arXiv:").partition(",")[0],
-            "rows": table if rows else "Not tested by any committed result.",
+            "rows": tested_in if rows else "Not tested by any committed result.",
         })  # fmt: skip
     header = ("claim", "supported", "not supported")
     return {

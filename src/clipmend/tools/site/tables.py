@@ -229,11 +229,11 @@ def every_attack(cells: pd.DataFrame, source: str) -> Rows:
     """Return a row for each repair of a source: over all its attacks, and by how it did worst."""
     own = backdoored(cells[(cells["source"] == source) & (cells["method"] != UNDEFENDED)])
     rows: Rows = []
-    for method, part in own.groupby("method", sort=False):
+    for (method, form, corpus), part in own.groupby(["method", "form", "corpus"], sort=False):
         worst = part.loc[part[ATTACK].idxmax()]
         where = f"{percent(worst[ATTACK])} ({worst['attack']}, {worst['objective']})"
-        rows.append((f"`{method}`", str(len(part)), points(part["change"].mean()),
-                     percent(part[ATTACK].mean()), where,
+        rows.append((named(str(method), str(form)), f"`{corpus}`", str(len(part)),
+                     points(part["change"].mean()), percent(part[ATTACK].mean()), where,
                      str(int((part[ATTACK] > HIGHEST).sum())),
                      percent(part["triggered_accuracy"].mean())))  # fmt: skip
     return rows
@@ -251,7 +251,8 @@ def training_defenses(cells: pd.DataFrame) -> Rows:
         change = part[CLEAN].to_numpy() - other[CLEAN].to_numpy()
         for attack, some in part.groupby("attack", sort=True):
             where = (part["attack"] == attack).to_numpy()
-            rows.append((f"`{corpus}`", f"`{objective}`", f"`{attack}`", str(len(some)),
+            models = some.drop_duplicates(["seed", CLEAN])  # measured under several triggers
+            rows.append((f"`{corpus}`", f"`{objective}`", f"`{attack}`", str(len(models)),
                          percent(some[CLEAN].mean()), points(pd.Series(change[where]).mean()),
                          percent(some[ATTACK].mean()), percent(some[ATTACK].max())))  # fmt: skip
     return rows
