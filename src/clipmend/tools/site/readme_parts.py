@@ -4,9 +4,13 @@ The table of the default run there is written by ``clipmend.tools.readme``.
 """
 
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from clipmend.errors import ArtifactError
 from clipmend.methods.table import METHODS, create
+from clipmend.report.cells import records
 from clipmend.tools.site import sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
@@ -55,6 +59,11 @@ def counts() -> str:
     )
 
 
+def _first(repairs: pd.DataFrame) -> list[dict[str, Any]]:
+    # A method at another length is no other answer.
+    return records(repairs.drop_duplicates("method").head(SHOWN))
+
+
 def findings(root: Path) -> str:
     """Return the best repairs of each corpus and kind of pairs, and a note."""
     header = ("corpus", "repair", "needs", "victims", "change of CA", "mean ASR", "worst ASR",
@@ -67,7 +76,7 @@ def findings(root: Path) -> str:
         for corpus, title in _CORPORA.items()
         for repairs in [tables.compared(cells, corpus)]
         for key, needs in _NEEDS.items()
-        for row in repairs[repairs["needs"] == key].head(SHOWN).to_dict("records")
+        for row in _first(repairs[repairs["needs"] == key])
     ]  # fmt: skip
     names = " and ".join(f"`{name}`" for name in tables.SAME)
     note = (
