@@ -151,7 +151,9 @@ def test_the_start_that_an_attacker_knows_is_what_victims_are_fine_tuned_from() 
 def test_a_preset_of_all_methods_names_every_one(name, stage) -> None:
     # These have presets of their own; `rvpt` repairs vision transformers alone.
     inputs = {method for method in METHODS["detect"] if scores_of(method) == "inputs"}
-    absent = {"detect": {"cognitive_distillation", *inputs}, "baselines": {"rvpt"}}
+    absent = {"detect": {"cognitive_distillation"}, "baselines": {"rvpt"}}
+    if name != "full":
+        absent["detect"] |= inputs
     named = set(map(base, params.load_preset(name).section(stage).methods))  # type: ignore[attr-defined]
     assert set(METHODS[stage]) - named == absent.get(stage, set())
 
