@@ -60,7 +60,7 @@ def counts() -> str:
 
 
 def _first(repairs: pd.DataFrame) -> list[dict[str, Any]]:
-    # A method at another length is no other answer.
+    # A second length of the same method would take the place of another method.
     return records(repairs.drop_duplicates("method").head(SHOWN))
 
 
