@@ -342,10 +342,8 @@ def load(path: Path = PARAMS) -> Params:
     files = presets.chain(path)
     if path == PARAMS and len(files) > 1:
         # DVC reads this file too, and knows no presets.
-        raise ParamsError(
-            f"{path} must be complete, but it is a preset that extends another. "
-            "Write it with `clipmend preset NAME --out params.yaml`."
-        )
+        what = f"{path} must be complete, but it is a preset that extends another. "
+        raise ParamsError(f"{what}Write it with `clipmend preset NAME --out params.yaml`.")
     return checked(presets.merged(files))
 
 

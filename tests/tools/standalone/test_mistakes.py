@@ -116,7 +116,7 @@ OTHER_MISTAKES = [
     (["--pairs", "nowhere"], "nowhere cannot be read as pairs: it does not exist; allowed are"),
     (["--pairs", "{full}"], "{full} holds no pairs: no *.parquet, *.tar or *.csv file"),
     (["--pairs", "{few}"], "{few} has 63 pairs; at least 64 are needed."),
-    (["--limit", "12"], "{pairs} has 12 pairs; at least 64 are needed."),
+    (["--limit", "12"], "{pairs} (cut by --limit) has 12 pairs; at least 64 are needed."),
     (["--pairs", "{twice}"], "The id 'train-000000' is repeated in {twice}; ids must be unique."),
     (
         ["--pairs", "{torn}"],

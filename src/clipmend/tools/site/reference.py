@@ -34,7 +34,8 @@ _CODES = (
     ("1", "`verify`: a file differs from its card. `audit`: a change has no cause. `prune`: you "
           "declined. `snakemake`: a job failed."),
     ("2", "A mistake of the user, in one line: what was asked, why it cannot be, and what is "
-          "allowed. Nothing was computed or written."),
+          "allowed. A misspelled option or command also prints the usage. Nothing was computed or "
+          "written."),
     ("130", "Interrupted with Ctrl-C. Run again: finished cells stay."),
 )  # fmt: skip
 

@@ -99,7 +99,8 @@ def read_own_pairs(options: Options, split: str = "train", *, size: int) -> OwnP
     captions: list[str] = []
     decoded: list[Tensor] = []
     digest = hashlib.sha256()
-    for block in _blocks(files, options.limit if split == "train" else None):
+    limit = options.limit if split == "train" else None
+    for block in _blocks(files, limit):
         keys, texts, images = (block[name].to_pylist() for name in ("id", "caption", "image"))
         ids += keys
         captions += texts
@@ -112,7 +113,7 @@ def read_own_pairs(options: Options, split: str = "train", *, size: int) -> OwnP
             decoded.clear()
     bad.check_policy()
     bad.check_share()
-    _check_ids(ids, path, LEAST[split])
+    _check_ids(ids, str(path) if limit is None else f"{path} (cut by --limit)", LEAST[split])
     log.info("%s: %d pairs", path, len(ids))
     tensor = torch.cat(decoded) if fits(len(ids), size) else None
     return OwnPairs(files, tuple(ids), tuple(captions), tensor, size, bad, digest.hexdigest())
@@ -128,15 +129,15 @@ def _blocks(files: tuple[Files, ...], limit: int | None) -> Iterator[pa.RecordBa
             return
 
 
-def _check_ids(ids: list[str], path: Path, least: int) -> None:
+def _check_ids(ids: list[str], name: str, least: int) -> None:
     if len(set(ids)) < len(ids):
         repeated = Counter(ids).most_common(1)[0][0]
         raise PairsError(
-            f"The id {repeated!r} is repeated in {path}; ids must be unique. "
+            f"The id {repeated!r} is repeated in {name}; ids must be unique. "
             "Use --id-column '' to number the rows."
         )
     if len(ids) < least:
-        raise PairsError(f"{path} has {len(ids)} pairs; at least {least} are needed.")
+        raise PairsError(f"{name} has {len(ids)} pairs; at least {least} are needed.")
 
 
 def _files(path: Path, split: str) -> list[Path]:

@@ -79,7 +79,8 @@ def mend(options: Options) -> Outcome:
     inspection, bad = _inspected(options, chosen)
     finding, epochs = inspection.mend(options.seed, options.out)
     inspection.refuse_broken(chosen.stage)
-    says = f"{chosen.method} trained the model for {epochs:g} epochs, and makes no finding."
+    passes = f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    says = f"{chosen.method} trained the model for {passes}, and makes no finding."
     if not epochs:  # too few suspects, or none with a word in common
         says = f"{chosen.method} had nothing to train on; the model is unchanged."
     folder = options.out / progress.MODEL

@@ -60,7 +60,12 @@ def choose(options: Options, *, is_repair: bool) -> Chosen:
     method = options.method
     stage = next((name for name in REPAIRS if method in table.METHODS[name]), "")
     if not stage:
-        known = [name for repairs in REPAIRS for name in table.METHODS[repairs]]
+        known = [
+            name
+            for repairs in REPAIRS
+            for name in table.METHODS[repairs]
+            if "labels" not in table.create(repairs, name, {}).needs  # pairs have none
+        ]
         raise UnknownNameError("repair in --method:", method, known)
     defaults = _declaration(stage, method)()
     detector: str | None = schema.edge(defaults, "detect")
