@@ -129,8 +129,9 @@ def _choices(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[
         },
         "nine": markdown(
             ("repair", "corpus", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
-             "triggered"),
-            [row for name in readme_parts.NINE for row in tables.every_attack(cells, name)],
+             "triggered", "data"),
+            [row for name in (*readme_parts.NINE, readme_parts.MORE)
+             for row in tables.every_attack(cells, name)],
             left=2),
         "training": markdown(
             ("corpus", "objective", "attack", "models", "CA", "change of CA", "mean ASR",

@@ -235,7 +235,7 @@ def every_attack(cells: pd.DataFrame, source: str) -> Rows:
         rows.append((named(str(method), str(form)), f"`{corpus}`", str(len(part)),
                      points(part["change"].mean()), percent(part[ATTACK].mean()), where,
                      str(int((part[ATTACK] > HIGHEST).sum())),
-                     percent(part["triggered_accuracy"].mean())))  # fmt: skip
+                     percent(part["triggered_accuracy"].mean()), source))  # fmt: skip
     return rows
 
 
