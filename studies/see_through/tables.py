@@ -150,8 +150,8 @@ def main(folder: Path) -> None:
             parts += ["", f"## `{corpus}`, accuracy under the trigger", "", *ceiling(own)]
         poisoned = own[own["attack"] != "unpoisoned"]
         parts += ["", f"## `{corpus}`, all victims", "", *rows(poisoned)]
-    if (folder / "photographs/cells.csv").exists():
-        photographs = pd.read_csv(folder / "photographs/cells.csv", keep_default_na=False, na_values=[""])
+    if (path := folder / "photographs/cells.csv").exists():
+        photographs = pd.read_csv(path, keep_default_na=False, na_values=[""])
         parts += ["", "## Photographs", "", *summary(photographs), "", *rows(photographs)]
     if (folder / "rates.csv").exists():
         few = pd.read_csv(folder / "rates.csv", keep_default_na=False, na_values=[""])

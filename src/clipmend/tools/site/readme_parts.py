@@ -19,9 +19,9 @@ NINE = {
     "nine attacks": "rendered images",
     "nine attacks on photographs": "photographs",
 }
-"""The results that have all attacks and every seed of theirs, and their images."""
+"""The results that have all nine attacks, and the kind of their images."""
 MORE = "repairs on nine attacks"
-"""The result that has more repairs, under one objective with one seed."""
+"""The result that has more repairs, and lacks some attacks."""
 SHOWN = 2
 """Repairs of each kind that the README shows; the decision table has all."""
 _CORPORA = {"scenes": "rendered images", "photos": "photographs"}

@@ -30,6 +30,7 @@ PACKAGE_DATA = (
 )
 FOLDER = Path("docs/results")
 _OUTCOMES = ("supported", "not supported", "not tested here")
+_PAIRS = {"train": "--pairs pairs.parquet", "trusted": "--trusted clean.parquet"}
 _IMPORTS = '{% from "data.md.j2" import data, words with context %}\n'
 
 
@@ -96,9 +97,7 @@ def commands(compared: Mapping[str, pd.DataFrame]) -> str:
             base = table.base(name)
             stage = "unlearn" if base in table.METHODS["unlearn"] else "baselines"
             given = settings.given(stage, name) if "@" in name else {}
-            pairs = (
-                "--pairs pairs.parquet" if row["needs"] == "train" else "--trusted clean.parquet"
-            )
+            pairs = " ".join(_PAIRS[need] for need in row["needs"].split("+"))
             parts = [f"clipmend mend --model victim {pairs} --method {base}"]
             parts += [f"  --set {stage}.{key}={value}" for key, value in given.items()]
             lines.append(" \\\n".join(parts))

@@ -60,13 +60,7 @@ def choose(options: Options, *, is_repair: bool) -> Chosen:
     method = options.method
     stage = next((name for name in REPAIRS if method in table.METHODS[name]), "")
     if not stage:
-        known = [
-            name
-            for repairs in REPAIRS
-            for name in table.METHODS[repairs]
-            if "labels" not in table.create(repairs, name, {}).needs  # pairs have none
-        ]
-        raise UnknownNameError("repair in --method:", method, known)
+        raise UnknownNameError("repair in --method:", method, _without("labels"))
     defaults = _declaration(stage, method)()
     detector: str | None = schema.edge(defaults, "detect")
     if not (detector or is_repair):
@@ -106,17 +100,21 @@ def _check_pairs(options: Options, reads: Sequence[str], reference: object) -> N
             raise ParamsError("detect.reference=trusted needs trusted pairs; add --trusted.")
         raise ParamsError(
             f"--method {method} trains on clean pairs that you trust; add --trusted. Repairs that "
-            f"need none: {', '.join(_without_trusted())}."
+            f"need none: {', '.join(_without('trusted'))}."
         )
     for split, path in {"train": options.pairs, "trusted": options.trusted}.items():
         if path is not None and split not in reads:
             log.warning("%s is not read by --method %s.", path, method)
 
 
-def _without_trusted() -> list[str]:
-    """Return the repairs that read no trusted pairs."""
-    names = table.METHODS["unlearn"]
-    return [name for name in names if "trusted" not in table.create("unlearn", name, {}).needs]
+def _without(need: str) -> list[str]:
+    """Return the repairs that do not need ``trusted`` pairs, or ``labels``."""
+    return [
+        name
+        for stage in REPAIRS
+        for name in table.METHODS[stage]
+        if need not in table.create(stage, name, {}).needs
+    ]
 
 
 def _check_early(options: Options, settings: Mapping[str, dict[str, Any]]) -> None:
