@@ -215,6 +215,18 @@ def test_two_groups_are_split_where_they_are() -> None:
     assert (split_of(features) == is_first).float().mean() in (0, 1)
 
 
+def test_each_principal_direction_splits_its_own_groups() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, 192, generator=generator)
+    is_high = torch.rand(600, 3, generator=generator) < 0.5
+    features[:, :3] += is_high * torch.tensor([14.0, 12.0, 10.0])
+    _, vectors = torch.linalg.eigh(gram_of(features).double())
+    for number, upper in enumerate(splits(gram_of(features), 3)):
+        assert (upper == is_high[:, number]).float().mean() in (0, 1)
+        exact = vectors[:, -1 - number] > 0
+        assert (upper == exact).float().mean() > 0.99 or (upper == exact).float().mean() < 0.01
+
+
 def test_the_p_value_of_a_valley_is_that_of_a_binomial_test() -> None:
     features, upper = two_groups(200, 6)
     middle = peak = 0
