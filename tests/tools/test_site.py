@@ -72,7 +72,7 @@ def cells(method: str, changes: list[float], rates: list[float], **more: object)
     rows = pd.MultiIndex.from_product([["badnet", "blended"], [0, 1]], names=["attack", "seed"])
     own = {"corpus": "scenes", "objective": "mmcl", "method": method, "control": False,
            "needs": "train", "form": "", "source": "here", "before": 1.0,
-           "target_change": 0.0}  # fmt: skip
+           "target_change": 0.0, "triggered_accuracy": 0.5}  # fmt: skip
     frame = pd.DataFrame({"change": changes, "attack_success_rate": rates}, index=rows)
     frame = frame.reset_index().assign(**(own | more))
     frame["trigger"], frame["stage"] = frame["attack"], "unlearn"
@@ -93,6 +93,19 @@ def test_the_recommended_repair_is_safe_on_every_victim_and_keeps_the_most_accur
     assert list(found["method"]) == ["fair", "dear", "cheap"]
     assert found.iloc[0]["worst"] == 0.04
     assert found.iloc[0]["asr"] == pytest.approx(0.025)
+
+
+def test_a_repair_that_never_failed_on_all_attacks_is_recommended_first() -> None:
+    everywhere = pd.concat(
+        [cells("tried", [-0.1] * 4, [0.0] * 4, attack=name) for name in tables.attacks()]
+    )
+    few = cells("few", [0.1] * 4, [0.0] * 4)
+    failing = pd.concat([few, few.assign(attack="sig", attack_success_rate=1.0)])
+    failing["method"] = "failing"
+    found = tables.compared(pd.concat([few, failing, everywhere]), "scenes")
+    assert list(found["method"]) == ["tried", "few", "failing"]
+    assert list(found["attacks"]) == [9, 2, 3]
+    assert list(found["failures"]) == [0, 0, 4]
 
 
 def test_a_repair_that_harms_clean_models_is_not_recommended_before_one_that_does_not() -> None:

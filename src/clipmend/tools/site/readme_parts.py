@@ -15,13 +15,6 @@ from clipmend.tools.site import sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
 README = Path("README.md")
-NINE = {
-    "nine attacks": "rendered images",
-    "nine attacks on photographs": "photographs",
-}
-"""The results that have all nine attacks, and the kind of their images."""
-MORE = "repairs on nine attacks"
-"""The result that has more repairs, and lacks some attacks."""
 SHOWN = 2
 """Repairs of each kind that the README shows; the decision table has all."""
 _CORPORA = {"scenes": "rendered images", "photos": "photographs"}
@@ -68,32 +61,38 @@ def _first(repairs: pd.DataFrame) -> list[dict[str, Any]]:
 
 def findings(root: Path) -> str:
     """Return the best repairs of each corpus and kind of pairs, and a note."""
-    header = ("corpus", "repair", "needs", "victims", "change of CA", "mean ASR", "worst ASR",
-              "change on clean models")  # fmt: skip
+    header = ("corpus", "repair", "needs", "attacks", "backdoors", "change of CA", "mean ASR",
+              "worst ASR", "triggered", "change on clean models")  # fmt: skip
     cells = sources.all_cells(root)
+    compared = {corpus: tables.compared(cells, corpus) for corpus in _CORPORA}
     rows = [
-        (title, tables.named(row["method"], row["form"]), needs, str(row["n"]),
-         points(row["change"]), percent(row["asr"]), percent(row["worst"]),
-         points(row["clean_change"]))
+        (title, tables.named(row["method"], row["form"]), needs, str(row["attacks"]),
+         str(row["n"]), points(row["change"]), percent(row["asr"]), percent(row["worst"]),
+         percent(row["triggered"]), points(row["clean_change"]))
         for corpus, title in _CORPORA.items()
-        for repairs in [tables.compared(cells, corpus)]
         for key, needs in _NEEDS.items()
-        for row in _first(repairs[repairs["needs"] == key])
+        for row in _first(compared[corpus][compared[corpus]["needs"] == key])
     ]  # fmt: skip
-    names = " and ".join(f"`{name}`" for name in tables.SAME)
     note = (
-        f"Attacks {names}. CA and ASR in percent, changes in points against the same model before "
-        f"the repair; empty: in no committed file. The best {SHOWN} repairs of each kind, by "
-        "[this rule](docs/results/choose.md). `par@autoaugment` is PAR's loss on CleanCLIP's "
-        "views. `abl@ubt` is given about the true share of poison, which no defender knows."
+        "In percent; changes in points against the same model before the repair; empty: in no "
+        "committed file. *Triggered* is the share of triggered images that are classified "
+        f"correctly. The best {SHOWN} repairs of each kind, by [this rule](docs/results/choose.md)."
+        " `par@autoaugment` is PAR's loss on CleanCLIP's views."
     )
     failures = "; ".join(
-        f"on {images} "
-        + ", ".join(f"{row[0]} {row[6]} of {row[2]}" for row in tables.every_attack(cells, name))
-        for name, images in NINE.items()
+        f"on {_CORPORA[corpus]} " + ", ".join(_failed(repairs))
+        for corpus, repairs in compared.items()
     )
-    nine = (
-        "Against all nine attacks, backdoors on which a repair fails (an ASR above "
-        f"{100 * tables.HIGHEST:.0f} % is left): {failures}."
+    worst = (
+        f"Of the repairs that were tried on all {len(tables.attacks())} attacks, these fail on "
+        f"some backdoors (an ASR above {100 * tables.HIGHEST:.0f} % is left): {failures}."
     )
-    return f"\n{markdown(header, rows, left=3)}\n\n{note}\n{nine}\n"
+    return f"\n{markdown(header, rows, left=3)}\n\n{note}\n{worst}\n"
+
+
+def _failed(repairs: pd.DataFrame) -> list[str]:
+    return [
+        f"{tables.named(row['method'], row['form'])} {row['failures']} of {row['n']}"
+        for row in records(repairs)
+        if row["failures"] and row["attacks"] == len(tables.attacks())
+    ] or ["none"]

@@ -14,7 +14,7 @@ from clipmend.methods import table
 from clipmend.metrics.rates import rate
 from clipmend.report import contents
 from clipmend.report.cells import records
-from clipmend.tools.site import from_studies, readme_parts, sources, tables
+from clipmend.tools.site import from_studies, sources, tables
 from clipmend.tools.site.tables import markdown, percent, points
 
 PACKAGE_DATA = (
@@ -76,7 +76,8 @@ def answers(repairs: pd.DataFrame) -> dict[str, str]:
         for row in best(repairs, needs):
             said[needs] = (
                 f"{tables.named(row['method'], row['form'])}: CA {points(row['change'])}, "
-                f"ASR {percent(row['asr'])} (worst {percent(row['worst'])}), n = {row['n']}"
+                f"ASR {percent(row['asr'])} (worst {percent(row['worst'])}), "
+                f"attacks {row['attacks']}, n = {row['n']}"
             )
     return said
 
@@ -119,19 +120,13 @@ def _choices(cells: pd.DataFrame, compared: Mapping[str, pd.DataFrame]) -> dict[
         "works": f"{100 * sources.WORKS:.0f}",
         "least": tables.LEAST,
         "needs": tables.NEEDS,
-        "same": " and ".join(f"`{name}`" for name in tables.SAME),
+        "all": len(tables.attacks()),
         "answers": {corpus: answers(repairs) for corpus, repairs in compared.items()},
         "commands": commands(compared),
         "tables": {
             corpus: markdown(tables.CHOICES, tables.choice_rows(repairs), left=2)
             for corpus, repairs in compared.items()
         },
-        "nine": markdown(
-            ("repair", "corpus", "backdoors", "change of CA", "mean ASR", "worst ASR", "failures",
-             "triggered", "data"),
-            [row for name in (*readme_parts.NINE, readme_parts.MORE)
-             for row in tables.every_attack(cells, name)],
-            left=2),
         "training": markdown(
             ("corpus", "objective", "attack", "models", "CA", "change of CA", "mean ASR",
              "worst ASR"), tables.training_defenses(cells), left=3),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from clipmend.methods.table import METHODS
 from clipmend.report.cells import (
     ATTACK,
     CLEAN,
@@ -15,15 +16,19 @@ from clipmend.report.cells import (
     means_table,
     records,
 )
-from clipmend.report.order import UNDEFENDED, attack_order, method_order, objective_order
+from clipmend.report.order import (
+    UNDEFENDED,
+    attack_order,
+    is_poisoned,
+    method_order,
+    objective_order,
+)
 from clipmend.tools.site.sources import backdoored, clean
 
 HIGHEST = 0.1
 """The largest ASR of any victim with which a repair is recommended."""
-SAME = ("badnet", "blended")
-"""The attacks on which repairs are compared: every repair was measured on both."""
 LEAST = 4
-"""The least number of victims: two attacks under two objectives."""
+"""The least number of repaired backdoors with which a repair is listed."""
 PLAIN = ("mmcl", "mmcl_ssl")
 NEEDS = {
     "train": "the training pairs, poison included",
@@ -50,11 +55,14 @@ LEADERBOARD = (
 CHOICES = (
     "you have",
     "repair",
+    "attacks",
     "n",
+    "failures",
     "change of CA",
     "mean ASR",
     "worst ASR",
     "target",
+    "triggered",
     "change on clean models (n)",
     "data",
 )
@@ -168,31 +176,42 @@ def counts(cells: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
-    """Return a row for each repair of a corpus, on victims of ``SAME`` attacks that work.
+def attacks() -> list[str]:
+    """Return the names of all attacks, in their papers' form."""
+    return [name for name in METHODS["poison"] if is_poisoned(name)]
 
-    Victims of all results count, each trained model once. Repairs with fewer than ``LEAST``
-    victims are left out. Columns: needs, method, form, data, n, change, ASR (mean) and worst,
-    target_change; and clean_change with n_clean, on models that were never poisoned.
+
+def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
+    """Return a row for each repair of a corpus, on victims of all attacks whose backdoor works.
+
+    Victims of all results count, each trained model once. Repairs of fewer than ``LEAST``
+    backdoors are left out. Columns: needs, method, form, data, attacks (the number of different
+    ones), n, failures, change, ASR (mean) and worst, where (the worst), target_change, triggered;
+    and clean_change with n_clean, on models that were never poisoned.
     """
     own = cells[(cells["corpus"] == corpus) & cells["objective"].isin(PLAIN)]
     own = own[(own["method"] != UNDEFENDED) & ~own["control"].astype(bool)]
     # The same model repaired in the same way has the same digits; it was listed by two results.
     own = own.drop_duplicates([*PAIR, "method", "form", CLEAN, ATTACK])
-    poisoned = backdoored(own[own["attack"].isin(SAME)])
+    poisoned = backdoored(own[own["attack"].isin(attacks())])
     unpoisoned = clean(own).drop_duplicates(["objective", "seed", "method", "form", CLEAN])
     by = ["needs", "method", "form"]
     rows: list[dict[str, Any]] = []
     for names, part in poisoned.groupby(by, sort=False):
         safe = unpoisoned[(unpoisoned[by] == list(names)).all(axis=1)]["change"]
+        worst = part.loc[part[ATTACK].idxmax()]
         rows.append({
             **dict(zip(by, names, strict=True)),
             "data": ", ".join(dict.fromkeys(part["source"])),
+            "attacks": part["attack"].nunique(),
             "n": len(part),
+            "failures": int((part[ATTACK] > HIGHEST).sum()),
             "change": part["change"].mean(),
             "asr": part[ATTACK].mean(),
-            "worst": part[ATTACK].max(),
+            "worst": worst[ATTACK],
+            "where": worst["trigger"],
             "target_change": part["target_change"].mean(),
+            "triggered": part["triggered_accuracy"].mean(),
             "clean_change": safe.mean(),
             "n_clean": len(safe),
         })  # fmt: skip
@@ -205,38 +224,30 @@ def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
 def ordered(repairs: pd.DataFrame) -> pd.DataFrame:
     """Return the repairs from the best one down.
 
-    Those whose worst ASR is at most ``HIGHEST`` come first, by the CA that they keep in the worse
-    of both cases. The others follow by their worst ASR.
+    Those without a failure come first, before them those that were tried on all attacks; each by
+    the CA that they keep in the worse of both cases. The others follow by their worst ASR.
     """
-    safe = repairs["worst"] <= HIGHEST
-    first = repairs[safe].sort_values("cost", ascending=False, kind="stable")
-    return pd.concat([first, repairs[~safe].sort_values("worst", kind="stable")])
+    safe, tried = repairs["failures"] == 0, repairs["attacks"] == len(attacks())
+    parts = [
+        repairs[safe & tried].sort_values("cost", ascending=False, kind="stable"),
+        repairs[safe & ~tried].sort_values("cost", ascending=False, kind="stable"),
+        repairs[~safe].sort_values("worst", kind="stable"),
+    ]
+    return pd.concat(parts)
 
 
 def choice_rows(repairs: pd.DataFrame) -> Rows:
     """Return the rows of the decision table, by needs and then from the best one down."""
     return [
-        (title, named(row["method"], row["form"]), str(row["n"]), points(row["change"]),
-         percent(row["asr"]), percent(row["worst"]), points(row["target_change"]),
+        (title, named(row["method"], row["form"]), str(row["attacks"]), str(row["n"]),
+         str(row["failures"]), points(row["change"]), percent(row["asr"]),
+         f"{percent(row['worst'])} (`{row['where']}`)", points(row["target_change"]),
+         percent(row["triggered"]),
          f"{points(row['clean_change'])} ({row['n_clean']})" if row["n_clean"] else "",
          row["data"])
         for needs, title in NEEDS.items()
         for row in records(repairs[repairs["needs"] == needs])
     ]  # fmt: skip
-
-
-def every_attack(cells: pd.DataFrame, source: str) -> Rows:
-    """Return a row for each repair of a source: over all its attacks, and by how it did worst."""
-    own = backdoored(cells[(cells["source"] == source) & (cells["method"] != UNDEFENDED)])
-    rows: Rows = []
-    for (method, form, corpus), part in own.groupby(["method", "form", "corpus"], sort=False):
-        worst = part.loc[part[ATTACK].idxmax()]
-        where = f"{percent(worst[ATTACK])} ({worst['attack']}, {worst['objective']})"
-        rows.append((named(str(method), str(form)), f"`{corpus}`", str(len(part)),
-                     points(part["change"].mean()), percent(part[ATTACK].mean()), where,
-                     str(int((part[ATTACK] > HIGHEST).sum())),
-                     percent(part["triggered_accuracy"].mean()), source))  # fmt: skip
-    return rows
 
 
 def training_defenses(cells: pd.DataFrame) -> Rows:
