@@ -17,6 +17,11 @@ RATES = {
 }
 PLANTED = 0.5  # the ASR from which a victim counts as backdoored
 METHODS = ("none", "ubt", "see_through")
+MORE = {
+    "two_epochs": "Two epochs, the default of today, seed 0",
+    "photographs": "Photographs",
+}
+"""Folders with further cells, and the titles of their tables."""
 VICTIM = ["corpus", "attack", "trigger", "objective", "seed"]
 
 
@@ -150,9 +155,11 @@ def main(folder: Path) -> None:
             parts += ["", f"## `{corpus}`, accuracy under the trigger", "", *ceiling(own)]
         poisoned = own[own["attack"] != "unpoisoned"]
         parts += ["", f"## `{corpus}`, all victims", "", *rows(poisoned)]
-    if (path := folder / "photographs/cells.csv").exists():
-        photographs = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        parts += ["", "## Photographs", "", *summary(photographs), "", *rows(photographs)]
+    for name, title in MORE.items():
+        if (path := folder / name / "cells.csv").exists():
+            more = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            more = more[more["attack"] != "unpoisoned"]
+            parts += ["", f"## {title}", "", *summary(more), "", *rows(more)]
     if (folder / "rates.csv").exists():
         few = pd.read_csv(folder / "rates.csv", keep_default_na=False, na_values=[""])
         parts += ["", "## 80 and 20 poisoned pairs of 8,000", "", *few_pairs(few)]

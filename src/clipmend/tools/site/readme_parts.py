@@ -94,5 +94,5 @@ def _failed(repairs: pd.DataFrame) -> list[str]:
     return [
         f"{tables.named(row['method'], row['form'])} {row['failures']} of {row['n']}"
         for row in records(repairs)
-        if row["failures"] and row["attacks"] == len(tables.attacks())
+        if row["failures"] and row["on_all"]
     ] or ["none"]

@@ -185,9 +185,11 @@ def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """Return a row for each repair of a corpus, on victims of all attacks whose backdoor works.
 
     Victims of all results count, each trained model once. Repairs of fewer than ``LEAST``
-    backdoors are left out. Columns: needs, method, form, data, attacks (the number of different
-    ones), n, failures, change, ASR (mean) and worst, where (the worst), target_change, triggered;
-    and clean_change with n_clean, on models that were never poisoned.
+    backdoors are left out.
+
+    Columns: needs, method, form and data; attacks (the number of different ones) and on_all
+    (whether these are all); n, failures and change; ASR (mean), worst and where (the worst).
+    Further target_change and triggered; clean_change and n_clean, on models without poison.
     """
     own = cells[(cells["corpus"] == corpus) & cells["objective"].isin(PLAIN)]
     own = own[(own["method"] != UNDEFENDED) & ~own["control"].astype(bool)]
@@ -204,6 +206,7 @@ def compared(cells: pd.DataFrame, corpus: str) -> pd.DataFrame:
             **dict(zip(by, names, strict=True)),
             "data": ", ".join(dict.fromkeys(part["source"])),
             "attacks": part["attack"].nunique(),
+            "on_all": set(part["attack"]) == set(attacks()),
             "n": len(part),
             "failures": int((part[ATTACK] > HIGHEST).sum()),
             "change": part["change"].mean(),
@@ -227,13 +230,9 @@ def ordered(repairs: pd.DataFrame) -> pd.DataFrame:
     Those without a failure come first, before them those that were tried on all attacks; each by
     the CA that they keep in the worse of both cases. The others follow by their worst ASR.
     """
-    safe, tried = repairs["failures"] == 0, repairs["attacks"] == len(attacks())
-    parts = [
-        repairs[safe & tried].sort_values("cost", ascending=False, kind="stable"),
-        repairs[safe & ~tried].sort_values("cost", ascending=False, kind="stable"),
-        repairs[~safe].sort_values("worst", kind="stable"),
-    ]
-    return pd.concat(parts)
+    safe = repairs["failures"] == 0
+    first = repairs[safe].sort_values(["on_all", "cost"], ascending=False, kind="stable")
+    return pd.concat([first, repairs[~safe].sort_values("worst", kind="stable")])
 
 
 def choice_rows(repairs: pd.DataFrame) -> Rows:
